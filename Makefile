@@ -1,0 +1,43 @@
+# The words of CONTRIBUTING.md, of .ci/run and of the laptop are the same. PYTHON chooses the interpreter (3.11 or newer).
+PYTHON ?= python3
+BIN := .venv/bin
+ARGS ?=
+
+.PHONY: help search ui check format test test-fast clean
+
+help:            ## this list
+	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | column -t -s '	'
+
+# Made anew when the dependencies change; the stamp is only written once everything is installed.
+$(BIN)/.installed: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+install: $(BIN)/.installed  ## the virtual environment, with everything that development needs
+
+search: $(BIN)/.installed   ## search SMILE's four hyper-parameters on the embedded data; ARGS are handed on
+	$(BIN)/python -m tuner.search --space search_spaces/smile.yaml $(ARGS)
+
+ui: $(BIN)/.installed       ## the MLflow UI on the store of this folder, at http://127.0.0.1:5000
+	$(BIN)/python -m tuner.ui $(ARGS)
+
+check: $(BIN)/.installed    ## lint, format, types, and which way imports go
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+format: $(BIN)/.installed   ## put the code in order
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+test: $(BIN)/.installed     ## every test: the quick ones, and the service in real processes
+	$(BIN)/pytest -m 'not gpu or gpu' $(ARGS)
+
+test-fast: $(BIN)/.installed ## the quick tests alone
+	$(BIN)/pytest $(ARGS)
+
+clean:           ## remove the environment and caches; experiments and mlflow.db stay
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache *.egg-info

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from trainables.data import batches
+from trainables.data.batches import evaluation_batches, steps_per_epoch, training_batch
+from trainables.data.config import DataConfig
+from trainables.data.images import LabelledImages
+from trainables.data.resident import ResidentPixels
+from trainables.types import Batch
+
+CPU = torch.device("cpu")
+CONFIG = DataConfig(dataset="digits", size_px=16, resize_px=20)
+
+
+def batch_at(images: LabelledImages, step: int, batch_size: int = 7, seed: int = 0) -> Batch:
+    return training_batch(images, CONFIG, batch_size, seed, step, CPU)
+
+
+def test_a_training_batch(images: LabelledImages) -> None:
+    batch = batch_at(images, 3)
+    assert batch.inputs.shape == (7, 3, 16, 16)
+    assert batch.inputs.dtype == torch.uint8
+    assert batch.inputs.is_contiguous(memory_format=torch.channels_last)
+    assert batch.labels.dtype == batch.index.dtype == torch.int64
+    assert batch.step == 3
+    np.testing.assert_array_equal(batch.labels, images.labels[batch.index])
+
+
+def test_an_epoch_sees_each_image_once_at_most(images: LabelledImages) -> None:
+    epochs = [
+        [i for step in steps for i in batch_at(images, step).index.tolist()] for steps in ((1, 2, 3, 4), (5, 6, 7, 8))
+    ]
+    for epoch in epochs:
+        assert len(set(epoch)) == len(epoch) == 28
+    assert epochs[0] != epochs[1]
+
+
+def test_batches_do_not_depend_on_the_order_of_calls(images: LabelledImages) -> None:
+    forward = {step: batch_at(images, step) for step in range(1, 60)}
+    batches._epoch_order.cache_clear()
+    for step in reversed(range(1, 60)):
+        again = batch_at(images, step)
+        assert torch.equal(again.inputs, forward[step].inputs)
+        assert torch.equal(again.index, forward[step].index)
+
+
+def test_another_seed_gives_other_batches(images: LabelledImages) -> None:
+    assert not torch.equal(batch_at(images, 1).index, batch_at(images, 1, seed=1).index)
+
+
+def test_index_counts_within_the_selection(images: LabelledImages) -> None:
+    chosen = images.take(np.arange(10, 20))
+    batch = batch_at(chosen, 1)
+    assert batch.index.max() < 10
+    np.testing.assert_array_equal(batch.labels, chosen.labels[batch.index])
+    plain = CONFIG.model_copy(update={"crop": False, "flip": False})
+    whole = training_batch(chosen, plain, 10, 0, 1, CPU)
+    rows = images.pixels[10:20, 2:18, 2:18][whole.index.numpy()]
+    np.testing.assert_array_equal(whole.inputs.permute(0, 2, 3, 1), rows)
+
+
+def test_fewer_images_than_a_batch_are_one_batch(images: LabelledImages) -> None:
+    few = images.take([4, 8, 12])
+    assert steps_per_epoch(3, 48) == 1
+    for step in (1, 2, 3):
+        assert sorted(batch_at(few, step, batch_size=48).index.tolist()) == [0, 1, 2]
+
+
+def test_evaluation_sees_every_centre_in_order(images: LabelledImages) -> None:
+    passed = list(evaluation_batches(images, CONFIG, 8, CPU))
+    assert [len(b.labels) for b in passed] == [8, 8, 8, 6]
+    assert {b.step for b in passed} == {0}
+    assert torch.cat([b.index for b in passed]).tolist() == list(range(30))
+    pixels = torch.cat([b.inputs for b in passed]).permute(0, 2, 3, 1)
+    np.testing.assert_array_equal(pixels, images.pixels[:, 2:18, 2:18])
+
+
+def test_resident_pixels_give_the_same_batches(images: LabelledImages, monkeypatch: pytest.MonkeyPatch) -> None:
+    from_host = [batch_at(images.take(range(5, 30)), step) for step in (1, 2, 9)]
+    monkeypatch.setattr(batches, "_RESIDENT", ResidentPixels(lambda device: 10**9))
+    for expected in from_host:
+        batch = batch_at(images.take(range(5, 30)), expected.step)
+        assert batch.inputs.is_contiguous(memory_format=torch.channels_last)
+        assert torch.equal(batch.inputs, expected.inputs)
+        assert torch.equal(batch.labels, expected.labels)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_gives_the_same_batches(images: LabelledImages) -> None:
+    expected = batch_at(images, 5)
+    batch = training_batch(images, CONFIG, 7, 0, 5, torch.device("cuda"))
+    assert batch.inputs.is_cuda
+    assert torch.equal(batch.inputs.cpu(), expected.inputs)
+    assert torch.equal(batch.index.cpu(), expected.index)

@@ -1,0 +1,192 @@
+"""Any torchvision classification model, cut before its last linear layer by tracing it symbolically."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torchvision import models
+from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
+
+from trainables.backbones.architecture import Architecture, Parts, State, on_meta
+from trainables.backbones.download import downloading, torch_cache, torch_cached, touch
+from trainables.backbones.network import ImageBackbone
+from trainables.errors import BadInput, Problem
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+_TAIL = 64
+"""The feature map is looked for among this many last operations; none of the models pools earlier."""
+
+_PROBE_SIZE = 128
+"""Image side for finding the map, at which every model's last map is larger than 1×1; more where a model needs more."""
+
+_DENSENET_OLD_NAME = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
+
+
+def classification_models() -> list[str]:
+    return list(models.list_models(module=models))
+
+
+class TorchvisionArchitecture(Architecture):
+    """`resnet50:IMAGENET1K_V2`, or `resnet50` for the default weights.
+
+    Raises BadInput for weights that do not exist and for a model that cannot be cut.
+    """
+
+    auxiliary = ("aux1.", "aux2.", "AuxLogits.")
+
+    def __init__(self, name: str) -> None:
+        self.arch, _, weights = name.partition(":")
+        self.weights = _weights(self.arch, weights or "DEFAULT")
+        self._place = _find_cut(self.arch, self.weights)
+        self.classifier = self._place.classifier
+
+    def blank(self, num_classes: int | None = None) -> nn.Module:
+        return _blank(self.arch, self.weights, num_classes)
+
+    def published(self) -> nn.Module:
+        with downloading(torch_cache()):
+            self.require_published()
+            model: nn.Module = models.get_model(self.arch, weights=self.weights, progress=False)
+        return model
+
+    def require_published(self) -> None:
+        if not torch_cached(self.weights.url).is_file():
+            with downloading(torch_cache()):
+                touch(self.weights.url)
+
+    def cut(self, model: nn.Module) -> Parts:
+        place = self._place
+        head = model.get_submodule(place.classifier)
+        assert isinstance(head, nn.Linear)
+        for name in place.dropouts:
+            model.set_submodule(name, nn.Identity())
+        preset = self.weights.transforms()
+        mean = tuple(getattr(preset, "mean", IMAGENET_MEAN))
+        std = tuple(getattr(preset, "std", IMAGENET_STD))
+        return Parts(TorchvisionBackbone(model, place, head.in_features, mean, std), head)
+
+    def rename(self, state: State) -> State:
+        """DenseNets were published with names such as `denselayer1.norm.1`, now `denselayer1.norm1`."""
+        return {_DENSENET_OLD_NAME.sub(r"\1\2", name): tensor for name, tensor in state.items()}
+
+
+class TorchvisionBackbone(ImageBackbone):
+    """The traced part of a torchvision model up to its pooled features; parameters keep their names.
+
+    The map needs no copy: an operation that changed it in place would itself be the last to have a map's shape.
+    """
+
+    def __init__(
+        self, model: nn.Module, place: CutPlace, num_features: int, mean: tuple[float, ...], std: tuple[float, ...]
+    ) -> None:
+        super().__init__(mean, std)
+        # Graphs of the two modes differ in what only serves pre-training, which is not returned.
+        self.model = create_feature_extractor(
+            model, {place.features: "features", place.pooled: "pooled"}, suppress_diff_warning=True
+        )
+        self.num_features = num_features
+        self.head_dropout = place.head_dropout
+
+    def forward(self, embedded: Tensor) -> tuple[Tensor, Tensor]:
+        outputs = self.model(embedded)
+        return outputs["features"], outputs["pooled"]
+
+
+class CutPlace(NamedTuple):
+    """Where a model is cut: names of its operations as torchvision's tracer gives them.
+
+    `dropouts` are the dropout layers directly before the classifier (with at most a reshaping between); they belong to
+    the heads and are taken out of the backbone.
+    """
+
+    classifier: str
+    features: str
+    pooled: str
+    dropouts: tuple[str, ...]
+    head_dropout: float
+
+
+def _weights(arch: str, name: str) -> Any:
+    enum = models.get_model_weights(arch)
+    if name not in enum.__members__:
+        known = ", ".join([member.name for member in enum] + ["DEFAULT"])
+        raise BadInput(
+            Problem("name", f"must have one of the weights that torchvision has for {arch} ({known})", repr(name))
+        )
+    return enum[name]
+
+
+def _blank(arch: str, weights: Any, num_classes: int | None) -> nn.Module:
+    kwargs: dict[str, Any] = {} if num_classes is None else {"num_classes": num_classes}
+    if arch.startswith("vit_"):
+        kwargs["image_size"] = weights.meta["min_size"][0]
+    if arch in ("googlenet", "inception_v3"):
+        # As their published weights want it; explicit, for torchvision warns of a change of init_weights' default.
+        kwargs |= {"init_weights": True, "transform_input": True}
+    model: nn.Module = models.get_model(arch, weights=None, **kwargs)
+    return model
+
+
+@lru_cache(maxsize=32)
+def _find_cut(arch: str, weights: Any) -> CutPlace:
+    """Runs shapes, not numbers, through the model, and reads off the last map and what the classifier is given."""
+    model = on_meta(lambda: _blank(arch, weights, None)).eval()
+    names = get_graph_node_names(model, suppress_diff_warning=True)[1][-_TAIL:]
+    classifier = names[-1]
+    modules = dict(model.named_modules())
+    if not isinstance(modules.get(classifier), nn.Linear):
+        must_hold = "must be a model that ends in a linear classifier"
+        raise BadInput(Problem("name", must_hold, f"torchvision/{arch}, which ends in {classifier!r}"))
+    dropouts = _dropouts_before_classifier(names, modules)
+    head_dropout = sum(modules[name].p for name in dropouts)
+    for name in dropouts:
+        model.set_submodule(name, nn.Identity())
+
+    size = max(_PROBE_SIZE, *weights.meta["min_size"])
+    features, pooled = _map_and_pooled(model, names, size)
+    return CutPlace(classifier, features, pooled, dropouts, float(head_dropout))
+
+
+def _map_and_pooled(model: nn.Module, names: list[str], size: int) -> tuple[str, str]:
+    """Which of the operations `names`, of which the last is the classifier, yield the last map and its input."""
+    given: list[Tensor] = []
+    model.get_submodule(names[-1]).register_forward_pre_hook(lambda _, args: given.append(args[0]))
+    extractor = create_feature_extractor(model, {name: name for name in names}, suppress_diff_warning=True)
+    with torch.no_grad():
+        outputs = extractor(torch.empty(1, 3, size, size, device="meta"))
+    pooled = [name for name in names if outputs[name] is given[0]]
+    features = [name for name in names if _is_map(outputs[name])]
+    return features[-1], pooled[-1]  # an operation in place yields the tensor that it was given: the later one is meant
+
+
+def _dropouts_before_classifier(names: list[str], modules: dict[str, nn.Module]) -> tuple[str, ...]:
+    found = []
+    for name in reversed(names[:-1]):
+        if isinstance(modules.get(name), nn.Dropout):
+            found.append(name)
+        elif not _only_reshapes(name, modules):
+            break
+    return tuple(found)
+
+
+def _only_reshapes(name: str, modules: dict[str, nn.Module]) -> bool:
+    is_function = re.search(r"(^|\.)(flatten|squeeze|reshape|view)(_\d+)?$", name) is not None
+    return is_function or isinstance(modules.get(name), nn.Flatten | nn.Identity)
+
+
+def _is_map(output: object) -> bool:
+    """N×C×H×W of a square image, or tokens N×T×C; not N×1×1×C, nor N×H×W×C within a block."""
+    if not isinstance(output, Tensor):
+        return False
+    match output.shape:
+        case (_, _, height, width):
+            return height == width > 1
+        case (_, tokens, _):
+            return tokens > 1
+        case _:
+            return False

@@ -1,0 +1,1 @@
+"""Datasets, samples, folds, decoded images and batches."""

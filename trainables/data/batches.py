@@ -1,0 +1,70 @@
+"""Batches by address: batch `step` of a training is the same whenever and wherever it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+
+import numpy as np
+import torch
+
+from trainables.data.config import DataConfig
+from trainables.data.images import Ints, LabelledImages
+from trainables.data.resident import ResidentPixels, cuda_budget
+from trainables.data.views import View, cut_on_device, cut_on_host
+from trainables.seeding import rng_for
+from trainables.types import Batch
+
+_RESIDENT = ResidentPixels(cuda_budget)
+
+
+def training_batch(
+    images: LabelledImages, config: DataConfig, batch_size: int, seed: int, step: int, device: torch.device
+) -> Batch:
+    """The batch of optimiser step `step` (from 1), augmented.
+
+    Each epoch is a new permutation, whose last, incomplete batch is dropped; fewer images than `batch_size` are one
+    batch.
+    """
+    epoch, batch = divmod(step - 1, steps_per_epoch(len(images), batch_size))
+    positions = _epoch_order(seed, epoch, len(images))[batch * batch_size : (batch + 1) * batch_size]
+    view = View.random(len(positions), _stored(images), config.size_px, config.crop, config.flip, seed, step)
+    return _batch(images, positions, view, step, device)
+
+
+def evaluation_batches(
+    images: LabelledImages, config: DataConfig, batch_size: int, device: torch.device
+) -> Iterator[Batch]:
+    """Every image once, in order, as its centre crop; the last batch may be smaller."""
+    for start in range(0, len(images), batch_size):
+        positions = np.arange(start, min(start + batch_size, len(images)))
+        view = View.centre(len(positions), _stored(images), config.size_px)
+        yield _batch(images, positions, view, 0, device)
+
+
+def steps_per_epoch(num_images: int, batch_size: int) -> int:
+    """Full batches in `num_images`, at least one."""
+    return max(1, num_images // batch_size)
+
+
+@lru_cache(maxsize=8)
+def _epoch_order(seed: int, epoch: int, num_images: int) -> Ints:
+    order = rng_for(seed, "order", epoch).permutation(num_images)
+    order.flags.writeable = False  # shared by all callers
+    return order
+
+
+def _stored(images: LabelledImages) -> tuple[int, int]:
+    return images.pixels.shape[1], images.pixels.shape[2]
+
+
+def _batch(images: LabelledImages, positions: Ints, view: View, step: int, device: torch.device) -> Batch:
+    """Copies are queued (`non_blocking`), because waiting for them would be waiting for the step before."""
+    index = images.index[positions]
+    resident = _RESIDENT.get(images.pixels, device)
+    if resident is None:
+        cut = cut_on_host(images.pixels, index, view, pinned=device.type == "cuda").to(device, non_blocking=True)
+    else:
+        cut = cut_on_device(resident, index, view)
+    labels, places = torch.from_numpy(np.stack([images.labels[positions], positions])).to(device, non_blocking=True)
+    return Batch(cut.permute(0, 3, 1, 2), labels, places, step)

@@ -1,0 +1,65 @@
+"""The `data` section: which dataset, how much of it, and how an image becomes an input."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+
+from trainables.types import Frozen
+
+Fraction = Annotated[float, Field(gt=0, le=1)]
+
+
+class DataConfig(Frozen):
+    """Dataset, sample and view.
+
+    The *sample* is drawn by `sampling_seed` alone, so that repeats with other training seeds see the same images. The
+    *view* (`size_px`, `crop`, `flip`) is applied batch by batch to images that were decoded once at `resize_px`.
+    """
+
+    dataset: str
+    root: Path | None = None
+    """Folder of the dataset, for datasets that lie on disk."""
+
+    class_fraction: Fraction = 1.0
+    """Share of the classes, drawn without replacement; the same classes filter the test split (the paper's C:25%)."""
+    train_images: PositiveInt | None = None
+    """Number of training images to draw (the paper's N:400); None takes all."""
+    train_fraction: Fraction = 1.0
+    """Share of the training images to draw (the paper's N:15%); not together with `train_images`."""
+    test_images: PositiveInt | None = None
+    """Number of test images to draw; None takes all."""
+    test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """Share held out as test split where the dataset has none of its own."""
+    sampling: Literal["stratified", "uniform"] = "stratified"
+    """`uniform` draws as the authors' code does; `stratified` keeps the class shares and one image a class or more."""
+    sampling_seed: NonNegativeInt = 0
+
+    resize: Literal["squash", "short_side"] = "squash"
+    """`squash` resizes to a square (the paper); `short_side` keeps the aspect ratio and cuts the centre square."""
+    resize_px: PositiveInt | None = None
+    """Side at which images are decoded and kept; None is size_px / 0.875, the usual margin for crops."""
+    size_px: PositiveInt = 224
+    """Side of the network's input: random crops in training (if `crop`), the centre crop in evaluation."""
+    crop: bool = True
+    flip: bool = True
+    """Random horizontal flips in training."""
+
+    @model_validator(mode="after")
+    def _one_sample_size(self) -> Self:
+        if self.train_images is not None and self.train_fraction != 1.0:
+            raise ValueError("only one of train_images and train_fraction may be given")
+        return self
+
+    @model_validator(mode="after")
+    def _crop_fits(self) -> Self:
+        if self.stored_px < self.size_px:
+            raise ValueError(f"resize_px ≥ size_px must hold, got resize_px={self.resize_px}, size_px={self.size_px}")
+        return self
+
+    @property
+    def stored_px(self) -> int:
+        """Side of the decoded images."""
+        return self.resize_px if self.resize_px is not None else round(self.size_px / 0.875)

@@ -1,0 +1,98 @@
+"""From an image file to RGB pixels of the stored size, on as many threads as there are cores."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Literal
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from trainables.data.images import Pixels
+from trainables.data.source import Listing
+from trainables.errors import BadInput, Problem
+
+Resize = Literal["squash", "short_side"]
+
+DRAFT_MARGIN = 3
+"""A JPEG may be decoded at a half, quarter or eighth of its size, but at no less than this times the stored side."""
+
+
+def decode_all(listing: Listing, side: int, resize: Resize) -> Pixels:
+    """The images of `listing` as uint8 N×side×side×3. Raises BadInput that names every file that does not decode."""
+    pixels = np.empty((len(listing), side, side, 3), dtype=np.uint8)
+
+    def into_row(i: int) -> None:
+        pixels[i] = decode(listing.read(i), side, resize)
+
+    _for_each(listing, into_row)
+    return pixels
+
+
+def try_decoding(listing: Listing, side: int, resize: Resize) -> None:
+    """As `decode_all`, but keeps no pixels."""
+    _for_each(listing, lambda i: decode(listing.read(i), side, resize))
+
+
+def decode(image: Image.Image, side: int, resize: Resize) -> Pixels:
+    """Upright RGB pixels side×side×3, resized bicubically: squashed, or the short side fitted and the centre kept."""
+    with image:
+        image.draft(None, (DRAFT_MARGIN * side, DRAFT_MARGIN * side))
+        image.load()
+        upright = _to_rgb(_upright(image))
+    if resize == "squash":
+        return np.asarray(upright.resize((side, side), Image.Resampling.BICUBIC))
+    return np.asarray(ImageOps.fit(upright, (side, side), Image.Resampling.BICUBIC))
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # broken EXIF says nothing against the pixels, which are loaded by now
+        return image
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """RGB of any mode; what is transparent becomes white, and 16-bit greys keep their upper eight bits."""
+    if image.mode.startswith("I"):
+        return Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8)).convert("RGB")
+    if "A" not in image.getbands() and "transparency" not in image.info:
+        return image.convert("RGB")
+    opaque = Image.new("RGBA", image.size, "white")
+    opaque.alpha_composite(image.convert("RGBA"))
+    return opaque.convert("RGB")
+
+
+def _for_each(listing: Listing, work: Callable[[int], object]) -> None:
+    """Runs `work` on every position, and raises BadInput with all those that failed."""
+
+    def problem_at(i: int) -> Problem | None:
+        try:
+            work(i)
+        except Exception as error:  # Pillow's readers raise whatever their parsers trip over
+            return _does_not_decode(listing.names[i], error)
+        return None
+
+    with _pillow_silent(), ThreadPoolExecutor(os.cpu_count()) as pool:
+        problems = [problem for problem in pool.map(problem_at, range(len(listing))) if problem is not None]
+    if problems:
+        raise BadInput(problems)
+
+
+def _does_not_decode(name: str, error: Exception) -> Problem:
+    return Problem("root", "every image must decode", f"'{name}': {type(error).__name__}: {error}")
+
+
+@contextmanager
+def _pillow_silent() -> Iterator[None]:
+    """Keeps Pillow's warnings (large image, odd EXIF, odd TIFF tags) from users who cannot act on them; errors remain.
+
+    Entered once around all threads, because warning filters belong to the process.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        yield

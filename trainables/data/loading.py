@@ -1,0 +1,145 @@
+"""From the `data` section to decoded images, and what can be checked of it before anything is decoded."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from trainables.data.catalog import open_source
+from trainables.data.config import DataConfig
+from trainables.data.decoding import decode_all, try_decoding
+from trainables.data.folds import check_folds
+from trainables.data.images import LabelledImages
+from trainables.data.sampling import (
+    class_problems,
+    draw_classes,
+    draw_images,
+    hold_out,
+    num_held_out,
+    num_train_images,
+    size_problems,
+    train_size_key,
+)
+from trainables.data.source import Listing, Source
+from trainables.errors import BadInput, Problem
+
+VIEW_FIELDS = {"size_px", "resize_px", "crop", "flip"}
+"""Fields that are applied to decoded images (`resize_px` enters the key as `stored_px`)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Splits:
+    """The sampled experiment, undecoded: the drawn classes, and the images to train and to test on."""
+
+    class_names: tuple[str, ...]
+    train: Listing
+    test: Listing
+
+
+@dataclass(frozen=True)
+class DataSummary:
+    """What an experiment will see: its classes, and how many images of each there are."""
+
+    class_names: tuple[str, ...]
+    train_per_class: tuple[int, ...]
+    test_per_class: tuple[int, ...]
+
+    @property
+    def num_train(self) -> int:
+        """Training images, before folds."""
+        return sum(self.train_per_class)
+
+    @property
+    def num_test(self) -> int:
+        """Test images."""
+        return sum(self.test_per_class)
+
+
+def load_train(config: DataConfig) -> LabelledImages:
+    """Decodes the sampled training images, and no others. Raises BadInput with all problems."""
+    splits = plan_splits(config)
+    return _load(splits.train, splits.class_names, config)
+
+
+def load_test(config: DataConfig) -> LabelledImages:
+    """Decodes the sampled test images, and no others. Raises BadInput with all problems."""
+    splits = plan_splits(config)
+    return _load(splits.test, splits.class_names, config)
+
+
+def check_data(config: DataConfig, num_folds: int) -> DataSummary:
+    """Counts what the experiment will see, without decoding. Raises BadInput with all problems, keys below `data`.
+
+    Stratified samples must have every class in every fold. Uniform ones, the authors' protocol, leave classes out by
+    design and must only be as many as the folds.
+    """
+    splits = plan_splits(config)
+    every_class = config.sampling == "stratified"
+    labels = splits.train.labels
+    if problems := check_folds(labels, splits.class_names, num_folds, every_class, where=train_size_key(config)):
+        raise BadInput(problems)
+    return DataSummary(splits.class_names, _per_class(splits, splits.train), _per_class(splits, splits.test))
+
+
+def check_decodes(config: DataConfig, split: Literal["train", "test"]) -> None:
+    """Decodes the sampled images of `split` and keeps none. Raises BadInput that names all that do not decode."""
+    splits = plan_splits(config)
+    try_decoding(splits.train if split == "train" else splits.test, config.stored_px, config.resize)
+
+
+def source_key(config: DataConfig) -> str:
+    """A name for the decoded arrays: equal for configurations that differ only in the view. Stable between processes.
+
+    It does not know the files' contents, so that it is for one run, not for a cache that outlives changes on disk.
+    """
+    fields = config.model_dump(mode="json", exclude=VIEW_FIELDS) | {"stored_px": config.stored_px}
+    if config.root is not None:
+        fields["root"] = str(config.root.expanduser().resolve())
+    return hashlib.blake2b(json.dumps(fields, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+def plan_splits(config: DataConfig) -> Splits:
+    """Lists the dataset and draws the sample. Raises BadInput with all problems found up to here."""
+    source = open_source(config)
+    classes = draw_classes(len(source.class_names), config.class_fraction, config.sampling_seed)
+    train = source.train.of_classes(classes)
+    test = source.test.of_classes(classes) if source.test is not None else None
+    if problems := _problems(config, source, len(classes), train, test):
+        raise BadInput(problems)
+    if test is None:
+        train, test = _with_held_out(config, train)
+    elif config.test_images is not None:
+        test = _drawn(config, test, config.test_images, "test_images")
+    train = _drawn(config, train, num_train_images(config, len(train)), "train_images")
+    return Splits(tuple(source.class_names[k] for k in classes), train, test)
+
+
+def _problems(
+    config: DataConfig, source: Source, num_classes: int, train: Listing, test: Listing | None
+) -> list[Problem]:
+    num_test = None if test is None else len(test)
+    sizes = size_problems(config, num_classes, len(train), num_test)
+    return [*source.problems, *class_problems(config, len(source.class_names)), *sizes]
+
+
+def _with_held_out(config: DataConfig, pool: Listing) -> tuple[Listing, Listing]:
+    kept, held_out = hold_out(pool.labels, num_held_out(config, len(pool)), config.sampling_seed)
+    return pool.take(kept), pool.take(held_out)
+
+
+def _drawn(config: DataConfig, pool: Listing, count: int, purpose: str) -> Listing:
+    return pool.take(draw_images(pool.labels, count, config.sampling, config.sampling_seed, purpose))
+
+
+def _load(listing: Listing, class_names: tuple[str, ...], config: DataConfig) -> LabelledImages:
+    pixels = decode_all(listing, config.stored_px, config.resize)
+    pixels.flags.writeable = False  # trials and folds share it
+    return LabelledImages.of(pixels, listing.labels, class_names)
+
+
+def _per_class(splits: Splits, listing: Listing) -> tuple[int, ...]:
+    return tuple(np.bincount(listing.labels, minlength=len(splits.class_names)).tolist())

@@ -1,0 +1,49 @@
+"""What a dataset says of itself before anything is decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from trainables.data.images import Ints
+from trainables.errors import Problem
+
+
+@dataclass(frozen=True, eq=False)
+class Listing:
+    """The images of a split, undecoded.
+
+    `labels` N; `names` N are file paths or other identifiers, for messages; `read(i)` opens image i.
+    """
+
+    labels: Ints
+    names: Sequence[str]
+    read: Callable[[int], Image.Image]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, positions: Ints) -> Listing:
+        """The images at `positions`, in that order."""
+        return Listing(self.labels[positions], [self.names[i] for i in positions], lambda i: self.read(positions[i]))
+
+    def of_classes(self, classes: Ints) -> Listing:
+        """The images whose label is in `classes` (sorted), relabelled 0…len(classes)−1."""
+        kept = self.take(np.flatnonzero(np.isin(self.labels, classes)))
+        return Listing(np.searchsorted(classes, kept.labels).astype(np.int64), kept.names, kept.read)
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A dataset: its classes and its splits; `test` is None where one must be held out from `train`.
+
+    `problems` are mistakes that did not stop the listing, so that they can be reported together with others.
+    """
+
+    class_names: tuple[str, ...]
+    train: Listing
+    test: Listing | None = None
+    problems: tuple[Problem, ...] = ()

@@ -1,0 +1,74 @@
+"""Cutting a batch out of the stored images: random crops and mirrored images in training, centre crops in evaluation.
+
+One set of draws, two ways to apply it: row by row on the host, or in one gather where the pixels already are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from trainables.data.images import Ints, Pixels
+from trainables.seeding import rng_for
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """Of each of N images, the square of `size` at (`top`, `left`), mirrored left to right where `mirrored`."""
+
+    size: int
+    top: Ints
+    left: Ints
+    mirrored: NDArray[np.bool_]
+
+    @classmethod
+    def centre(cls, count: int, stored: tuple[int, int], size: int) -> View:
+        """The centre squares of `count` images stored as `stored` (H, W)."""
+        top, left = ((side - size) // 2 for side in stored)
+        return cls(size, np.full(count, top), np.full(count, left), np.zeros(count, dtype=np.bool_))
+
+    @classmethod
+    def random(
+        cls, count: int, stored: tuple[int, int], size: int, crop: bool, flip: bool, seed: int, step: int
+    ) -> View:
+        """The draws of one training step, made whether used or not: `flip` off leaves the crops as they were."""
+        rng = rng_for(seed, "augment", step)
+        top, left = (rng.integers(0, side - size + 1, count) for side in stored)
+        mirrored = rng.random(count) < 0.5
+        centre = cls.centre(count, stored, size)
+        return cls(
+            size, top if crop else centre.top, left if crop else centre.left, mirrored if flip else centre.mirrored
+        )
+
+
+def cut_on_host(pixels: Pixels, index: Ints, view: View, pinned: bool = False) -> Tensor:
+    """The view of `pixels[index]` as a new host tensor uint8 N×S×S×3, in page-locked memory if `pinned`."""
+    cut = torch.empty((len(index), view.size, view.size, 3), dtype=torch.uint8, pin_memory=pinned)
+    rows = zip(index.tolist(), view.top.tolist(), view.left.tolist(), view.mirrored.tolist(), strict=True)
+    for target, (i, top, left, mirrored) in zip(cut.numpy(), rows, strict=True):
+        square = pixels[i, top : top + view.size, left : left + view.size]
+        if mirrored:
+            _copy_mirrored(square, target)
+        else:
+            target[...] = square
+    return cut
+
+
+def _copy_mirrored(square: Pixels, target: Pixels) -> None:
+    """Channel by channel, which spares NumPy an inner loop of length three: a quarter of the time."""
+    for channel in range(3):
+        target[..., channel] = square[:, ::-1, channel]
+
+
+def cut_on_device(pixels: Tensor, index: Ints, view: View) -> Tensor:
+    """The view of `pixels[index]` as a new tensor uint8 N×S×S×3 on the device of `pixels` M×H×W×3."""
+    addresses = torch.from_numpy(np.stack([index, view.top, view.left, view.mirrored]).astype(np.int64))
+    image, top, left, mirrored = addresses.to(pixels.device, non_blocking=True)
+    offset = torch.arange(view.size, device=pixels.device)
+    row = top[:, None] + offset
+    column = left[:, None] + torch.where(mirrored[:, None] > 0, view.size - 1 - offset, offset)
+    return pixels[image[:, None, None], row[:, :, None], column[:, None, :]]

@@ -1,0 +1,62 @@
+"""What a user can get wrong, said in full: where, what must hold, and what came."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One mistake in the input.
+
+    `where` is the dotted key (`data.root`) or the file that is wrong; `must_hold` is the condition in words;
+    `came` is what was found instead; `file` is the experiment file, filled in by whoever knows it.
+    """
+
+    where: str
+    must_hold: str
+    came: str
+    file: str = ""
+
+    def __str__(self) -> str:
+        place = f"{self.file}: {self.where}" if self.file and self.where else self.file or self.where
+        return f"{place}: {self.must_hold}, got {self.came}"
+
+
+class BadInput(Exception):
+    """The user's input cannot be run. Carries every problem found, not only the first."""
+
+    def __init__(self, problems: Problem | Iterable[Problem]) -> None:
+        self.problems: tuple[Problem, ...] = (problems,) if isinstance(problems, Problem) else tuple(problems)
+        super().__init__("\n".join(map(str, self.problems)))
+
+    def __reduce__(self) -> tuple[type[BadInput], tuple[tuple[Problem, ...]]]:
+        return type(self), (self.problems,)  # the default would rebuild from the message and lose the parts
+
+    def under(self, prefix: str) -> BadInput:
+        """The same problems, with their keys below `prefix`."""
+        return BadInput(replace(p, where=f"{prefix}.{p.where}" if p.where else prefix) for p in self.problems)
+
+    def in_file(self, file: str) -> BadInput:
+        """The same problems, said of `file`."""
+        return BadInput(replace(p, file=p.file or file) for p in self.problems)
+
+
+class Diverged(Exception):
+    """A loss term or a gradient stopped being finite. `step` is the first optimiser step (from 1) where it did."""
+
+    def __init__(self, step: int, term: str) -> None:
+        self.step = step
+        self.term = term
+        super().__init__(f"diverged: {term} is not finite at step {step}")
+
+    def __reduce__(self) -> tuple[type[Diverged], tuple[int, str]]:
+        return type(self), (self.step, self.term)
+
+
+def nearest(word: str, known: Iterable[str], count: int = 3) -> Sequence[str]:
+    """The known words that look most like `word`, best first; for "did you mean"."""
+    by_lower = {name.lower(): name for name in known}
+    return [by_lower[m] for m in difflib.get_close_matches(word.lower(), by_lower, n=count, cutoff=0.5)]

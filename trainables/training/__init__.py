@@ -1,0 +1,1 @@
+"""The one loop that every method goes through, its optimiser, evaluation and checkpoints."""

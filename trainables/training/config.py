@@ -1,0 +1,41 @@
+"""The `training` section: budget, optimiser, schedule and arithmetic."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+
+from trainables.types import Frozen
+
+
+class TrainingConfig(Frozen):
+    """Defaults are the paper's where it states one (§4.0.2); Nesterov is on as in its authors' code."""
+
+    num_steps: PositiveInt = 9000
+    """Optimiser steps of one training, e.g. of one fold."""
+    batch_size: PositiveInt = 48
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    learning_rate: PositiveFloat = 0.01
+    head_lr_multiplier: PositiveFloat = 1.0
+    """Learning rate of the target head relative to the backbone's."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    nesterov: bool = True
+    weight_decay: NonNegativeFloat = 1e-4
+    """On every trained parameter, BatchNorm's and biases included, as in the authors' code."""
+    schedule: Literal["step", "cosine", "linear", "constant"] = "step"
+    step_drop_at: Annotated[float, Field(gt=0, le=1)] = 2 / 3
+    """Share of the budget after which `step` multiplies the learning rate by `step_drop_factor`."""
+    step_drop_factor: Annotated[float, Field(gt=0, le=1)] = 0.1
+    warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the budget over which the learning rate rises linearly from zero."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """`bf16` runs forward passes under autocast; losses and weights stay in fp32."""
+    channels_last: bool = True
+    eval_batch_size: PositiveInt = 128
+
+    @model_validator(mode="after")
+    def _nesterov_needs_momentum(self) -> Self:
+        if self.optimizer == "sgd" and self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov: true needs momentum > 0, got momentum=0; set nesterov: false")
+        return self

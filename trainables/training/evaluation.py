@@ -1,0 +1,36 @@
+"""Accuracy of a network on examples, in the evaluation view."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from trainables.backbones.network import TransferNetwork
+from trainables.training.config import TrainingConfig
+from trainables.training.loop import autocast
+from trainables.types import Batch
+
+
+@torch.inference_mode()
+def predicted_probabilities(
+    network: TransferNetwork, batches: Iterable[Batch], config: TrainingConfig, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Target-class probabilities N×K and labels N, on the host, in the order of `batches`."""
+    network.eval()
+    probabilities, labels = [], []
+    for batch in batches:
+        with autocast(config, device):
+            logits = network(network.embed(batch.inputs)).target_logits
+        probabilities.append(logits.float().softmax(dim=1).cpu())
+        labels.append(batch.labels.cpu())
+    return torch.cat(probabilities), torch.cat(labels)
+
+
+def top1_accuracy(
+    network: TransferNetwork, batches: Iterable[Batch], config: TrainingConfig, device: torch.device
+) -> float:
+    """Share of examples whose most probable class is their label, in [0, 1]."""
+    probabilities, labels = predicted_probabilities(network, batches, config, device)
+    return float((probabilities.argmax(dim=1) == labels).double().mean())

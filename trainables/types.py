@@ -1,0 +1,61 @@
+"""The few shapes that everything passes around.
+
+Shape letters, used as suffixes where a shape is not obvious: N batch, K target classes, S source classes, C channels,
+H and W map height and width, D pooled features, T tokens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+LossTerms = dict[str, Tensor]
+"""Named, already weighted scalar losses; their sum is what the loop minimises."""
+
+
+class Frozen(BaseModel):
+    """Base of every configuration: immutable, and a key that it does not know is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One training batch on the device.
+
+    `inputs` are raw: uint8 images N×3×H×W (augmented, not normalised) or token ids N×T; `Backbone.embed` makes
+    them mixable. `index` N are positions in the training set. `step` counts optimiser steps from 1 and is the address of
+    the batch's random draws.
+    """
+
+    inputs: Tensor
+    labels: Tensor
+    index: Tensor
+    step: int
+
+
+class Outputs(NamedTuple):
+    """What a network says of a batch.
+
+    `features` is the last map before pooling: N×C×H×W for images, N×T×C for token models, N×D where there is no map.
+    `pooled` N×D is what both heads read. `source_logits` is None where the source head was dropped or not asked for.
+    """
+
+    features: Tensor
+    pooled: Tensor
+    target_logits: Tensor
+    source_logits: Tensor | None
+
+
+def num_positions(features: Tensor) -> int:
+    """Spatial positions of a feature map: H·W of N×C×H×W, T of N×T×C, 1 of N×D."""
+    match features.ndim:
+        case 4:
+            return features.shape[2] * features.shape[3]
+        case 3:
+            return features.shape[1]
+        case _:
+            return 1

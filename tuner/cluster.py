@@ -1,0 +1,150 @@
+"""Ray: joining or starting a cluster, what it has, and what one trial gets of it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import ray
+
+from trainables.errors import BadInput, Problem
+from tuner.settings import ResourceSettings
+
+# Read by glibc and OpenMP when a process starts. Training allocates and frees the same large blocks at every step; left alone,
+# glibc gives each back to the kernel and faults it in again (measured: docs/decisions/0007). Threads that spin while they
+# wait slow down the trial beside them.
+WORKER_ENVIRONMENT = {
+    "MALLOC_MMAP_THRESHOLD_": str(4 << 30),
+    "MALLOC_TRIM_THRESHOLD_": str(8 << 30),
+    "MALLOC_TOP_PAD_": str(256 << 20),
+    "OMP_WAIT_POLICY": "PASSIVE",
+}
+
+# Ray Tune by default logs every result three times to files, prints tables, and takes Ctrl-C for itself.
+TUNE_ENVIRONMENT = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
+}
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """What a cluster, or this machine, has."""
+
+    cpus: float
+    gpus: float
+    nodes: int = 1
+
+    def __str__(self) -> str:
+        nodes = f"{self.nodes} node" + ("s" if self.nodes != 1 else "")
+        return f"{self.cpus:g} CPUs and {self.gpus:g} GPUs on {nodes}"
+
+
+@dataclass(frozen=True)
+class Share:
+    """What each trial gets, and how many run at once. `note` says where that is less than was asked for."""
+
+    cpus: float
+    gpus: float
+    concurrency: int
+    note: str = ""
+
+
+def this_machine() -> Capacity:
+    """What Ray would find here, without starting it."""
+    import torch  # only where it is needed: the import takes seconds
+
+    return Capacity(cpus=len(os.sched_getaffinity(0)), gpus=torch.cuda.device_count())
+
+
+def share_of(nodes: list[Capacity], asked: ResourceSettings, concurrency: int | str) -> Share:
+    """Divides a cluster among trials. Raises BadInput where not even one fits on any node.
+
+    Each trial runs on one node, so what counts is how many fit on each, not on the sum. A trial that asks for a GPU where there is
+    none runs on its CPUs: the stated fallback.
+    """
+    note = ""
+    gpus = asked.gpus
+    if gpus and not any(node.gpus for node in nodes):
+        note = f"resources.gpus is {gpus:g}, but there is no GPU: trials run on the CPU"
+        gpus = 0.0
+    room = sum(_fit_on(node, asked.cpus, gpus) for node in nodes)
+    if room < 1:
+        must_hold = f"one trial fits on a node (largest: {max(nodes, key=lambda n: (n.gpus, n.cpus))})"
+        raise BadInput(Problem("resources", must_hold, f"cpus: {asked.cpus:g}, gpus: {asked.gpus:g}"))
+    return Share(asked.cpus, gpus, room if concurrency == "auto" else int(concurrency), note)
+
+
+def _fit_on(node: Capacity, cpus: float, gpus: float) -> int:
+    fitting = int(node.cpus / cpus + 1e-9)
+    if not gpus:
+        return fitting
+    whole_cards = int(node.gpus)
+    on_gpus = int(1 / gpus + 1e-9) * whole_cards if gpus <= 1 else int(whole_cards / gpus)
+    return min(fitting, on_gpus)
+
+
+@contextlib.contextmanager
+def cluster(address: str | None) -> Iterator[list[Capacity]]:
+    """Joins the cluster at `address`, or starts one of this machine's own; gives what each node has; leaves it at the end.
+
+    Raises:
+        BadInput: where nothing answers at `address`.
+    """
+    os.environ.update(TUNE_ENVIRONMENT)
+    options: dict[str, object] = {"log_to_driver": False, "logging_level": logging.WARNING}
+    if address is None:
+        for name, value in WORKER_ENVIRONMENT.items():
+            os.environ.setdefault(name, value)  # the raylet hands its environment to its workers
+        options |= {"address": "local", "include_dashboard": False, "num_cpus": this_machine().cpus}
+    else:
+        options |= {"address": address, "runtime_env": {"env_vars": WORKER_ENVIRONMENT}}
+    try:
+        ray.init(**options)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise BadInput(Problem("--address", "a Ray cluster answers there", f"{address}: {reason}")) from None
+    try:
+        yield [_capacity(node["Resources"]) for node in ray.nodes() if node["Alive"]]
+    finally:
+        ray.shutdown()
+
+
+def total(nodes: list[Capacity]) -> Capacity:
+    """The nodes together."""
+    return Capacity(sum(n.cpus for n in nodes), sum(n.gpus for n in nodes), len(nodes))
+
+
+def _capacity(resources: dict[str, float]) -> Capacity:
+    return Capacity(resources.get("CPU", 0.0), resources.get("GPU", 0.0))
+
+
+@contextlib.contextmanager
+def chatter_to(log: Path) -> Iterator[IO[str]]:
+    """Sends everything that is written to stdout and stderr, by any library and child process, to a file.
+
+    Gives the real stdout, for what the user is to see.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    saved = os.dup(1), os.dup(2)
+    with log.open("a") as file, os.fdopen(os.dup(1), "w", buffering=1) as screen:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+        try:
+            yield screen
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            for number, copy in enumerate(saved, start=1):
+                os.dup2(copy, number)
+                os.close(copy)

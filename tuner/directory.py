@@ -1,0 +1,103 @@
+"""Where experiments live: a folder a name, a folder a run below it, and one process at a time in each."""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.metadata
+import json
+import os
+import platform
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import IO
+
+from trainables.errors import BadInput, Problem
+from tuner.space import SearchSpace, dump_space, flatten, load_space
+
+RECORDED_PACKAGES = ("torch", "torchvision", "timm", "ray", "optuna", "mlflow", "numpy", "scikit-learn", "pydantic")
+
+MAY_CHANGE = ("search.trials", "search.concurrency", "retrain.", "resources.", "tracking.")
+"""What a resumed search may ask anew; everything else would make its trials incomparable with the earlier ones."""
+
+
+def new_run(space: SearchSpace) -> Path:
+    """A fresh experiment directory for `space`, with its resolved YAML and the environment.
+
+    Raises:
+        BadInput: where it cannot be written.
+    """
+    root = space.tracking.directory.expanduser().resolve() / space.name
+    started = time.strftime("%Y%m%d-%H%M%S")
+    for attempt in range(100):
+        directory = root / (f"{started}-{attempt}" if attempt else started)
+        try:
+            directory.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise _unwritable(root, error) from None
+        write_record(space, directory)
+        return directory
+    raise FileExistsError(root)
+
+
+def write_record(space: SearchSpace, directory: Path) -> None:
+    """Writes `space.yaml` and `environment.json`."""
+    try:
+        (directory / "space.yaml").write_text(dump_space(space), encoding="utf-8")
+        (directory / "environment.json").write_text(json.dumps(environment(), indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise _unwritable(directory, error) from None
+
+
+def latest_run(space: SearchSpace) -> Path:
+    """The newest experiment directory of that name. Raises BadInput where there is none, or where `space` does not go on from it."""
+    root = space.tracking.directory.expanduser().resolve() / space.name
+    runs = sorted(path for path in root.glob("*") if (path / "journal.jsonl").exists())
+    if not runs:
+        raise BadInput(Problem("--resume", f"an earlier run of {space.name!r} lies in {root}", "none"))
+    _check_goes_on(space, runs[-1] / "space.yaml")
+    return runs[-1]
+
+
+def _check_goes_on(space: SearchSpace, recorded_file: Path) -> None:
+    was, now = flatten(load_space(recorded_file).as_tree()), flatten(space.as_tree())
+    changed = [key for key in {**was, **now} if was.get(key) != now.get(key) and not key.startswith(MAY_CHANGE)]
+    if changed:
+        advice = "as it was when the search was started (leave out --resume to start anew)"
+        problems = [Problem(key, f"{was.get(key)!r}, {advice}", repr(now.get(key))) for key in changed]
+        raise BadInput(problems).in_file(space.file)
+
+
+def locked(directory: Path) -> IO[str]:
+    """Takes the directory for this process until the file is closed. Raises BadInput while another process has it."""
+    file = (directory / "lock").open("a+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.seek(0)
+        came = f"process {file.read().strip() or 'unknown'} is at work in it"
+        file.close()
+        raise BadInput(Problem("", "no other process runs this search", came, file=str(directory))) from None
+    file.truncate(0)
+    file.write(f"{os.getpid()}\n")
+    file.flush()
+    return file
+
+
+def environment() -> dict[str, object]:
+    """Versions, machine and command: what a result depends on besides its configuration."""
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "packages": {name: importlib.metadata.version(name) for name in RECORDED_PACKAGES},
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+    }
+
+
+def _unwritable(directory: Path, error: OSError) -> BadInput:
+    reason = (error.strerror or str(error)).lower()
+    return BadInput(Problem("tracking.directory", "a folder that can be written", f"{directory}: {reason}"))

@@ -1,0 +1,53 @@
+"""`--dry-run`: the resolved experiment, what it will cost, and whether the cluster has room for it."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from tuner.cluster import Capacity, cluster, share_of, this_machine, total
+from tuner.dimensions import spell
+from tuner.experiment import Plan
+from tuner.space import SearchSpace, dump_space
+
+
+def print_plan(console: Console, space: SearchSpace, plan: Plan, address: str | None) -> None:
+    """Prints the experiment and starts nothing; joins the cluster at `address`, if one is given, only to ask what it has."""
+    console.print(f"[bold]{space.name}[/bold]  {space.file}\n")
+    console.print(dump_space(space), markup=False)
+    console.print(_dimensions(space))
+    console.print()
+    for line in _facts(space, plan, _nodes(address)):
+        console.print(line, soft_wrap=True)
+
+
+def _dimensions(space: SearchSpace) -> Table:
+    table = Table(title="dimensions", title_justify="left", box=None, padding=(0, 2, 0, 0))
+    for heading in ("name", "leaf", "range"):
+        table.add_column(heading)
+    for path, dimension in space.dimensions.items():
+        table.add_row(space.short_names[path], path, spell(dimension).replace("[", r"\["))
+    return table
+
+
+def _facts(space: SearchSpace, plan: Plan, nodes: list[Capacity]) -> list[str]:
+    share = share_of(nodes, space.resources, space.search.concurrency)
+    asked = space.resources
+    lines = [
+        f"data       {plan.data.num_train} training and {plan.data.num_test} test images, {len(plan.data.class_names)} classes",
+        f"backbone   {plan.backbone['num_parameters']:,} parameters, {plan.backbone['num_features']} features, "
+        f"{plan.backbone['num_source_classes']} source classes",
+        f"search     {plan.num_trials} trials × {plan.num_folds} folds × {plan.num_steps} steps of {plan.batch_size} images "
+        f"= {plan.total_steps:,} steps, {space.search.sampler}",
+        f"retrain    {space.retrain.seeds} seeds × {plan.num_steps} steps",
+        f"resources  {asked.cpus:g} CPUs and {asked.gpus:g} GPUs a trial; the cluster has {total(nodes)}: "
+        f"{share.concurrency} trials at once",
+    ]
+    return [*lines, *([f"note       {share.note}"] if share.note else [])]
+
+
+def _nodes(address: str | None) -> list[Capacity]:
+    if address is None:
+        return [this_machine()]
+    with cluster(address) as nodes:
+        return nodes

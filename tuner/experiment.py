@@ -1,0 +1,157 @@
+"""An experiment before it runs: found to be possible, or refused with everything that stands in its way."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from trainables.backbones import check_backbone, describe
+from trainables.config import TrialConfig
+from trainables.data.config import DataConfig
+from trainables.data.images import LabelledImages
+from trainables.data.loading import DataSummary, check_data, check_decodes, load_train, source_key
+from trainables.errors import BadInput, Problem
+from trainables.methods import uses_source_head
+from tuner.dimensions import Choice, spell
+from tuner.space import SearchSpace, corners, set_leaf
+
+Result = TypeVar("Result")
+Item = TypeVar("Item")
+
+SMOKE: dict[str, Any] = {
+    "search.trials": 2,
+    "search.folds": 2,
+    "training.num_steps": 4,
+    "training.batch_size": 8,
+    "retrain.seeds": 1,
+}
+"""What `--smoke` makes of an experiment, so that its whole path runs in under a minute."""
+
+SMOKE_TRAIN_IMAGES_PER_CLASS = 3
+SMOKE_TEST_IMAGES = 32
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an experiment amounts to, for `--dry-run` and for the record."""
+
+    data: DataSummary
+    backbone: dict[str, int]
+    num_trials: int
+    num_folds: int
+    num_steps: int
+    batch_size: int
+
+    @property
+    def total_steps(self) -> int:
+        """Optimiser steps of the whole search, without the retraining."""
+        return self.num_trials * self.num_folds * self.num_steps
+
+
+def check_experiment(space: SearchSpace) -> Plan:
+    """Checks data, folds and weights for every end of every dimension, without decoding an image.
+
+    Raises:
+        BadInput: with all problems of all sections.
+    """
+    problems: dict[Problem, None] = {}
+    summaries: list[DataSummary] = []
+    configs = list(corner_configs(space))
+    for data in _distinct(config.data for config in configs):
+        summaries += _collect("data", lambda data=data: check_data(data, space.search.folds), problems)
+    for backbone, head in _distinct((c.backbone, uses_source_head(c.method)) for c in configs):
+        _collect("backbone", lambda b=backbone, head=head: check_backbone(b, head), problems)
+    problems |= dict.fromkeys(_undecodable_dimensions(space))
+    if problems:
+        raise BadInput(problems).in_file(space.file)
+    config = configs[0]
+    training = config.training
+    trials = space.search.trials if space.dimensions else 1
+    backbone = describe(config.backbone)
+    return Plan(summaries[0], backbone, trials, space.search.folds, training.num_steps, training.batch_size)
+
+
+def load_images(space: SearchSpace) -> dict[str, LabelledImages]:
+    """Decodes the training images of every variant of the data that a trial can ask for, and checks that the test images decode.
+
+    Raises:
+        BadInput: naming every file that does not decode.
+    """
+    images: dict[str, LabelledImages] = {}
+    problems: dict[Problem, None] = {}
+    for data in _data_variants(space):
+        key = source_key(data)
+        if key not in images:
+            for loaded in _collect("data", lambda data=data: load_train(data), problems):
+                images[key] = loaded
+            # Nothing is kept of the test images: a file that is broken shall not end the search after its last trial.
+            _collect("data", lambda data=data: check_decodes(data, "test"), problems)
+    if problems:
+        raise BadInput(problems).in_file(space.file)
+    return images
+
+
+def corner_configs(space: SearchSpace) -> Iterator[TrialConfig]:
+    """The configuration at every end of every dimension."""
+    names = space.short_names
+    for corner in corners(space.dimensions):
+        yield space.trial_config({names[path]: value for path, value in corner.items()})
+
+
+def smoke_overrides(space: SearchSpace) -> dict[str, Any]:
+    """Leaves that make a tiny run of `space`: same path, few and short trials, few images."""
+    data = DataConfig.model_validate(next(corner_configs(space)).data)
+    summary = check_data(data, num_folds=2)
+    overrides = SMOKE | {"name": f"{space.name}-smoke", "tracking.registered_model": f"{space.model_name}-smoke"}
+    num_train = SMOKE_TRAIN_IMAGES_PER_CLASS * len(summary.class_names)
+    if num_train < summary.num_train:
+        overrides |= {"data.train_images": num_train, "data.train_fraction": 1.0}
+    if summary.num_test > SMOKE_TEST_IMAGES:
+        overrides["data.test_images"] = max(SMOKE_TEST_IMAGES, len(summary.class_names))
+    return overrides
+
+
+def _collect(section: str, check: Callable[[], Result], problems: dict[Problem, None]) -> Iterator[Result]:
+    """The check's result, or nothing and its problems."""
+    try:
+        return iter([check()])
+    except BadInput as bad:
+        problems |= dict.fromkeys(bad.under(section).problems)
+        return iter(())
+
+
+def _distinct(items: Iterator[Item]) -> list[Item]:
+    kept: list[Item] = []
+    for item in items:
+        if item not in kept:
+            kept.append(item)
+    return kept
+
+
+def _undecodable_dimensions(space: SearchSpace) -> Iterator[Problem]:
+    """A range over what is decoded has no end of variants, and each would have to be held in memory."""
+    names = space.short_names
+    first = next(corners(space.dimensions))
+    for path, dimension in space.dimensions.items():
+        if path.startswith("data.") and not isinstance(dimension, Choice):
+            ends = [
+                space.trial_config({names[p]: v for p, v in (first | {path: end}).items()}).data
+                for end in dimension.ends()
+            ]
+            if source_key(ends[0]) != source_key(ends[1]):
+                must_hold = "a choice of a few values, since this leaf changes which images are decoded"
+                yield Problem(path, must_hold, spell(dimension))
+
+
+def _data_variants(space: SearchSpace) -> list[DataConfig]:
+    """The data configuration for every combination of the choices that the data section is searched over."""
+    searched = {path: d for path, d in space.dimensions.items() if path.startswith("data.")}
+    variants = []
+    for values in itertools.product(*(dimension.ends() for dimension in searched.values())):
+        tree: dict[str, Any] = {"data": dict(space.fixed["data"])}
+        for path, value in zip(searched, values, strict=True):
+            set_leaf(tree, path, value)
+        variants.append(DataConfig.model_validate(tree["data"]))
+    return variants

@@ -1,0 +1,96 @@
+"""What a search found: for a person, and for other programs."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, get_args
+
+from tuner.journal import History, TrialState
+from tuner.progress import clock, spell_params
+from tuner.selection import best_trial, mean_and_sd
+from tuner.space import SearchSpace
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The end of a search; `--json` writes it as it stands here. Scores are top-1 in [0, 1]."""
+
+    name: str
+    directory: str
+    tracking_uri: str
+    best_trial: str | None = None
+    best_params: dict[str, Any] = field(default_factory=dict)
+    """The searched dimensions at the best trial, by short names."""
+    best_config: dict[str, Any] = field(default_factory=dict)
+    """The whole best configuration, nested as in the experiment file."""
+    val_top1: float | None = None
+    fold_scores: list[float] = field(default_factory=list)
+    test_scores: dict[str, float] = field(default_factory=dict)
+    """Retraining seed → test top-1."""
+    test_top1_mean: float | None = None
+    test_top1_sd: float | None = None
+    trials: dict[str, int] = field(default_factory=dict)
+    """State → number of trials."""
+    model_uri: str | None = None
+    seconds: float = 0.0
+
+    def write(self, file: Path) -> None:
+        """Writes the outcome as JSON."""
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+
+
+def outcome_of(
+    space: SearchSpace, directory: Path, history: History, tracking_uri: str, model_uri: str | None, seconds: float
+) -> Outcome:
+    """Reads the outcome off the journal."""
+    trials = {state: history.count(state) for state in get_args(TrialState)}
+    best = best_trial(history.trials.values())
+    if best is None:
+        return Outcome(space.name, str(directory), tracking_uri, trials=trials, seconds=seconds)
+    tests = {str(seed): event["test_top1"] for seed, event in sorted(history.retrained.items())}
+    mean, sd = mean_and_sd(tests.values()) if tests else (None, None)
+    return Outcome(
+        name=space.name,
+        directory=str(directory),
+        tracking_uri=tracking_uri,
+        best_trial=best.trial_id,
+        best_params=best.params,
+        best_config=space.trial_config(best.params).model_dump(mode="json"),
+        val_top1=best.val_top1,
+        fold_scores=best.fold_scores,
+        test_scores=tests,
+        test_top1_mean=mean,
+        test_top1_sd=sd,
+        trials=trials,
+        model_uri=model_uri,
+        seconds=seconds,
+    )
+
+
+def closing_lines(outcome: Outcome, history: History) -> Iterator[str]:
+    """The end of a search for a person, and why trials failed."""
+    counts = ", ".join(f"{count} {state}" for state, count in outcome.trials.items() if count)
+    yield f"{outcome.name}: {counts or 'no'} trials in {clock(outcome.seconds)}"
+    if outcome.best_trial is None:
+        yield "no trial was evaluated on every fold, so there is no best configuration"
+    else:
+        scores = " ".join(f"{score:.4f}" for score in outcome.fold_scores)
+        yield f"  best           {outcome.best_trial}: {spell_params(outcome.best_params)}"
+        yield f"  validation     top-1 {outcome.val_top1:.4f} over {len(outcome.fold_scores)} folds ({scores})"
+    if outcome.test_top1_mean is not None:
+        spread = f" ± {outcome.test_top1_sd:.4f}" if outcome.test_top1_sd is not None else ""
+        seeds = f"{len(outcome.test_scores)} seed" + ("s" if len(outcome.test_scores) > 1 else "")
+        yield f"  test           top-1 {outcome.test_top1_mean:.4f}{spread} ({seeds}, retrained on the full training split)"
+    if outcome.model_uri:
+        yield f"  model          {outcome.model_uri}"
+        yield f"                 python -m tuner.predict --model {outcome.model_uri} photo.jpg"
+    yield f"  record         {outcome.directory}"
+    yield f"  see it         python -m tuner.ui --tracking-uri {shlex.quote(outcome.tracking_uri)}"
+    for trial in history.trials.values():
+        if trial.state == "failed":
+            yield f"  failed         {trial.trial_id}: {trial.reason}"

@@ -1,0 +1,142 @@
+"""What a person sees while a search runs: a live display on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from tuner.journal import Event, History, TrialRecord
+from tuner.selection import best_trial
+from tuner.space import SearchSpace
+
+
+class Progress:
+    """A listener of the journal."""
+
+    def __init__(self, console: Console, space: SearchSpace, num_trials: int, concurrency: int) -> None:
+        self.console = console
+        self.name = space.name
+        self.num_trials = num_trials
+        self.num_folds = space.search.folds
+        self.concurrency = min(concurrency, num_trials)
+        self.history = History()
+        self.phase = ""
+        self.started = time.monotonic()
+        self._live = (
+            Live(console=console, get_renderable=self._render, refresh_per_second=4) if console.is_terminal else None
+        )
+
+    def __enter__(self) -> Self:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live:
+            self._live.stop()
+
+    def __call__(self, event: Event, history: History) -> None:
+        """Takes in a journal event."""
+        self.history = history
+        if event["event"] == "trial_finished":
+            self.say(self._trial_line(history.trials[event["trial"]]))
+        elif event["event"] == "fold_finished" and not self._live:
+            self._say_fold(history.trials[event["trial"]], event["result"])
+        elif event["event"] == "retrain_finished":
+            self.say(
+                f"retrained with seed {event['seed']}: test top-1 {event['test_top1']:.4f} in {clock(event['duration_s'])}"
+            )
+
+    def say(self, line: str) -> None:
+        """A line that stays."""
+        self.console.print(f"\\[{clock(time.monotonic() - self.started)}] {line}", highlight=False, soft_wrap=True)
+
+    def show(self, lines: Iterable[str]) -> None:
+        """Lines that stay, as they are; ends the live display."""
+        self.__exit__(None, None, None)
+        for line in lines:
+            self.console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+    def enter_phase(self, phase: str) -> None:
+        """What is going on now, in a few words."""
+        self.phase = phase
+        if not self._live:
+            self.say(phase)
+
+    def _say_fold(self, trial: TrialRecord, result: Mapping[str, Any]) -> None:
+        if len(trial.folds) < self.num_folds:
+            fold = f"fold {result['fold']}/{self.num_folds}"
+            self.say(f"{trial.trial_id} {fold}: {result['val_top1']:.4f} in {clock(result['duration_s'])}")
+
+    def _trial_line(self, trial: TrialRecord) -> str:
+        if trial.state == "complete":
+            scores = " ".join(f"{score:.4f}" for score in trial.fold_scores)
+            outcome = f"val top-1 {trial.val_top1:.4f} ({scores})"
+        else:
+            outcome = f"{trial.state}: {trial.reason}"
+        return f"{trial.trial_id} {outcome}  {spell_params(trial.params)}  | {self.summary()}"
+
+    def summary(self) -> str:
+        """Trials done, running, best so far, time left."""
+        best = best_trial(self.history.trials.values())
+        parts = [f"{self.num_done}/{self.num_trials} trials", f"{self.history.count('running')} running"]
+        if failed := self.history.count("failed"):
+            parts.append(f"{failed} failed")
+        if best is not None:
+            parts.append(f"best {best.val_top1:.4f} ({best.trial_id})")
+        if (left := self.seconds_left()) is not None:
+            parts.append(f"about {clock(left)} left")
+        return ", ".join(parts)
+
+    @property
+    def num_done(self) -> int:
+        """Trials that have ended, however."""
+        return len(self.history.trials) - self.history.count("running")
+
+    def seconds_left(self) -> float | None:
+        """From the mean time of the folds so far; None before the first, and when none is left."""
+        trials = self.history.trials.values()
+        durations = [fold["duration_s"] for trial in trials for fold in trial.folds]
+        ended_early = sum(self.num_folds - len(t.folds) for t in trials if t.state != "running")
+        folds_left = self.num_trials * self.num_folds - len(durations) - ended_early
+        if not durations or folds_left <= 0:
+            return None
+        return folds_left * sum(durations) / len(durations) / self.concurrency
+
+    def _render(self) -> Group:
+        bar = ProgressBar(
+            total=self.num_trials * self.num_folds, completed=sum(len(t.folds) for t in self.history.trials.values())
+        )
+        elapsed = clock(time.monotonic() - self.started)
+        table = Table(box=None, padding=(0, 2), show_header=False)
+        for trial in self.history.trials.values():
+            if trial.state == "running":
+                scores = " ".join(f"{score:.4f}" for score in trial.fold_scores)
+                fold = f"fold {len(trial.folds) + 1}/{self.num_folds}"
+                table.add_row(trial.trial_id, fold, scores, spell_params(trial.params))
+        header = Text.assemble((self.name, "bold"), f"  {elapsed}  {self.phase}  ", (self.summary(), "cyan"))
+        return Group(header, bar, table)
+
+
+def spell_params(params: Mapping[str, Any]) -> str:
+    """`gamma_fe=0.0123 alpha=0.2`."""
+    return " ".join(
+        f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}" for name, value in params.items()
+    )
+
+
+def clock(seconds: float) -> str:
+    """`0:07`, `12:34`, `1:02:03`."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

@@ -1,0 +1,93 @@
+"""The best configuration on the full training split, seed by seed; here the test split is met for the first time."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import ray
+
+from trainables.backbones.network import TransferNetwork
+from trainables.config import TrialConfig
+from trainables.data.images import LabelledImages
+from trainables.seeding import seed_for
+from trainables.trial import accuracy_on, default_device, train_full
+from tuner.classifier import save_classifier
+from tuner.cluster import Share
+from tuner.trials import prepare_process
+
+MODEL_SEED = 0
+"""The retraining whose network becomes the model: the first. Fixed beforehand, so that no test score chooses it."""
+
+
+@dataclass(frozen=True)
+class Retrained:
+    """One retraining: its seed's number, and its accuracy on the test split in [0, 1]."""
+
+    seed: int
+    test_top1: float
+    duration_s: float
+    loss_steps: list[int]
+    loss_terms: dict[str, list[float]]
+
+
+def retrain(
+    config: TrialConfig,
+    seeds: list[int],
+    train: LabelledImages,
+    test: LabelledImages,
+    share: Share,
+    model_directory: Path,
+) -> Iterator[Retrained]:
+    """Trains `config` once per seed, as many at a time as fit; yields each as it ends.
+
+    The network of `MODEL_SEED` is saved to `model_directory` before its result is yielded.
+    """
+    train_ref, test_ref = ray.put(train), ray.put(test)
+    task = ray.remote(_retrain_once).options(num_cpus=share.cpus, num_gpus=share.gpus, max_retries=2)
+    pending = [task.remote(config, seed, train_ref, test_ref, share) for seed in seeds]
+    while pending:
+        (ready,), pending = ray.wait(pending, num_returns=1)
+        retrained, files = ray.get(ready)
+        if files:
+            write_whole(model_directory, files)
+        yield retrained
+
+
+def write_whole(directory: Path, files: Mapping[str, bytes]) -> None:
+    """Puts a folder of files in place at once, so that a crash leaves the old one or the new one."""
+    fresh = directory.with_name(directory.name + ".new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    for name, content in files.items():
+        (fresh / name).write_bytes(content)
+    shutil.rmtree(directory, ignore_errors=True)
+    fresh.rename(directory)
+
+
+def reseeded(config: TrialConfig, seed: int) -> TrialConfig:
+    """`config` for the retraining number `seed`: its draws differ from the search's and from each other's."""
+    return config.model_copy(update={"seed": seed_for(config.seed, "retrain", seed)})
+
+
+def _retrain_once(
+    config: TrialConfig, seed: int, train: LabelledImages, test: LabelledImages, share: Share
+) -> tuple[Retrained, dict[str, bytes]]:
+    prepare_process(share)
+    config, device = reseeded(config, seed), default_device()
+    started = time.monotonic()
+    network, fit = train_full(config, train, device)
+    accuracy = accuracy_on(network, test, config, device)
+    retrained = Retrained(seed, accuracy, time.monotonic() - started, fit.history.steps, fit.history.terms)
+    return retrained, _classifier_files(network, config, train.class_names) if seed == MODEL_SEED else {}
+
+
+def _classifier_files(network: TransferNetwork, config: TrialConfig, class_names: tuple[str, ...]) -> dict[str, bytes]:
+    """The classifier as files' contents: the worker and the driver need not share a disk."""
+    with tempfile.TemporaryDirectory() as folder:
+        save_classifier(Path(folder), network, config, class_names)
+        return {path.name: path.read_bytes() for path in Path(folder).iterdir()}

@@ -1,0 +1,264 @@
+"""One YAML file → SearchSpace: the whole experiment, checked before anything runs.
+
+Any leaf of data, backbone, method and training may be a value or a dimension. Every end of every dimension is validated against
+TrialConfig here, so that a range that makes invalid trials is refused at once and not after an hour.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from trainables.config import TrialConfig
+from trainables.errors import BadInput, Problem, nearest
+from trainables.types import Frozen
+from tuner.dimensions import DIMENSIONS, Dimension, contains
+from tuner.problems import from_pydantic
+from tuner.settings import ResourceSettings, RetrainSettings, SearchSettings, TrackingSettings
+from tuner.yaml_file import read_yaml
+
+SEARCHABLE = ("data", "backbone", "method", "training")
+SETTINGS: dict[str, type[Frozen]] = {
+    "search": SearchSettings,
+    "resources": ResourceSettings,
+    "tracking": TrackingSettings,
+    "retrain": RetrainSettings,
+}
+SECTIONS = ("name", *SEARCHABLE, *SETTINGS)
+
+# It names a folder, a MLflow experiment and a registered model, so it may not leave or confuse any of them.
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """An experiment that has been checked.
+
+    `fixed` is the nested tree of TrialConfig's sections without its searched leaves; `dimensions` holds those by dotted path
+    (`method.gamma_fe`). In results, first points and MLflow a dimension goes by its short name (`gamma_fe`) where that is
+    unambiguous.
+    """
+
+    file: str
+    name: str
+    fixed: dict[str, Any]
+    dimensions: dict[str, Dimension]
+    search: SearchSettings
+    resources: ResourceSettings
+    tracking: TrackingSettings
+    retrain: RetrainSettings
+
+    @property
+    def short_names(self) -> dict[str, str]:
+        """Dotted path of each dimension → the name it goes by."""
+        return short_names(self.dimensions)
+
+    @property
+    def model_name(self) -> str:
+        """Name under which the retrained model is registered."""
+        return self.tracking.registered_model or self.name
+
+    def trial_config(self, params: Mapping[str, Any]) -> TrialConfig:
+        """The TrialConfig at one point; `params` by short names. Raises pydantic's ValidationError where it is invalid."""
+        return _trial_config(
+            self.fixed, {path: params[name] for path, name in self.short_names.items()}, self.search.seed
+        )
+
+    def as_tree(self) -> dict[str, Any]:
+        """The experiment as plain data; what `space.yaml` in the experiment directory holds, and what reads back to this."""
+        tree: dict[str, Any] = {"name": self.name, **copy.deepcopy(self.fixed)}
+        for path, dimension in self.dimensions.items():
+            set_leaf(tree, path, _plain(dimension.model_dump(by_alias=True)))
+        for section in SETTINGS:
+            tree[section] = _plain(getattr(self, section).model_dump(mode="json"))
+        return tree
+
+
+def load_space(file: Path, overrides: Mapping[str, Any] | None = None) -> SearchSpace:
+    """Reads and checks an experiment file; `overrides` are leaves by dotted path that replace what the file says.
+
+    Raises:
+        BadInput: with every problem found, each naming the file and the key.
+    """
+    tree = read_yaml(file)
+    for path, value in (overrides or {}).items():
+        set_leaf(tree, path, value)
+    try:
+        return parse_space(tree, str(file))
+    except BadInput as problems:
+        raise problems.in_file(str(file)) from None
+
+
+def parse_space(tree: Mapping[str, Any], file: str = "") -> SearchSpace:
+    """The checked experiment that `tree` describes. Raises BadInput with every problem found."""
+    problems = list(_section_problems(tree))
+    fixed: dict[str, Any] = {}
+    dimensions: dict[str, Dimension] = {}
+    for section in SEARCHABLE:
+        if isinstance(tree.get(section), Mapping):
+            fixed[section] = _split(tree[section], section, dimensions, problems)
+    settings: dict[str, Any] = {}
+    for section, model in SETTINGS.items():
+        try:
+            settings[section] = model.model_validate(tree.get(section) or {})
+        except ValidationError as error:
+            problems += from_pydantic(error, model, prefix=section)
+    known = {p.where for p in problems}
+    problems += [p for p in _trial_problems(fixed, dimensions) if p.where not in known]
+    if "search" in settings:
+        problems += _first_point_problems(settings["search"].first_points, dimensions)
+    if problems:
+        raise BadInput(problems)
+    fixed = _absolute_paths(_with_defaults(fixed, dimensions))
+    return SearchSpace(file=file, name=tree["name"], fixed=fixed, dimensions=dimensions, **settings)
+
+
+def short_names(paths: Iterable[str]) -> dict[str, str]:
+    """Dotted path → its last part, or the whole path where two end alike."""
+    paths = list(paths)
+    ends = [path.rsplit(".", 1)[-1] for path in paths]
+    return {path: end if ends.count(end) == 1 else path for path, end in zip(paths, ends, strict=True)}
+
+
+def set_leaf(tree: dict[str, Any], path: str, value: Any) -> None:
+    """Puts `value` at a dotted path, making the mappings on the way."""
+    *parents, leaf = path.split(".")
+    for parent in parents:
+        inner = tree.get(parent)
+        tree[parent] = inner = dict(inner) if isinstance(inner, Mapping) else {}
+        tree = inner
+    tree[leaf] = value
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings → dotted paths and their leaves."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        path = f"{prefix}{key}"
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{path}.")
+        else:
+            flat[path] = value
+    return flat
+
+
+def _section_problems(tree: Mapping[str, Any]) -> Iterator[Problem]:
+    for key, value in tree.items():
+        if key not in SECTIONS:
+            close = nearest(str(key), SECTIONS)
+            hint = f" (did you mean {close[0]!r}?)" if close else ""
+            yield Problem(str(key), f"sections are {', '.join(SECTIONS)}{hint}", f"the unknown key {key!r}")
+        elif key != "name" and not isinstance(value, Mapping) and value is not None:
+            yield Problem(key, "a section holds keys and values", repr(value))
+    for section in ("data", "backbone", "method"):
+        if not tree.get(section):
+            yield Problem(section, "this section must be there", "nothing")
+    name = tree.get("name")
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        must_hold = "a name of letters, digits, '.', '_' and '-' that starts with a letter or digit, at most 100 long"
+        yield Problem("name", must_hold, repr(name) if name is not None else "nothing")
+
+
+def _split(
+    tree: Mapping[str, Any], path: str, dimensions: dict[str, Dimension], problems: list[Problem]
+) -> dict[str, Any]:
+    """`tree` without its dimensions, which go to `dimensions`; what looks like one and is none goes to `problems`."""
+    fixed: dict[str, Any] = {}
+    for key, value in tree.items():
+        where = f"{path}.{key}"
+        kind = next(iter(value)) if isinstance(value, Mapping) and len(value) == 1 else None
+        if kind in DIMENSIONS:
+            try:
+                dimensions[where] = DIMENSIONS[kind].model_validate(value)
+            except ValidationError as error:
+                problems += [replace(p, where=where) for p in from_pydantic(error, DIMENSIONS[kind])]
+        elif kind is not None and isinstance(value, Mapping) and isinstance(value[kind], list):
+            close = nearest(str(kind), DIMENSIONS, count=1)
+            hint = f" (did you mean {close[0]!r}?)" if close else ""
+            problems.append(Problem(where, f"a dimension is one of {', '.join(DIMENSIONS)}{hint}", f"{kind!r}"))
+        else:
+            fixed[key] = _split(value, where, dimensions, problems) if isinstance(value, Mapping) else value
+    return fixed
+
+
+def _trial_config(fixed: Mapping[str, Any], values: Mapping[str, Any], seed: int = 0) -> TrialConfig:
+    tree: dict[str, Any] = {**copy.deepcopy(dict(fixed)), "seed": seed}
+    for path, value in values.items():
+        set_leaf(tree, path, value)
+    return TrialConfig.model_validate(tree)
+
+
+def corners(dimensions: Mapping[str, Dimension]) -> Iterator[dict[str, Any]]:
+    """Every end of every dimension at least once, the other dimensions at their first end."""
+    first = {path: dimension.ends()[0] for path, dimension in dimensions.items()}
+    yield first
+    for path, dimension in dimensions.items():
+        for end in dimension.ends()[1:]:
+            yield first | {path: end}
+
+
+def _trial_problems(fixed: Mapping[str, Any], dimensions: Mapping[str, Dimension]) -> list[Problem]:
+    found: dict[Problem, None] = {}
+    for corner in corners(dimensions):
+        try:
+            _trial_config(fixed, corner)
+        except ValidationError as error:
+            found |= dict.fromkeys(from_pydantic(error, TrialConfig))
+    return list(found)
+
+
+def _first_point_problems(
+    points: Iterable[Mapping[str, Any]], dimensions: Mapping[str, Dimension]
+) -> Iterator[Problem]:
+    names = short_names(dimensions)
+    by_name = {name: dimensions[path] for path, name in names.items()} | dict(dimensions)
+    for position, point in enumerate(points):
+        for key, value in point.items():
+            where = f"search.first_points[{position}].{key}"
+            if key not in by_name:
+                close = nearest(key, by_name, count=1)
+                hint = f" (did you mean {close[0]!r}?)" if close else ""
+                yield Problem(
+                    where, f"a searched dimension: {', '.join(names.values()) or 'there are none'}{hint}", repr(key)
+                )
+            elif not contains(by_name[key], value):
+                yield Problem(where, f"a value within {by_name[key].model_dump(by_alias=True)}", repr(value))
+
+
+def _with_defaults(fixed: Mapping[str, Any], dimensions: Mapping[str, Dimension]) -> dict[str, Any]:
+    """`fixed` with every default written out, so that the record of an experiment does not change meaning with the code."""
+    tree = _trial_config(fixed, next(corners(dimensions))).model_dump(mode="json", exclude={"seed"})
+    for path in dimensions:
+        *parents, leaf = path.split(".")
+        inner = tree
+        for parent in parents:
+            inner = inner[parent]
+        del inner[leaf]
+    return tree
+
+
+def _absolute_paths(fixed: dict[str, Any]) -> dict[str, Any]:
+    """Paths are relative to where the command was given; trials run elsewhere."""
+    for section, key in (("data", "root"), ("backbone", "checkpoint")):
+        if fixed[section].get(key) is not None:
+            fixed[section][key] = str(Path(fixed[section][key]).expanduser().resolve())
+    return fixed
+
+
+def _plain(value: Any) -> Any:
+    """Tuples to lists, for YAML."""
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def dump_space(space: SearchSpace) -> str:
+    """The experiment as YAML."""
+    return yaml.safe_dump(space.as_tree(), sort_keys=False, allow_unicode=True)

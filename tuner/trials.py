@@ -1,0 +1,156 @@
+"""The Ray side of a trial: an actor that is reused, one fold a step, data from the object store."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from ray import tune
+from ray.tune import Callback
+from ray.tune.experiment import Trial
+from ray.tune.search import Searcher
+
+from trainables.config import TrialConfig
+from trainables.data.folds import stratified_folds
+from trainables.data.images import LabelledImages
+from trainables.data.loading import source_key
+from trainables.errors import Diverged
+from trainables.trial import default_device, validate_fold
+from tuner.cluster import Share
+from tuner.conductor import Assignment, Conductor
+
+logger = logging.getLogger(__name__)
+
+ImagesByKey = Mapping[str, LabelledImages]
+"""Training splits by `source_key`: more than one only where a dimension changes what is decoded."""
+
+
+def run_trials(conductor: Conductor, images: ImagesByKey, share: Share, directory: Path) -> None:
+    """Runs every trial that the conductor hands out; returns when it has no more.
+
+    Ray Tune's own files go to `directory`, and are never read back: the journal is what a search resumes from.
+    """
+    trainable = tune.with_resources(
+        tune.with_parameters(FoldTrainable, images=dict(images), share=share),
+        {"cpu": share.cpus, "gpu": share.gpus},
+    )
+    tuner = tune.Tuner(
+        trainable,
+        tune_config=tune.TuneConfig(
+            search_alg=ConductedSearcher(conductor),
+            num_samples=-1,  # as many as the conductor hands out
+            max_concurrent_trials=share.concurrency,
+            reuse_actors=True,
+            trial_dirname_creator=_trial_name,
+            trial_name_creator=_trial_name,
+        ),
+        run_config=tune.RunConfig(
+            name="tune",
+            storage_path=str(directory),
+            callbacks=[ConductorCallback(conductor)],
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            failure_config=tune.FailureConfig(max_failures=0),  # the conductor repeats what can be repeated
+            verbose=0,
+        ),
+    )
+    tuner.fit()
+
+
+class FoldTrainable(tune.Trainable):  # type: ignore[misc]
+    """One trial at a time; every `step` is one fold. The actor outlives its trials, so none may leave anything behind."""
+
+    def setup(self, config: dict[str, Any], images: ImagesByKey, share: Share) -> None:
+        prepare_process(share)
+        self.images_by_key = images
+        self.device = default_device()
+        self.reset_config(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        assignment: Assignment = new_config["assignment"]
+        self.trial_config: TrialConfig = assignment.config
+        self.fold = assignment.first_fold
+        self.num_folds = assignment.num_folds
+        return True
+
+    def step(self) -> dict[str, Any]:
+        try:
+            images = self.images_by_key[source_key(self.trial_config.data)]
+            folds = stratified_folds(images.labels, self.num_folds, self.trial_config.seed)
+            result = validate_fold(self.trial_config, images, self.fold, folds[self.fold - 1], self.device)
+        except Diverged as diverged:
+            return {"failed": f"fold {self.fold} {diverged}", "done": True}
+        except Exception as error:  # whatever a trial's code raises is that trial's end, not its actor's
+            logger.exception("trial failed")
+            return {"failed": f"fold {self.fold}: {one_line(error)}", "trace": traceback.format_exc(), "done": True}
+        self.fold += 1
+        return {"result": result.as_dict(), "done": self.fold > self.num_folds}
+
+
+def prepare_process(share: Share) -> None:
+    """Makes a worker keep to its share: as many threads as cores, and no more of a card's memory than its fraction."""
+    torch.set_num_threads(max(1, int(share.cpus)))
+    if torch.cuda.is_available() and 0 < share.gpus < 1:
+        torch.cuda.set_per_process_memory_fraction(share.gpus)
+
+
+def one_line(error: BaseException) -> str:
+    """An exception in one line: its class, and the first line of what it says."""
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+
+
+class ConductedSearcher(Searcher):  # type: ignore[misc]
+    """Ray Tune's search algorithm: asks the conductor."""
+
+    def __init__(self, conductor: Conductor) -> None:
+        super().__init__()
+        self._conductor = conductor
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        if self._conductor.done:
+            return str(Searcher.FINISHED)
+        assignment = self._conductor.next_assignment()
+        return {"assignment": assignment} if assignment is not None else None
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Ends come through `ConductorCallback`."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the journal is the state."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: the journal is the state."""
+
+    def __reduce__(self) -> tuple[type[Searcher], tuple[()]]:
+        return Searcher, ()  # Tune pickles its searcher into a snapshot that nobody reads
+
+
+class ConductorCallback(Callback):  # type: ignore[misc]
+    """Ray Tune's events → the conductor."""
+
+    def __init__(self, conductor: Conductor) -> None:
+        self._conductor = conductor
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **_: Any
+    ) -> None:
+        number = trial.config["assignment"].number
+        if "failed" in result:
+            self._conductor.trial_failed(number, result["failed"])
+        elif "result" in result:
+            self._conductor.fold_finished(number, result["result"])
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
+        error = trial.get_error()
+        self._conductor.worker_lost(trial.config["assignment"].number, one_line(error) if error else "no reason known")
+
+    def __reduce__(self) -> tuple[type[Callback], tuple[()]]:
+        return Callback, ()
+
+
+def _trial_name(trial: Trial) -> str:
+    return f"{trial.config['assignment'].number:04d}-{trial.trial_id}"

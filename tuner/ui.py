@@ -1,0 +1,48 @@
+"""The MLflow UI on the right store: `python -m tuner.ui`, or `make ui`.
+
+One worker and no job runner: MLflow's defaults start ten processes and answer each request forty milliseconds later.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping, Sequence
+
+from trainables.errors import BadInput, Problem
+from tuner.cli import guarded
+from tuner.tracking import prepare_store, tracking_uri
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serves the UI until it is stopped; becomes the server's process."""
+    parser = argparse.ArgumentParser(prog="python -m tuner.ui", description="Look at searches in the MLflow UI.")
+    parser.add_argument("--tracking-uri", metavar="URI", help="the store (default: MLFLOW_TRACKING_URI or ./mlflow.db)")
+    parser.add_argument("--port", type=int, default=5000)
+    arguments = parser.parse_args(argv)
+    return guarded(lambda: serve(tracking_uri(arguments.tracking_uri), arguments.port))
+
+
+def serve(uri: str, port: int) -> int:
+    """Replaces this process by the server. Raises BadInput where `uri` is a server already: that has its own UI."""
+    if uri.startswith(("http://", "https://")):
+        raise BadInput(Problem("--tracking-uri", "a database; a tracking server has its UI at its own address", uri))
+    prepare_store(uri, "Default")
+    print(f"MLflow UI of {uri}: http://127.0.0.1:{port}  (Ctrl-C ends it)", flush=True)
+    os.execve(sys.executable, server_command(uri, port), server_environment(os.environ))
+
+
+def server_command(uri: str, port: int) -> list[str]:
+    """The server's command line: this machine only."""
+    options = ["--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    return [sys.executable, "-m", "mlflow", "server", *options]
+
+
+def server_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """The server's environment."""
+    return {**environment, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
