@@ -18,7 +18,8 @@ Address = str | int
 
 def seed_for(seed: int, *address: Address) -> int:
     """A 63-bit seed for one purpose, e.g. `seed_for(7, "folds")`; equal in every process and on every platform."""
-    text = "\x1f".join([str(int(seed)), *(f"{type(part).__name__}:{part}" for part in address)])
+    parts = (f"str:{part}" if isinstance(part, str) else f"int:{int(part)}" for part in address)
+    text = "\x1f".join([str(int(seed)), *parts])
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
 
@@ -30,7 +31,7 @@ def rng_for(seed: int, *address: Address) -> np.random.Generator:
 @contextmanager
 def global_generators_restored() -> Iterator[None]:
     """Puts torch's global generators back as they were at the end of the block, so that a trial leaves no trace."""
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
     with torch.random.fork_rng(devices=devices):
         yield
 

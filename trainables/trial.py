@@ -16,18 +16,22 @@ import torch
 from trainables.backbones import build_network
 from trainables.backbones.network import TransferNetwork
 from trainables.config import TrialConfig
-from trainables.data.batches import evaluation_batches, training_batch
+from trainables.data.batches import evaluation_batches, steps_per_epoch, training_batch
 from trainables.data.folds import Fold, stratified_folds
 from trainables.data.images import LabelledImages
 from trainables.methods import MethodContext, build_method, uses_source_head
 from trainables.seeding import seed_for
 from trainables.training.evaluation import top1_accuracy
 from trainables.training.loop import Fit
+from trainables.types import Batch
 
 
 @dataclass(frozen=True)
 class FoldResult:
-    """One fold of one trial. `fold` counts from 1; `val_top1` is in [0, 1]; `loss_terms` holds each term's curve at `loss_steps`."""
+    """One fold of one trial: `fold` counts from 1, `val_top1` is in [0, 1].
+
+    `loss_terms` holds the curve of each loss term, its mean over the steps up to each of `loss_steps`.
+    """
 
     fold: int
     val_top1: float
@@ -82,18 +86,18 @@ def start_fit(config: TrialConfig, images: LabelledImages, seed: int, device: to
     training = config.training
     network = build_network(config.backbone, images.num_classes, seed, uses_source_head(config.method)).to(device)
     if training.channels_last:
-        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network = network.to(memory_format=torch.channels_last)
     context = MethodContext(
         seed=seed,
         num_steps=training.num_steps,
-        steps_per_epoch=max(1, len(images) // training.batch_size),
+        steps_per_epoch=steps_per_epoch(len(images), training.batch_size),
         num_classes=images.num_classes,
         num_examples=len(images),
     )
     method = build_method(config.method, network, context)
     method.prepare(lambda: evaluation_batches(images, config.data, training.eval_batch_size, device))
 
-    def batch_at(step: int) -> Any:
+    def batch_at(step: int) -> Batch:
         return training_batch(images, config.data, training.batch_size, seed, step, device)
 
     return Fit(method, batch_at, training, device)

@@ -27,8 +27,8 @@ class Batch:
     """One training batch on the device.
 
     `inputs` are raw: uint8 images N×3×H×W (augmented, not normalised) or token ids N×T; `Backbone.embed` makes
-    them mixable. `index` N are positions in the training set. `step` counts optimiser steps from 1 and is the address of
-    the batch's random draws.
+    them mixable. `index` N are positions in the training set. `step` counts optimiser steps from 1 and is the address
+    of the batch's random draws.
     """
 
     inputs: Tensor

@@ -1,9 +1,9 @@
 """The one file that knows MLflow.
 
-MLflow is a projection of the journal: `Projection` walks the events and brings the store into line, `Tracker` does so in
-the background. The store may be slow, away for hours or emptied; the search does not notice, and nothing is lost, because
-every event can be carried over again. Runs are found by their tags, times and steps come from the events, and so carrying
-an event over twice changes nothing.
+MLflow is a projection of the journal: `Projection` walks the events and brings the store into line, `Tracker` does so
+in the background. The store may be slow, away for hours or emptied; the search does not notice, and nothing is lost,
+because every event can be carried over again. Runs are found by their tags, times and steps come from the events, and so
+carrying an event over twice changes nothing.
 
     <name>                        experiment
       <run>                       parent; tag search_run
@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import mlflow
+import pandas as pd
 import sqlalchemy
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunTag
@@ -147,7 +148,7 @@ class Projection:
         self._experiment_id: str
 
     def advance(self) -> None:
-        """Carries over every event that MLflow lacks. Raises whatever MLflow raises; the next call goes on from there."""
+        """Carries over every event that MLflow lacks. Raises what MLflow raises; the next call goes on from there."""
         if not self._attached and not self._attach():
             return
         before = self._cursor
@@ -457,23 +458,25 @@ def load_model(model_uri: str, uri: str) -> Any:
 
 
 def _log_model(run_id: str, classifier_dir: Path, registered_name: str, example: Pixels) -> Any:
-    return Model.log(
-        artifact_path=None,
-        name="classifier",
-        flavor=_pyfunc(),
-        run_id=run_id,
-        loader_module="tuner.classifier",
-        data_path=str(classifier_dir),
-        signature=_signature(Classifier.load(classifier_dir).class_names),
-        input_example=example,
-        pip_requirements=[f"{name}=={_public_version(name)}" for name in INFERENCE_PACKAGES],
-        metadata={"needs": _project(), "input": "paths, encoded bytes, or uint8 N×H×W×3"},
-        registered_model_name=registered_name,
-    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Operation with range is deprecated")  # how MLflow compares columns in pandas 3
+        return Model.log(
+            artifact_path=None,
+            name="classifier",
+            flavor=_pyfunc(),
+            run_id=run_id,
+            loader_module="tuner.classifier",
+            data_path=str(classifier_dir),
+            signature=_signature(Classifier.load(classifier_dir).class_names),
+            input_example=pd.DataFrame({IMAGE_COLUMN: example.tolist()}),  # the form that a model server takes too
+            pip_requirements=[f"{name}=={_public_version(name)}" for name in INFERENCE_PACKAGES],
+            metadata={"needs": _project(), "input": "paths, bytes of image files, or uint8 N×H×W×3"},
+            registered_model_name=registered_name,
+        )
 
 
 def _pyfunc() -> Any:
-    """`mlflow.pyfunc`, when it is needed: it is slow, and warns at its import in a way that `-W error` would not survive."""
+    """`mlflow.pyfunc`, only when needed: it is slow, and warns at its import, which `-W error` would not survive."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import mlflow.pyfunc
@@ -533,9 +536,7 @@ def _try_database(uri: str) -> None:
     timeout = {} if uri.startswith(("sqlite", "mssql")) else {"connect_timeout": 5}
     engine = sqlalchemy.create_engine(uri, connect_args=timeout)
     try:
-        sqlalchemy.inspect(engine)
-        with engine.connect():
-            pass
+        sqlalchemy.inspect(engine).get_table_names()
     finally:
         engine.dispose()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -152,7 +153,7 @@ def test_the_folder_holds_tensors_and_text(folder: Path, config: TrialConfig) ->
     description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
     assert description["class_names"] == list(CLASSES)
     assert TrialConfig.model_validate(description["config"]) == config
-    assert description["versions"]["torch"] == torch.__version__
+    assert description["versions"]["torch"] == version("torch")
 
 
 @pytest.mark.parametrize("spoil", ["empty", "description", "weights", "torn", "classes", "version"])

@@ -26,8 +26,8 @@ class MethodConfig(Frozen):
 class MethodContext:
     """What a method may know of the training that it is part of.
 
-    `seed` is the root of this run's random addresses; `num_steps` the whole budget in optimiser steps, so that schedules can be
-    written as fractions of it; `num_examples` the size of the training set.
+    `seed` is the root of this run's random addresses; `num_steps` the whole budget in optimiser steps, so that
+    schedules can be written as fractions of it; `num_examples` the size of the training set.
     """
 
     seed: int
@@ -38,10 +38,11 @@ class MethodContext:
 
 
 class Method(ABC):
-    """A way to fine-tune: turns a batch into named, weighted loss terms. Never steps an optimiser, moves a device or logs.
+    """A way to fine-tune: turns a batch into named, weighted loss terms. Never steps an optimiser or logs.
 
-    Subclasses are final; each names its configuration class as `Config`. `uses_source_head` says whether the student needs the pre-trained classifier for this
-    configuration; without it the network is built without one, and a backbone that has none is refused beforehand.
+    Subclasses are final; each names its configuration class as `Config`. `uses_source_head` says whether the student
+    needs the pre-trained classifier for this configuration; where not, the network is built without one, and where it
+    does, a backbone that has none is refused beforehand.
     """
 
     Config: ClassVar[type[MethodConfig]]
@@ -61,12 +62,12 @@ class Method(ABC):
 
     @abstractmethod
     def loss(self, batch: Batch) -> LossTerms:
-        """The weighted terms of this batch's loss, each a finite scalar with a graph to the student."""
+        """The weighted terms of this batch's loss: scalars with a graph to the student, the same names at every step."""
 
-    def prepare(self, batches: Batches) -> None:
+    def prepare(self, batches: Batches) -> None:  # noqa: B027 - optional
         """Runs once before the first step; for what must be measured on the training set first."""
 
-    def after_step(self, step: int) -> None:
+    def after_step(self, step: int) -> None:  # noqa: B027 - likewise
         """Runs after optimiser step `step` (from 1)."""
 
     def extra_modules(self) -> nn.ModuleDict:

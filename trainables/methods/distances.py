@@ -33,7 +33,8 @@ def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
 
 def entropy(probabilities: Tensor) -> Tensor:
     """Mean entropy of the rows: the least value that `cross_entropy` can take against them."""
-    return torch.special.entr(probabilities).sum(dim=1).mean()
+    of_rows: Tensor = torch.special.entr(probabilities).sum(dim=1)
+    return of_rows.mean()
 
 
 def frobenius_per_position(seen: Tensor, wanted: Tensor) -> Tensor:
@@ -42,7 +43,8 @@ def frobenius_per_position(seen: Tensor, wanted: Tensor) -> Tensor:
     Its gradient has norm 1/(H·W) whatever the error; its value grows with √N.
     """
     difference = full_precision(seen) - full_precision(wanted)
-    return torch.linalg.vector_norm(difference) / num_positions(seen)
+    norm: Tensor = torch.linalg.vector_norm(difference)
+    return norm / num_positions(seen)
 
 
 def mean_squared_norm(seen: Tensor, wanted: Tensor) -> Tensor:

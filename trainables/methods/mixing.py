@@ -32,7 +32,7 @@ class Mix:
 
 
 def draw_mix(num_examples: int, alpha: float, device: torch.device, seed: int, step: int) -> Mix:
-    """λ ~ Beta(alpha, alpha), one for the batch, and a uniform permutation, drawn at the address (seed, "mix", step)."""
+    """λ ~ Beta(alpha, alpha), one for the batch, and a uniform permutation; its address is (seed, "mix", step)."""
     rng = rng_for(seed, "mix", step)
     weight = float(rng.beta(alpha, alpha))
     partner = torch.from_numpy(rng.permutation(num_examples)).to(device)

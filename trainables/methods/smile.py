@@ -26,8 +26,8 @@ from trainables.types import Batch, LossTerms, Outputs
 class SmileConfig(MethodConfig):
     """γ_FE, γ_FC, α and the EMA decay; defaults are the authors' code's.
 
-    The γ's belong to the `formulation`: the two forms of a distance differ in scale by orders of magnitude, so a γ found for
-    one says nothing of the other.
+    The γ's belong to the `formulation`: the two forms of a distance differ in scale by orders of magnitude, so a γ
+    found for one says nothing of the other.
     """
 
     name: Literal["smile"] = "smile"
@@ -42,12 +42,12 @@ class SmileConfig(MethodConfig):
     ema_period_steps: PositiveInt = 10
     """The teacher follows the student every so many optimiser steps."""
     ema_reference_steps: PositiveInt | None = 9000
-    """Budget for which `ema_decay` is meant. A training of another length uses the decay that leaves the teacher as much of
-    its pre-trained weights at the end (0.999 leaves 41 %), so that one value means the same at 80 and at 9,000 steps.
-    None takes `ema_decay` literally."""
+    """Budget for which `ema_decay` is meant. A training of another length uses the decay that leaves the teacher as
+    much of its pre-trained weights at the end (0.999 leaves 41 %), so that one value means the same at 80 and at
+    9,000 steps. None takes `ema_decay` literally."""
 
     def decay_per_update(self, num_steps: int) -> float:
-        """The decay in effect in a training of `num_steps`: its share of pre-trained weights at the end is that of the reference."""
+        """The decay in effect in a training of `num_steps`."""
         if self.ema_reference_steps is None:
             return self.ema_decay
         return float(self.ema_decay ** (self.ema_reference_steps / num_steps))
@@ -56,10 +56,10 @@ class SmileConfig(MethodConfig):
 class Smile(Method):
     """Mix two images, and ask the student to mix everything else the same way.
 
-    One mixing draw is applied to the images, to the target labels, and to what the teacher says of the unmixed images: its
-    features (γ_FE) and its source-class probabilities (γ_FC). The teacher starts as the pre-trained network, always in evaluation
-    mode, and follows the student as a moving average; its source head and its BatchNorm statistics stay pre-trained, as in
-    the authors' code. With γ_FE = γ_FC = 0 this is mixup, to the bit.
+    One mixing draw is applied to the images, to the target labels, and to what the teacher says of the unmixed images:
+    its features (γ_FE) and its source-class probabilities (γ_FC). The teacher starts as the pre-trained network, is
+    always in evaluation mode, and follows the student as a moving average; its source head and its BatchNorm statistics
+    stay pre-trained, as in the authors' code. With γ_FE = γ_FC = 0 this is mixup, to the bit.
     """
 
     Config = SmileConfig
@@ -92,12 +92,13 @@ class Smile(Method):
     def _feature_gap(self, seen: Outputs, taught: Outputs, mix: Mix) -> torch.Tensor:
         """L_FE. Not zero even at step 0: the student normalises by the batch's statistics, the teacher by its own."""
         if self.config.formulation == "authors":
-            return frobenius_per_position(seen.features, mix.blend(taught.features))
-        return mean_squared_norm(seen.pooled, mix.blend(taught.pooled))
+            return frobenius_per_position(seen.features, mix.blend(full_precision(taught.features)))
+        return mean_squared_norm(seen.pooled, mix.blend(full_precision(taught.pooled)))
 
     def _source_gap(self, seen: Outputs, taught: Outputs, mix: Mix) -> torch.Tensor:
         """L_FC. The authors' form cannot fall below the entropy of its target; the excess is what is left to learn."""
-        assert seen.source_logits is not None and taught.source_logits is not None  # as uses_source_head says
+        assert seen.source_logits is not None  # as uses_source_head says
+        assert taught.source_logits is not None
         taught_NS = mix.blend(full_precision(taught.source_logits).softmax(dim=1))
         if self.config.formulation == "authors":
             gap = cross_entropy(seen.source_logits, taught_NS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -42,12 +43,20 @@ class LossHistory:
                 self.terms.setdefault(name, []).append(float(total) / self._count)
             self._pending, self._count = {}, 0
 
+    def state_dict(self) -> dict[str, Any]:
+        """A copy of everything recorded so far, the unfinished stretch included."""
+        return copy.deepcopy(vars(self))
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes up a state that `state_dict` gave."""
+        vars(self).update(copy.deepcopy(state))
+
 
 class Fit:
     """One training in progress: a method, its optimiser, and how far it has come.
 
-    Nothing but `state_dict` carries over from step to step: batches, mixing draws, dropout and learning rate are functions of
-    the step number, so a training taken up from a checkpoint goes on to the bit as if it had not stopped.
+    Nothing but `state_dict` carries over from step to step: batches, mixing draws, dropout and learning rate are
+    functions of the step number, so a training taken up from a checkpoint goes on to the bit as if it had not stopped.
     """
 
     def __init__(self, method: Method, batch_at: BatchAt, config: TrainingConfig, device: torch.device) -> None:
@@ -79,14 +88,14 @@ class Fit:
         with autocast(self.config, self.device):
             terms = self.method.loss(batch)
         self.optimizer.zero_grad(set_to_none=True)
-        torch.stack(list(terms.values())).sum().backward()
+        torch.autograd.backward(torch.stack(list(terms.values())).sum())
         self._check_finite(terms)
         self.optimizer.step()
         self.method.after_step(self.step)
         self.history.add(self.step, terms | self.method.watched, last=self.step == self.config.num_steps)
 
     def _check_finite(self, terms: dict[str, Tensor]) -> None:
-        """One device-to-host copy a step. A sum over gradients is not finite if any of them is not (or overflows, which is as bad)."""
+        """One device-to-host copy a step: a sum of norms is not finite if any gradient is not (or overflows)."""
         norms = torch._foreach_norm(gradients_of(self.optimizer))
         flags = torch.stack(
             [*(t.detach().float() for t in terms.values()), torch.stack(norms).sum().float()]
@@ -96,12 +105,13 @@ class Fit:
             raise Diverged(self.step, names[flags.tolist().index(False)])
 
     def state_dict(self) -> dict[str, Any]:
-        """All that the next step depends on."""
+        """All that the next step depends on, and the loss history up to here."""
         return {
             "step": self.step,
             "student": self.method.student.state_dict(),
             "method": self.method.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "history": self.history.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -110,6 +120,7 @@ class Fit:
         self.method.student.load_state_dict(state["student"])
         self.method.load_state_dict(state["method"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self.history.load_state_dict(state["history"])
 
 
 def autocast(config: TrainingConfig, device: torch.device) -> torch.autocast:

@@ -15,8 +15,8 @@ from trainables.training.config import TrainingConfig
 def build_optimizer(config: TrainingConfig, method: Method) -> Optimizer:
     """One group for the backbone (with source head and the method's own modules), one for the target head.
 
-    Parameters that take no gradient (a teacher's, a frozen backbone's) never enter it. Each group carries its learning-rate
-    multiplier as `lr_multiplier`.
+    Parameters that take no gradient (a teacher's, a frozen backbone's) never enter it. Each group carries its
+    learning-rate multiplier as `lr_multiplier`.
     """
     head = list(_trained(method.student.target_head))
     of_head = set(map(id, head))
@@ -43,7 +43,7 @@ def _trained(module: nn.Module) -> list[nn.Parameter]:
 
 
 def lr_factor(config: TrainingConfig, step: int) -> float:
-    """Factor on the learning rate at optimiser step `step` (from 1) of `config.num_steps`; a function of the step alone."""
+    """Factor on the learning rate at optimiser step `step` (from 1) of `config.num_steps`, whatever came before."""
     progress = (step - 1) / config.num_steps
     if progress < config.warmup_fraction:
         return step / (config.warmup_fraction * config.num_steps + 1)

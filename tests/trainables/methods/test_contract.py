@@ -1,0 +1,210 @@
+"""What every method must do, whatever it does: each is here as soon as it is in `METHODS`."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import json
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+import torch
+from pydantic import TypeAdapter, ValidationError
+from torch import Tensor, nn
+
+from tests.trainables.methods.contract import (
+    TRAINING,
+    first_losses,
+    start,
+    started_method,
+    through_a_file,
+    total_losses,
+)
+from tests.trainables.methods.settings import IMAGES_ONLY, IRREDUCIBLE, REDUCTIONS, SETTINGS
+from tests.trainables.tiny import CPU, NUM_CLASSES, tiny_batch
+from trainables.methods import METHODS, AnyMethodConfig, Method, MethodConfig
+from trainables.training.loop import autocast
+
+every_setting = pytest.mark.parametrize("config", SETTINGS.values(), ids=SETTINGS.keys())
+every_method = pytest.mark.parametrize("name", METHODS)
+
+
+@every_setting
+class TestTheLoss:
+    def test_has_named_finite_scalar_terms_with_a_graph(self, config: MethodConfig) -> None:
+        terms = started_method(config).loss(tiny_batch())
+        assert terms
+        for name, term in terms.items():
+            assert isinstance(name, str)
+            assert term.ndim == 0
+            assert term.isfinite()
+            assert term.requires_grad
+
+    def test_has_the_same_names_at_every_step(self, config: MethodConfig) -> None:
+        method = started_method(config)
+        names = [(list(method.loss(tiny_batch(step))), list(method.watched)) for step in range(1, 9)]
+        assert all(at_step == names[0] for at_step in names)
+
+    def test_reaches_backbone_and_target_head(self, config: MethodConfig) -> None:
+        method = started_method(config)
+        sum(method.loss(tiny_batch()).values()).backward()
+        for module in (method.student.backbone, method.student.target_head):
+            for name, parameter in module.named_parameters():
+                assert parameter.grad is not None, name
+                assert parameter.grad.isfinite().all(), name
+            assert any(parameter.grad.any() for parameter in module.parameters())
+
+    def test_leaves_its_batch_as_it_was(self, config: MethodConfig) -> None:
+        batch = tiny_batch()
+        before = copy.deepcopy(batch)
+        sum(started_method(config).loss(batch).values()).backward()
+        for field in ("inputs", "labels", "index"):
+            assert torch.equal(getattr(batch, field), getattr(before, field)), field
+
+    def test_takes_a_batch_of_one(self, config: MethodConfig) -> None:
+        for term in started_method(config).loss(tiny_batch(count=1)).values():
+            assert term.isfinite()
+
+    def test_is_in_full_precision_under_autocast(self, config: MethodConfig) -> None:
+        with autocast(TRAINING.model_copy(update={"precision": "bf16"}), CPU):
+            rounded = started_method(config).loss(tiny_batch())
+        exact = started_method(config).loss(tiny_batch())
+        for name, term in rounded.items():
+            assert term.dtype == torch.float32
+            torch.testing.assert_close(term, exact[name], rtol=0.1, atol=0.01)
+
+    def test_goes_through_token_maps(self, config: MethodConfig) -> None:
+        if config.name in IMAGES_ONLY:
+            pytest.skip("of images only")
+        method = started_method(config, tokens=True)
+        terms = method.loss(tiny_batch(tokens=True))
+        sum(terms.values()).backward()
+        assert all(term.isfinite() for term in terms.values())
+        assert method.student.backbone.words.weight.grad.any()
+
+
+@every_setting
+class TestATraining:
+    def test_runs_in_bf16(self, config: MethodConfig) -> None:
+        fit = start(config, TRAINING.model_copy(update={"precision": "bf16"}))
+        fit.run(until=3)
+        assert {parameter.dtype for parameter in fit.method.student.parameters()} == {torch.float32}
+
+    def test_goes_on_from_a_checkpoint_to_the_bit(self, config: MethodConfig) -> None:
+        whole = start(config)
+        whole.run()
+        stopped = start(config)
+        stopped.run(until=3)
+        resumed = start(config)
+        resumed.load_state_dict(through_a_file(stopped.state_dict()))
+        resumed.run()
+        assert resumed.history == whole.history
+        assert_identical(resumed.state_dict(), whole.state_dict())
+
+    def test_trains_nothing_that_is_frozen(self, config: MethodConfig) -> None:
+        fit = start(config)
+        trained = {id(p) for group in fit.optimizer.param_groups for p in group["params"]}
+        fit.run(until=3)
+        meant = {id(p) for p in (*fit.method.student.parameters(), *fit.method.trainable_parameters())}
+        assert trained == meant
+        for module in modules_beside_the_student(fit.method):
+            for parameter in module.parameters():
+                assert (id(parameter) in trained) == parameter.requires_grad
+                assert parameter.requires_grad or parameter.grad is None
+
+    def test_keeps_the_frozen_in_evaluation_mode(self, config: MethodConfig) -> None:
+        fit = start(config)
+        fit.run(until=3)
+        for module in modules_beside_the_student(fit.method):
+            trainable = [parameter.requires_grad for parameter in module.parameters()]
+            assert not trainable or any(trainable) or not any(part.training for part in module.modules())
+
+    def test_leaves_no_trace_in_the_global_generators(self, config: MethodConfig) -> None:
+        before = (torch.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate())  # noqa: NPY002
+        start(config).run(until=3)
+        after = (torch.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate())  # noqa: NPY002
+        assert after == before
+
+    def test_ends_in_a_classifier_of_the_target_classes(self, config: MethodConfig) -> None:
+        fit = start(config)
+        fit.run(until=2)
+        student = fit.method.student.eval()
+        batch = tiny_batch(count=4)
+        assert student(student.embed(batch.inputs)).target_logits.shape == (4, NUM_CLASSES)
+
+
+def test_losses_are_equal_in_another_process() -> None:
+    command = [sys.executable, "-m", "tests.trainables.methods.contract"]
+    environment = os.environ | {"PYTHONHASHSEED": "4321"}
+    root = Path(__file__).parents[3]
+    answer = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=True)
+    assert json.loads(answer.stdout) == first_losses()
+
+
+@pytest.mark.parametrize(("reduced", "base"), REDUCTIONS.values(), ids=REDUCTIONS.keys())
+def test_without_weight_it_is_the_plain_method_to_the_bit(reduced: MethodConfig, base: MethodConfig) -> None:
+    fit, plain = start(reduced), start(base)
+    fit.run()
+    plain.run()
+    assert total_losses(fit) == total_losses(plain)
+    assert_identical(fit.method.student.state_dict(), plain.method.student.state_dict())
+
+
+@every_method
+class TestTheRegistry:
+    def test_knows_the_method_by_its_name(self, name: str) -> None:
+        config = METHODS[name].Config
+        assert config.model_fields["name"].annotation == Literal[name]
+        assert config().name == name
+        assert type(TypeAdapter(AnyMethodConfig).validate_python({"name": name})) is config
+
+    def test_refuses_unknown_keys(self, name: str) -> None:
+        with pytest.raises(ValidationError, match="Extra inputs are not permitted"):
+            METHODS[name].Config(no_such_key=1)
+
+    def test_keeps_a_configuration_as_it_is(self, name: str) -> None:
+        with pytest.raises(ValidationError, match="frozen"):
+            METHODS[name].Config().name = "other"
+
+    def test_has_a_method_with_a_reduction(self, name: str) -> None:
+        assert (name in REDUCTIONS) != (name in IRREDUCIBLE), "add a row to settings.py"
+        if name in REDUCTIONS:
+            assert REDUCTIONS[name][0].name == name
+
+    def test_has_a_method_with_a_parity_test(self, name: str) -> None:
+        file = Path(__file__).with_name(f"test_{name}.py")
+        tests = [node.name for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.FunctionDef)]
+        assert any(test.startswith("test_") and "matches" in test for test in tests)
+
+
+def modules_beside_the_student(method: Method) -> Iterator[nn.Module]:
+    """Whether or not the method owns up to them in `extra_modules`."""
+    yield from method.extra_modules().values()
+    for value in vars(method).values():
+        if isinstance(value, nn.Module) and value is not method.student:
+            yield value
+
+
+def assert_identical(got: Any, expected: Any) -> None:
+    """Equal to the bit, through all nesting."""
+    assert type(got) is type(expected)
+    if isinstance(expected, Tensor):
+        assert got.dtype == expected.dtype
+        assert torch.equal(got, expected)
+    elif isinstance(expected, dict):
+        assert got.keys() == expected.keys()
+        for key in expected:
+            assert_identical(got[key], expected[key])
+    elif isinstance(expected, list | tuple):
+        assert len(got) == len(expected)
+        for mine, yours in zip(got, expected, strict=True):
+            assert_identical(mine, yours)
+    else:
+        assert got == expected
