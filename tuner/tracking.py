@@ -29,7 +29,6 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import mlflow
-import pandas as pd
 import sqlalchemy
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunTag
@@ -40,7 +39,7 @@ from mlflow.types.schema import AnyType
 
 from trainables.data.images import Pixels
 from trainables.errors import BadInput, Problem
-from tuner.classifier import CLASS_PREFIX, IMAGE_COLUMN, LABEL, PROBABILITY, Classifier
+from tuner.classifier import CLASS_PREFIX, LABEL, PROBABILITY, Classifier
 from tuner.journal import Event, History, TrialRecord, trial_id
 
 log = logging.getLogger("tuner.tracking")
@@ -432,7 +431,7 @@ def register_model(
         run = next(runs, None)
         if run is None:
             raise TrackingFailed(f"no run of search {search_run} for retraining seed {seed}; MLflow may be behind")
-        info = _log_model(run.info.run_id, classifier_dir, registered_name, example)
+        info = _log_model(client, run, classifier_dir, registered_name, example)
         client.set_registered_model_alias(registered_name, ALIAS, info.registered_model_version)
     except (MlflowException, OSError, sqlalchemy.exc.SQLAlchemyError) as error:
         raise TrackingFailed(_reason(error)) from None
@@ -457,18 +456,26 @@ def load_model(model_uri: str, uri: str) -> Any:
         raise BadInput(Problem(model_uri, must_hold, _reason(error))) from None
 
 
-def _log_model(run_id: str, classifier_dir: Path, registered_name: str, example: Pixels) -> Any:
+def _log_model(client: MlflowClient, run: Run, classifier_dir: Path, registered_name: str, example: Pixels) -> Any:
+    run_id, experiment_id = run.info.run_id, run.info.experiment_id
+    # Made here, because MLflow would put it into whichever experiment is active in this process.
+    logged = client.create_logged_model(
+        experiment_id, "classifier", run_id, params=run.data.params, model_type="pyfunc"
+    )
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Operation with range is deprecated")  # how MLflow compares columns in pandas 3
+        warnings.filterwarnings(
+            "ignore", "Operation with range is deprecated"
+        )  # how MLflow compares columns in pandas 3
         return Model.log(
             artifact_path=None,
-            name="classifier",
-            flavor=_pyfunc(),
+            name=logged.name,
+            model_id=logged.model_id,
             run_id=run_id,
+            flavor=_pyfunc(),
             loader_module="tuner.classifier",
             data_path=str(classifier_dir),
             signature=_signature(Classifier.load(classifier_dir).class_names),
-            input_example=pd.DataFrame({IMAGE_COLUMN: example.tolist()}),  # the form that a model server takes too
+            input_example=example.tolist(),  # as a model server takes it: {"inputs": …}
             pip_requirements=[f"{name}=={_public_version(name)}" for name in INFERENCE_PACKAGES],
             metadata={"needs": _project(), "input": "paths, bytes of image files, or uint8 N×H×W×3"},
             registered_model_name=registered_name,
@@ -487,7 +494,7 @@ def _signature(class_names: Sequence[str]) -> ModelSignature:
     columns = [PROBABILITY, *(CLASS_PREFIX + name for name in class_names)]
     outputs = Schema([ColSpec(DataType.string, LABEL), *(ColSpec(DataType.float, name) for name in columns)])
     anything = AnyType()  # type: ignore[no-untyped-call]
-    signature = ModelSignature(Schema([ColSpec(anything, IMAGE_COLUMN)]), outputs)
+    signature = ModelSignature(Schema([ColSpec(anything)]), outputs)
     # MLflow would first put the input into a DataFrame, which a four-dimensional array does not fit. With this mark it
     # leaves checking the input to the model, as it does where the signature comes from type hints.
     signature._is_signature_from_type_hint = True
