@@ -34,7 +34,7 @@ format: $(BIN)/.installed   ## put the code in order
 	$(BIN)/ruff format .
 
 test: $(BIN)/.installed     ## every test: the quick ones, and the service in real processes
-	$(BIN)/pytest -m 'not gpu or gpu' $(ARGS)
+	$(BIN)/pytest -m "" $(ARGS)
 
 test-fast: $(BIN)/.installed ## the quick tests alone
 	$(BIN)/pytest $(ARGS)

@@ -9,16 +9,16 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import ray
 
 from trainables.errors import BadInput, Problem
 from tuner.settings import ResourceSettings
 
-# Read by glibc and OpenMP when a process starts. Training allocates and frees the same large blocks at every step; left alone,
-# glibc gives each back to the kernel and faults it in again (measured: docs/decisions/0007). Threads that spin while they
-# wait slow down the trial beside them.
+# Read by glibc and OpenMP when a process starts. Training allocates and frees the same large blocks at every step;
+# left alone, glibc gives each back to the kernel and faults it in again (measured: docs/decisions/0007). Threads that
+# spin while they wait slow down the trial beside them.
 WORKER_ENVIRONMENT = {
     "MALLOC_MMAP_THRESHOLD_": str(4 << 30),
     "MALLOC_TRIM_THRESHOLD_": str(8 << 30),
@@ -68,8 +68,8 @@ def this_machine() -> Capacity:
 def share_of(nodes: list[Capacity], asked: ResourceSettings, concurrency: int | str) -> Share:
     """Divides a cluster among trials. Raises BadInput where not even one fits on any node.
 
-    Each trial runs on one node, so what counts is how many fit on each, not on the sum. A trial that asks for a GPU where there is
-    none runs on its CPUs: the stated fallback.
+    Each trial runs on one node, so what counts is how many fit on each, not on the sum. A trial that asks for a GPU
+    where there is none runs on its CPUs: the stated fallback.
     """
     note = ""
     gpus = asked.gpus
@@ -94,13 +94,13 @@ def _fit_on(node: Capacity, cpus: float, gpus: float) -> int:
 
 @contextlib.contextmanager
 def cluster(address: str | None) -> Iterator[list[Capacity]]:
-    """Joins the cluster at `address`, or starts one of this machine's own; gives what each node has; leaves it at the end.
+    """Joins the cluster at `address`, or starts one of this machine's own, for the block; gives what each node has.
 
     Raises:
         BadInput: where nothing answers at `address`.
     """
     os.environ.update(TUNE_ENVIRONMENT)
-    options: dict[str, object] = {"log_to_driver": False, "logging_level": logging.WARNING}
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
     if address is None:
         for name, value in WORKER_ENVIRONMENT.items():
             os.environ.setdefault(name, value)  # the raylet hands its environment to its workers
@@ -113,7 +113,8 @@ def cluster(address: str | None) -> Iterator[list[Capacity]]:
         reason = str(error).strip().splitlines()[0]
         raise BadInput(Problem("--address", "a Ray cluster answers there", f"{address}: {reason}")) from None
     try:
-        yield [_capacity(node["Resources"]) for node in ray.nodes() if node["Alive"]]
+        nodes = ray.nodes()  # type: ignore[no-untyped-call]
+        yield [_capacity(node["Resources"]) for node in nodes if node["Alive"]]
     finally:
         ray.shutdown()
 

@@ -1,7 +1,7 @@
 """Which trial runs next and what becomes of it, without Ray: proposals in, journal out.
 
-Ray Tune asks `next_assignment` whenever it has room and reports each fold; everything decided here is in the journal before it
-is acted on, so a search can be cut off at any line and taken up again.
+Ray Tune asks `next_assignment` whenever it has room and reports each fold; everything decided here is in the journal
+before it is acted on, so a search can be cut off at any line and taken up again.
 """
 
 from __future__ import annotations

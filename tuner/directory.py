@@ -53,7 +53,7 @@ def write_record(space: SearchSpace, directory: Path) -> None:
 
 
 def latest_run(space: SearchSpace) -> Path:
-    """The newest experiment directory of that name. Raises BadInput where there is none, or where `space` does not go on from it."""
+    """The newest experiment directory of that name. Raises BadInput where `space` does not go on from one."""
     root = space.tracking.directory.expanduser().resolve() / space.name
     runs = sorted(path for path in root.glob("*") if (path / "journal.jsonl").exists())
     if not runs:

@@ -12,7 +12,7 @@ from tuner.space import SearchSpace, dump_space
 
 
 def print_plan(console: Console, space: SearchSpace, plan: Plan, address: str | None) -> None:
-    """Prints the experiment and starts nothing; joins the cluster at `address`, if one is given, only to ask what it has."""
+    """Prints the experiment and starts nothing. A cluster at `address` is only asked what it has."""
     console.print(f"[bold]{space.name}[/bold]  {space.file}\n")
     console.print(dump_space(space), markup=False)
     console.print(_dimensions(space))
@@ -33,12 +33,13 @@ def _dimensions(space: SearchSpace) -> Table:
 def _facts(space: SearchSpace, plan: Plan, nodes: list[Capacity]) -> list[str]:
     share = share_of(nodes, space.resources, space.search.concurrency)
     asked = space.resources
+    data, sizes = plan.data, plan.backbone
     lines = [
-        f"data       {plan.data.num_train} training and {plan.data.num_test} test images, {len(plan.data.class_names)} classes",
-        f"backbone   {plan.backbone['num_parameters']:,} parameters, {plan.backbone['num_features']} features, "
-        f"{plan.backbone['num_source_classes']} source classes",
-        f"search     {plan.num_trials} trials × {plan.num_folds} folds × {plan.num_steps} steps of {plan.batch_size} images "
-        f"= {plan.total_steps:,} steps, {space.search.sampler}",
+        f"data       {data.num_train} training and {data.num_test} test images, {len(data.class_names)} classes",
+        f"backbone   {sizes['num_parameters']:,} parameters, {sizes['num_features']} features, "
+        f"{sizes['num_source_classes']} source classes",
+        f"search     {plan.num_trials} trials × {plan.num_folds} folds × {plan.num_steps} steps of {plan.batch_size} "
+        f"images = {plan.total_steps:,} steps, {space.search.sampler}",
         f"retrain    {space.retrain.seeds} seeds × {plan.num_steps} steps",
         f"resources  {asked.cpus:g} CPUs and {asked.gpus:g} GPUs a trial; the cluster has {total(nodes)}: "
         f"{share.concurrency} trials at once",

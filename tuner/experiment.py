@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from trainables.backbones import check_backbone, describe
@@ -60,21 +61,23 @@ def check_experiment(space: SearchSpace) -> Plan:
     summaries: list[DataSummary] = []
     configs = list(corner_configs(space))
     for data in _distinct(config.data for config in configs):
-        summaries += _collect("data", lambda data=data: check_data(data, space.search.folds), problems)
+        summaries += _collect("data", partial(check_data, data, space.search.folds), problems)
     for backbone, head in _distinct((c.backbone, uses_source_head(c.method)) for c in configs):
-        _collect("backbone", lambda b=backbone, head=head: check_backbone(b, head), problems)
+        _collect("backbone", partial(check_backbone, backbone, head), problems)
     problems |= dict.fromkeys(_undecodable_dimensions(space))
     if problems:
         raise BadInput(problems).in_file(space.file)
     config = configs[0]
     training = config.training
     trials = space.search.trials if space.dimensions else 1
-    backbone = describe(config.backbone)
-    return Plan(summaries[0], backbone, trials, space.search.folds, training.num_steps, training.batch_size)
+    return Plan(
+        summaries[0], describe(config.backbone), trials, space.search.folds, training.num_steps, training.batch_size
+    )
 
 
 def load_images(space: SearchSpace) -> dict[str, LabelledImages]:
-    """Decodes the training images of every variant of the data that a trial can ask for, and checks that the test images decode.
+    """Decodes the training images of every variant of the data that a trial can ask for, and checks that the test
+    images decode.
 
     Raises:
         BadInput: naming every file that does not decode.
@@ -84,10 +87,10 @@ def load_images(space: SearchSpace) -> dict[str, LabelledImages]:
     for data in _data_variants(space):
         key = source_key(data)
         if key not in images:
-            for loaded in _collect("data", lambda data=data: load_train(data), problems):
+            for loaded in _collect("data", partial(load_train, data), problems):
                 images[key] = loaded
             # Nothing is kept of the test images: a file that is broken shall not end the search after its last trial.
-            _collect("data", lambda data=data: check_decodes(data, "test"), problems)
+            _collect("data", partial(check_decodes, data, "test"), problems)
     if problems:
         raise BadInput(problems).in_file(space.file)
     return images

@@ -23,7 +23,7 @@ from typing import Any, Literal
 
 TrialState = Literal["running", "complete", "pruned", "failed"]
 Event = dict[str, Any]
-"""A journal line: always `event` (its kind) and `time_s` (Unix time); the rest by kind, see the methods of `Journal`."""
+"""A journal line: always `event` (its kind) and `time_s` (Unix time); the rest by kind, see `History.apply`."""
 
 
 @dataclass
@@ -52,7 +52,7 @@ class TrialRecord:
 
     @property
     def val_top1(self) -> float | None:
-        """Mean validation top-1 of a complete trial; None for any other, so that no part result passes for a whole one."""
+        """Mean validation top-1 of a complete trial; None for any other, so that no part passes for the whole."""
         return fmean(self.fold_scores) if self.state == "complete" else None
 
 
@@ -133,7 +133,7 @@ class Journal:
 
 
 def read_events(path: Path) -> Iterator[Event]:
-    """The events in `path`, oldest first. A line cut off by a crash is not an event; anything else unreadable raises."""
+    """The events in `path`, oldest first. A line cut off by a crash is no event; anything else unreadable raises."""
     if not path.exists():
         return
     with path.open(encoding="utf-8") as file:

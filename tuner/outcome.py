@@ -85,7 +85,7 @@ def closing_lines(outcome: Outcome, history: History) -> Iterator[str]:
     if outcome.test_top1_mean is not None:
         spread = f" ± {outcome.test_top1_sd:.4f}" if outcome.test_top1_sd is not None else ""
         seeds = f"{len(outcome.test_scores)} seed" + ("s" if len(outcome.test_scores) > 1 else "")
-        yield f"  test           top-1 {outcome.test_top1_mean:.4f}{spread} ({seeds}, retrained on the full training split)"
+        yield f"  test           top-1 {outcome.test_top1_mean:.4f}{spread} ({seeds}, full training split)"
     if outcome.model_uri:
         yield f"  model          {outcome.model_uri}"
         yield f"                 python -m tuner.predict --model {outcome.model_uri} photo.jpg"

@@ -53,9 +53,8 @@ class Progress:
         elif event["event"] == "fold_finished" and not self._live:
             self._say_fold(history.trials[event["trial"]], event["result"])
         elif event["event"] == "retrain_finished":
-            self.say(
-                f"retrained with seed {event['seed']}: test top-1 {event['test_top1']:.4f} in {clock(event['duration_s'])}"
-            )
+            took = clock(event["duration_s"])
+            self.say(f"retrained with seed {event['seed']}: test top-1 {event['test_top1']:.4f} in {took}")
 
     def say(self, line: str) -> None:
         """A line that stays."""
@@ -106,7 +105,7 @@ class Progress:
     def seconds_left(self) -> float | None:
         """From the mean time of the folds so far; None before the first, and when none is left."""
         trials = self.history.trials.values()
-        durations = [fold["duration_s"] for trial in trials for fold in trial.folds]
+        durations: list[float] = [fold["duration_s"] for trial in trials for fold in trial.folds]
         ended_early = sum(self.num_folds - len(t.folds) for t in trials if t.state != "running")
         folds_left = self.num_trials * self.num_folds - len(durations) - ended_early
         if not durations or folds_left <= 0:

@@ -1,8 +1,8 @@
 """Optuna: which configuration to try next. The one file that knows it.
 
-The study lives in memory and is rebuilt from the journal, which alone is durable: two owners of the truth disagree after a crash.
-Every proposal comes from a sampler seeded for that trial's number, so that it depends on the trials known and on nothing else, and
-a resumed search goes on as it would have.
+The study lives in memory and is rebuilt from the journal, which alone is durable: two owners of the truth disagree
+after a crash. Every proposal comes from a sampler seeded for that trial's number, so that it depends on the trials
+known and on nothing else, and a resumed search goes on as it would have.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ STATES = {
 
 @dataclass(frozen=True)
 class Proposal:
-    """A configuration to try. `params` by short names; `attrs` is what the sampler wants back when the study is rebuilt."""
+    """A configuration to try. `params` by short names; `attrs` is what the sampler wants back when the study is
+    rebuilt."""
 
     number: int
     params: dict[str, Any]
@@ -114,7 +115,8 @@ def distribution(dimension: Dimension) -> BaseDistribution:
 
 
 def build_sampler(kind: Sampler, num_trials: int, seed: int) -> BaseSampler:
-    """The sampler of that name. Short searches model early: TPE and GP start after a quarter of the trials, at most after 10."""
+    """The sampler of that name. Short searches model early: TPE and GP start after a quarter of the trials, at most
+    after 10."""
     seed %= 2**32
     num_startup = min(10, max(3, num_trials // 4))
     match kind:

@@ -1,4 +1,5 @@
-"""The search command, and the story that it tells: load the experiment, run its trials, retrain the best, say what was found.
+"""The search command, and the story that it tells: load the experiment, run its trials, retrain the best, say what
+was found.
 
 python -m tuner.search --space search_spaces/smile.yaml
 """

@@ -9,7 +9,8 @@ from tuner.journal import TrialRecord
 
 
 def best_trial(trials: Iterable[TrialRecord]) -> TrialRecord | None:
-    """The fully evaluated trial of the highest mean validation top-1; of equals, the earliest. None where there is none."""
+    """The fully evaluated trial of the highest mean validation top-1; of equals, the earliest. None where there is
+    none."""
     complete = [trial for trial in trials if trial.state == "complete"]
     return max(complete, key=lambda trial: (trial.val_top1 or 0.0, -trial.number), default=None)
 

@@ -38,7 +38,8 @@ class ResourceSettings(Frozen):
     cpus: Annotated[float, Field(gt=0), AfterValidator(_ray_can_divide)] = 1
     """CPU cores, and threads, of a trial."""
     gpus: Annotated[float, Field(ge=0), AfterValidator(_ray_can_divide)] = 0
-    """Share of a GPU: 0.25 puts four trials on a card. On a cluster without GPUs the trial runs on its CPUs, and says so."""
+    """Share of a GPU: 0.25 puts four trials on a card. On a cluster without GPUs the trial runs on its CPUs, and says
+    so."""
 
 
 class TrackingSettings(Frozen):

@@ -1,7 +1,8 @@
 """One YAML file → SearchSpace: the whole experiment, checked before anything runs.
 
-Any leaf of data, backbone, method and training may be a value or a dimension. Every end of every dimension is validated against
-TrialConfig here, so that a range that makes invalid trials is refused at once and not after an hour.
+Any leaf of data, backbone, method and training may be a value or a dimension. Every end of every dimension is
+validated against TrialConfig here, so that a range that makes invalid trials is refused at once and not after an
+hour.
 """
 
 from __future__ import annotations
@@ -41,9 +42,9 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 class SearchSpace:
     """An experiment that has been checked.
 
-    `fixed` is the nested tree of TrialConfig's sections without its searched leaves; `dimensions` holds those by dotted path
-    (`method.gamma_fe`). In results, first points and MLflow a dimension goes by its short name (`gamma_fe`) where that is
-    unambiguous.
+    `fixed` is the nested tree of TrialConfig's sections without its searched leaves; `dimensions` holds those by
+    dotted path (`method.gamma_fe`). In results, first points and MLflow a dimension goes by its short name
+    (`gamma_fe`) where that is unambiguous.
     """
 
     file: str
@@ -66,13 +67,13 @@ class SearchSpace:
         return self.tracking.registered_model or self.name
 
     def trial_config(self, params: Mapping[str, Any]) -> TrialConfig:
-        """The TrialConfig at one point; `params` by short names. Raises pydantic's ValidationError where it is invalid."""
+        """The TrialConfig at one point, `params` by short names. Raises pydantic's ValidationError."""
         return _trial_config(
             self.fixed, {path: params[name] for path, name in self.short_names.items()}, self.search.seed
         )
 
     def as_tree(self) -> dict[str, Any]:
-        """The experiment as plain data; what `space.yaml` in the experiment directory holds, and what reads back to this."""
+        """The experiment as plain data: what `space.yaml` in its directory holds, and what reads back to this."""
         tree: dict[str, Any] = {"name": self.name, **copy.deepcopy(self.fixed)}
         for path, dimension in self.dimensions.items():
             set_leaf(tree, path, _plain(dimension.model_dump(by_alias=True)))
@@ -233,7 +234,7 @@ def _first_point_problems(
 
 
 def _with_defaults(fixed: Mapping[str, Any], dimensions: Mapping[str, Dimension]) -> dict[str, Any]:
-    """`fixed` with every default written out, so that the record of an experiment does not change meaning with the code."""
+    """`fixed` with every default written out: the record must not change its meaning with the code."""
     tree = _trial_config(fixed, next(corners(dimensions))).model_dump(mode="json", exclude={"seed"})
     for path in dimensions:
         *parents, leaf = path.split(".")

@@ -2,8 +2,8 @@
 
 MLflow is a projection of the journal: `Projection` walks the events and brings the store into line, `Tracker` does so
 in the background. The store may be slow, away for hours or emptied; the search does not notice, and nothing is lost,
-because every event can be carried over again. Runs are found by their tags, times and steps come from the events, and so
-carrying an event over twice changes nothing.
+because every event can be carried over again. Runs are found by their tags, times and steps come from the events, and
+so carrying an event over twice changes nothing.
 
     <name>                        experiment
       <run>                       parent; tag search_run
@@ -34,6 +34,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
+from mlflow.models.model import ModelInfo
 from mlflow.types import ColSpec, DataType, Schema
 from mlflow.types.schema import AnyType
 
@@ -103,6 +104,7 @@ def prepare_store(uri: str, experiment: str) -> str:
     scheme = uri.partition(":")[0].partition("+")[0]
     if scheme not in STORES:
         raise BadInput(Problem("tracking.uri", A_STORE, repr(without_credentials(uri))))
+    _quieten()
     try:
         with _environment(MLFLOW_HTTP_REQUEST_MAX_RETRIES="0", MLFLOW_HTTP_REQUEST_TIMEOUT="5"), _only_one(uri):
             if scheme in DATABASES:
@@ -431,8 +433,8 @@ def register_model(
         run = next(runs, None)
         if run is None:
             raise TrackingFailed(f"no run of search {search_run} for retraining seed {seed}; MLflow may be behind")
-        info = _log_model(client, run, classifier_dir, registered_name, example)
-        client.set_registered_model_alias(registered_name, ALIAS, info.registered_model_version)
+        info = _log_model(client, run, classifier_dir, example)
+        _make_champion(client, registered_name, info.model_id, run.info.run_id)
     except (MlflowException, OSError, sqlalchemy.exc.SQLAlchemyError) as error:
         raise TrackingFailed(_reason(error)) from None
     return f"models:/{registered_name}@{ALIAS}"
@@ -456,7 +458,7 @@ def load_model(model_uri: str, uri: str) -> Any:
         raise BadInput(Problem(model_uri, must_hold, _reason(error))) from None
 
 
-def _log_model(client: MlflowClient, run: Run, classifier_dir: Path, registered_name: str, example: Pixels) -> Any:
+def _log_model(client: MlflowClient, run: Run, classifier_dir: Path, example: Pixels) -> ModelInfo:
     run_id, experiment_id = run.info.run_id, run.info.experiment_id
     # Made here, because MLflow would put it into whichever experiment is active in this process.
     logged = client.create_logged_model(
@@ -466,7 +468,7 @@ def _log_model(client: MlflowClient, run: Run, classifier_dir: Path, registered_
         warnings.filterwarnings(
             "ignore", "Operation with range is deprecated"
         )  # how MLflow compares columns in pandas 3
-        return Model.log(
+        info: ModelInfo = Model.log(
             artifact_path=None,
             name=logged.name,
             model_id=logged.model_id,
@@ -478,8 +480,18 @@ def _log_model(client: MlflowClient, run: Run, classifier_dir: Path, registered_
             input_example=example.tolist(),  # as a model server takes it: {"inputs": …}
             pip_requirements=[f"{name}=={_public_version(name)}" for name in INFERENCE_PACKAGES],
             metadata={"needs": _project(), "input": "paths, bytes of image files, or uint8 N×H×W×3"},
-            registered_model_name=registered_name,
         )
+    return info
+
+
+def _make_champion(client: MlflowClient, registered_name: str, model_id: str, run_id: str) -> None:
+    try:
+        client.create_registered_model(registered_name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    registered = client.create_model_version(registered_name, f"models:/{model_id}", run_id, model_id=model_id)
+    client.set_registered_model_alias(registered_name, ALIAS, registered.version)
 
 
 def _pyfunc() -> Any:
@@ -577,14 +589,18 @@ def _environment(**defaults: str) -> Iterator[None]:
 
 
 def _use_gentle_defaults() -> None:
-    """MLflow's own would retry for four minutes a request, and print into the middle of ours."""
-    for key, value in {
-        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-        "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    }.items():
-        os.environ.setdefault(key, value)
+    """MLflow's own would retry for four minutes a request. What the user has set stays."""
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    _quieten()
+
+
+def _quieten() -> None:
+    """Keeps MLflow from printing progress into the middle of ours; warnings remain."""
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    if "MLFLOW_LOGGING_LEVEL" not in os.environ:
+        logging.getLogger("mlflow").setLevel(logging.WARNING)
 
 
 def _key(tags: Mapping[str, str]) -> str:

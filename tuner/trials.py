@@ -60,10 +60,13 @@ def run_trials(conductor: Conductor, images: ImagesByKey, share: Share, director
     tuner.fit()
 
 
-class FoldTrainable(tune.Trainable):  # type: ignore[misc]
-    """One trial at a time; every `step` is one fold. The actor outlives its trials, so none may leave anything behind."""
+class FoldTrainable(tune.Trainable):
+    """One trial at a time; every `step` is one fold. The actor outlives its trials, so none may leave anything
+    behind."""
 
-    def setup(self, config: dict[str, Any], images: ImagesByKey, share: Share) -> None:
+    def setup(  # type: ignore[override]  # `with_parameters` adds them
+        self, config: dict[str, Any], images: ImagesByKey, share: Share
+    ) -> None:
         prepare_process(share)
         self.images_by_key = images
         self.device = default_device()
@@ -103,14 +106,14 @@ def one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
 
 
-class ConductedSearcher(Searcher):  # type: ignore[misc]
+class ConductedSearcher(Searcher):
     """Ray Tune's search algorithm: asks the conductor."""
 
     def __init__(self, conductor: Conductor) -> None:
         super().__init__()
         self._conductor = conductor
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # FINISHED is a str
         if self._conductor.done:
             return str(Searcher.FINISHED)
         assignment = self._conductor.next_assignment()
@@ -129,7 +132,7 @@ class ConductedSearcher(Searcher):  # type: ignore[misc]
         return Searcher, ()  # Tune pickles its searcher into a snapshot that nobody reads
 
 
-class ConductorCallback(Callback):  # type: ignore[misc]
+class ConductorCallback(Callback):
     """Ray Tune's events → the conductor."""
 
     def __init__(self, conductor: Conductor) -> None:

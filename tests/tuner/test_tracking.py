@@ -608,6 +608,7 @@ def test_a_store_that_cannot_be_written_is_bad_input(
     assert time.monotonic() - started < 5
 
 
+@pytest.mark.slow
 def test_a_server_that_never_answers_is_given_up_in_seconds() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         started = time.monotonic()
@@ -696,6 +697,7 @@ def classifier_dir(tmp_path: Path) -> Path:
     return tmp_path / "model"
 
 
+@pytest.mark.slow
 def test_a_registered_model_predicts_elsewhere_from_every_form_of_image(
     projection: Projection, journal: Journal, store: Store, uri: str, classifier_dir: Path, tmp_path: Path
 ) -> None:
@@ -756,7 +758,7 @@ def test_a_model_without_a_run_is_said_so(
     start_search(journal)
     projection.advance()
     example = np.zeros((1, 32, 32, 3), dtype=np.uint8)
-    with pytest.raises(TrackingFailed, match="no run of search .* for retraining seed 0"):
+    with pytest.raises(TrackingFailed, match=r"no run of search .* for retraining seed 0"):
         register_model(uri, NAME, RUN, 0, classifier_dir, NAME, example)
     with pytest.raises(TrackingFailed, match=r"http://127\.0\.0\.1:9") as raised:
         register_model(DEAD, NAME, RUN, 0, classifier_dir, NAME, example)

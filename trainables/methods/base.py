@@ -62,9 +62,9 @@ class Method(ABC):
 
     @abstractmethod
     def loss(self, batch: Batch) -> LossTerms:
-        """The weighted terms of this batch's loss: scalars with a graph to the student, the same names at every step."""
+        """The weighted terms of this batch's loss: scalars with a graph to the student, named alike at every step."""
 
-    def prepare(self, batches: Batches) -> None:  # noqa: B027 - optional
+    def prepare(self, batches: Batches) -> None:  # noqa: B027 - optional, not abstract
         """Runs once before the first step; for what must be measured on the training set first."""
 
     def after_step(self, step: int) -> None:  # noqa: B027 - likewise

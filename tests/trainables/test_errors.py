@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import pickle
+
+import pytest
+
+from trainables.errors import BadInput, Diverged, Problem, nearest
+
+ROOT = Problem("root", "must be a folder", "'/nowhere'")
+WHOLE = Problem("", "must be a mapping", "a list")
+
+
+@pytest.mark.parametrize(
+    ("problem", "text"),
+    [
+        (ROOT, "root: must be a folder, got '/nowhere'"),
+        (Problem("root", "must be a folder", "3", "a.yaml"), "a.yaml: root: must be a folder, got 3"),
+        (Problem("", "must be a mapping", "a list", "a.yaml"), "a.yaml: must be a mapping, got a list"),
+    ],
+)
+def test_a_problem_says_where_what_must_hold_and_what_came(problem: Problem, text: str) -> None:
+    assert str(problem) == text
+
+
+def test_all_problems_are_told_one_a_line() -> None:
+    error = BadInput([ROOT, Problem("size_px", "must be positive", "0")])
+    assert str(error) == "root: must be a folder, got '/nowhere'\nsize_px: must be positive, got 0"
+
+
+def test_one_problem_needs_no_list() -> None:
+    assert BadInput(ROOT).problems == BadInput([ROOT]).problems == (ROOT,)
+
+
+def test_problems_are_put_below_a_section() -> None:
+    moved = BadInput([ROOT, WHOLE]).under("data")
+    assert [problem.where for problem in moved.problems] == ["data.root", "data"]
+
+
+def test_problems_are_said_of_the_file_that_is_known_first() -> None:
+    known = Problem("root", "must be a folder", "3", "inner.yaml")
+    assert [problem.file for problem in BadInput([ROOT, known]).in_file("a.yaml").problems] == ["a.yaml", "inner.yaml"]
+
+
+@pytest.mark.parametrize("error", [BadInput([ROOT, WHOLE]).in_file("a.yaml"), BadInput([])])
+def test_bad_input_survives_the_way_from_a_worker(error: BadInput) -> None:
+    back = pickle.loads(pickle.dumps(error))
+    assert type(back) is BadInput
+    assert back.problems == error.problems
+    assert str(back) == str(error)
+
+
+def test_diverged_survives_the_way_from_a_worker() -> None:
+    error = Diverged(7, "loss term 'feature'")
+    back = pickle.loads(pickle.dumps(error))
+    assert type(back) is Diverged
+    assert (back.step, back.term) == (7, "loss term 'feature'")
+    assert str(back) == str(error) == "diverged: loss term 'feature' is not finite at step 7"
+
+
+def test_nearest_finds_slips_whatever_their_case() -> None:
+    names = ["gamma_fe", "gamma_fc", "alpha", "CUB"]
+    assert list(nearest("gama_fe", names)) == ["gamma_fe", "gamma_fc"]
+    assert list(nearest("Alpah", names)) == ["alpha"]
+    assert list(nearest("cub", names)) == ["CUB"]
+    assert list(nearest("learning_rate", names)) == []
+    assert len(nearest("gamma", names, count=1)) == 1

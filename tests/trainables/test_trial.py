@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.trainables.tiny import CPU, NUM_CLASSES, tiny_network
+from trainables import trial
+from trainables.backbones.config import BackboneConfig
+from trainables.backbones.network import TransferNetwork
+from trainables.config import TrialConfig
+from trainables.data.folds import stratified_folds
+from trainables.data.images import LabelledImages
+from trainables.errors import Diverged
+from trainables.seeding import rng_for, seed_for
+from trainables.trial import FoldResult, accuracy_on, cross_validate, start_fit, train_full, validate_fold
+from trainables.types import Batch
+
+
+@pytest.fixture(autouse=True)
+def built(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Trials get tiny networks, pre-trained alike; the list tells which had a source head."""
+    kept: list[bool] = []
+
+    def build(config: BackboneConfig, num_classes: int, seed: int, keep_source_head: bool) -> TransferNetwork:
+        kept.append(keep_source_head)
+        pretrained = tiny_network(source_head=keep_source_head, dropout=0.1)
+        return TransferNetwork(pretrained.backbone, pretrained.source_head, num_classes, seed)
+
+    monkeypatch.setattr(trial, "build_network", build)
+    return kept
+
+
+@pytest.fixture
+def images() -> LabelledImages:
+    """Thirty noisy images, stored at 10×10, with a colour for each class."""
+    labels = np.arange(30) % NUM_CLASSES
+    pixels = rng_for(0, "pixels").integers(0, 100, (30, 10, 10, 3), dtype=np.uint8)
+    pixels[np.arange(30), :, :, labels] += 120
+    return LabelledImages.of(pixels, labels, ("red", "green", "blue"))
+
+
+def trial_of(method: str = "smile", seed: int = 0, **training: Any) -> TrialConfig:
+    return TrialConfig.model_validate(
+        {
+            "data": {"dataset": "digits", "size_px": 8, "resize_px": 10},
+            "backbone": {"name": "tiny"},
+            "method": {"name": method},
+            "training": {"num_steps": 12, "batch_size": 8, "learning_rate": 0.1, "eval_batch_size": 7} | training,
+            "seed": seed,
+        }
+    )
+
+
+def without_time(results: list[FoldResult]) -> list[FoldResult]:
+    return [replace(result, duration_s=0) for result in results]
+
+
+class TestCrossValidation:
+    def test_reports_every_fold_and_gives_their_mean(self, images: LabelledImages) -> None:
+        results: list[FoldResult] = []
+        mean = cross_validate(trial_of(), images, 3, results.append, CPU)
+        assert [result.fold for result in results] == [1, 2, 3]
+        assert mean == pytest.approx(sum(result.val_top1 for result in results) / 3)
+        for result in results:
+            assert result.duration_s > 0
+            assert result.loss_steps == list(range(1, 13))
+            assert set(result.loss_terms) == {"target_label", "feature", "source_label", "source_label_excess"}
+            assert all(len(curve) == 12 for curve in result.loss_terms.values())
+
+    def test_is_equal_to_the_last_bit_when_repeated(self, images: LabelledImages) -> None:
+        first: list[FoldResult] = []
+        second: list[FoldResult] = []
+        means = [cross_validate(trial_of(), images, 3, report, CPU) for report in (first.append, second.append)]
+        assert means[0] == means[1]
+        assert without_time(first) == without_time(second)
+
+    def test_folds_do_not_depend_on_each_other(self, images: LabelledImages) -> None:
+        results: list[FoldResult] = []
+        cross_validate(trial_of(), images, 3, results.append, CPU)
+        folds = stratified_folds(images.labels, 3, seed=0)
+        backwards = [validate_fold(trial_of(), images, number, folds[number - 1], CPU) for number in (3, 2, 1)]
+        assert without_time(backwards[::-1]) == without_time(results)
+        assert results[0].loss_terms != results[1].loss_terms
+
+    def test_stops_when_the_report_raises(self, images: LabelledImages, built: list[bool]) -> None:
+        def stop_after_two(result: FoldResult) -> None:
+            if result.fold == 2:
+                raise StopIteration
+
+        with pytest.raises(StopIteration):
+            cross_validate(trial_of(), images, 3, stop_after_two, CPU)
+        assert len(built) == 2
+
+    def test_passes_on_that_a_training_diverged(self, images: LabelledImages) -> None:
+        results: list[FoldResult] = []
+        with pytest.raises(Diverged):
+            cross_validate(trial_of(learning_rate=1e30), images, 3, results.append, CPU)
+        assert results == []
+
+    def test_has_the_folds_of_its_seed_whatever_the_method(
+        self, images: LabelledImages, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        dealt: dict[tuple[str, int], list[list[int]]] = {}
+
+        def note(config: TrialConfig, images: Any, number: int, fold: Any, device: Any) -> FoldResult:
+            dealt.setdefault((config.method.name, config.seed), []).append(fold.validation.tolist())
+            return FoldResult(number, 0.5, 0.0)
+
+        monkeypatch.setattr(trial, "validate_fold", note)
+        for method, seed in [("smile", 0), ("l2", 0), ("l2", 1)]:
+            cross_validate(trial_of(method, seed), images, 3, lambda _: None)
+        assert dealt["smile", 0] == dealt["l2", 0] != dealt["l2", 1]
+        assert sorted(chain(*dealt["l2", 0])) == list(range(30))
+
+    def test_never_trains_on_what_it_validates(self, images: LabelledImages, monkeypatch: pytest.MonkeyPatch) -> None:
+        seen: list[set[int]] = []
+
+        def spy(config: TrialConfig, images: LabelledImages, seed: int, device: torch.device) -> Any:
+            seen.append(set(images.index.tolist()))
+            return start_fit(config, images, seed, device)
+
+        monkeypatch.setattr(trial, "start_fit", spy)
+        cross_validate(trial_of("l2"), images, 3, lambda _: None, CPU)
+        folds = stratified_folds(images.labels, 3, seed=0)
+        assert seen == [set(fold.train.tolist()) for fold in folds]
+
+    def test_asks_for_a_source_head_only_where_it_is_used(self, images: LabelledImages, built: list[bool]) -> None:
+        for method in ("smile", "l2"):
+            validate_fold(trial_of(method), images, 1, stratified_folds(images.labels, 3, 0)[0], CPU)
+        assert built == [True, False]
+
+
+class TestTrainingOnEverything:
+    def test_gives_the_finished_fit_and_its_network(self, images: LabelledImages) -> None:
+        network, fit = train_full(trial_of(), images, CPU)
+        assert network is fit.method.student
+        assert fit.step == 12
+        assert fit.method.context.num_examples == 30
+        assert fit.method.context.seed == seed_for(0, "full")
+
+    def test_learns_to_tell_colours_apart(self, images: LabelledImages) -> None:
+        config = trial_of(num_steps=60)
+        untrained = start_fit(config, images, 0, CPU).method.student
+        assert accuracy_on(untrained, images, config, CPU) < 0.7
+        assert accuracy_on(train_full(config, images, CPU)[0], images, config, CPU) > 0.95
+
+    def test_is_equal_to_the_last_bit_when_repeated(self, images: LabelledImages) -> None:
+        first, second = (train_full(trial_of(), images, CPU)[0].state_dict() for _ in range(2))
+        assert all(torch.equal(first[name], second[name]) for name in first)
+
+    def test_another_seed_is_another_training(self, images: LabelledImages) -> None:
+        first, second = (train_full(trial_of(seed=seed), images, CPU)[1].history for seed in (0, 1))
+        assert first != second
+
+
+class TestStarting:
+    def test_tells_the_method_what_it_is_part_of(self, images: LabelledImages) -> None:
+        context = start_fit(trial_of(batch_size=8), images, 5, CPU).method.context
+        assert (context.seed, context.num_steps, context.steps_per_epoch) == (5, 12, 3)
+        assert (context.num_classes, context.num_examples) == (3, 30)
+
+    def test_shows_the_method_every_image_once(self, images: LabelledImages, monkeypatch: pytest.MonkeyPatch) -> None:
+        passes: list[list[Batch]] = []
+        prepare = "trainables.methods.l2.L2.prepare"
+        monkeypatch.setattr(prepare, lambda self, batches: passes.extend([list(batches()), list(batches())]))
+        start_fit(trial_of("l2"), images, 0, CPU)
+        for one_pass in passes:
+            assert torch.cat([batch.index for batch in one_pass]).tolist() == list(range(30))
+            assert torch.cat([batch.labels for batch in one_pass]).tolist() == images.labels.tolist()
+
+    def test_the_memory_format_of_images_changes_no_shape(self, images: LabelledImages) -> None:
+        for channels_last in (True, False):
+            student = start_fit(trial_of("l2", channels_last=channels_last), images, 0, CPU).method.student
+            weight = student.backbone.stem[0].weight
+            assert weight.shape == (4, 3, 3, 3)
+            assert weight.is_contiguous(memory_format=torch.channels_last) == channels_last
+
+
+def test_a_fold_result_is_plain_data() -> None:
+    result = FoldResult(2, 0.75, 1.5, [1, 2], {"target_label": [0.9, 0.8]})
+    assert FoldResult(**json.loads(json.dumps(result.as_dict()))) == result

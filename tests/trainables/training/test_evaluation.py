@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from tests.trainables.tiny import CPU, NUM_CLASSES, tiny_batch, tiny_network
+from trainables.training.config import TrainingConfig
+from trainables.training.evaluation import predicted_probabilities, top1_accuracy
+from trainables.types import Batch
+
+CONFIG = TrainingConfig()
+BATCHES = [tiny_batch(step=1, count=6), tiny_batch(step=2, count=6), tiny_batch(step=3, count=3)]
+
+
+def test_accuracy_is_the_share_of_hits() -> None:
+    network = tiny_network().eval()
+    hits = [
+        int(network(network.embed(image[None])).target_logits[0].argmax() == label)
+        for batch in BATCHES
+        for image, label in zip(batch.inputs, batch.labels, strict=True)
+    ]
+    assert 0 < sum(hits) < len(hits)
+    assert top1_accuracy(network, BATCHES, CONFIG, CPU) == sum(hits) / 15
+
+
+@pytest.mark.parametrize("right", [0, 1, 6])
+def test_accuracy_counts_every_example_once(right: int) -> None:
+    """Not the mean of the batches' accuracies: the last one may be smaller."""
+    network = tiny_network()
+    answers, _ = predicted_probabilities(network, BATCHES[:1], CONFIG, CPU)
+    labels = answers.argmax(dim=1)
+    labels[right:] = (labels[right:] + 1) % NUM_CLASSES
+    inputs = BATCHES[0].inputs
+    parts = [Batch(inputs[:5], labels[:5], torch.arange(5), 0), Batch(inputs[5:], labels[5:], torch.arange(1), 0)]
+    assert top1_accuracy(network, parts, CONFIG, CPU) == right / 6
+
+
+def test_probabilities_are_in_the_order_of_the_batches() -> None:
+    network = tiny_network().eval()
+    probabilities, labels = predicted_probabilities(network, iter(BATCHES), CONFIG, CPU)
+    inputs = torch.cat([batch.inputs for batch in BATCHES])
+    assert labels.tolist() == torch.cat([batch.labels for batch in BATCHES]).tolist()
+    assert_close(probabilities, network(network.embed(inputs)).target_logits.softmax(dim=1).detach())
+    assert_close(probabilities.sum(dim=1), torch.ones(15))
+
+
+def test_the_network_is_put_into_evaluation_mode_and_left_as_it_was() -> None:
+    """Neither dropout nor BatchNorm statistics: the same answer twice, and no example sees another."""
+    network = tiny_network(dropout=0.5).train()
+    before = copy.deepcopy(network.state_dict())
+    first, _ = predicted_probabilities(network, BATCHES, CONFIG, CPU)
+    second, _ = predicted_probabilities(network, BATCHES, CONFIG, CPU)
+    assert torch.equal(first, second)
+    assert not network.training
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+def test_nothing_is_kept_for_a_gradient() -> None:
+    network = tiny_network()
+    probabilities, _ = predicted_probabilities(network, BATCHES, CONFIG, CPU)
+    assert not probabilities.requires_grad
+    assert all(parameter.grad is None for parameter in network.parameters())
+
+
+def test_probabilities_are_in_full_precision_under_autocast() -> None:
+    network = tiny_network()
+    exact, _ = predicted_probabilities(network, BATCHES, CONFIG, CPU)
+    rounded, _ = predicted_probabilities(network, BATCHES, TrainingConfig(precision="bf16"), CPU)
+    assert rounded.dtype == torch.float32
+    assert_close(rounded.sum(dim=1), torch.ones(15))
+    assert not torch.equal(rounded, exact)
+    assert_close(rounded, exact, rtol=0, atol=0.02)
