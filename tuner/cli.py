@@ -23,6 +23,9 @@ def guarded(command: Callable[[], int]) -> int:
         if len(bad.problems) > 1:
             print(f"{len(bad.problems)} problems; nothing was started", file=sys.stderr)
         return BAD_INPUT
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return FAILED
 
 
 def key_value(text: str) -> tuple[str, Any]:

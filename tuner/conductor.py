@@ -39,6 +39,7 @@ class Conductor:
         self.num_trials = space.search.trials if space.dimensions else 1
         self._waiting = deque(t.number for t in journal.history.trials.values() if t.state == "running")
         self._times_lost: dict[int, int] = {}
+        self._end_what_is_whole()
 
     @property
     def done(self) -> bool:
@@ -63,6 +64,13 @@ class Conductor:
             attrs=proposal.attrs,
         )
         return self._assignment(self.journal.history.trials[proposal.number])
+
+    def _end_what_is_whole(self) -> None:
+        """A search may have been cut off between a trial's last fold and the line that ends the trial."""
+        for number in list(self._waiting):
+            if len(self.journal.history.trials[number].folds) >= self.space.search.folds:
+                self._waiting.remove(number)
+                self._end(number, "complete", "")
 
     def _assignment(self, record: TrialRecord) -> Assignment:
         folds = self.space.search.folds

@@ -88,6 +88,10 @@ class History:
             case "search_finished":
                 self.finished = event
 
+    def retrainings(self, trial: int) -> dict[int, Event]:
+        """The retrainings of one trial by seed. A search that is given more trials may come to another best."""
+        return {seed: event for seed, event in sorted(self.retrained.items()) if event.get("trial") == trial}
+
     def count(self, state: TrialState) -> int:
         """Number of trials in `state`."""
         return sum(trial.state == state for trial in self.trials.values())

@@ -52,7 +52,7 @@ def outcome_of(
     best = best_trial(history.trials.values())
     if best is None:
         return Outcome(space.name, str(directory), tracking_uri, trials=trials, seconds=seconds)
-    tests = {str(seed): event["test_top1"] for seed, event in sorted(history.retrained.items())}
+    tests = {str(seed): event["test_top1"] for seed, event in history.retrainings(best.number).items()}
     mean, sd = mean_and_sd(tests.values()) if tests else (None, None)
     return Outcome(
         name=space.name,

@@ -58,7 +58,8 @@ class Progress:
 
     def say(self, line: str) -> None:
         """A line that stays."""
-        self.console.print(f"\\[{clock(time.monotonic() - self.started)}] {line}", highlight=False, soft_wrap=True)
+        elapsed = clock(time.monotonic() - self.started)
+        self.console.print(f"[{elapsed}] {line}", highlight=False, soft_wrap=True, markup=False)
 
     def show(self, lines: Iterable[str]) -> None:
         """Lines that stay, as they are; ends the live display."""
@@ -122,7 +123,7 @@ class Progress:
             if trial.state == "running":
                 scores = " ".join(f"{score:.4f}" for score in trial.fold_scores)
                 fold = f"fold {len(trial.folds) + 1}/{self.num_folds}"
-                table.add_row(trial.trial_id, fold, scores, spell_params(trial.params))
+                table.add_row(trial.trial_id, fold, scores, Text(spell_params(trial.params)))
         header = Text.assemble((self.name, "bold"), f"  {elapsed}  {self.phase}  ", (self.summary(), "cyan"))
         return Group(header, bar, table)
 

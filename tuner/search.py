@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
+import shlex
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -20,7 +21,6 @@ from typing import Any
 from rich.console import Console
 
 from trainables.data.loading import load_test, source_key
-from trainables.errors import BadInput
 from tuner.cli import FAILED, FOUND, guarded, key_value
 from tuner.cluster import Share, chatter_to, cluster, share_of
 from tuner.conductor import Conductor
@@ -28,7 +28,7 @@ from tuner.dimensions import spell
 from tuner.directory import latest_run, locked, new_run, write_record
 from tuner.dry_run import print_plan
 from tuner.experiment import Plan, check_experiment, load_images, smoke_overrides
-from tuner.journal import Journal, TrialRecord
+from tuner.journal import History, Journal, TrialRecord
 from tuner.outcome import Outcome, closing_lines, outcome_of
 from tuner.progress import Progress
 from tuner.retrain import MODEL_SEED, retrain
@@ -120,18 +120,21 @@ def search(space: SearchSpace, plan: Plan, address: str | None = None, resume: b
             search_and_retrain(space, images, share, journal, progress)
             model_uri = register(space, journal, images, uri, tracker, progress)
             outcome = outcome_of(space, directory, journal.history, uri, model_uri, time.monotonic() - started)
-            journal.append("search_finished", why="every trial has ended", **_summary(outcome))
+            journal.append("search_finished", why="every trial has ended", **_summary(outcome, journal.history))
         except KeyboardInterrupt:
             progress.say("interrupted: every finished fold is kept")
+            journal.append("search_finished", why="interrupted")
         except Exception as error:  # a bug, or a cluster that broke down: say so, keep what there is
             logger.exception("the search broke off")
             progress.say(f"error: {one_line(error)}; the full story is in {directory / 'logs'}")
+            with contextlib.suppress(OSError):  # it may be the disk that broke it off
+                journal.append("search_finished", why=one_line(error))
         else:
             if not tracker.flush(FLUSH_TIMEOUT_S):
                 progress.say("MLflow is behind: it will be brought into line by the next run with --resume")
             progress.show(closing_lines(outcome, journal.history))
             return outcome
-        progress.say(f"go on with: python -m tuner.search --space {space.file} --name {space.name} --resume")
+        progress.say(f"go on with: {resuming_command(directory, address)}")
     return None
 
 
@@ -153,7 +156,8 @@ def register(
     space: SearchSpace, journal: Journal, images: ImagesByKey, uri: str, tracker: Tracker, progress: Progress
 ) -> str | None:
     """Registers the retrained model; without MLflow it stays in the experiment directory, which is then said."""
-    if MODEL_SEED not in journal.history.retrained:
+    best = best_trial(journal.history.trials.values())
+    if best is None or MODEL_SEED not in journal.history.retrainings(best.number):
         return None
     progress.enter_phase("registering the model")
     model, example = journal.directory / "model", next(iter(images.values())).pixels[:2]
@@ -169,11 +173,12 @@ def register(
 def retrain_best(space: SearchSpace, best: TrialRecord, images: ImagesByKey, share: Share, journal: Journal) -> None:
     """Retrains what validation has chosen, with every seed that has not been; the test split is loaded here."""
     config = space.trial_config(best.params)
-    seeds = [seed for seed in range(space.retrain.seeds) if seed not in journal.history.retrained]
+    done = journal.history.retrainings(best.number)
+    seeds = [seed for seed in range(space.retrain.seeds) if seed not in done]
     if seeds:
         train, test = images[source_key(config.data)], load_test(config.data)
         for retrained in retrain(config, seeds, train, test, share, journal.directory / "model"):
-            journal.append("retrain_finished", **asdict(retrained))
+            journal.append("retrain_finished", trial=best.number, **asdict(retrained))
 
 
 @contextlib.contextmanager
@@ -185,10 +190,16 @@ def experiment_directory(space: SearchSpace, resume: bool) -> Iterator[Path]:
             write_record(space, directory)
         try:
             yield directory
-        except BadInput:
+        except BaseException:
             if not (directory / "journal.jsonl").exists():
                 shutil.rmtree(directory)
             raise
+
+
+def resuming_command(directory: Path, address: str | None) -> str:
+    """What goes on from `directory`: its record says all that the first command said, overrides included."""
+    where = f" --address {shlex.quote(address)}" if address else ""
+    return f"python -m tuner.search --space {shlex.quote(str(directory / 'space.yaml'))}{where} --resume"
 
 
 def _described(space: SearchSpace) -> dict[str, Any]:
@@ -196,9 +207,11 @@ def _described(space: SearchSpace) -> dict[str, Any]:
     return {"space": space.as_tree(), "params": flatten(space.fixed), "dimensions": dimensions}
 
 
-def _summary(outcome: Outcome) -> dict[str, Any]:
-    keys = ("best_trial", "val_top1", "test_top1_mean", "test_top1_sd", "model_uri", "seconds")
-    return {key: value for key, value in asdict(outcome).items() if key in keys}
+def _summary(outcome: Outcome, history: History) -> dict[str, Any]:
+    keys = ("val_top1", "test_top1_mean", "test_top1_sd", "model_uri", "seconds")
+    best = best_trial(history.trials.values())
+    scores = {key: value for key, value in asdict(outcome).items() if key in keys}
+    return {"best_trial": None if best is None else best.number, **scores}
 
 
 if __name__ == "__main__":
