@@ -10,6 +10,8 @@ import yaml
 
 from trainables.errors import BadInput, Problem
 
+MERGE = "tag:yaml.org,2002:merge"
+
 
 class _StrictLoader(yaml.SafeLoader):
     """SafeLoader with YAML 1.2's floats. YAML 1.1, which PyYAML speaks, takes `1e-3` for a string."""
@@ -17,6 +19,8 @@ class _StrictLoader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: dict[Any, yaml.Node] = {}
         for key_node, value_node in node.value:
+            if not isinstance(key_node, yaml.ScalarNode) or key_node.tag == MERGE:
+                continue  # SafeLoader's business: it refuses lists as keys, and merges
             key = self.construct_object(key_node, deep=True)
             if key in seen:
                 raise _Twice(str(key), seen[key], value_node)

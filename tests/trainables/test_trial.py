@@ -118,17 +118,22 @@ class TestCrossValidation:
         assert dealt["smile", 0] == dealt["l2", 0] != dealt["l2", 1]
         assert sorted(chain(*dealt["l2", 0])) == list(range(30))
 
-    def test_never_trains_on_what_it_validates(self, images: LabelledImages, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_trains_on_the_rest_of_each_fold_by_its_own_seed(
+        self, images: LabelledImages, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         seen: list[set[int]] = []
+        seeds: list[int] = []
 
         def spy(config: TrialConfig, images: LabelledImages, seed: int, device: torch.device) -> Any:
             seen.append(set(images.index.tolist()))
+            seeds.append(seed)
             return start_fit(config, images, seed, device)
 
         monkeypatch.setattr(trial, "start_fit", spy)
         cross_validate(trial_of("l2"), images, 3, lambda _: None, CPU)
         folds = stratified_folds(images.labels, 3, seed=0)
         assert seen == [set(fold.train.tolist()) for fold in folds]
+        assert seeds == [seed_for(0, "fold", number) for number in (1, 2, 3)]
 
     def test_asks_for_a_source_head_only_where_it_is_used(self, images: LabelledImages, built: list[bool]) -> None:
         for method in ("smile", "l2"):

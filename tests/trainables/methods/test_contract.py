@@ -127,10 +127,10 @@ class TestATraining:
             assert not trainable or any(trainable) or not any(part.training for part in module.modules())
 
     def test_leaves_no_trace_in_the_global_generators(self, config: MethodConfig) -> None:
-        before = (torch.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate())
+        torch.manual_seed(99)  # no state that an earlier training may have left behind
+        before = global_states()
         start(config).run(until=3)
-        after = (torch.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate())
-        assert after == before
+        assert global_states() == before
 
     def test_ends_in_a_classifier_of_the_target_classes(self, config: MethodConfig) -> None:
         fit = start(config)
@@ -190,6 +190,11 @@ def modules_beside_the_student(method: Method) -> Iterator[nn.Module]:
     for value in vars(method).values():
         if isinstance(value, nn.Module) and value is not method.student:
             yield value
+
+
+def global_states() -> tuple[Any, ...]:
+    """Of the generators that every library shares."""
+    return torch.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate()
 
 
 def assert_identical(got: Any, expected: Any) -> None:
