@@ -41,3 +41,7 @@ test-fast: $(BIN)/.installed ## the quick tests alone
 
 clean:           ## remove the environment and caches; experiments and mlflow.db stay
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache *.egg-info
+
+bench-methods: $(BIN)/.installed ## what a step of each method costs, paired with plain fine-tuning
+	MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=8589934592 MALLOC_TOP_PAD_=268435456 \
+	$(BIN)/python -m benchmarks.methods $(ARGS)

@@ -98,7 +98,7 @@ def start_fit(config: TrialConfig, images: LabelledImages, seed: int, device: to
     method.prepare(lambda: evaluation_batches(images, config.data, training.eval_batch_size, device))
 
     def batch_at(step: int) -> Batch:
-        return training_batch(images, config.data, training.batch_size, seed, step, device)
+        return training_batch(images, config.data, training.batch_size, seed, step, device, method.num_views)
 
     return Fit(method, batch_at, training, device)
 

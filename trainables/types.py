@@ -28,13 +28,14 @@ class Batch:
 
     `inputs` are raw: uint8 images N×3×H×W (augmented, not normalised) or token ids N×T; `Backbone.embed` makes
     them mixable. `index` N are positions in the training set. `step` counts optimiser steps from 1 and is the address
-    of the batch's random draws.
+    of the batch's random draws. `second_inputs` are the same images augmented anew, for methods that ask for two views.
     """
 
     inputs: Tensor
     labels: Tensor
     index: Tensor
     step: int
+    second_inputs: Tensor | None = None
 
 
 class Outputs(NamedTuple):

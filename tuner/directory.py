@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from trainables.errors import BadInput, Problem
+from tuner.redaction import without_credentials
 from tuner.space import SearchSpace, dump_space, flatten, load_space
 
 RECORDED_PACKAGES = ("torch", "torchvision", "timm", "ray", "optuna", "mlflow", "numpy", "scikit-learn", "pydantic")
@@ -88,13 +89,14 @@ def locked(directory: Path) -> IO[str]:
 
 
 def environment() -> dict[str, object]:
-    """Versions, machine and command: what a result depends on besides its configuration."""
+    """Versions, machine and command, without credentials: what a result depends on besides its configuration."""
+    arguments = [without_credentials(argument) for argument in sys.argv[1:]]
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
         "packages": {name: importlib.metadata.version(name) for name in RECORDED_PACKAGES},
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": shlex.join([Path(sys.argv[0]).name, *arguments]),
     }
 
 

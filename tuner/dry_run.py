@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from tuner.cluster import Capacity, cluster, share_of, this_machine, total
 from tuner.dimensions import spell
@@ -14,7 +15,7 @@ from tuner.space import SearchSpace, dump_space
 def print_plan(console: Console, space: SearchSpace, plan: Plan, address: str | None) -> None:
     """Prints the experiment and starts nothing. A cluster at `address` is only asked what it has."""
     console.print(f"[bold]{space.name}[/bold]  {space.file}\n")
-    console.print(dump_space(space), markup=False)
+    console.print(dump_space(space), markup=False, soft_wrap=True)
     console.print(_dimensions(space))
     console.print()
     for line in _facts(space, plan, _nodes(address)):
@@ -26,7 +27,7 @@ def _dimensions(space: SearchSpace) -> Table:
     for heading in ("name", "leaf", "range"):
         table.add_column(heading)
     for path, dimension in space.dimensions.items():
-        table.add_row(space.short_names[path], path, spell(dimension).replace("[", r"\["))
+        table.add_row(space.short_names[path], path, Text(spell(dimension)))
     return table
 
 
@@ -38,8 +39,7 @@ def _facts(space: SearchSpace, plan: Plan, nodes: list[Capacity]) -> list[str]:
         f"data       {data.num_train} training and {data.num_test} test images, {len(data.class_names)} classes",
         f"backbone   {sizes['num_parameters']:,} parameters, {sizes['num_features']} features, "
         f"{sizes['num_source_classes']} source classes",
-        f"search     {plan.num_trials} trials × {plan.num_folds} folds × {plan.num_steps} steps of {plan.batch_size} "
-        f"images = {plan.total_steps:,} steps, {space.search.sampler}",
+        f"search     {plan} = {plan.total_steps:,} steps, {space.search.sampler}",
         f"retrain    {space.retrain.seeds} seeds × {plan.num_steps} steps",
         f"resources  {asked.cpus:g} CPUs and {asked.gpus:g} GPUs a trial; the cluster has {total(nodes)}: "
         f"{share.concurrency} trials at once",

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
-from trainables.backbones import check_backbone, describe
+from pydantic import ValidationError
+
+from trainables.backbones import check_backbone, describe, facts_about
+from trainables.backbones.config import BackboneConfig
 from trainables.config import TrialConfig
 from trainables.data.config import DataConfig
 from trainables.data.images import LabelledImages
 from trainables.data.loading import DataSummary, check_data, check_decodes, load_train, source_key
 from trainables.errors import BadInput, Problem
-from trainables.methods import uses_source_head
+from trainables.methods import check_method, uses_source_head
 from tuner.dimensions import Choice, spell
-from tuner.space import SearchSpace, corners, set_leaf
+from tuner.settings import SearchSettings
+from tuner.space import SearchSpace, corners, fixed_section, set_leaf
 
 Result = TypeVar("Result")
 Item = TypeVar("Item")
@@ -45,6 +49,10 @@ class Plan:
     num_steps: int
     batch_size: int
 
+    def __str__(self) -> str:
+        budget = f"{self.num_trials} trials × {self.num_folds} folds × {self.num_steps} steps of {self.batch_size}"
+        return f"{budget} examples"
+
     @property
     def total_steps(self) -> int:
         """Optimiser steps of the whole search, without the retraining."""
@@ -52,7 +60,7 @@ class Plan:
 
 
 def check_experiment(space: SearchSpace) -> Plan:
-    """Checks data, folds and weights for every end of every dimension, without decoding an image.
+    """Checks data, folds, weights and the method's needs for every end of every dimension, decoding no image.
 
     Raises:
         BadInput: with all problems of all sections.
@@ -64,6 +72,9 @@ def check_experiment(space: SearchSpace) -> Plan:
         summaries += _collect("data", partial(check_data, data, space.search.folds), problems)
     for backbone, head in _distinct((c.backbone, uses_source_head(c.method)) for c in configs):
         _collect("backbone", partial(check_backbone, backbone, head), problems)
+    for method, name in _distinct((c.method, c.backbone.name) for c in configs):
+        for facts in _collect("backbone", partial(facts_about, name), problems):
+            _collect("method", partial(check_method, method, facts), problems)
     problems |= dict.fromkeys(_undecodable_dimensions(space))
     if problems:
         raise BadInput(problems).in_file(space.file)
@@ -73,6 +84,22 @@ def check_experiment(space: SearchSpace) -> Plan:
     return Plan(
         summaries[0], describe(config.backbone), trials, space.search.folds, training.num_steps, training.batch_size
     )
+
+
+def problems_of_sections(tree: Mapping[str, Any]) -> list[Problem]:
+    """What is wrong with data and backbone of an experiment that other problems keep from being parsed as a whole."""
+    problems: dict[Problem, None] = {}
+    try:
+        data = DataConfig.model_validate(fixed_section(tree, "data"))
+        _collect("data", partial(check_data, data, SearchSettings().folds), problems)
+    except (ValidationError, AttributeError):
+        pass  # said already
+    try:
+        backbone = BackboneConfig.model_validate(fixed_section(tree, "backbone"))
+        _collect("backbone", partial(check_backbone, backbone), problems)
+    except (ValidationError, AttributeError):
+        pass
+    return list(problems)
 
 
 def load_images(space: SearchSpace) -> dict[str, LabelledImages]:

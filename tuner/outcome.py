@@ -11,6 +11,7 @@ from typing import Any, get_args
 
 from tuner.journal import History, TrialState
 from tuner.progress import clock, spell_params
+from tuner.redaction import without_credentials
 from tuner.selection import best_trial, mean_and_sd
 from tuner.space import SearchSpace
 
@@ -22,6 +23,7 @@ class Outcome:
     name: str
     directory: str
     tracking_uri: str
+    """Where it is recorded, without credentials."""
     best_trial: str | None = None
     best_params: dict[str, Any] = field(default_factory=dict)
     """The searched dimensions at the best trial, by short names."""
@@ -48,16 +50,17 @@ def outcome_of(
     space: SearchSpace, directory: Path, history: History, tracking_uri: str, model_uri: str | None, seconds: float
 ) -> Outcome:
     """Reads the outcome off the journal."""
+    shown_uri = without_credentials(tracking_uri)
     trials = {state: history.count(state) for state in get_args(TrialState)}
     best = best_trial(history.trials.values())
     if best is None:
-        return Outcome(space.name, str(directory), tracking_uri, trials=trials, seconds=seconds)
+        return Outcome(space.name, str(directory), shown_uri, trials=trials, seconds=seconds)
     tests = {str(seed): event["test_top1"] for seed, event in history.retrainings(best.number).items()}
     mean, sd = mean_and_sd(tests.values()) if tests else (None, None)
     return Outcome(
         name=space.name,
         directory=str(directory),
-        tracking_uri=tracking_uri,
+        tracking_uri=shown_uri,
         best_trial=best.trial_id,
         best_params=best.params,
         best_config=space.trial_config(best.params).model_dump(mode="json"),

@@ -125,7 +125,7 @@ class Progress:
                 fold = f"fold {len(trial.folds) + 1}/{self.num_folds}"
                 table.add_row(trial.trial_id, fold, scores, Text(spell_params(trial.params)))
         header = Text.assemble((self.name, "bold"), f"  {elapsed}  {self.phase}  ", (self.summary(), "cyan"))
-        return Group(header, bar, table)
+        return Group(header, table, bar)  # the bar last: it ends without a new line, and what follows would be cut off
 
 
 def spell_params(params: Mapping[str, Any]) -> str:

@@ -21,19 +21,20 @@ from typing import Any
 from rich.console import Console
 
 from trainables.data.loading import load_test, source_key
+from trainables.errors import BadInput
 from tuner.cli import FAILED, FOUND, guarded, key_value
 from tuner.cluster import Share, chatter_to, cluster, share_of
 from tuner.conductor import Conductor
 from tuner.dimensions import spell
 from tuner.directory import latest_run, locked, new_run, write_record
 from tuner.dry_run import print_plan
-from tuner.experiment import Plan, check_experiment, load_images, smoke_overrides
+from tuner.experiment import Plan, check_experiment, load_images, problems_of_sections, smoke_overrides
 from tuner.journal import History, Journal, TrialRecord
 from tuner.outcome import Outcome, closing_lines, outcome_of
 from tuner.progress import Progress
 from tuner.retrain import MODEL_SEED, retrain
 from tuner.selection import best_trial
-from tuner.space import SearchSpace, flatten, load_space
+from tuner.space import SearchSpace, flatten, load_space, parse_space, read_tree
 from tuner.tracking import Projection, Tracker, TrackingFailed, prepare_store, register_model, tracking_uri
 from tuner.trials import ImagesByKey, one_line, run_trials
 
@@ -90,7 +91,12 @@ def resolve_space(arguments: argparse.Namespace) -> SearchSpace:
     overrides = dict(arguments.set)
     given = {"search.trials": arguments.trials, "tracking.uri": arguments.tracking_uri, "name": arguments.name}
     overrides |= {key: value for key, value in given.items() if value is not None}
-    space = load_space(arguments.space, overrides)
+    tree = read_tree(arguments.space, overrides)
+    try:
+        space = parse_space(tree, str(arguments.space))
+    except BadInput as bad:
+        others = BadInput(problems_of_sections(tree)).in_file(str(arguments.space))
+        raise BadInput([*bad.problems, *others.problems]) from None
     if arguments.smoke:
         space = load_space(arguments.space, overrides | smoke_overrides(space))
     return space
@@ -107,6 +113,7 @@ def search(space: SearchSpace, plan: Plan, address: str | None = None, resume: b
     with ExitStack() as stack:
         directory = stack.enter_context(experiment_directory(space, resume))
         screen = Console(file=stack.enter_context(chatter_to(directory / "logs" / "driver.log")), highlight=False)
+        screen.print(f"{space.name}: {plan}; recorded in {directory}", soft_wrap=True)
         uri = tracking_uri(space.tracking.uri)
         prepare_store(uri, space.name)
         share = share_of(stack.enter_context(cluster(address)), space.resources, space.search.concurrency)

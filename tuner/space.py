@@ -22,6 +22,7 @@ from trainables.errors import BadInput, Problem, nearest
 from trainables.types import Frozen
 from tuner.dimensions import DIMENSIONS, Dimension, contains
 from tuner.problems import from_pydantic
+from tuner.redaction import without_credentials
 from tuner.settings import ResourceSettings, RetrainSettings, SearchSettings, TrackingSettings
 from tuner.yaml_file import read_yaml
 
@@ -73,12 +74,17 @@ class SearchSpace:
         )
 
     def as_tree(self) -> dict[str, Any]:
-        """The experiment as plain data: what `space.yaml` in its directory holds, and what reads back to this."""
+        """The experiment as plain data: what `space.yaml` in its directory holds, and what reads back to this.
+
+        Credentials in the tracking URI are left out: they belong neither on the disk nor in the journal.
+        """
         tree: dict[str, Any] = {"name": self.name, **copy.deepcopy(self.fixed)}
         for path, dimension in self.dimensions.items():
             set_leaf(tree, path, _plain(dimension.model_dump(by_alias=True)))
         for section in SETTINGS:
             tree[section] = _plain(getattr(self, section).model_dump(mode="json"))
+        if self.tracking.uri is not None:
+            tree["tracking"]["uri"] = without_credentials(self.tracking.uri)
         return tree
 
 
@@ -88,13 +94,15 @@ def load_space(file: Path, overrides: Mapping[str, Any] | None = None) -> Search
     Raises:
         BadInput: with every problem found, each naming the file and the key.
     """
+    return parse_space(read_tree(file, overrides), str(file))
+
+
+def read_tree(file: Path, overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The file's sections as plain data, with `overrides` in place. Raises BadInput where it is no YAML mapping."""
     tree = read_yaml(file)
     for path, value in (overrides or {}).items():
         set_leaf(tree, path, value)
-    try:
-        return parse_space(tree, str(file))
-    except BadInput as problems:
-        raise problems.in_file(str(file)) from None
+    return tree
 
 
 def parse_space(tree: Mapping[str, Any], file: str = "") -> SearchSpace:
@@ -114,11 +122,22 @@ def parse_space(tree: Mapping[str, Any], file: str = "") -> SearchSpace:
     known = {p.where for p in problems}
     problems += [p for p in _trial_problems(fixed, dimensions) if p.where not in known]
     if "search" in settings:
-        problems += _first_point_problems(settings["search"].first_points, dimensions)
+        broken = {p.where.rsplit(".", 1)[-1] for p in problems}
+        points = [{k: v for k, v in point.items() if k not in broken} for point in settings["search"].first_points]
+        problems += _first_point_problems(points, dimensions)
     if problems:
-        raise BadInput(problems)
+        raise BadInput(problems).in_file(file)
     fixed = _absolute_paths(_with_defaults(fixed, dimensions))
     return SearchSpace(file=file, name=tree["name"], fixed=fixed, dimensions=dimensions, **settings)
+
+
+def fixed_section(tree: Mapping[str, Any], section: str) -> dict[str, Any]:
+    """A section of `tree` with every dimension at its first end; for checking it where other sections are broken."""
+    dimensions: dict[str, Dimension] = {}
+    filled = {section: _split(tree.get(section) or {}, section, dimensions, [])}
+    for path, dimension in dimensions.items():
+        set_leaf(filled, path, dimension.ends()[0])
+    return filled[section]
 
 
 def short_names(paths: Iterable[str]) -> dict[str, str]:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from trainables.errors import BadInput, Problem
 from tuner.cli import guarded
+from tuner.redaction import without_credentials
 from tuner.tracking import prepare_store, tracking_uri
 
 
@@ -26,10 +27,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def serve(uri: str, port: int) -> int:
     """Replaces this process by the server. Raises BadInput where `uri` is a server already: that has its own UI."""
+    shown_uri = without_credentials(uri)
     if uri.startswith(("http://", "https://")):
-        raise BadInput(Problem("--tracking-uri", "a database; a tracking server has its UI at its own address", uri))
+        must_hold = "a database; a tracking server has its UI at its own address"
+        raise BadInput(Problem("--tracking-uri", must_hold, shown_uri))
     prepare_store(uri, "Default")
-    print(f"MLflow UI of {uri}: http://127.0.0.1:{port}  (Ctrl-C ends it)", flush=True)
+    print(f"MLflow UI of {shown_uri}: http://127.0.0.1:{port}  (Ctrl-C ends it)", flush=True)
     os.execve(sys.executable, server_command(uri, port), server_environment(os.environ))
 
 

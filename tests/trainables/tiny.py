@@ -25,6 +25,7 @@ class TinyConv(ImageBackbone):
     """Two convolutions with BatchNorm: images N×3×8×8 → map N×6×4×4."""
 
     num_features = 6
+    stages = ("stem", "stage")
 
     def __init__(self) -> None:
         super().__init__(mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.25))
@@ -54,6 +55,7 @@ class TinyTokens(Backbone):
     """Word embeddings and one layer: token ids N×T → map N×T×6."""
 
     num_features = 6
+    stages = ("layer.0", "layer.2")
 
     def __init__(self) -> None:
         super().__init__()
@@ -98,7 +100,8 @@ def tiny_batch(step: int = 1, count: int = 6, tokens: bool = False) -> Batch:
     raw = rng.integers(0, NUM_TOKENS, (count, 4)) if tokens else rng.integers(0, 256, (count, 3, 8, 8), dtype="uint8")
     labels = rng.permutation(torch.arange(count).numpy() % NUM_CLASSES)
     index = rng.choice(24, count, replace=False)
-    return Batch(torch.from_numpy(raw), torch.from_numpy(labels), torch.from_numpy(index), step)
+    second = None if tokens else torch.from_numpy(rng.integers(0, 256, raw.shape, dtype="uint8"))
+    return Batch(torch.from_numpy(raw), torch.from_numpy(labels), torch.from_numpy(index), step, second)
 
 
 def tiny_pass(tokens: bool = False) -> Iterable[Batch]:

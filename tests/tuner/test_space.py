@@ -205,7 +205,11 @@ class TestBadInput:
             ({"method__name": {"choice": ["smile", "l2"]}}, "method.gamma_fe", "known keys are"),
             ({"search__trials": 0}, "search.trials", "greater than 0"),
             ({"search__concurrency": 0}, "search.concurrency", "greater than 0"),
-            ({"search__first_points": [{"gama_fe": 0.02}]}, "search.first_points[0].gama_fe", "did you mean 'gamma_fe'"),
+            (
+                {"search__first_points": [{"gama_fe": 0.02}]},
+                "search.first_points[0].gama_fe",
+                "did you mean 'gamma_fe'",
+            ),
             ({"search__first_points": [{"gamma_fe": 0.5}]}, "search.first_points[0].gamma_fe", "a value within"),
             ({"search__first_points": [{"gamma_fc": 0.1}]}, "search.first_points[0].gamma_fc", "a searched dimension"),
         ],

@@ -59,7 +59,9 @@ def history_of(*records: TrialRecord) -> History:
     return History(trials={trial.number: trial for trial in records})
 
 
-def add_trial(journal: Journal, number: int, scores: Sequence[float], state: str = "complete", reason: str = "") -> None:
+def add_trial(
+    journal: Journal, number: int, scores: Sequence[float], state: str = "complete", reason: str = ""
+) -> None:
     """A whole trial; one that is `running` is left without its end."""
     journal.append("trial_started", trial=number, params={"gamma_fe": 0.05, "alpha": 0.5}, attrs={})
     for k, score in enumerate(scores, start=1):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -15,11 +17,15 @@ class Backbone(nn.Module, ABC):
     """A pre-trained feature extractor without its classifier.
 
     `num_features` is D, the width that a head reads. `head_dropout` is the dropout probability that the architecture
-    applies between pooling and its classifier (0 where it has none).
+    applies between pooling and its classifier (0 where it has none). `stages` names the submodules whose outputs are
+    the stages' outputs, earliest first; each is called once in a forward pass, and what a forward hook on one returns
+    is all that the rest of the network sees of what came before. The last one's output is the feature map (before a
+    permutation to N×C×H×W, where there is one). Empty where none are known.
     """
 
     num_features: int
     head_dropout: float = 0.0
+    stages: tuple[str, ...] = ()
 
     @abstractmethod
     def embed(self, inputs: Tensor) -> Tensor:
@@ -28,6 +34,19 @@ class Backbone(nn.Module, ABC):
     @abstractmethod
     def forward(self, embedded: Tensor) -> tuple[Tensor, Tensor]:
         """Embedded inputs → (feature map before pooling, pooled features N×D)."""
+
+    def stage_index(self, parameter: str) -> int:
+        """The stage that a parameter of that name belongs to, counted from 1; 0 is the stem, before the first stage.
+
+        What lies between two stages belongs to the later one, what comes after the last to the last. Modules are taken
+        to be registered in the order in which they are run.
+        """
+        modules = [name for name, _ in self.named_modules()]
+        owner = modules.index(parameter.rpartition(".")[0])
+        if not self.stages or owner < modules.index(self.stages[0]):
+            return 0
+        ends = [max(i for i, name in enumerate(modules) if f"{name}.".startswith(f"{s}.")) for s in self.stages]
+        return min(1 + sum(end < owner for end in ends), len(ends))
 
 
 class ImageBackbone(Backbone):
@@ -42,6 +61,30 @@ class ImageBackbone(Backbone):
 
     def embed(self, inputs: Tensor) -> Tensor:
         return (inputs - self.mean_C11) / self.std_C11
+
+
+@dataclass(frozen=True)
+class BackboneFacts:
+    """What a method may ask of a backbone before anything runs; `name` is what the user calls it."""
+
+    name: str
+    takes_images: bool
+    num_stages: int
+    has_batch_norm: bool
+
+    @classmethod
+    def of(cls, backbone: Backbone, name: str) -> Self:
+        """The facts of a backbone as it is built, on any device."""
+        return cls(
+            name=name,
+            takes_images=isinstance(backbone, ImageBackbone),
+            num_stages=len(backbone.stages),
+            has_batch_norm=any(isinstance(module, nn.BatchNorm2d) for module in backbone.modules()),
+        )
+
+    def __str__(self) -> str:
+        takes, norm = "images" if self.takes_images else "tokens", "" if self.has_batch_norm else "no "
+        return f"{self.name!r} (of {takes}, {self.num_stages} stages, {norm}BatchNorm)"
 
 
 class TransferNetwork(nn.Module):

@@ -12,7 +12,7 @@ import timm
 from trainables.backbones.architecture import Architecture, Parts, blank_on_meta
 from trainables.backbones.checkpoints import fitting_state, load_fitting
 from trainables.backbones.config import BackboneConfig
-from trainables.backbones.network import TransferNetwork
+from trainables.backbones.network import BackboneFacts, TransferNetwork
 from trainables.backbones.packaged import PACKAGED, PackagedArchitecture
 from trainables.backbones.timm_models import TimmArchitecture
 from trainables.backbones.torchvision_models import TorchvisionArchitecture, classification_models
@@ -53,6 +53,13 @@ def describe(config: BackboneConfig) -> dict[str, int]:
         "num_source_classes": _num_source_classes(config, architecture),
         "num_parameters": sum(parameter.numel() for parameter in backbone.parameters()),
     }
+
+
+@lru_cache(maxsize=8)
+def facts_about(name: str) -> BackboneFacts:
+    """What methods may ask of the backbone `name`, without its weights. Raises BadInput where there is none."""
+    architecture = find_architecture(name)
+    return BackboneFacts.of(architecture.cut(blank_on_meta(architecture)).backbone, name)
 
 
 @lru_cache(maxsize=8)

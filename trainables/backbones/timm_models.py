@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from trainables.backbones.architecture import Architecture, Parts, blank_on_meta
 from trainables.backbones.download import TIMEOUT_S, downloading, reason, torch_cached, touch
 from trainables.backbones.network import ImageBackbone
+from trainables.backbones.stages import ends_in_modules
 from trainables.errors import BadInput, Problem
 
 
@@ -54,12 +55,25 @@ class TimmArchitecture(Architecture):
                 self._weights.touch()
 
     def cut(self, model: nn.Module) -> Parts:
+        parts = self._halves(model)
+        parts.backbone.stages = tuple(f"model.{name}" for name in self._stages)
+        return parts
+
+    def _halves(self, model: nn.Module) -> Parts:
         if not self.classifier:
             return Parts(TimmBackbone(model, self.pretrained_cfg, _num_features(model)), None)
         head = _as_linear(model.get_submodule(self.classifier))
         # Rather than timm's reset_classifier, which may also reset the pooling.
         model.set_submodule(self.classifier, nn.Identity())
         return Parts(TimmBackbone(model, self.pretrained_cfg, head.in_features), head)
+
+    @cached_property
+    def _stages(self) -> tuple[str, ...]:
+        """Runs shapes, not numbers, through the model, and sees which modules give what timm lists as its features."""
+        model: Any = blank_on_meta(self).eval()
+        probe = torch.empty(1, *self.pretrained_cfg["input_size"], device="meta")
+        listed = [str(info["module"]) for info in getattr(model, "feature_info", None) or ()]
+        return ends_in_modules(model, lambda: model.forward_features(probe), listed)
 
     @cached_property
     def _weights(self) -> _HubFile | _UrlFile:
@@ -77,7 +91,7 @@ class TimmArchitecture(Architecture):
 
     def _require_usable(self) -> None:
         """Runs shapes, not numbers, through the cut model once: what comes must be a map and a vector."""
-        backbone = self.cut(blank_on_meta(self)).backbone.eval()
+        backbone = self._halves(blank_on_meta(self)).backbone.eval()
         try:
             with torch.no_grad():
                 features, pooled = backbone(torch.empty(1, *self.pretrained_cfg["input_size"], device="meta"))

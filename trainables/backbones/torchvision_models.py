@@ -7,19 +7,17 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torchvision import models
 from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
 from trainables.backbones.architecture import Architecture, Parts, State, on_meta
 from trainables.backbones.download import downloading, torch_cache, torch_cached, touch
 from trainables.backbones.network import ImageBackbone
+from trainables.backbones.stages import ends_in_graph
 from trainables.errors import BadInput, Problem
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-_TAIL = 64
-"""The feature map is looked for among this many last operations; none of the models pools earlier."""
 
 _PROBE_SIZE = 128
 """Image side for finding the map, at which every model's last map is larger than 1×1; more where a model needs more."""
@@ -86,9 +84,10 @@ class TorchvisionBackbone(ImageBackbone):
     ) -> None:
         super().__init__(mean, std)
         # Graphs of the two modes differ in what only serves pre-training, which is not returned.
-        self.model = create_feature_extractor(
-            model, {place.features: "features", place.pooled: "pooled"}, suppress_diff_warning=True
-        )
+        returned = {name: name for name in place.ends} | {place.features: "features", place.pooled: "pooled"}
+        self.model = create_feature_extractor(model, returned, suppress_diff_warning=True)
+        self._stage_of = _tap_stages(self.model, [returned[name] for name in place.ends])
+        self.stages = tuple(f"model.stage_ends.{number}" for number in range(1, len(place.ends)))
         self.num_features = num_features
         self.head_dropout = place.head_dropout
 
@@ -96,10 +95,14 @@ class TorchvisionBackbone(ImageBackbone):
         outputs = self.model(embedded)
         return outputs["features"], outputs["pooled"]
 
+    def stage_index(self, parameter: str) -> int:
+        return self._stage_of[parameter.removeprefix("model.")]
+
 
 class CutPlace(NamedTuple):
     """Where a model is cut: names of its operations as torchvision's tracer gives them.
 
+    `ends` are the ends of the stem and of each stage, the last of which is `features`; empty where none are known.
     `dropouts` are the dropout layers directly before the classifier (with at most a reshaping between); they belong to
     the heads and are taken out of the backbone.
     """
@@ -107,6 +110,7 @@ class CutPlace(NamedTuple):
     classifier: str
     features: str
     pooled: str
+    ends: tuple[str, ...]
     dropouts: tuple[str, ...]
     head_dropout: float
 
@@ -136,7 +140,7 @@ def _blank(arch: str, weights: Any, num_classes: int | None) -> nn.Module:
 def _find_cut(arch: str, weights: Any) -> CutPlace:
     """Runs shapes, not numbers, through the model, and reads off the last map and what the classifier is given."""
     model = on_meta(lambda: _blank(arch, weights, None)).eval()
-    names = get_graph_node_names(model, suppress_diff_warning=True)[1][-_TAIL:]
+    names = get_graph_node_names(model, suppress_diff_warning=True)[1]
     classifier = names[-1]
     modules = dict(model.named_modules())
     if not isinstance(modules.get(classifier), nn.Linear):
@@ -147,21 +151,61 @@ def _find_cut(arch: str, weights: Any) -> CutPlace:
     for name in dropouts:
         model.set_submodule(name, nn.Identity())
 
-    size = max(_PROBE_SIZE, *weights.meta["min_size"])
-    features, pooled = _map_and_pooled(model, names, size)
-    return CutPlace(classifier, features, pooled, dropouts, float(head_dropout))
+    features, pooled, ends = _places(model, names, max(_PROBE_SIZE, *weights.meta["min_size"]))
+    return CutPlace(classifier, features, pooled, ends, dropouts, float(head_dropout))
 
 
-def _map_and_pooled(model: nn.Module, names: list[str], size: int) -> tuple[str, str]:
-    """Which of the operations `names`, of which the last is the classifier, yield the last map and its input."""
+def _places(model: nn.Module, names: list[str], size: int) -> tuple[str, str, tuple[str, ...]]:
+    """Which of the operations `names`, of which the last is the classifier, yield the last map, its input, the ends."""
     given: list[Tensor] = []
     model.get_submodule(names[-1]).register_forward_pre_hook(lambda _, args: given.append(args[0]))
+    names = names[1:]  # without the images themselves
     extractor = create_feature_extractor(model, {name: name for name in names}, suppress_diff_warning=True)
     with torch.no_grad():
         outputs = extractor(torch.empty(1, 3, size, size, device="meta"))
-    pooled = [name for name in names if outputs[name] is given[0]]
-    features = [name for name in names if _is_map(outputs[name])]
-    return features[-1], pooled[-1]  # an operation in place yields the tensor that it was given: the later one is meant
+    # An operation in place yields the tensor that it was given: of several, the later one is meant.
+    pooled = [name for name in names if outputs[name] is given[0]][-1]
+    features = [name for name in names if _is_map(outputs[name])][-1]
+    of_backbone = {name: outputs[name] for name in names[: names.index(features) + 1]}
+    return features, pooled, ends_in_graph(extractor.eval_graph, extractor, of_backbone, size)
+
+
+def _tap_stages(model: Any, ends: list[str]) -> dict[str, int]:
+    """Puts an identity `stage_ends.k` behind stage k's last operation, in both graphs; tells each parameter's stage.
+
+    `ends` are the returned values with which the stem and the stages end; of these only the map stays returned.
+    """
+    model.stage_ends = nn.ModuleDict({str(number): nn.Identity() for number in range(1, len(ends))})
+    stage_of: dict[str, int] = {}
+    for graph in (model.train_graph, model.eval_graph):
+        output = next(node for node in graph.nodes if node.op == "output")
+        stages = [output.args[0][name] for name in ends]
+        stage = 0
+        for node in list(graph.nodes):
+            stage_of |= {name: min(stage, max(len(ends) - 1, 0)) for name in _parameters_of(node, model)}
+            if node in stages:
+                stage += 1
+                if node is not stages[0]:  # the stem's
+                    _tap(node, f"stage_ends.{stage - 1}")
+        output.args = ({name: output.args[0][name] for name in ("features", "pooled")},)
+    model.recompile()
+    return stage_of
+
+
+def _tap(node: fx.Node, module: str) -> None:
+    with node.graph.inserting_after(node):
+        tap = node.graph.create_node("call_module", module, (node,))
+    node.replace_all_uses_with(tap, delete_user_cb=lambda user: user is not tap)
+
+
+def _parameters_of(node: fx.Node, model: nn.Module) -> list[str]:
+    match node.op:
+        case "call_module":
+            return [f"{node.target}.{name}" for name, _ in model.get_submodule(str(node.target)).named_parameters()]
+        case "get_attr":
+            return [str(node.target)]
+        case _:
+            return []
 
 
 def _dropouts_before_classifier(names: list[str], modules: dict[str, nn.Module]) -> tuple[str, ...]:

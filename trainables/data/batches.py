@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from trainables.data.config import DataConfig
 from trainables.data.images import Ints, LabelledImages
@@ -19,17 +21,26 @@ _RESIDENT = ResidentPixels(cuda_budget)
 
 
 def training_batch(
-    images: LabelledImages, config: DataConfig, batch_size: int, seed: int, step: int, device: torch.device
+    images: LabelledImages,
+    config: DataConfig,
+    batch_size: int,
+    seed: int,
+    step: int,
+    device: torch.device,
+    num_views: int = 1,
 ) -> Batch:
-    """The batch of optimiser step `step` (from 1), augmented.
+    """The batch of optimiser step `step` (from 1), augmented, with `num_views` of two once more and independently.
 
     Each epoch is a new permutation, whose last, incomplete batch is dropped; fewer images than `batch_size` are one
-    batch.
+    batch. The first view is the same whether or not there is a second.
     """
-    epoch, batch = divmod(step - 1, steps_per_epoch(len(images), batch_size))
-    positions = _epoch_order(seed, epoch, len(images))[batch * batch_size : (batch + 1) * batch_size]
-    view = View.random(len(positions), _stored(images), config.size_px, config.crop, config.flip, seed, step)
-    return _batch(images, positions, view, step, device)
+    epoch, place = divmod(step - 1, steps_per_epoch(len(images), batch_size))
+    positions = _epoch_order(seed, epoch, len(images))[place * batch_size : (place + 1) * batch_size]
+    draws = (len(positions), _stored(images), config.size_px, config.crop, config.flip, seed, step)
+    batch = _batch(images, positions, View.random(*draws), step, device)
+    if num_views == 1:
+        return batch
+    return replace(batch, second_inputs=_inputs(images, positions, View.random(*draws, "second"), device))
 
 
 def evaluation_batches(
@@ -59,6 +70,11 @@ def _stored(images: LabelledImages) -> tuple[int, int]:
 
 
 def _batch(images: LabelledImages, positions: Ints, view: View, step: int, device: torch.device) -> Batch:
+    labels, places = torch.from_numpy(np.stack([images.labels[positions], positions])).to(device, non_blocking=True)
+    return Batch(_inputs(images, positions, view, device), labels, places, step)
+
+
+def _inputs(images: LabelledImages, positions: Ints, view: View, device: torch.device) -> Tensor:
     """Copies are queued (`non_blocking`), because waiting for them would be waiting for the step before."""
     index = images.index[positions]
     resident = _RESIDENT.get(images.pixels, device)
@@ -66,5 +82,4 @@ def _batch(images: LabelledImages, positions: Ints, view: View, step: int, devic
         cut = cut_on_host(images.pixels, index, view, pinned=device.type == "cuda").to(device, non_blocking=True)
     else:
         cut = cut_on_device(resident, index, view)
-    labels, places = torch.from_numpy(np.stack([images.labels[positions], positions])).to(device, non_blocking=True)
-    return Batch(cut.permute(0, 3, 1, 2), labels, places, step)
+    return cut.permute(0, 3, 1, 2)

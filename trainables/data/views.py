@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trainables.data.images import Ints, Pixels
-from trainables.seeding import rng_for
+from trainables.seeding import Address, rng_for
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,10 +33,10 @@ class View:
 
     @classmethod
     def random(
-        cls, count: int, stored: tuple[int, int], size: int, crop: bool, flip: bool, seed: int, step: int
+        cls, count: int, stored: tuple[int, int], size: int, crop: bool, flip: bool, seed: int, *address: Address
     ) -> View:
-        """The draws of one training step, made whether used or not: `flip` off leaves the crops as they were."""
-        rng = rng_for(seed, "augment", step)
+        """The draws at (seed, "augment", *address), made whether used or not: without `flip` the crops are the same."""
+        rng = rng_for(seed, "augment", *address)
         top, left = (rng.integers(0, side - size + 1, count) for side in stored)
         mirrored = rng.random(count) < 0.5
         centre = cls.centre(count, stored, size)

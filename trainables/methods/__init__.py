@@ -8,15 +8,34 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from trainables.backbones.network import TransferNetwork
+from trainables.backbones.network import BackboneFacts, TransferNetwork
+from trainables.errors import BadInput, Problem
 from trainables.methods.base import Batches, Method, MethodConfig, MethodContext
+from trainables.methods.bi_tuning import BiTuning
+from trainables.methods.bss import BSS
+from trainables.methods.cutmix import CutMix
+from trainables.methods.feature_extraction import FeatureExtraction
 from trainables.methods.l2 import L2
+from trainables.methods.l2_sp import L2SP
+from trainables.methods.manifold_mixup import ManifoldMixup
 from trainables.methods.mixup import Mixup
+from trainables.methods.reg_sl import RegSL
+from trainables.methods.rifle import Rifle
 from trainables.methods.smile import Smile
+from trainables.methods.stoch_norm import StochNorm
 
 METHODS: dict[str, type[Method]] = {
     "l2": L2,
+    "feature_extraction": FeatureExtraction,
+    "l2_sp": L2SP,
+    "bss": BSS,
+    "rifle": Rifle,
     "mixup": Mixup,
+    "cutmix": CutMix,
+    "manifold_mixup": ManifoldMixup,
+    "bi_tuning": BiTuning,
+    "reg_sl": RegSL,
+    "stoch_norm": StochNorm,
     "smile": Smile,
 }
 
@@ -28,6 +47,15 @@ AnyMethodConfig: Any = Annotated[_union, Field(discriminator="name")]
 def build_method(config: MethodConfig, student: TransferNetwork, context: MethodContext) -> Method:
     """The method that `config` describes, at work on `student`."""
     return METHODS[config.name](config, student, context)
+
+
+def check_method(config: MethodConfig, backbone: BackboneFacts) -> None:
+    """Raises BadInput where `backbone` lacks something that the method needs. It knows nothing of weights."""
+    problems = [
+        Problem("name", f"{config.name} needs {need}", f"backbone {backbone}") for need in config.missing_in(backbone)
+    ]
+    if problems:
+        raise BadInput(problems)
 
 
 def uses_source_head(config: MethodConfig) -> bool:
@@ -43,5 +71,6 @@ __all__ = [
     "MethodConfig",
     "MethodContext",
     "build_method",
+    "check_method",
     "uses_source_head",
 ]

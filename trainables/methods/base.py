@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from trainables.backbones.network import TransferNetwork
+from trainables.backbones.network import BackboneFacts, TransferNetwork
 from trainables.types import Batch, Frozen, LossTerms
 
 Batches = Callable[[], Iterable[Batch]]
@@ -20,6 +20,11 @@ class MethodConfig(Frozen):
     """Base of the methods' configurations; each has a literal `name`, by which a YAML file chooses it."""
 
     name: str
+
+    def missing_in(self, backbone: BackboneFacts) -> list[str]:
+        """What the method needs and `backbone` lacks, in words; refused before anything runs. A source head does not
+        belong here: `Method.uses_source_head` asks for it."""
+        return []
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,8 @@ class Method(ABC):
     """
 
     Config: ClassVar[type[MethodConfig]]
+    num_views: ClassVar[int] = 1
+    """Independent augmentations of each training image that a batch brings; with 2, `Batch.second_inputs` is there."""
     config: MethodConfig
 
     def __init__(self, config: Any, student: TransferNetwork, context: MethodContext) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Literal
 
-from trainables.methods.base import Method, MethodConfig
+from trainables.methods.base import Method
 from trainables.methods.distances import cross_entropy
+from trainables.methods.mixing import MixableConfig, mixed
 from trainables.types import Batch, LossTerms
 
 
-class L2Config(MethodConfig):
-    """Nothing to set: the weight decay is the optimiser's (`training.weight_decay`)."""
+class L2Config(MixableConfig):
+    """Nothing of its own to set: the weight decay is the optimiser's (`training.weight_decay`)."""
 
     name: Literal["l2"] = "l2"
 
@@ -22,5 +23,5 @@ class L2(Method):
     config: L2Config
 
     def loss(self, batch: Batch) -> LossTerms:
-        seen = self.student(self.student.embed(batch.inputs))
-        return {"target_label": cross_entropy(seen.target_logits, batch.labels)}
+        inputs, targets = mixed(self.config, self.student.embed(batch.inputs), batch, self.context)
+        return {"target_label": cross_entropy(self.student(inputs).target_logits, targets)}

@@ -1,26 +1,39 @@
-"""The one verb of mixup and its descendants: blend a batch with a shuffled copy of itself."""
+"""The verbs of mixup and CutMix, and the slot by which other methods use them: a batch and a shuffled copy of itself.
+
+All draws of a step come from the address (seed, "mix", step): `l2` with `mixing: mixup` sees what `mixup` sees.
+"""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal, NamedTuple
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
+from trainables.backbones.network import BackboneFacts
+from trainables.methods.base import MethodConfig, MethodContext
+from trainables.methods.distances import one_hot
 from trainables.seeding import rng_for
+from trainables.types import Batch
 
 MixAlpha = Annotated[float, Field(ge=1e-3, le=100)]
 """Parameter of Beta(α, α). Far below 1e-3 the draw is 0/0 in floating point; plain fine-tuning is the limit."""
+
+CutProbability = Annotated[float, Field(gt=0, le=1)]
+"""Share of the batches that CutMix pastes into; the others stay as they are."""
+
+CUTMIX_NEED = "a backbone of images, to cut boxes from"
+"""What CutMix asks of a backbone, whether it is the method or in the slot."""
 
 
 @dataclass(frozen=True)
 class Mix:
     """One mixing draw, shared by everything of a batch that is mixed: inputs, labels, features.
 
-    `weight` is λ in [½, 1]; `partner` N says with which example each one is blended. Folding λ to ≥ ½ changes no
-    expectation (loss(λ, π) = loss(1−λ, π⁻¹)) and lets the first label be the dominant one.
+    `weight` is λ, the share of the first; `partner` N says with which example each one is blended.
     """
 
     weight: float
@@ -31,9 +44,87 @@ class Mix:
         return torch.lerp(x[self.partner], x, self.weight)
 
 
+@dataclass(frozen=True)
+class Cut:
+    """One CutMix draw: a box, the same for every image of the batch, in which the partner is seen.
+
+    `labels` blends the labels by what is left of each: its weight is 1 − box area/(H·W), of the box as clipped.
+    """
+
+    rows: slice
+    columns: slice
+    labels: Mix
+
+    def paste(self, images_NCHW: Tensor) -> Tensor:
+        """A copy whose box shows the partner."""
+        pasted = images_NCHW.clone()
+        pasted[..., self.rows, self.columns] = images_NCHW[self.labels.partner][..., self.rows, self.columns]
+        return pasted
+
+
 def draw_mix(num_examples: int, alpha: float, device: torch.device, seed: int, step: int) -> Mix:
-    """λ ~ Beta(alpha, alpha), one for the batch, and a uniform permutation; its address is (seed, "mix", step)."""
+    """λ ~ Beta(alpha, alpha), one for the batch, and a uniform permutation.
+
+    λ is folded to [½, 1]: that changes no expectation (loss(λ, π) = loss(1−λ, π⁻¹)) and lets the first label dominate.
+    """
     rng = rng_for(seed, "mix", step)
     weight = float(rng.beta(alpha, alpha))
     partner = torch.from_numpy(rng.permutation(num_examples)).to(device)
     return Mix(weight=max(weight, 1 - weight), partner=partner)
+
+
+def draw_cut(images_NCHW: Tensor, alpha: float, probability: float, seed: int, step: int) -> Cut:
+    """A box of sides √(1−λ) of the image's, λ ~ Beta(alpha, alpha), around a uniform centre, clipped at the borders.
+
+    It reaches ⌊side/2⌋ to either side of its centre, so that an odd side loses a pixel, as in the authors' code. With
+    probability 1 − `probability` it is empty. λ is not folded: what is left of a box is no box.
+    """
+    num_examples, _, height, width = images_NCHW.shape
+    rng = rng_for(seed, "mix", step)
+    side = math.sqrt(1 - rng.beta(alpha, alpha))
+    partner = torch.from_numpy(rng.permutation(num_examples)).to(images_NCHW.device)
+    row, column = int(rng.integers(height)), int(rng.integers(width))
+    if rng.random() >= probability:
+        side = 0.0
+    rows, columns = _clipped(row, int(height * side), height), _clipped(column, int(width * side), width)
+    area = (rows.stop - rows.start) * (columns.stop - columns.start)
+    return Cut(rows, columns, labels=Mix(weight=1 - area / (height * width), partner=partner))
+
+
+def _clipped(centre: int, side: int, size: int) -> slice:
+    return slice(max(centre - side // 2, 0), min(centre + side // 2, size))
+
+
+class MixableConfig(MethodConfig):
+    """A method whose inputs can be mixed beforehand, whatever else it does (Figure 3 of the SMILE paper).
+
+    Everything that the method does to its inputs, it then does to mixed ones. Defaults are the SMILE authors' code's.
+    """
+
+    mixing: Literal["none", "mixup", "cutmix"] = "none"
+    mixing_alpha: MixAlpha = 0.2
+    cutmix_probability: CutProbability = 0.5
+
+    def missing_in(self, backbone: BackboneFacts) -> list[str]:
+        cannot_cut = self.mixing == "cutmix" and not backbone.takes_images
+        return [f"{CUTMIX_NEED} (`mixing: cutmix`)"] if cannot_cut else []
+
+
+class Mixed(NamedTuple):
+    """What is fed to the network, and what `cross_entropy` compares its answer with: labels N, or blended rows N×K."""
+
+    inputs: Tensor
+    targets: Tensor
+
+
+def mixed(config: MixableConfig, embedded: Tensor, batch: Batch, context: MethodContext) -> Mixed:
+    """The embedded inputs of `batch` and its labels, mixed as `config` says. `embedded` itself is left as it is."""
+    match config.mixing:
+        case "none":
+            return Mixed(embedded, batch.labels)
+        case "mixup":
+            mix = draw_mix(len(embedded), config.mixing_alpha, embedded.device, context.seed, batch.step)
+            return Mixed(mix.blend(embedded), mix.blend(one_hot(batch.labels, context.num_classes)))
+        case "cutmix":
+            cut = draw_cut(embedded, config.mixing_alpha, config.cutmix_probability, context.seed, batch.step)
+            return Mixed(cut.paste(embedded), cut.labels.blend(one_hot(batch.labels, context.num_classes)))

@@ -28,6 +28,67 @@ def mixup(student: TransferNetwork, batch: Batch, lam: float, pi: Tensor) -> dic
     }
 
 
+def cutmix(
+    student: TransferNetwork, batch: Batch, rows: tuple[int, int], columns: tuple[int, int], pi: Tensor
+) -> dict[str, Tensor]:
+    """Yun et al. 2019: x̃ = M⊙x + (1 − M)⊙x[π], where M is 0 in the box and 1 outside; λ is the share of ones."""
+    x = student.embed(batch.inputs)
+    mask = torch.ones(x.shape[2:])
+    for i in range(*rows):
+        for j in range(*columns):
+            mask[i, j] = 0
+    x_mixed = torch.stack([mask * x[b] + (1 - mask) * x[partner] for b, partner in enumerate(pi)])
+    lam = float(mask.sum()) / mask.numel()
+    return {"target_label": mixed_label_loss(student(x_mixed).target_logits, batch, lam, pi)}
+
+
+def manifold_mixup(
+    student: TransferNetwork, batch: Batch, layer: int, lam: float, pi: Tensor, loss: str
+) -> dict[str, Tensor]:
+    """Verma et al. 2019: f(Mix_λ(g_ℓ(x), g_ℓ(x[π]))), written out for the two stages of `TinyConv`.
+
+    `bce_softmax` is the authors' code's: binary cross-entropy, class by class, of p = softmax(z).
+    """
+    h = student.embed(batch.inputs)
+    for depth, part in enumerate([lambda x: x, student.backbone.stem, student.backbone.stage]):
+        h = part(h)
+        if depth == layer:
+            h = mixed(h, lam, pi)
+    z = student.target_head(h.mean(dim=(2, 3)))
+    if loss == "cross_entropy":
+        return {"target_label": mixed_label_loss(z, batch, lam, pi)}
+    y = batch.labels
+    of_classes = []
+    for b, partner in enumerate(pi):
+        for k, p in enumerate(softmax(z[b])):
+            t = lam * float(y[b] == k) + (1 - lam) * float(y[partner] == k)
+            of_classes.append(-(t * p.log() + (1 - t) * (1 - p).log()))
+    return {"target_label": mean(of_classes)}
+
+
+def l2_sp(student: TransferNetwork, source: TransferNetwork, batch: Batch, include: str) -> dict[str, Tensor]:
+    """Li et al. 2018: ½‖w_S − w_S⁰‖² over what the source shares, ½‖w_S̄‖² over the new head."""
+    start = dict(source.backbone.named_parameters())
+    drifts = [
+        ((w - start[name].detach()) ** 2).sum()
+        for name, w in student.backbone.named_parameters()
+        if include == "all" or name in ("stem.0.weight", "stage.0.weight")
+    ]
+    head = student.target_head
+    return l2(student, batch) | {
+        "drift": sum(drifts) / 2,
+        "head_decay": ((head.weight**2).sum() + (head.bias**2).sum()) / 2,
+    }
+
+
+def bss(student: TransferNetwork, batch: Batch, k: int) -> dict[str, Tensor]:
+    """Chen et al. 2019: Σ_{i=1..k} σ²_{−i}, the k smallest singular values of the matrix of features."""
+    seen = student(student.embed(batch.inputs))
+    sigma = torch.linalg.svdvals(seen.pooled)
+    ce = mean([-log_softmax(seen.target_logits[b])[y] for b, y in enumerate(batch.labels)])
+    return {"target_label": ce, "spectrum": (sigma[-k:] ** 2).sum()}
+
+
 def smile_authors(
     student: TransferNetwork, teacher: TransferNetwork, batch: Batch, lam: float, pi: Tensor
 ) -> dict[str, Tensor]:

@@ -1,0 +1,1 @@
+"""Speed, as paired ratios: what is compared runs in turn in one process, so that a busy machine slows both."""

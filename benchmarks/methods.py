@@ -1,0 +1,84 @@
+"""What a step of each method costs, as a ratio to a step of plain fine-tuning: `make bench-methods`.
+
+Both train the same network on the same batches in the same process, in turn, a few steps each; the ratio is taken pair by pair
+and its median reported. Ends with one line a method: `method ratio limit ok|short`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Sequence
+
+import torch
+
+from trainables.backbones.config import BackboneConfig
+from trainables.config import TrialConfig
+from trainables.data.config import DataConfig
+from trainables.data.loading import load_train
+from trainables.data.images import LabelledImages
+from trainables.methods import METHODS
+from trainables.methods.l2 import L2
+from trainables.training.config import TrainingConfig
+from trainables.training.loop import Fit
+from trainables.trial import default_device, start_fit
+
+LIMIT = 1.35
+LIMITS = {"smile": 1.20}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measures and prints; exit code 1 where a method is over its limit."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.methods")
+    parser.add_argument("--methods", nargs="*", default=[name for name in METHODS if name != "l2"])
+    parser.add_argument("--size-px", type=int, default=128)
+    parser.add_argument("--batch-size", type=int, default=24)
+    parser.add_argument("--pairs", type=int, default=12)
+    parser.add_argument("--steps", type=int, default=2, help="steps of each in a pair")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    arguments = parser.parse_args(argv)
+    torch.set_num_threads(arguments.threads)
+    data = DataConfig(dataset="digits", train_images=120, test_images=10, size_px=arguments.size_px, flip=False)
+    images = load_train(data)
+    short = 0
+    for name in arguments.methods:
+        ratio = measure(name, data, images, arguments)
+        limit = LIMITS.get(name, LIMIT)
+        short += ratio > limit
+        print(f"{name} {ratio:.3f} {limit:.2f} {'ok' if ratio <= limit else 'short'}", flush=True)
+    return int(short > 0)
+
+
+def measure(name: str, data: DataConfig, images: LabelledImages, arguments: argparse.Namespace) -> float:
+    """Median over pairs of (a few steps of the method) / (as many of plain fine-tuning)."""
+    plain = fit(L2.Config(), data, images, arguments)
+    other = fit(METHODS[name].Config(), data, images, arguments)
+    for warm_up in (plain, other):
+        seconds(warm_up, arguments.steps)
+    pairs = [(seconds(other, arguments.steps), seconds(plain, arguments.steps)) for _ in range(arguments.pairs)]
+    return statistics.median(method / base for method, base in pairs)
+
+
+def fit(method: object, data: DataConfig, images: LabelledImages, arguments: argparse.Namespace) -> Fit:
+    """A training of EfficientNet-Lite0 at step 0, with a budget that is not used up."""
+    config = TrialConfig(
+        data=data,
+        backbone=BackboneConfig(name="package/efficientnet_lite0"),
+        method=method,
+        training=TrainingConfig(num_steps=9000, batch_size=arguments.batch_size),
+    )
+    return start_fit(config, images, seed=0, device=default_device())
+
+
+def seconds(training: Fit, num_steps: int) -> float:
+    """Wall time of `num_steps` more steps."""
+    started = time.perf_counter()
+    training.run(training.step + num_steps)
+    if training.device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,100 @@
+"""Run by `test_packing.py`: trials on a cluster with two cards that do not exist, which meet at a gate.
+
+The gate opens when eight trials are in at once, and nothing is left of either card: then no ninth could come in. The
+first trial to arrive is killed before it gets there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+
+from tests.tuner.tiny import space_of
+from tuner import trials
+from tuner.cluster import TUNE_ENVIRONMENT, Capacity, share_of
+from tuner.conductor import Assignment, Conductor
+from tuner.journal import Journal
+
+NUM_CPUS, NUM_CARDS, NUM_TRIALS, AT_ONCE = 16, 2, 10, 8
+
+
+@ray.remote(num_cpus=0)
+class Gate:
+    """Where all trials meet."""
+
+    def __init__(self) -> None:
+        self.open = asyncio.Event()
+        self.inside: set[int] = set()
+        self.most = 0
+        self.cards: dict[int, str] = {}
+        self.card_left: float | None = None
+        self.killed = False
+
+    async def must_die(self) -> bool:
+        first, self.killed = not self.killed, True
+        return first
+
+    async def enter(self, trial: int, cards: str) -> None:
+        self.cards[trial] = cards
+        self.inside.add(trial)
+        self.most = max(self.most, len(self.inside))
+        if len(self.inside) == AT_ONCE:
+            self.card_left = ray.available_resources().get("GPU", 0.0)
+            self.open.set()
+        await self.open.wait()
+
+    async def leave(self, trial: int) -> None:
+        self.inside.discard(trial)
+
+    async def seen(self) -> dict[str, Any]:
+        return {"most": self.most, "cards": self.cards, "card_left": self.card_left, "killed": self.killed}
+
+
+class GatedTrainable(tune.Trainable):
+    """Stands in for `FoldTrainable`: same resources, same reports, no training."""
+
+    def setup(self, config: dict[str, Any], images: Any, share: Any) -> None:
+        self.gate = ray.get_actor("gate")
+        self.reset_config(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self.assignment: Assignment = new_config["assignment"]
+        self.fold = self.assignment.first_fold
+        return True
+
+    def step(self) -> dict[str, Any]:
+        number = self.assignment.number
+        if ray.get(self.gate.must_die.remote()):
+            os.kill(os.getpid(), signal.SIGKILL)
+        ray.get(self.gate.enter.remote(number, os.environ["CUDA_VISIBLE_DEVICES"]))
+        ray.get(self.gate.leave.remote(number))
+        result = {"fold": self.fold, "val_top1": 0.5, "duration_s": 0.0}
+        self.fold += 1
+        return {"result": result, "done": self.fold > self.assignment.num_folds}
+
+
+def main(folder: Path) -> None:
+    os.environ.update(TUNE_ENVIRONMENT)
+    ray.init(address="local", num_cpus=NUM_CPUS, num_gpus=NUM_CARDS, include_dashboard=False, log_to_driver=False)
+    gate = Gate.options(name="gate").remote()
+    space = space_of(search__trials=NUM_TRIALS, resources={"cpus": 1, "gpus": 0.25})
+    share = share_of([Capacity(NUM_CPUS, NUM_CARDS)], space.resources, "auto")
+    trials.FoldTrainable = GatedTrainable  # type: ignore[misc, assignment]
+    journal = Journal(folder)
+    trials.run_trials(Conductor(space, journal), {}, share, folder / "ray")
+    seen = ray.get(gate.seen.remote()) | {"concurrency": share.concurrency, "note": share.note}
+    (folder / "seen.json").write_text(json.dumps(seen))
+    journal.close()
+    ray.shutdown()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

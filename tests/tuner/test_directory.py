@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.tuner.tiny import space_of
+from trainables.errors import BadInput
+from tuner.directory import latest_run, locked, new_run, write_record
+from tuner.space import SearchSpace, load_space
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "experiments"
+
+
+def space_in(root: Path, **changes: Any) -> SearchSpace:
+    return space_of(tracking__directory=str(root), **changes)
+
+
+def begun(space: SearchSpace) -> Path:
+    directory = new_run(space)
+    (directory / "journal.jsonl").touch()
+    return directory
+
+
+def test_a_run_has_a_folder_with_its_space_and_environment(root: Path) -> None:
+    space = space_in(root)
+    directory = new_run(space)
+    assert directory.parent == root / "tiny"
+    assert load_space(directory / "space.yaml").as_tree() == space.as_tree()
+    environment = json.loads((directory / "environment.json").read_text())
+    assert {"ray", "optuna", "mlflow", "torch"} <= environment["packages"].keys()
+    assert environment["command"]
+
+
+def test_runs_that_start_in_one_second_do_not_meet(root: Path) -> None:
+    assert len({new_run(space_in(root)) for _ in range(3)}) == 3
+
+
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(BadInput, match=r"tracking\.directory: a folder that can be written, got .*not a directory"):
+        new_run(space_in(tmp_path / "file"))
+
+
+def test_a_record_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"tracking\.directory: .*no such file or directory"):
+        write_record(space_of(), tmp_path / "none")
+
+
+class TestLock:
+    def test_refuses_a_second_process_and_names_the_first(self, tmp_path: Path) -> None:
+        with locked(tmp_path), pytest.raises(BadInput, match=f"got process {os.getpid()} is at work in it"):
+            locked(tmp_path)
+        locked(tmp_path).close()
+
+    def test_does_not_outlive_its_process(self, tmp_path: Path) -> None:
+        (tmp_path / "lock").write_text("4194304\n")  # as a process that was killed leaves it
+        locked(tmp_path).close()
+
+
+class TestLatestRun:
+    def test_is_the_newest_that_has_begun(self, root: Path) -> None:
+        space = space_in(root)
+        runs = [begun(space) for _ in range(3)]
+        new_run(space)
+        assert latest_run(space) == sorted(runs)[-1]
+
+    def test_there_must_be_one_of_that_name(self, root: Path) -> None:
+        begun(space_in(root))
+        with pytest.raises(BadInput, match=r"--resume: an earlier run of 'other' lies in .*got none"):
+            latest_run(space_in(root, name="other"))
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"search__trials": 20},
+            {"search__concurrency": 1},
+            {"retrain__seeds": 1},
+            {"resources__cpus": 2},
+            {"tracking__uri": "sqlite:///other.db"},
+        ],
+    )
+    def test_goes_on_with_other_means(self, root: Path, changes: dict[str, Any]) -> None:
+        run = begun(space_in(root))
+        assert latest_run(space_in(root, **changes)) == run
+
+    @pytest.mark.parametrize(
+        ("changes", "where"),
+        [
+            ({"training__num_steps": 5}, "training.num_steps"),
+            ({"data__size_px": 64}, "data.size_px"),
+            ({"search__folds": 3}, "search.folds"),
+            ({"search__seed": 1}, "search.seed"),
+            ({"search__sampler": "random"}, "search.sampler"),
+            ({"search__first_points": [{"alpha": 0.2}]}, "search.first_points"),
+            ({"method__alpha": {"uniform": [0.1, 0.5]}}, "method.alpha.uniform"),
+            ({"method__alpha": 0.3}, "method.alpha"),
+        ],
+    )
+    def test_refuses_what_would_make_trials_incomparable(self, root: Path, changes: dict[str, Any], where: str) -> None:
+        begun(space_in(root))
+        with pytest.raises(BadInput) as bad:
+            latest_run(space_in(root, **changes))
+        problem = next(problem for problem in bad.value.problems if problem.where == where)
+        assert "as it was when the search was started" in problem.must_hold
+        assert problem.file == "tiny.yaml"

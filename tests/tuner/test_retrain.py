@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from tests.tuner.tiny import space_of
+from trainables.data.images import LabelledImages
+from tuner import retrain
+from tuner.cluster import Share
+from tuner.retrain import MODEL_SEED, reseeded, write_whole
+
+SHARE = Share(1, 0, 1)
+
+
+def test_a_folder_is_put_in_place_whole(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    write_whole(folder, {"a": b"1", "b": b"2"})
+    write_whole(folder, {"a": b"3"})
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == {"a": b"3"}
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_write_that_breaks_off_leaves_the_old_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    write_whole(folder, {"a": b"old"})
+    with pytest.raises(TypeError):
+        write_whole(folder, {"a": b"new", "b": None})  # type: ignore[dict-item]
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == {"a": b"old"}
+    write_whole(folder, {"a": b"new"})  # and is no hindrance
+    assert (folder / "a").read_bytes() == b"new"
+
+
+def test_every_seed_draws_anew() -> None:
+    config = space_of(search__seed=3).trial_config({"gamma_fe": 0.02, "alpha": 0.5})
+    seeds = [reseeded(config, seed).seed for seed in range(4)]
+    assert len({config.seed, *seeds}) == 5
+    assert seeds == [reseeded(config, seed).seed for seed in range(4)]
+    assert reseeded(config, 0).model_copy(update={"seed": 3}) == config
+
+
+def test_the_model_is_that_of_a_seed_fixed_beforehand(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert MODEL_SEED == 0
+    fit = SimpleNamespace(history=SimpleNamespace(steps=[], terms={}))
+    monkeypatch.setattr(retrain, "train_full", lambda config, images, device: (None, fit))
+    monkeypatch.setattr(retrain, "_classifier_files", lambda network, config, names: {"weights": b""})
+    config = space_of().trial_config({"gamma_fe": 0.02, "alpha": 0.5})
+    images = LabelledImages.of(np.zeros((2, 8, 8, 3), dtype=np.uint8), np.arange(2), ("a", "b"))
+    for poison in (0.0, 1.0):  # whichever has the better test score
+        monkeypatch.setattr(retrain, "accuracy_on", lambda *_, poison=poison: poison)
+        kept = [retrain._retrain_once(config, seed, images, images, SHARE)[1] for seed in range(3)]
+        assert kept == [{"weights": b""}, {}, {}]

@@ -1,0 +1,148 @@
+"""The story of a search with Ray and MLflow left out: what is chosen, by what, and when the test split is met."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from tests.tuner.tiny import fold, space_of, write_yaml
+from trainables.data.images import LabelledImages
+from tuner import search
+from tuner.cluster import Share
+from tuner.conductor import Conductor
+from tuner.directory import new_run
+from tuner.experiment import load_images
+from tuner.journal import Journal
+from tuner.progress import Progress
+from tuner.retrain import Retrained
+from tuner.search import experiment_directory, parser, resolve_space, resuming_command, search_and_retrain
+from tuner.selection import best_trial
+from tuner.space import SearchSpace, load_space
+
+SHARE = Share(1, 0, 1)
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Trials whose score is alpha, and retrainings that say what they were given. `poison` is what a test score is."""
+    state: dict[str, Any] = {"poison": 0.5, "searching": False, "retrained": [], "test_loads": 0}
+
+    def run_trials(conductor: Conductor, images: Any, share: Share, directory: Path) -> None:
+        state["searching"] = True
+        while (assignment := conductor.next_assignment()) is not None:
+            for k in range(1, assignment.num_folds + 1):
+                conductor.fold_finished(assignment.number, fold(k, assignment.config.method.alpha))
+        state["searching"] = False
+
+    def load_test(data: Any) -> LabelledImages:
+        assert not state["searching"]
+        state["test_loads"] += 1
+        return LabelledImages.__new__(LabelledImages)
+
+    def retrain(config: Any, seeds: list[int], *_: Any) -> Iterator[Retrained]:
+        state["retrained"].append((config.method.alpha, seeds))
+        for seed in seeds:
+            yield Retrained(seed, state["poison"], 1.0, [], {})
+
+    monkeypatch.setattr(search, "run_trials", run_trials)
+    monkeypatch.setattr(search, "load_test", load_test)
+    monkeypatch.setattr(search, "retrain", retrain)
+    return state
+
+
+def run(space: SearchSpace, directory: Path) -> Journal:
+    journal = Journal(directory)
+    progress = Progress(Console(file=io.StringIO()), space, space.search.trials, 1)
+    search_and_retrain(space, load_images(space), SHARE, journal, progress)
+    return journal
+
+
+def test_what_validation_has_chosen_is_retrained_with_every_seed(tmp_path: Path, fake: dict[str, Any]) -> None:
+    journal = run(space_of(), tmp_path)
+    best = max(journal.history.trials.values(), key=lambda trial: trial.params["alpha"])
+    assert fake["retrained"] == [(best.params["alpha"], [0, 1, 2])]
+    assert list(journal.history.retrainings(best.number)) == [0, 1, 2]
+
+
+def test_nothing_chooses_by_the_test_split(tmp_path: Path, fake: dict[str, Any]) -> None:
+    chosen = []
+    for poison in (0.0, 1.0):
+        fake["poison"] = poison
+        trials = run(space_of(), tmp_path / str(poison)).history.trials.values()
+        best = best_trial(trials)
+        assert best is not None
+        chosen.append((best.number, [trial.params for trial in trials]))
+    assert chosen[0] == chosen[1]
+    assert fake["retrained"][0] == fake["retrained"][1]
+
+
+def test_the_test_split_is_not_loaded_before_retraining(
+    tmp_path: Path, fake: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(data: Any) -> LabelledImages:
+        raise AssertionError("the test split was loaded")
+
+    monkeypatch.setattr(search, "load_test", refuse)
+    monkeypatch.setattr("trainables.data.loading.load_test", refuse)
+    run(space_of(retrain__seeds=0), tmp_path / "none")
+    with pytest.raises(AssertionError, match="the test split was loaded"):
+        run(space_of(retrain__seeds=1), tmp_path / "one")
+
+
+def test_what_is_retrained_is_not_repeated_unless_there_is_another_best(tmp_path: Path, fake: dict[str, Any]) -> None:
+    two = run(space_of(search__trials=2), tmp_path)
+    run(space_of(search__trials=2), tmp_path)
+    assert len(fake["retrained"]) == fake["test_loads"] == 1
+    two.append("trial_started", trial=2, params={"gamma_fe": 0.02, "alpha": 1.0})
+    for k in (1, 2):
+        two.append("fold_finished", trial=2, result=fold(k, 1.0))
+    two.append("trial_finished", trial=2, state="complete", reason="")
+    three = run(space_of(search__trials=3), tmp_path)
+    assert fake["retrained"][1:] == [(1.0, [0, 1, 2])]
+    assert list(three.history.retrainings(2)) == [0, 1, 2]
+
+
+class TestCommandLine:
+    def test_flags_override_the_file(self, tmp_path: Path) -> None:
+        file = write_yaml(tmp_path)
+        arguments = ["--space", str(file), "--trials", "9", "--name", "other", "--tracking-uri", "sqlite:///x.db"]
+        space = resolve_space(parser().parse_args([*arguments, "--set", "training.num_steps=7"]))
+        assert (space.name, space.search.trials, space.tracking.uri) == ("other", 9, "sqlite:///x.db")
+        assert space.fixed["training"]["num_steps"] == 7
+
+    def test_smoke_shrinks_what_the_other_flags_made(self, tmp_path: Path) -> None:
+        arguments = ["--space", str(write_yaml(tmp_path)), "--smoke", "--name", "other", "--trials", "9"]
+        space = resolve_space(parser().parse_args(arguments))
+        assert (space.name, space.search.trials) == ("other-smoke", 2)
+
+    def test_how_to_go_on_reads_back_to_the_same_experiment(self, tmp_path: Path) -> None:
+        space = space_of(tracking__directory=str(tmp_path / "my runs"), training__num_steps=7)
+        with experiment_directory(space, resume=False) as directory:
+            (directory / "journal.jsonl").touch()
+        command = resuming_command(directory, "10.0.0.1:6379")
+        assert command.endswith(f"--space '{directory}/space.yaml' --address 10.0.0.1:6379 --resume")
+        recorded = load_space(directory / "space.yaml")
+        with experiment_directory(recorded, resume=True) as again:
+            assert again == directory
+
+
+class TestDirectory:
+    @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+    def test_a_run_that_never_began_leaves_nothing(self, tmp_path: Path, error: type[BaseException]) -> None:
+        space = space_of(tracking__directory=str(tmp_path))
+        with pytest.raises(error), experiment_directory(space, resume=False):
+            raise error
+        assert list((tmp_path / "tiny").iterdir()) == []
+
+    def test_one_that_has_begun_is_kept(self, tmp_path: Path) -> None:
+        space = space_of(tracking__directory=str(tmp_path))
+        directory = new_run(space)
+        (directory / "journal.jsonl").touch()
+        with pytest.raises(KeyboardInterrupt), experiment_directory(space, resume=True):
+            raise KeyboardInterrupt
+        assert directory.exists()

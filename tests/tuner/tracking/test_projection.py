@@ -1,0 +1,308 @@
+"""MLflow ends up saying what the journal says, however often and after whatever mishap it is carried over."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+
+from tests.tuner.tracking.searches import (
+    DEAD,
+    MLFLOW_WARNINGS,
+    NAME,
+    RUN,
+    Store,
+    finish_search,
+    fold,
+    run_trial,
+    start_search,
+    start_trial,
+    whole_search,
+)
+from tuner.journal import Journal
+from tuner.tracking import Projection
+
+pytestmark = MLFLOW_WARNINGS
+
+
+def test_a_whole_search(finished: Store) -> None:
+    runs = finished.runs
+    trials = {f"trial-{number:04d}" for number in range(4)}
+    assert runs.keys() == {RUN, "retrain-seed-0", "retrain-seed-1"} | trials
+    parent = runs[RUN]
+    for name in runs.keys() - {RUN}:
+        assert runs[name].data.tags["mlflow.parentRunId"] == parent.info.run_id
+    assert {name: runs[name].data.tags["state"] for name in sorted(trials)} == {
+        "trial-0000": "complete",
+        "trial-0001": "pruned",
+        "trial-0002": "failed",
+        "trial-0003": "complete",
+    }
+    assert {name: run.info.status for name, run in runs.items() if run.info.status != "FINISHED"} == {
+        "trial-0002": "FAILED"
+    }
+
+
+def test_the_parent(finished: Store) -> None:
+    parent = finished.runs[RUN]
+    assert parent.data.params == {
+        "data.dataset": "digits",
+        "data.train_images": "null",
+        "data.flip": "true",
+        "gamma_fe": "log_uniform [0.01, 0.1]",
+    }
+    expected_tags = {"search_run": RUN, "best_trial": "trial-0000", "why": "all trials done"}
+    assert expected_tags.items() <= parent.data.tags.items()
+    assert parent.data.tags["model_path"] == "experiments/model"
+    assert parent.data.metrics == {
+        "best_val_top1": 0.75,
+        "test_top1_mean": 0.905,
+        "test_top1_sd": 0.007,
+        "duration_s": 20.0,
+    }
+    assert finished.series(RUN, "best_val_top1") == [(1, 0.75), (2, 0.75), (3, 0.75), (4, 0.75)]
+    artifacts = finished.client.list_artifacts(parent.info.run_id)
+    assert sorted(file.path for file in artifacts) == ["environment.json", "space.yaml"]
+
+
+def test_a_trial(finished: Store) -> None:
+    run = finished.runs["trial-0000"]
+    assert run.data.params == {"gamma_fe": "0.05", "method.gamma_fe": "0.05", "data.dataset": "digits"}
+    assert {"trial_id": "trial-0000", "source": "sampler", "search_run": RUN}.items() <= run.data.tags.items()
+    assert run.data.metrics["val_top1"] == 0.75
+    assert run.data.metrics["duration_s"] == 3.0
+    assert (run.data.metrics["fold_1/val_top1"], run.data.metrics["fold_2/val_top1"]) == (0.7, 0.8)
+    assert finished.series("trial-0000", "fold_val_top1") == [(1, 0.7), (2, 0.8)]
+    assert finished.series("trial-0000", "fold_2/loss/target_label") == [(1, 2.0), (10, 1.0)]
+    assert (run.info.start_time, run.info.end_time) == (1_001_000, 1_004_000)
+
+
+def test_only_a_complete_trial_has_a_mean(finished: Store) -> None:
+    pruned = finished.runs["trial-0001"]
+    assert "val_top1" not in pruned.data.metrics
+    assert pruned.data.metrics["fold_1/val_top1"] == 0.5
+    assert pruned.data.tags["reason"] == "fold 1 is too far behind"
+    assert finished.runs["trial-0002"].data.tags["reason"] == "diverged: target_label is not finite at step 3"
+
+
+def test_a_retraining(finished: Store) -> None:
+    run = finished.runs["retrain-seed-1"]
+    assert run.data.tags["retrain_seed"] == "1"
+    assert run.data.metrics["test_top1"] == 0.91
+    assert finished.series("retrain-seed-1", "loss/target_label") == [(1, 2.0), (5, 0.1)]
+    assert run.info.end_time - run.info.start_time == 2000
+
+
+def test_carrying_over_again_changes_nothing(
+    projection: Projection, journal: Journal, store: Store, uri: str, directory: Path
+) -> None:
+    whole_search(journal)
+    projection.advance()
+    before = store.snapshot()
+    projection.advance()
+    Projection(uri, NAME, directory).advance()
+    assert store.snapshot() == before
+    (directory / "mlflow.json").unlink()
+    Projection(uri, NAME, directory).advance()
+    assert store.snapshot() == before
+
+
+def test_event_by_event_is_as_good_as_all_at_once(journal: Journal, store: Store, uri: str, directory: Path) -> None:
+    whole_search(journal)
+    lines = journal.path.read_bytes().splitlines(keepends=True)
+    for count in range(len(lines) + 1):
+        journal.path.write_bytes(b"".join(lines[:count]) + b'{"event": "torn')
+        Projection(uri, NAME, directory).advance()
+    stepwise = store.snapshot()
+    journal.path.write_bytes(b"".join(lines))
+    Projection(uri, "at-once", directory).advance()
+    assert _without_ids(Store(uri, "at-once").snapshot()) == _without_ids(stepwise)
+
+
+def _without_ids(snapshot: dict[str, Any]) -> dict[str, Any]:
+    for _, _, _, _, tags, _ in snapshot.values():
+        tags.pop("mlflow.parentRunId", None)
+    return snapshot
+
+
+class FailsAt:
+    """Stands in for MlflowClient's methods that write: the `position`-th call fails, before or after it took effect."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, position: int, after: bool) -> None:
+        self.calls = 0
+        for name in ("create_run", "log_batch", "update_run", "set_terminated", "log_text"):
+            monkeypatch.setattr(MlflowClient, name, self._wrapped(getattr(MlflowClient, name), position, after))
+
+    def _wrapped(self, method: Callable[..., Any], position: int, after: bool) -> Callable[..., Any]:
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            self.calls += 1
+            failing = self.calls == position
+            if failing and not after:
+                raise ConnectionError("away")
+            result = method(*args, **kwargs)
+            if failing:
+                raise ConnectionError("away")
+            return result
+
+        return wrapper
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_no_failed_request_leaves_a_trace(
+    projection: Projection,
+    journal: Journal,
+    store: Store,
+    uri: str,
+    directory: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    after: bool,
+) -> None:
+    start_search(journal)
+    run_trial(journal, 0, [0.7])
+    (directory / "space.yaml").write_text("name: smile-digits\n")
+    finish_search(journal)
+    with monkeypatch.context() as patch:
+        counter = FailsAt(patch, 0, after)
+        projection.advance()
+    expected = _without_ids(store.snapshot())
+    for position in range(1, counter.calls + 1):
+        experiment = f"failing-{position}"
+        failing = Projection(uri, experiment, directory)
+        with monkeypatch.context() as patch:
+            FailsAt(patch, position, after)
+            with pytest.raises(ConnectionError):
+                failing.advance()
+        next_try = failing if position % 2 else Projection(uri, experiment, directory)  # as after a crash
+        next_try.advance()
+        assert _without_ids(Store(uri, experiment).snapshot()) == expected, f"request {position}"
+
+
+def test_a_search_that_is_resumed(projection: Projection, journal: Journal, store: Store) -> None:
+    start_search(journal)
+    run_trial(journal, 0, [0.7, 0.8])
+    start_trial(journal, 1)
+    journal.append("fold_finished", trial=1, result=fold(1, 0.9))
+    start_trial(journal, 2)
+    journal.append("search_finished", why="interrupted", best_trial=0, val_top1=0.75, seconds=5.0)
+    projection.advance()
+    stopped = store.runs
+    assert stopped["trial-0001"].info.status == stopped["trial-0002"].info.status == "KILLED"
+    assert stopped["trial-0001"].data.tags["state"] == "failed"
+    assert stopped[RUN].data.tags["why"] == "interrupted"
+
+    start_search(journal)
+    start_trial(journal, 1)
+    projection.advance()
+    resumed = store.runs
+    assert resumed[RUN].info.status == resumed["trial-0001"].info.status == "RUNNING"
+    assert resumed["trial-0001"].data.tags["state"] == "running"
+    assert resumed["trial-0001"].data.tags["reason"] == ""
+    assert {name: run.info.run_id for name, run in resumed.items()} == {
+        name: run.info.run_id for name, run in stopped.items()
+    }
+
+    for k in (1, 2):
+        journal.append("fold_finished", trial=1, result=fold(k, 0.9))
+    journal.append("trial_finished", trial=1, state="complete", reason="")
+    finish_search(journal)
+    projection.advance()
+    assert store.runs["trial-0001"].data.metrics["val_top1"] == 0.9
+    assert store.runs["trial-0001"].info.status == store.runs[RUN].info.status == "FINISHED"
+
+
+def test_the_file_that_is_written_later_still_goes_along(
+    projection: Projection, journal: Journal, store: Store, directory: Path
+) -> None:
+    start_search(journal)
+    projection.advance()
+    (directory / "environment.json").write_text("{}")
+    projection.advance()
+    artifacts = store.client.list_artifacts(store.runs[RUN].info.run_id)
+    assert [file.path for file in artifacts] == ["environment.json"]
+
+
+def test_a_run_that_somebody_deleted_does_not_stop_the_rest(
+    projection: Projection, journal: Journal, store: Store, uri: str, directory: Path
+) -> None:
+    start_search(journal)
+    start_trial(journal, 0)
+    projection.advance()
+    store.client.delete_run(store.runs["trial-0000"].info.run_id)
+    journal.append("fold_finished", trial=0, result=fold(1, 0.9))
+    journal.append("trial_finished", trial=0, state="complete", reason="")
+    Projection(uri, NAME, directory).advance()
+    experiment = store.client.get_experiment_by_name(NAME)
+    assert experiment is not None
+    (run,) = store.client.search_runs([experiment.experiment_id], "tags.trial_id = 'trial-0000'")
+    assert run.data.metrics["val_top1"] == 0.9
+
+
+def test_another_store_gets_the_whole_journal(
+    projection: Projection, journal: Journal, uri: str, directory: Path, tmp_path: Path, empty_database: Path
+) -> None:
+    whole_search(journal)
+    projection.advance()
+    shutil.copy(empty_database, tmp_path / "second.db")
+    second = f"sqlite:///{tmp_path / 'second.db'}"
+    Projection(second, NAME, directory).advance()
+    assert len(Store(second).runs) == 7
+
+
+def test_values_at_the_limits_of_mlflow(projection: Projection, journal: Journal, store: Store) -> None:
+    start_search(journal)
+    config = {f"method.x{i}": i for i in range(250)} | {"data.long": "x" * 9000, "data.list": [1, 2], "data.empty": ""}
+    journal.append("trial_started", trial=0, params={"gamma_fe": 1e-3}, config=config, source="sampler", attrs={})
+    steps = list(range(2500))
+    terms = {"target_label": [float(step) for step in steps], "other": [float("inf")] * 2500}
+    journal.append("fold_finished", trial=0, result=fold(1, float("nan"), loss_steps=steps, loss_terms=terms))
+    journal.append("trial_finished", trial=0, state="failed", reason="y" * 9000)
+    projection.advance()
+    run = store.runs["trial-0000"]
+    assert len(run.data.params) == 254
+    assert run.data.params["data.list"] == "[1, 2]"
+    assert len(run.data.params["data.long"]) == 6000
+    assert len(store.series("trial-0000", "fold_1/loss/target_label")) == 2500
+    assert np.isnan(run.data.metrics["fold_1/loss/other"])
+    assert np.isnan(run.data.metrics["fold_1/val_top1"])
+
+
+def test_no_search_is_nothing_to_do(projection: Projection, directory: Path) -> None:
+    projection.advance()
+    assert not (directory / "mlflow.json").exists()
+
+
+def test_an_event_is_few_requests(projection: Projection, journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    start_search(journal)
+    projection.advance()
+    counter = FailsAt(monkeypatch, 0, False)
+    costs = []
+    for step in (
+        lambda: start_trial(journal, 0),
+        lambda: journal.append("fold_finished", trial=0, result=fold(1, 0.9)),
+        lambda: journal.append("trial_finished", trial=0, state="complete", reason=""),
+    ):
+        step()
+        before = counter.calls
+        projection.advance()
+        costs.append(counter.calls - before)
+    assert costs == [2, 1, 3]
+
+
+def test_no_credentials_reach_the_store_or_the_disk(
+    finished: Store, journal: Journal, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifact = finished.client.download_artifacts(finished.runs[RUN].info.run_id, "space.yaml")
+    assert "http://host/" in Path(artifact).read_text()
+    start_search(journal)
+    monkeypatch.setattr("tuner.tracking.projection.ensure_experiment", lambda *_: "1")
+    monkeypatch.setattr(Projection, "_find_runs", lambda _: {})
+    monkeypatch.setattr(Projection, "_project", lambda *_: None)
+    Projection(DEAD, NAME, directory).advance()
+    saved = (directory / "mlflow.json").read_text()
+    assert json.loads(saved)["uri"] == "http://127.0.0.1:9"

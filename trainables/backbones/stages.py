@@ -1,0 +1,166 @@
+"""Where the stages of a network end: the places at which one feature map is all that the rest of it sees.
+
+A stage is what works at one spatial resolution (a quarter of the blocks, in a transformer of tokens). The stem, the
+first convolution with what follows it up to the first stage, is none. The last stage ends with the feature map.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+
+def ends_in_graph(graph: fx.Graph, model: nn.Module, outputs: dict[str, Any], size: int) -> tuple[str, ...]:
+    """The stem's end and the stages' ends in a traced network, as names in `outputs`.
+
+    `graph` returns all of `outputs`, name → what the operation of that name gives for images of side `size`, in order;
+    the last one is the feature map.
+    """
+    node_of: dict[str, fx.Node] = next(node for node in graph.nodes if node.op == "output").args[0]
+    operations = list(outputs)
+    place = {node_of[name]: position for position, name in enumerate(operations)}
+    cuts = _passed_by_everything(graph, place, list(outputs.values()))
+    layers = [place[node] for node in graph.nodes if node in place and _has_matrix(node, model)]
+    features = len(operations) - 1
+    if features not in cuts or len(layers) < 2:
+        return ()
+    stem = max((cut for cut in cuts if cut < layers[1]), default=-1)
+    cuts = [cut for cut in cuts if cut > stem]
+    if outputs[operations[-1]].ndim == 3:
+        ends = _quarters([cuts[i] for i in _block_ends([operations[cut] for cut in cuts])])
+    else:
+        runs = groupby(cuts, lambda cut: _halvings(outputs[operations[cut]], size))
+        ends = [_last_of_a_block(list(run), operations) for _, run in runs][:-1]
+    ends = _with_layers([stem, *ends, features], layers)
+    return tuple(operations[end] for end in ends)
+
+
+def ends_in_modules(model: nn.Module, features: Callable[[], Tensor], listed: Sequence[str]) -> tuple[str, ...]:
+    """The modules of `model` with whose outputs the stages end, of those that are `listed`, and the feature map's.
+
+    `features` runs the model. Empty where a listed module does not take part as such, or none yields the map.
+    """
+    entered: dict[str, int] = {}
+    left: dict[str, tuple[int, Tensor]] = {}
+    layers: list[int] = []
+    clock = iter(range(1_000_000))
+
+    def enter(name: str, module: nn.Module) -> None:
+        entered[name] = next(clock)
+        if any(parameter.ndim in (2, 4) for parameter in module.parameters(recurse=False)):
+            layers.append(entered[name])
+
+    def leave(name: str, output: object) -> None:
+        if isinstance(output, Tensor):
+            left[name] = (next(clock), output)
+
+    hooks: list[Any] = []
+    for name, module in model.named_modules():
+        hooks.append(module.register_forward_pre_hook(lambda module, _, name=name: enter(name, module)))
+        hooks.append(module.register_forward_hook(lambda _, __, output, name=name: leave(name, output)))
+    with torch.no_grad():
+        map_seen = features()
+    for hook in hooks:
+        hook.remove()
+
+    if not listed or len(layers) < 2 or not left.keys() >= set(listed):
+        return ()
+    containers = [name for name in listed if next(model.get_submodule(name).children(), None) is not None]
+    ends = [name for name in containers or listed if left[name][0] > layers[1]]
+    if map_seen.ndim == 3:
+        ends = _quarters(ends)
+    moments = _with_layers([left[name][0] for name in ends], layers)
+    ends = [name for name in ends if left[name][0] in moments]
+    if not ends:
+        return ()
+    if left[ends[-1]][1] is not map_seen:
+        before = left[ends[-2]][0] if len(ends) > 1 else 0
+        of_map = [name for name, (_, output) in left.items() if output is map_seen and entered[name] > before]
+        if not of_map:
+            return ()
+        ends[-1] = min(of_map, key=lambda name: entered[name])
+    return tuple(ends)
+
+
+def _passed_by_everything(graph: fx.Graph, place: dict[fx.Node, int], values: list[Any]) -> list[int]:
+    """Places of the maps that every path from the input to the last place goes through."""
+    flow: set[fx.Node] = set()
+    cuts, needed_until = [], -1
+    for node in graph.nodes:
+        if node.op == "placeholder":
+            flow.add(node)
+        elif node in place and _has_tensor(values[place[node]]) and any(used in flow for used in node.all_input_nodes):
+            flow.add(node)
+            here = place[node]
+            if needed_until <= here and _is_map(values[here]):
+                cuts.append(here)
+        if node in flow:
+            uses = [place[user] for user in node.users if user in place and _has_tensor(values[place[user]])]
+            needed_until = max([needed_until, *uses])
+    return cuts
+
+
+def _is_map(value: Any) -> bool:
+    """N×C×H×W or N×H×W×C of a square image, or tokens N×T×C."""
+    if not isinstance(value, Tensor):
+        return False
+    sides = value.shape[1:]
+    return len(sides) == 2 or (len(sides) == 3 and sides[1] in (sides[0], sides[2]))
+
+
+def _has_tensor(value: Any) -> bool:
+    return isinstance(value, Tensor) or (isinstance(value, tuple | list) and any(map(_has_tensor, value)))
+
+
+def _has_matrix(node: fx.Node, model: nn.Module) -> bool:
+    """Whether an operation has a kernel or a matrix of its own: a convolution, a linear layer, attention."""
+    if node.op == "call_module":
+        return any(parameter.ndim in (2, 4) for parameter in model.get_submodule(str(node.target)).parameters())
+    if node.op == "get_attr":
+        owner, _, attribute = str(node.target).rpartition(".")
+        value = getattr(model.get_submodule(owner), attribute)
+        return isinstance(value, nn.Parameter) and value.ndim in (2, 4)
+    return False
+
+
+def _halvings(map_seen: Tensor, size: int) -> int:
+    """How often the side of the image was halved, about: convolutions without padding shave a few pixels off."""
+    sides = map_seen.shape[2:] if map_seen.shape[2] == map_seen.shape[-1] else map_seen.shape[1:3]
+    return round(math.log2(size / sides[0]))
+
+
+def _last_of_a_block(cuts: list[int], operations: list[str]) -> int:
+    """Of the cuts at one resolution the last that is not within the block that halves it: far from what follows."""
+    following = operations[min(cuts[-1] + 1, len(operations) - 1)].split(".")[:-1]
+
+    def shared(cut: int) -> int:
+        return len(os.path.commonprefix([operations[cut].split(".")[:-1], following]))
+
+    return min(reversed(cuts), key=shared)
+
+
+def _block_ends(operations: list[str]) -> list[int]:
+    """Positions of the last operations of the modules that the network repeats most often."""
+    owners = [name.rpartition(".")[0] for name in operations]
+    last = {owner: position for position, owner in enumerate(owners)}
+    kinds = {owner: re.sub(r"\d+", "#", owner) for owner in last if re.search(r"\d", owner)}
+    most = Counter(kinds.values()).most_common(1)
+    return [last[owner] for owner, kind in kinds.items() if kind == most[0][0]]
+
+
+def _quarters(ends: list[Any]) -> list[Any]:
+    return [ends[math.ceil(len(ends) * quarter / 4) - 1] for quarter in range(1, 5)] if len(ends) > 4 else ends
+
+
+def _with_layers(ends: list[int], layers: list[int]) -> list[int]:
+    """`ends` without those after which there is nothing but pooling and normalisation up to the next."""
+    pairs = zip(ends, ends[1:], strict=False)
+    return [*(end for end, later in pairs if any(end < layer <= later for layer in layers)), ends[-1]]

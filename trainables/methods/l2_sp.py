@@ -1,0 +1,78 @@
+"""L2-SP: decay towards the pre-trained weights instead of zero (Li et al., 2018, https://arxiv.org/abs/1802.01483)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+import torch
+from pydantic import NonNegativeFloat
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from trainables.backbones.network import TransferNetwork
+from trainables.methods.base import Method, MethodContext
+from trainables.methods.distances import cross_entropy
+from trainables.methods.mixing import MixableConfig, mixed
+from trainables.types import Batch, LossTerms
+
+
+class L2SPConfig(MixableConfig):
+    """α and β are the defaults of the authors' code, which sets `training.weight_decay: 0` beside them.
+
+    The SMILE authors' code has no β and keeps a weight decay of 1e-4 on everything, with α of 1e-3 for CUB and Aircraft
+    and 1e-4 for Cars; with a weight decay the backbone rests between its pre-trained weights and zero.
+    """
+
+    name: Literal["l2_sp"] = "l2_sp"
+    alpha: NonNegativeFloat = 0.01
+    """Weight of ½‖w − w⁰‖² over the backbone."""
+    beta: NonNegativeFloat = 0.01
+    """Weight of ½‖w‖² over the target head."""
+    include: Literal["all", "weights"] = "all"
+    """Which of the backbone's parameters α is for; `weights` leaves out biases and those of normalisation layers.
+    Running statistics are never held."""
+
+
+class L2SP(Method):
+    """Plain fine-tuning on an elastic band: the backbone is drawn to where it started, the target head to zero.
+
+    Both are sums over elements, not means, and part of the loss rather than of the optimiser's step.
+    """
+
+    Config = L2SPConfig
+    config: L2SPConfig
+
+    def __init__(self, config: L2SPConfig, student: TransferNetwork, context: MethodContext) -> None:
+        super().__init__(config, student, context)
+        self.held = held_parameters(student.backbone, config)
+        self.start = nn.ParameterList(nn.Parameter(w.detach().clone(), requires_grad=False) for w in self.held).eval()
+
+    def loss(self, batch: Batch) -> LossTerms:
+        inputs, targets = mixed(self.config, self.student.embed(batch.inputs), batch, self.context)
+        terms = {"target_label": cross_entropy(self.student(inputs).target_logits, targets)}
+        if self.config.alpha:
+            terms["drift"] = self.config.alpha * half_squared_distance(self.held, self.start)
+        if self.config.beta:
+            head = list(self.student.target_head.parameters())
+            terms["head_decay"] = self.config.beta * half_squared_distance(head, map(torch.zeros_like, head))
+        return terms
+
+    def extra_modules(self) -> nn.ModuleDict:
+        return nn.ModuleDict({"start": self.start})
+
+
+def held_parameters(backbone: nn.Module, config: L2SPConfig) -> list[nn.Parameter]:
+    """The parameters that α is for, in the backbone's order."""
+    if config.alpha == 0:
+        return []
+    return [w for w in backbone.parameters() if config.include == "all" or w.ndim > 1]
+
+
+def half_squared_distance(ours: Iterable[Tensor], theirs: Iterable[Tensor]) -> Tensor:
+    """½ Σ (ours − theirs)², whose gradient is finite where they are equal.
+
+    One fused kernel a tensor: of a ResNet-50 it takes a third of the time that torch's foreach functions take, whose
+    intermediate results autograd keeps (33 and 104 ms, one CPU core).
+    """
+    return 0.5 * torch.stack([F.mse_loss(w, v, reduction="sum") for w, v in zip(ours, theirs, strict=True)]).sum()

@@ -1,0 +1,102 @@
+"""StochNorm: stochastic normalization (Kou et al., NeurIPS 2020)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from trainables.backbones.network import BackboneFacts, TransferNetwork
+from trainables.methods.base import Method, MethodContext
+from trainables.methods.distances import cross_entropy
+from trainables.methods.mixing import MixableConfig, mixed
+from trainables.seeding import rng_for
+from trainables.types import Batch, LossTerms
+
+
+class StochNormConfig(MixableConfig):
+    """p = ½ is the authors' code's."""
+
+    name: Literal["stoch_norm"] = "stoch_norm"
+    p: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Probability that a channel is normalised by the batch's statistics, as always in plain fine-tuning."""
+
+    def missing_in(self, backbone: BackboneFacts) -> list[str]:
+        missing = [] if backbone.has_batch_norm else ["BatchNorm2d layers, to make stochastic"]
+        return missing + super().missing_in(backbone)
+
+
+class StochNorm(Method):
+    """In training each channel is normalised by the batch's statistics or, as in evaluation, by the running ones.
+
+    One coin a channel and step, shared by the batch. The running statistics start as the pre-trained ones and move as
+    BatchNorm's do, whatever the coins say, after they were used. Evaluation is that of plain BatchNorm, and so are the
+    names of all tensors: what was trained here loads into a network that was never converted. With p = 1 this is plain
+    fine-tuning, to the bit.
+
+    The authors' code drops `num_batches_tracked`, draws from NumPy's global generator, and in its re-implementation
+    (TLlib) ignores p.
+    """
+
+    Config = StochNormConfig
+    config: StochNormConfig
+
+    def __init__(self, config: StochNormConfig, student: TransferNetwork, context: MethodContext) -> None:
+        super().__init__(config, student, context)
+        self.norms = make_stochastic(student.backbone)
+        self.num_channels = [norm.num_features for norm in self.norms]
+
+    def loss(self, batch: Batch) -> LossTerms:
+        self._flip_coins(batch)
+        inputs, targets = mixed(self.config, self.student.embed(batch.inputs), batch, self.context)
+        return {"target_label": cross_entropy(self.student(inputs).target_logits, targets)}
+
+    def _flip_coins(self, batch: Batch) -> None:
+        """Of all layers at once: one copy to the device a step."""
+        draws = rng_for(self.context.seed, "stoch_norm", batch.step).random(sum(self.num_channels))
+        heads = torch.from_numpy(draws < self.config.p).to(batch.labels.device, non_blocking=True)
+        for norm, by_batch_C in zip(self.norms, torch.split(heads, self.num_channels), strict=True):
+            norm.by_batch_C = by_batch_C
+
+
+class StochNorm2d(nn.BatchNorm2d):
+    """A BatchNorm2d that normalises by the batch only where `by_batch_C` says so. Shares the tensors of `norm`.
+
+    What timm's BatchNormAct2d does after normalising, its activation, is done here too.
+    """
+
+    def __init__(self, norm: nn.BatchNorm2d) -> None:
+        nn.Module.__init__(self)
+        self.__dict__.update(norm.__dict__)  # parameters, buffers, activation and settings are the very same
+        self.by_batch_C: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            assert self.by_batch_C is not None, "coins are flipped before a forward pass in training"
+            by_running = F.batch_norm(x, *self._running_statistics(), self.weight, self.bias, eps=self.eps)
+            x = torch.where(self.by_batch_C.view(-1, 1, 1), super().forward(x), by_running)
+        else:
+            x = super().forward(x)
+        for then in self.children():  # of timm's: dropout and activation
+            x = then(x)
+        return x
+
+    def _running_statistics(self) -> tuple[Tensor, Tensor]:
+        """Copies: the batch's pass is about to move them, and the backward pass asks what they were."""
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        return self.running_mean.clone(), self.running_var.clone()
+
+
+def make_stochastic(backbone: nn.Module) -> list[StochNorm2d]:
+    """Replaces every BatchNorm2d that keeps running statistics, in place. Returns the new layers in order."""
+    parts = [(parent, name, part) for parent in backbone.modules() for name, part in parent.named_children()]
+    norms = []
+    for parent, name, part in parts:
+        if isinstance(part, nn.BatchNorm2d) and part.track_running_stats:
+            norms.append(StochNorm2d(part))
+            setattr(parent, name, norms[-1])
+    return norms

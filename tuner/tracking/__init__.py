@@ -1,0 +1,27 @@
+"""The one package that knows MLflow.
+
+MLflow is a projection of the journal: `Projection` walks the events and brings the store into line, `Tracker` does so
+in the background. The store may be slow, away for hours or emptied; the search does not notice, and nothing is lost,
+because every event can be carried over again. Runs are found by their tags, times and steps come from the events, and
+so carrying an event over twice changes nothing.
+
+    <name>                        experiment
+      <run>                       parent; tag search_run
+        trial-0000 …              one run a trial; tags search_run, trial_id, state
+        retrain-seed-0 …          one run a retraining; tags search_run, retrain_seed
+"""
+
+from tuner.tracking.models import TrackingFailed, load_model, register_model
+from tuner.tracking.projection import Projection
+from tuner.tracking.store import prepare_store, tracking_uri
+from tuner.tracking.tracker import Tracker
+
+__all__ = [
+    "Projection",
+    "Tracker",
+    "TrackingFailed",
+    "load_model",
+    "prepare_store",
+    "register_model",
+    "tracking_uri",
+]

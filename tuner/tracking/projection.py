@@ -1,0 +1,307 @@
+"""The journal of a search, carried over to MLflow event by event, as often as need be."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, RunTag
+
+from tuner.journal import Event, History, TrialRecord, trial_id
+from tuner.redaction import without_credentials
+from tuner.tracking.store import ensure_experiment, runs_with, use_gentle_defaults
+
+CURSOR = "mlflow.json"
+ARTIFACTS = ("space.yaml", "environment.json")
+PARENT = "search"
+"""Key of the parent run among the runs of a search; the others go by their names."""
+
+# Limits of the MLflow API. A batch may hold 1000 entities of all kinds together.
+METRICS_PER_BATCH = 800
+PARAMS_PER_BATCH = TAGS_PER_BATCH = 100
+PARAM_CHARACTERS = 6000
+TAG_CHARACTERS = 5000
+
+Point = tuple[str, float | None, int]
+"""Key, value and step of a metric; None is a value that there is none of."""
+
+Item = TypeVar("Item")
+
+
+class Cursor(NamedTuple):
+    """How far a store has been brought: the bytes of the journal that are in it, and which artifacts are."""
+
+    uri: str
+    experiment: str
+    parent_run_id: str | None = None
+    offset: int = 0
+    uploaded: tuple[str, ...] = ()
+
+
+class Projection:
+    """Brings MLflow into line with the journal of one search. Not thread-safe; making one asks nothing of the store."""
+
+    def __init__(self, uri: str, experiment: str, directory: Path) -> None:
+        use_gentle_defaults()
+        self._uri = uri
+        self._experiment = experiment
+        self._directory = directory
+        self._journal = directory / "journal.jsonl"
+        self._attached = False
+        self._cursor = Cursor(without_credentials(uri), experiment)
+        self._history = History()
+        self._runs: dict[str, str] = {}
+        self._client: MlflowClient
+        self._experiment_id: str
+
+    def advance(self) -> None:
+        """Carries over every event that MLflow lacks. Raises what MLflow raises; the next call goes on from there."""
+        if not self._attached and not self._attach():
+            return
+        before = self._cursor
+        try:
+            for event, end in _events_from(self._journal, self._cursor.offset):
+                self._history.apply(event)
+                self._project(event)
+                self._cursor = self._cursor._replace(offset=end, parent_run_id=self._runs.get(PARENT))
+            self._upload_artifacts()
+        except BaseException:
+            self._attached = False  # history may be an event ahead, and a request that failed may have made a run
+            raise
+        finally:
+            if self._cursor != before:
+                self._save_cursor()
+
+    def _attach(self) -> bool:
+        """Finds out what MLflow has of this search. False where there is no search yet."""
+        first = next(_events_from(self._journal, 0), None)
+        if first is None:
+            return False
+        self._client = MlflowClient(self._uri)
+        self._experiment_id = ensure_experiment(self._client, self._uri, self._experiment)
+        self._search_run = first[0]["run"]
+        self._runs = self._find_runs()
+        self._cursor = self._read_cursor()
+        self._history = History()
+        for event, end in _events_from(self._journal, 0):
+            if end > self._cursor.offset:
+                break
+            self._history.apply(event)
+        self._attached = True
+        return True
+
+    def _find_runs(self) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for run in runs_with(self._client, self._experiment_id, search_run=self._search_run):
+            found.setdefault(_key(run.data.tags), run.info.run_id)
+        return found
+
+    def _read_cursor(self) -> Cursor:
+        """Where the last process stopped; the start, if that was another store or the store has lost the search."""
+        start = Cursor(without_credentials(self._uri), self._experiment)
+        try:
+            saved = Cursor(**json.loads((self._directory / CURSOR).read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            return start
+        same_store = (saved.uri, saved.experiment) == (start.uri, start.experiment)
+        known = saved.parent_run_id is not None and saved.parent_run_id == self._runs.get(PARENT)
+        return saved if same_store and known and saved.offset <= self._journal.stat().st_size else start
+
+    def _save_cursor(self) -> None:
+        unfinished = self._directory / f"{CURSOR}.tmp"
+        unfinished.write_text(json.dumps(self._cursor._asdict(), indent=2) + "\n", encoding="utf-8")
+        unfinished.replace(self._directory / CURSOR)
+
+    def _project(self, event: Event) -> None:
+        match event["event"]:
+            case "search_started":
+                self._search_started(event)
+            case "trial_started":
+                self._trial_started(event)
+            case "fold_finished":
+                self._fold_finished(event)
+            case "trial_finished":
+                self._trial_finished(event)
+            case "retrain_finished":
+                self._retrain_finished(event)
+            case "model_saved":
+                self._write(self._run(PARENT, event), tags={"model_path": event["path"]})
+            case "search_finished":
+                self._search_finished(event)
+
+    def _search_started(self, event: Event) -> None:
+        params = {**event.get("dimensions", {}), **event.get("params", {})}
+        self._open_run(PARENT, event["run"], event, {}, params)
+        self._cursor = self._cursor._replace(uploaded=())
+
+    def _trial_started(self, event: Event) -> None:
+        name = trial_id(event["trial"])
+        tags = {"trial_id": name, "state": "running", "reason": "", "source": str(event.get("source", ""))}
+        self._open_run(name, name, event, tags, {**event["params"], **event.get("config", {})})
+
+    def _fold_finished(self, event: Event) -> None:
+        fold = event["result"]
+        k = fold["fold"]
+        scores = [(f"fold_{k}/val_top1", fold["val_top1"], 0), ("fold_val_top1", fold["val_top1"], k)]
+        metrics = [*scores, *_curves(fold, prefix=f"fold_{k}/")]
+        self._write(self._trial_run(event), _metrics(metrics, event))
+
+    def _trial_finished(self, event: Event) -> None:
+        trial = self._history.trials[event["trial"]]
+        run_id = self._trial_run(event)
+        metrics = [("duration_s", event["time_s"] - trial.started_s, 0), ("val_top1", trial.val_top1, 0)]
+        self._write(run_id, _metrics(metrics, event), {"state": trial.state, "reason": trial.reason})
+        self._end_run(run_id, "FAILED" if trial.state == "failed" else "FINISHED", event)
+        self._write(self._run(PARENT, event), _metrics([_best_so_far(self._history)], event))
+
+    def _retrain_finished(self, event: Event) -> None:
+        name = f"retrain-seed-{event['seed']}"
+        started = {**event, "time_s": event["time_s"] - event["duration_s"]}
+        run_id = self._open_run(name, name, started, {"retrain_seed": str(event["seed"])})
+        metrics = [("test_top1", event["test_top1"], 0), ("duration_s", event["duration_s"], 0), *_curves(event)]
+        self._write(run_id, _metrics(metrics, event))
+        self._end_run(run_id, "FINISHED", event)
+
+    def _search_finished(self, event: Event) -> None:
+        for trial in self._history.trials.values():
+            if trial.state == "running":
+                self._abandon(trial, event)
+        run_id = self._run(PARENT, event)
+        best = event.get("best_trial")
+        metrics = [(key, event.get(key), 0) for key in ("test_top1_mean", "test_top1_sd")]
+        tags = {"why": str(event["why"]), "best_trial": "" if best is None else trial_id(best)}
+        self._write(run_id, _metrics([*metrics, ("duration_s", event.get("seconds"), 0)], event), tags)
+        self._end_run(run_id, "FINISHED", event)
+
+    def _abandon(self, trial: TrialRecord, event: Event) -> None:
+        run_id = self._run(trial.trial_id, event)
+        self._write(run_id, tags={"state": "failed", "reason": "the search ended before the trial did"})
+        self._end_run(run_id, "KILLED", event)
+
+    def _trial_run(self, event: Event) -> str:
+        return self._run(trial_id(event["trial"]), event)
+
+    def _run(self, key: str, event: Event) -> str:
+        """The run, made anew if somebody has deleted it from the store."""
+        if key not in self._runs:
+            self._open_run(key, self._search_run if key == PARENT else key, event, _tags_of(key))
+        return self._runs[key]
+
+    def _open_run(
+        self, key: str, name: str, event: Event, tags: Mapping[str, str], params: Mapping[str, Any] | None = None
+    ) -> str:
+        """A new run that starts at the event, or the one that is there, running again.
+
+        Of a run that is there only missing params are written: MLflow refuses to change one.
+        """
+        texts = {key: _text(value) for key, value in (params or {}).items()}
+        if key in self._runs:
+            run_id = self._runs[key]
+            known = self._client.get_run(run_id).data.params
+            self._client.update_run(run_id, status="RUNNING")
+            self._write(run_id, tags=tags, params={k: text for k, text in texts.items() if k not in known})
+            return run_id
+        links = {} if key == PARENT else {"mlflow.parentRunId": self._run(PARENT, event)}
+        all_tags = {"search_run": self._search_run, **links, **_redacted(tags)}
+        run = self._client.create_run(self._experiment_id, _milliseconds(event), all_tags, name)
+        self._runs[key] = run.info.run_id
+        self._write(run.info.run_id, params=texts)
+        return self._runs[key]
+
+    def _end_run(self, run_id: str, status: str, event: Event) -> None:
+        self._client.set_terminated(run_id, status, _milliseconds(event))
+
+    def _write(
+        self,
+        run_id: str,
+        metrics: Sequence[Metric] = (),
+        tags: Mapping[str, str] | None = None,
+        params: Mapping[str, str] | None = None,
+    ) -> None:
+        """As few requests as MLflow's limits allow: almost always one."""
+        params_ = [Param(key, value[:PARAM_CHARACTERS]) for key, value in _redacted(params or {}).items()]
+        tags_ = [RunTag(key, value[:TAG_CHARACTERS]) for key, value in _redacted(tags or {}).items()]
+        for batch in zip_longest(
+            _chunks(metrics, METRICS_PER_BATCH),
+            _chunks(params_, PARAMS_PER_BATCH),
+            _chunks(tags_, TAGS_PER_BATCH),
+            fillvalue=(),
+        ):
+            self._client.log_batch(run_id, *batch)
+
+    def _upload_artifacts(self) -> None:
+        """The files that are there and not yet in the store, after the events: a store for files that is away must not
+        hold them up."""
+        for name in ARTIFACTS:
+            file = self._directory / name
+            if PARENT in self._runs and name not in self._cursor.uploaded and file.exists():
+                text = without_credentials(file.read_text(encoding="utf-8"))
+                self._client.log_text(self._runs[PARENT], text, name)
+                self._cursor = self._cursor._replace(uploaded=(*self._cursor.uploaded, name))
+
+
+def _events_from(journal: Path, offset: int) -> Iterator[tuple[Event, int]]:
+    """The whole events after byte `offset`, each with the offset of its end."""
+    if not journal.exists():
+        return
+    with journal.open("rb") as file:
+        file.seek(offset)
+        for line in file:
+            if not line.endswith(b"\n"):
+                return
+            offset += len(line)
+            yield json.loads(line), offset
+
+
+def _key(tags: Mapping[str, str]) -> str:
+    """What a run is called in `Projection._runs`, from its tags."""
+    if "retrain_seed" in tags:
+        return f"retrain-seed-{tags['retrain_seed']}"
+    return tags.get("trial_id", PARENT)
+
+
+def _curves(result: Mapping[str, Any], prefix: str = "") -> Iterator[Point]:
+    for term, values in result.get("loss_terms", {}).items():
+        for step, value in zip(result["loss_steps"], values, strict=True):
+            yield f"{prefix}loss/{term}", value, step
+
+
+def _metrics(points: Iterable[Point], event: Event) -> list[Metric]:
+    time_ms = _milliseconds(event)
+    return [Metric(key, _storable(value), time_ms, step) for key, value, step in points if value is not None]
+
+
+def _storable(value: float) -> float:
+    return value if math.isfinite(value) else math.nan  # MLflow would make 1.8e308 of an infinity
+
+
+def _milliseconds(event: Event) -> int:
+    return int(1000 * event["time_s"])
+
+
+def _best_so_far(history: History) -> Point:
+    scores = [trial.val_top1 for trial in history.trials.values() if trial.val_top1 is not None]
+    finished = sum(trial.state != "running" for trial in history.trials.values())
+    return "best_val_top1", max(scores, default=None), finished
+
+
+def _tags_of(key: str) -> dict[str, str]:
+    return {} if key == PARENT else {"trial_id": key, "state": "running"}
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _redacted(texts: Mapping[str, str]) -> dict[str, str]:
+    return {key: without_credentials(value) for key, value in texts.items()}
+
+
+def _chunks(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
