@@ -1,7 +1,7 @@
 """What a step of each method costs, as a ratio to a step of plain fine-tuning: `make bench-methods`.
 
-Both train the same network on the same batches in the same process, in turn, a few steps each; the ratio is taken pair by pair
-and its median reported. Ends with one line a method: `method ratio limit ok|short`.
+Both train the same network on the same batches in the same process, in turn, a few steps each; the ratio is taken
+pair by pair and its median reported. Ends with one line a method: `method ratio limit ok|short`.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import torch
 from trainables.backbones.config import BackboneConfig
 from trainables.config import TrialConfig
 from trainables.data.config import DataConfig
-from trainables.data.loading import load_train
 from trainables.data.images import LabelledImages
+from trainables.data.loading import load_train
 from trainables.methods import METHODS
 from trainables.methods.l2 import L2
 from trainables.training.config import TrainingConfig

@@ -62,6 +62,7 @@ class History:
 
     trials: dict[int, TrialRecord] = field(default_factory=dict)
     retrained: dict[int, Event] = field(default_factory=dict)
+    retrain_failures: dict[int, Event] = field(default_factory=dict)
     started: Event | None = None
     model: Event | None = None
     finished: Event | None = None
@@ -83,18 +84,32 @@ class History:
                 trial.state, trial.reason, trial.finished_s = event["state"], event["reason"], event["time_s"]
             case "retrain_finished":
                 self.retrained[event["seed"]] = event
-            case "model_saved":
+            case "retrain_failed":
+                self.retrain_failures[event["seed"]] = event
+            case "model_registered":
                 self.model = event
             case "search_finished":
                 self.finished = event
 
     def retrainings(self, trial: int) -> dict[int, Event]:
         """The retrainings of one trial by seed. A search that is given more trials may come to another best."""
-        return {seed: event for seed, event in sorted(self.retrained.items()) if event.get("trial") == trial}
+        return _of_trial(self.retrained, trial)
+
+    def failed_retrainings(self, trial: int) -> dict[int, Event]:
+        """Those of its retrainings that broke off, by seed, each with its `reason`."""
+        return _of_trial(self.retrain_failures, trial)
+
+    def model_uri(self, trial: int) -> str | None:
+        """Where the model of that trial's configuration is registered."""
+        return self.model["uri"] if self.model is not None and self.model["trial"] == trial else None
 
     def count(self, state: TrialState) -> int:
         """Number of trials in `state`."""
         return sum(trial.state == state for trial in self.trials.values())
+
+
+def _of_trial(events: dict[int, Event], trial: int) -> dict[int, Event]:
+    return {seed: event for seed, event in sorted(events.items()) if event.get("trial") == trial}
 
 
 Listener = Callable[[Event, History], None]

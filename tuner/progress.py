@@ -52,6 +52,8 @@ class Progress:
             self.say(self._trial_line(history.trials[event["trial"]]))
         elif event["event"] == "fold_finished" and not self._live:
             self._say_fold(history.trials[event["trial"]], event["result"])
+        elif event["event"] == "retrain_failed":
+            self.say(f"retraining with seed {event['seed']} broke off: {event['reason']}")
         elif event["event"] == "retrain_finished":
             took = clock(event["duration_s"])
             self.say(f"retrained with seed {event['seed']}: test top-1 {event['test_top1']:.4f} in {took}")

@@ -14,6 +14,7 @@ import ray
 from trainables.backbones.network import TransferNetwork
 from trainables.config import TrialConfig
 from trainables.data.images import LabelledImages
+from trainables.errors import Diverged
 from trainables.seeding import seed_for
 from trainables.trial import accuracy_on, default_device, train_full
 from tuner.classifier import save_classifier
@@ -35,6 +36,14 @@ class Retrained:
     loss_terms: dict[str, list[float]]
 
 
+@dataclass(frozen=True)
+class BrokenOff:
+    """A retraining that diverged; with this seed it always will."""
+
+    seed: int
+    reason: str
+
+
 def retrain(
     config: TrialConfig,
     seeds: list[int],
@@ -42,8 +51,8 @@ def retrain(
     test: LabelledImages,
     share: Share,
     model_directory: Path,
-) -> Iterator[Retrained]:
-    """Trains `config` once per seed, as many at a time as fit; yields each as it ends.
+) -> Iterator[Retrained | BrokenOff]:
+    """Trains `config` once per seed, as many at a time as fit; yields each as it ends, or as it broke off.
 
     The network of `MODEL_SEED` is saved to `model_directory` before its result is yielded.
     """
@@ -76,11 +85,14 @@ def reseeded(config: TrialConfig, seed: int) -> TrialConfig:
 
 def _retrain_once(
     config: TrialConfig, seed: int, train: LabelledImages, test: LabelledImages, share: Share
-) -> tuple[Retrained, dict[str, bytes]]:
+) -> tuple[Retrained | BrokenOff, dict[str, bytes]]:
     prepare_process(share)
     config, device = reseeded(config, seed), default_device()
     started = time.monotonic()
-    network, fit = train_full(config, train, device)
+    try:
+        network, fit = train_full(config, train, device)
+    except Diverged as diverged:
+        return BrokenOff(seed, str(diverged)), {}
     accuracy = accuracy_on(network, test, config, device)
     retrained = Retrained(seed, accuracy, time.monotonic() - started, fit.history.steps, fit.history.terms)
     return retrained, _classifier_files(network, config, train.class_names) if seed == MODEL_SEED else {}

@@ -32,7 +32,8 @@ from tuner.experiment import Plan, check_experiment, load_images, problems_of_se
 from tuner.journal import History, Journal, TrialRecord
 from tuner.outcome import Outcome, closing_lines, outcome_of
 from tuner.progress import Progress
-from tuner.retrain import MODEL_SEED, retrain
+from tuner.redaction import without_credentials
+from tuner.retrain import MODEL_SEED, Retrained, retrain
 from tuner.selection import best_trial
 from tuner.space import SearchSpace, flatten, load_space, parse_space, read_tree
 from tuner.tracking import Projection, Tracker, TrackingFailed, prepare_store, register_model, tracking_uri
@@ -113,7 +114,7 @@ def search(space: SearchSpace, plan: Plan, address: str | None = None, resume: b
     with ExitStack() as stack:
         directory = stack.enter_context(experiment_directory(space, resume))
         screen = Console(file=stack.enter_context(chatter_to(directory / "logs" / "driver.log")), highlight=False)
-        screen.print(f"{space.name}: {plan}; recorded in {directory}", soft_wrap=True)
+        screen.print(f"{space.name}: {plan}", soft_wrap=True)
         uri = tracking_uri(space.tracking.uri)
         prepare_store(uri, space.name)
         share = share_of(stack.enter_context(cluster(address)), space.resources, space.search.concurrency)
@@ -129,7 +130,7 @@ def search(space: SearchSpace, plan: Plan, address: str | None = None, resume: b
             outcome = outcome_of(space, directory, journal.history, uri, model_uri, time.monotonic() - started)
             journal.append("search_finished", why="every trial has ended", **_summary(outcome, journal.history))
         except KeyboardInterrupt:
-            progress.say("interrupted: every finished fold is kept")
+            progress.say(f"interrupted: every finished fold is kept in {directory}")
             journal.append("search_finished", why="interrupted")
         except Exception as error:  # a bug, or a cluster that broke down: say so, keep what there is
             logger.exception("the search broke off")
@@ -141,7 +142,7 @@ def search(space: SearchSpace, plan: Plan, address: str | None = None, resume: b
                 progress.say("MLflow is behind: it will be brought into line by the next run with --resume")
             progress.show(closing_lines(outcome, journal.history))
             return outcome
-        progress.say(f"go on with: {resuming_command(directory, address)}")
+        progress.say(f"go on with: {resuming_command(directory, address, uri)}")
     return None
 
 
@@ -166,12 +167,18 @@ def register(
     best = best_trial(journal.history.trials.values())
     if best is None or MODEL_SEED not in journal.history.retrainings(best.number):
         return None
+    if (registered := journal.history.model_uri(best.number)) is not None:
+        return registered  # by the run that this one goes on from
     progress.enter_phase("registering the model")
     model, example = journal.directory / "model", next(iter(images.values())).pixels[:2]
     try:
         if not tracker.flush(FLUSH_TIMEOUT_S):
             raise TrackingFailed("the store does not answer")
-        return register_model(uri, space.name, journal.directory.name, MODEL_SEED, model, space.model_name, example)
+        model_uri = register_model(
+            uri, space.name, journal.directory.name, MODEL_SEED, model, space.model_name, example
+        )
+        journal.append("model_registered", trial=best.number, uri=model_uri)
+        return model_uri
     except TrackingFailed as failure:
         progress.say(f"the model is not registered ({failure}); it lies in {model}")
         return None
@@ -180,12 +187,14 @@ def register(
 def retrain_best(space: SearchSpace, best: TrialRecord, images: ImagesByKey, share: Share, journal: Journal) -> None:
     """Retrains what validation has chosen, with every seed that has not been; the test split is loaded here."""
     config = space.trial_config(best.params)
-    done = journal.history.retrainings(best.number)
+    history = journal.history
+    done = history.retrainings(best.number).keys() | history.failed_retrainings(best.number).keys()
     seeds = [seed for seed in range(space.retrain.seeds) if seed not in done]
     if seeds:
         train, test = images[source_key(config.data)], load_test(config.data)
         for retrained in retrain(config, seeds, train, test, share, journal.directory / "model"):
-            journal.append("retrain_finished", trial=best.number, **asdict(retrained))
+            kind = "retrain_finished" if isinstance(retrained, Retrained) else "retrain_failed"
+            journal.append(kind, trial=best.number, **asdict(retrained))
 
 
 @contextlib.contextmanager
@@ -203,10 +212,12 @@ def experiment_directory(space: SearchSpace, resume: bool) -> Iterator[Path]:
             raise
 
 
-def resuming_command(directory: Path, address: str | None) -> str:
-    """What goes on from `directory`: its record says all that the first command said, overrides included."""
+def resuming_command(directory: Path, address: str | None, uri: str) -> str:
+    """What goes on from `directory`: its record says all that the first command said, but no password."""
     where = f" --address {shlex.quote(address)}" if address else ""
-    return f"python -m tuner.search --space {shlex.quote(str(directory / 'space.yaml'))}{where} --resume"
+    record = shlex.quote(str(directory / "space.yaml"))
+    store = " --tracking-uri <with its credentials>" if without_credentials(uri) != uri else ""
+    return f"python -m tuner.search --space {record}{where}{store} --resume"
 
 
 def _described(space: SearchSpace) -> dict[str, Any]:

@@ -23,7 +23,7 @@ def filled(directory: Path) -> Journal:
 def test_what_is_read_back_is_what_was_known(tmp_path: Path) -> None:
     journal = filled(tmp_path)
     journal.append("retrain_finished", trial=0, seed=1, test_top1=0.5, duration_s=1.0)
-    journal.append("model_saved", path="model")
+    journal.append("model_registered", trial=0, uri="models:/x@champion")
     journal.append("search_finished", why="done")
     journal.close()
     assert Journal(tmp_path).history == journal.history
@@ -106,3 +106,12 @@ def test_retrainings_belong_to_their_trial() -> None:
 def test_trial_ids_sort_as_numbers() -> None:
     assert trial_id(7) == "trial-0007"
     assert sorted([trial_id(10), trial_id(9)]) == [trial_id(9), trial_id(10)]
+
+
+def test_what_a_trial_has_come_to_is_its_own() -> None:
+    history = History()
+    history.apply({"event": "retrain_failed", "time_s": 0.0, "trial": 2, "seed": 0, "reason": "diverged"})
+    history.apply({"event": "model_registered", "time_s": 0.0, "trial": 2, "uri": "models:/x@champion"})
+    assert list(history.failed_retrainings(2)) == [0]
+    assert history.failed_retrainings(1) == {}
+    assert (history.model_uri(2), history.model_uri(1)) == ("models:/x@champion", None)

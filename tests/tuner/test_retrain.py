@@ -8,9 +8,10 @@ import pytest
 
 from tests.tuner.tiny import space_of
 from trainables.data.images import LabelledImages
+from trainables.errors import Diverged
 from tuner import retrain
 from tuner.cluster import Share
-from tuner.retrain import MODEL_SEED, reseeded, write_whole
+from tuner.retrain import MODEL_SEED, BrokenOff, reseeded, write_whole
 
 SHARE = Share(1, 0, 1)
 
@@ -52,3 +53,14 @@ def test_the_model_is_that_of_a_seed_fixed_beforehand(monkeypatch: pytest.Monkey
         monkeypatch.setattr(retrain, "accuracy_on", lambda *_, poison=poison: poison)
         kept = [retrain._retrain_once(config, seed, images, images, SHARE)[1] for seed in range(3)]
         assert kept == [{"weights": b""}, {}, {}]
+
+
+def test_one_that_diverges_breaks_off_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def diverge(*_: object) -> None:
+        raise Diverged(7, "the gradient")
+
+    monkeypatch.setattr(retrain, "train_full", diverge)
+    config = space_of().trial_config({"gamma_fe": 0.02, "alpha": 0.5})
+    images = LabelledImages.of(np.zeros((2, 8, 8, 3), dtype=np.uint8), np.arange(2), ("a", "b"))
+    ended = retrain._retrain_once(config, 0, images, images, SHARE)
+    assert ended == (BrokenOff(0, "diverged: the gradient is not finite at step 7"), {})

@@ -124,11 +124,16 @@ class TestCommandLine:
         space = space_of(tracking__directory=str(tmp_path / "my runs"), training__num_steps=7)
         with experiment_directory(space, resume=False) as directory:
             (directory / "journal.jsonl").touch()
-        command = resuming_command(directory, "10.0.0.1:6379")
+        command = resuming_command(directory, "10.0.0.1:6379", "sqlite:///x.db")
         assert command.endswith(f"--space '{directory}/space.yaml' --address 10.0.0.1:6379 --resume")
         recorded = load_space(directory / "space.yaml")
         with experiment_directory(recorded, resume=True) as again:
             assert again == directory
+
+    def test_a_password_is_not_repeated_but_asked_for(self) -> None:
+        command = resuming_command(Path("run"), None, "https://me:secret@host")
+        assert "--tracking-uri <with its credentials>" in command
+        assert "secret" not in command
 
 
 class TestDirectory:

@@ -25,7 +25,7 @@ class StochNormConfig(MixableConfig):
     """Probability that a channel is normalised by the batch's statistics, as always in plain fine-tuning."""
 
     def missing_in(self, backbone: BackboneFacts) -> list[str]:
-        missing = [] if backbone.has_batch_norm else ["BatchNorm2d layers, to make stochastic"]
+        missing = [] if backbone.has_batch_norm else ["at least one BatchNorm2d layer, to make it stochastic"]
         return missing + super().missing_in(backbone)
 
 

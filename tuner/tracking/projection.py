@@ -129,8 +129,8 @@ class Projection:
                 self._trial_finished(event)
             case "retrain_finished":
                 self._retrain_finished(event)
-            case "model_saved":
-                self._write(self._run(PARENT, event), tags={"model_path": event["path"]})
+            case "model_registered":
+                self._write(self._run(PARENT, event), tags={"model_uri": event["uri"]})
             case "search_finished":
                 self._search_finished(event)
 

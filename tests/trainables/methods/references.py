@@ -6,8 +6,10 @@ permutation, so that example b is blended with example pi[b].
 
 from __future__ import annotations
 
+import math
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from trainables.backbones.network import TransferNetwork
 from trainables.types import Batch
@@ -89,6 +91,126 @@ def bss(student: TransferNetwork, batch: Batch, k: int) -> dict[str, Tensor]:
     return {"target_label": ce, "spectrum": (sigma[-k:] ** 2).sum()}
 
 
+def stoch_norm(student: TransferNetwork, batch: Batch, coins: list[list[bool]]) -> dict[str, Tensor]:
+    """Kou et al. 2020, on the tiny network: `coins` says of each layer's channels which are of the batch."""
+    x = student.embed(batch.inputs)
+    for (convolution, norm, relu), of_layer in zip((student.backbone.stem, student.backbone.stage), coins, strict=True):
+        x = relu(stochastic_normalisation(convolution(x), norm, of_layer))
+    z = student.target_head(x.sum(dim=(2, 3)) / (x.shape[2] * x.shape[3]))
+    return {"target_label": mean([-log_softmax(z[b])[y] for b, y in enumerate(batch.labels)])}
+
+
+def stochastic_normalisation(x: Tensor, norm: nn.BatchNorm2d, coins: list[bool]) -> Tensor:
+    """Channel c: γ(x − μ)/√(σ² + ε) + β, where μ and σ² are the batch's (heads) or the running ones (tails)."""
+    channels = []
+    for c, heads in enumerate(coins):
+        mu, variance = norm.running_mean[c], norm.running_var[c]
+        if heads:
+            mu = x[:, c].sum() / x[:, c].numel()
+            variance = ((x[:, c] - mu) ** 2).sum() / x[:, c].numel()
+        channels.append(norm.weight[c] * (x[:, c] - mu) / (variance + norm.eps).sqrt() + norm.bias[c])
+    return torch.stack(channels, dim=1)
+
+
+class KeyQueues:
+    """Bi-Tuning's memory as lists: for each class its K_q latest keys, in a ring."""
+
+    def __init__(self, keys_KLD: Tensor) -> None:
+        self.keys = [list(of_class) for of_class in keys_KLD.clone()]
+        self.oldest = [0] * len(self.keys)
+
+    def enqueue(self, key: Tensor, label: int) -> None:
+        self.keys[label][self.oldest[label]] = key
+        self.oldest[label] = (self.oldest[label] + 1) % len(self.keys[label])
+
+
+def bi_tuning(
+    student: TransferNetwork,
+    projector: nn.Module,
+    key_network: tuple[nn.Module, nn.Module],
+    features: KeyQueues,
+    projections: KeyQueues,
+    batch: Batch,
+    temperature: float,
+) -> dict[str, Tensor]:
+    """Zhong et al. 2020 as TLlib computes it, with a key network that has been brought up to date."""
+    seen = student(student.embed(batch.inputs))
+    pooled = key_network[0](student.embed(batch.second_inputs))[1].detach()
+    h_q, h_k = ([unit(torch.cat([h, torch.ones(1)])) for h in of_view] for of_view in (seen.pooled, pooled))
+    z_q = [unit(projector(h)) for h in seen.pooled]
+    z_k = [unit(key_network[1](h)).detach() for h in pooled]
+    w = [
+        unit(torch.cat([row, bias[None]])).detach()
+        for row, bias in zip(student.target_head.weight, student.target_head.bias, strict=True)
+    ]
+    labels = batch.labels.tolist()
+
+    over_projections = []
+    for b, label in enumerate(labels):
+        own = [z_q[b] @ key for key in projections.keys[label]]
+        others = [z_q[b] @ key for c, keys in enumerate(projections.keys) if c != label for key in keys]
+        over_projections.append(gap_to_uniform([z_q[b] @ z_k[b], *own], others, temperature))
+    for b, label in enumerate(labels):
+        projections.enqueue(z_k[b], label)
+        features.enqueue(h_k[b], label)
+    over_classes = []
+    for b, label in enumerate(labels):
+        own = [key @ w[label] for key in features.keys[label]]
+        others = [key @ w[label] for c, keys in enumerate(features.keys) if c != label for key in keys]
+        over_classes.append(gap_to_uniform([h_q[b] @ w[label], *own], others, temperature))
+    return {
+        "target_label": mean([-log_softmax(seen.target_logits[b])[y] for b, y in enumerate(labels)]),
+        "projection": mean(over_projections),
+        "classifier": mean(over_classes),
+    }
+
+
+def gap_to_uniform(own: list[Tensor], others: list[Tensor], temperature: float) -> Tensor:
+    """KL(t ‖ softmax) where t is uniform over `own` and zero for `others`."""
+    log_p = log_softmax(torch.stack([*own, *others]) / temperature)
+    t = 1 / len(own)
+    return torch.stack([t * (math.log(t) - log_p[i]) for i in range(len(own))]).sum()
+
+
+def reg_sl_reweighted(student: TransferNetwork, batch: Batch, tau: float) -> dict[str, Tensor]:
+    """Li and Zhang 2021: Σ_b w_b·ℓ_b, w_b = exp(−ℓ_b/τ) / Σ_j exp(−ℓ_j/τ), without a gradient through w."""
+    z = student(student.embed(batch.inputs)).target_logits
+    losses = [-log_softmax(z[b])[y] for b, y in enumerate(batch.labels)]
+    raw = [math.exp(-loss.item() / tau) for loss in losses]
+    return {"target_label": torch.stack([r / sum(raw) * loss for r, loss in zip(raw, losses, strict=True)]).sum()}
+
+
+def reg_sl_penalty(moved: list[Tensor], distances: list[float], inf_op: bool) -> Tensor:
+    """Σ_ℓ D_ℓ·‖W_ℓ − W_ℓ⁰‖² (Frobenius), or Σ_ℓ D_ℓ·max_o Σ_i |W_ℓ − W_ℓ⁰|_{oi}."""
+    total = torch.zeros(())
+    for difference, distance in zip(moved, distances, strict=True):
+        rows = [row.abs().sum() for row in difference]
+        total = total + distance * (torch.stack(rows).max() if inf_op else (difference**2).sum())
+    return total
+
+
+def reg_sl_projected(w: Tensor, centre: Tensor, distance: float, inf_op: bool) -> Tensor:
+    """The nearest tensor on the ray from `centre` to `w` that is in the ball; with inf-op, so for each channel."""
+    if inf_op:
+        return torch.stack([_in_ball(w[o], centre[o], (w[o] - centre[o]).abs().sum(), distance) for o in range(len(w))])
+    return _in_ball(w, centre, ((w - centre) ** 2).sum().sqrt(), distance)
+
+
+def _in_ball(w: Tensor, centre: Tensor, norm: Tensor, distance: float) -> Tensor:
+    return w if norm <= distance else centre + (w - centre) * (distance / norm)
+
+
+def reg_sl_scaled(norm: nn.BatchNorm2d, source: nn.BatchNorm2d, distance: float) -> Tensor:
+    """γ after its scale γ/√(running variance + 1e-6) was clipped to within `distance` of what it was."""
+    gammas = []
+    for c in range(norm.num_features):
+        deviation = math.sqrt(norm.running_var[c].item() + 1e-6)
+        start = source.weight[c].item() / math.sqrt(source.running_var[c].item() + 1e-6)
+        scale = norm.weight[c].item() / deviation
+        gammas.append(min(max(scale, start - distance), start + distance) * deviation)
+    return torch.tensor(gammas)
+
+
 def smile_authors(
     student: TransferNetwork, teacher: TransferNetwork, batch: Batch, lam: float, pi: Tensor
 ) -> dict[str, Tensor]:
@@ -138,6 +260,11 @@ def mixed_label_loss(z: Tensor, batch: Batch, lam: float, pi: Tensor) -> Tensor:
 def mixed(x: Tensor, lam: float, pi: Tensor) -> Tensor:
     """Row b: λ·x[b] + (1 − λ)·x[π(b)]."""
     return torch.stack([lam * x[b] + (1 - lam) * x[partner] for b, partner in enumerate(pi)])
+
+
+def unit(x: Tensor) -> Tensor:
+    """Of length 1."""
+    return x / (x**2).sum().sqrt()
 
 
 def softmax(z: Tensor) -> Tensor:

@@ -85,7 +85,7 @@ def whole_search(journal: Journal) -> None:
     run_trial(journal, 3, [0.6, 0.7])
     retrain(journal, 0)
     retrain(journal, 1)
-    journal.append("model_saved", path="experiments/model")
+    journal.append("model_registered", trial=1, uri="models:/digits@champion")
     finish_search(journal)
 
 

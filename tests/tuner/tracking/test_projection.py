@@ -59,7 +59,7 @@ def test_the_parent(finished: Store) -> None:
     }
     expected_tags = {"search_run": RUN, "best_trial": "trial-0000", "why": "all trials done"}
     assert expected_tags.items() <= parent.data.tags.items()
-    assert parent.data.tags["model_path"] == "experiments/model"
+    assert parent.data.tags["model_uri"] == "models:/digits@champion"
     assert parent.data.metrics == {
         "best_val_top1": 0.75,
         "test_top1_mean": 0.905,
