@@ -21,6 +21,7 @@ from trainables.methods import check_method, uses_source_head
 from tuner.dimensions import Choice, spell
 from tuner.settings import SearchSettings
 from tuner.space import SearchSpace, corners, fixed_section, set_leaf
+from tuner.tracking import check_store, tracking_uri
 
 Result = TypeVar("Result")
 Item = TypeVar("Item")
@@ -76,6 +77,7 @@ def check_experiment(space: SearchSpace) -> Plan:
         for facts in _collect("backbone", partial(facts_about, name), problems):
             _collect("method", partial(check_method, method, facts), problems)
     problems |= dict.fromkeys(_undecodable_dimensions(space))
+    _collect("", partial(check_store, tracking_uri(space.tracking.uri)), problems)
     if problems:
         raise BadInput(problems).in_file(space.file)
     config = configs[0]
@@ -148,7 +150,7 @@ def _collect(section: str, check: Callable[[], Result], problems: dict[Problem, 
     try:
         return iter([check()])
     except BadInput as bad:
-        problems |= dict.fromkeys(bad.under(section).problems)
+        problems |= dict.fromkeys((bad.under(section) if section else bad).problems)
         return iter(())
 
 

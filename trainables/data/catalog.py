@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from trainables.data.config import DataConfig
+from trainables.data.cub_200_2011 import cub_200_2011
 from trainables.data.digits import digits
+from trainables.data.fgvc_aircraft import fgvc_aircraft
+from trainables.data.food_101 import food_101
 from trainables.data.imagefolder import imagefolder
+from trainables.data.mit_indoor_67 import mit_indoor_67
 from trainables.data.source import Source
+from trainables.data.stanford_cars import stanford_cars
 from trainables.errors import BadInput, Problem, nearest
 
 DATASETS: dict[str, Callable[[DataConfig], Source]] = {
     "digits": digits,
     "imagefolder": imagefolder,
+    "cub_200_2011": cub_200_2011,
+    "stanford_cars": stanford_cars,
+    "fgvc_aircraft": fgvc_aircraft,
+    "mit_indoor_67": mit_indoor_67,
+    "food_101": food_101,
 }
+
+DOWNLOADABLE = ("fgvc_aircraft", "food_101")
 
 
 def open_source(config: DataConfig) -> Source:
@@ -22,4 +35,16 @@ def open_source(config: DataConfig) -> Source:
         similar = nearest(config.dataset, DATASETS)
         hint = f" (did you mean {' or '.join(similar)}?)" if similar else ""
         raise BadInput(Problem("dataset", f"must be one of {', '.join(DATASETS)}", f"{config.dataset!r}{hint}"))
-    return DATASETS[config.dataset](config)
+    problems = _download_problems(config)
+    try:
+        source = DATASETS[config.dataset](config)
+    except BadInput as bad:
+        raise BadInput([*problems, *bad.problems]) from bad
+    return replace(source, problems=(*problems, *source.problems))
+
+
+def _download_problems(config: DataConfig) -> list[Problem]:
+    if not config.download or config.dataset in DOWNLOADABLE:
+        return []
+    must_hold = f"must be false for dataset {config.dataset}; only {' and '.join(DOWNLOADABLE)} can be downloaded"
+    return [Problem("download", must_hold, "true")]

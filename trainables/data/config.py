@@ -21,7 +21,13 @@ class DataConfig(Frozen):
 
     dataset: str
     root: Path | None = None
-    """Folder of the dataset, for datasets that lie on disk."""
+    """Folder of the dataset, for datasets that lie on disk; for published ones, the folder that was unpacked or the one
+    that holds it."""
+    download: bool = False
+    """Whether a published dataset that is not below `root` may be downloaded there, where that is possible."""
+    check_counts: bool = True
+    """Whether a published dataset must have as many classes and images as were published, so that a truncated copy is
+    refused."""
 
     class_fraction: Fraction = 1.0
     """Share of the classes, drawn without replacement; the same classes filter the test split (the paper's C:25%)."""

@@ -10,8 +10,9 @@ import numpy as np
 from PIL import Image
 
 from trainables.data.config import DataConfig
+from trainables.data.folders import existing_root, quoted, subfolders
 from trainables.data.source import Listing, Source
-from trainables.errors import BadInput, Problem, nearest
+from trainables.errors import BadInput, Problem
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".gif")
 TRAIN, TEST = "train", "test"
@@ -26,7 +27,7 @@ def imagefolder(config: DataConfig) -> Source:
     sorted names in the training split, before any sampling. Images may lie deeper in a class folder; hidden files and
     folders are ignored. Raises BadInput where there are no classes to list.
     """
-    train_folder, test_folder = _split_folders(_existing_root(config))
+    train_folder, test_folder = _split_folders(existing_root(config))
     train = _files_by_class(train_folder)
     test = _files_by_class(test_folder) if test_folder else None
     problems = _class_problems(train_folder, train, at_least=2)
@@ -37,27 +38,6 @@ def imagefolder(config: DataConfig) -> Source:
     classes = tuple(train)
     test_listing = None if test is None else _listing(test, classes)
     return Source(classes, _listing(train, classes), test_listing, tuple(problems))
-
-
-def _existing_root(config: DataConfig) -> Path:
-    """The folder `root`, or BadInput that says what is there instead."""
-    if config.root is None:
-        raise BadInput(Problem("root", "must be given for dataset imagefolder", "nothing"))
-    root = config.root.expanduser()
-    if not root.is_dir():
-        raise BadInput(Problem("root", "must be an existing folder", f"'{root}', {_what_is_there(root)}"))
-    return root
-
-
-def _what_is_there(path: Path) -> str:
-    if path.exists():
-        return "which is a file"
-    existing = next(parent for parent in path.absolute().parents if parent.is_dir())
-    if existing != path.absolute().parent:
-        return f"which does not exist; the nearest folder that does is '{existing}'"
-    names = [folder.name for folder in _subfolders(existing)]
-    similar = nearest(path.name, names) or names[:5]
-    return "which does not exist" + (f"; beside it are {_quoted(similar)}" if similar else "")
 
 
 def _split_folders(root: Path) -> tuple[Path, Path | None]:
@@ -71,12 +51,7 @@ def _split_folders(root: Path) -> tuple[Path, Path | None]:
 
 
 def _files_by_class(folder: Path) -> ClassFiles:
-    return {child.name: _image_files(child) for child in _subfolders(folder)}
-
-
-def _subfolders(folder: Path) -> list[Path]:
-    children = (child for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
-    return sorted(children, key=lambda child: child.name)
+    return {child.name: _image_files(child) for child in subfolders(folder)}
 
 
 def _image_files(folder: Path) -> list[Path]:
@@ -95,11 +70,11 @@ def _class_problems(folder: Path, classes: ClassFiles, at_least: int) -> list[Pr
     """What is wrong with one split on its own."""
     problems = []
     if len(classes) < at_least:
-        came = f"{_quoted(list(classes)) or 'none'} in '{folder}'"
+        came = f"{quoted(list(classes)) or 'none'} in '{folder}'"
         problems.append(Problem("root", f"must hold at least {at_least} class folders", came))
     if empty := [name for name, files in classes.items() if not files]:
         must_hold = f"every class folder must hold images ({', '.join(EXTENSIONS)})"
-        problems.append(Problem("root", must_hold, f"none in {_quoted(empty)} of '{folder}'"))
+        problems.append(Problem("root", must_hold, f"none in {quoted(empty)} of '{folder}'"))
     return problems
 
 
@@ -108,14 +83,10 @@ def _unknown_problems(train_folder: Path, train: ClassFiles, test: ClassFiles) -
     unknown = [name for name in test if name not in train]
     if not unknown:
         return []
-    return [Problem("root", f"every class of {TEST}/ must be a folder of '{train_folder}'", _quoted(unknown))]
+    return [Problem("root", f"every class of {TEST}/ must be a folder of '{train_folder}'", quoted(unknown))]
 
 
 def _listing(files: ClassFiles, classes: Sequence[str]) -> Listing:
     paths = [path for name in classes for path in files.get(name, ())]
     labels = np.repeat(np.arange(len(classes)), [len(files.get(name, ())) for name in classes])
     return Listing(labels.astype(np.int64), [str(path) for path in paths], lambda i: Image.open(paths[i]))
-
-
-def _quoted(names: Sequence[str]) -> str:
-    return ", ".join(f"'{name}'" for name in names)

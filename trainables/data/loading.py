@@ -29,6 +29,8 @@ from trainables.errors import BadInput, Problem
 
 VIEW_FIELDS = {"size_px", "resize_px", "crop", "flip"}
 """Fields that are applied to decoded images (`resize_px` enters the key as `stored_px`)."""
+SAFEGUARD_FIELDS = {"download", "check_counts"}
+"""Fields that decide whether there are images, not which."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +98,7 @@ def source_key(config: DataConfig) -> str:
 
     It does not know the files' contents, so that it is for one run, not for a cache that outlives changes on disk.
     """
-    fields = config.model_dump(mode="json", exclude=VIEW_FIELDS) | {"stored_px": config.stored_px}
+    fields = config.model_dump(mode="json", exclude=VIEW_FIELDS | SAFEGUARD_FIELDS) | {"stored_px": config.stored_px}
     if config.root is not None:
         fields["root"] = str(config.root.expanduser().resolve())
     return hashlib.blake2b(json.dumps(fields, sort_keys=True).encode(), digest_size=16).hexdigest()

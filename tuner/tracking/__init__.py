@@ -13,13 +13,14 @@ so carrying an event over twice changes nothing.
 
 from tuner.tracking.models import TrackingFailed, load_model, register_model
 from tuner.tracking.projection import Projection
-from tuner.tracking.store import prepare_store, tracking_uri
+from tuner.tracking.store import check_store, prepare_store, tracking_uri
 from tuner.tracking.tracker import Tracker
 
 __all__ = [
     "Projection",
     "Tracker",
     "TrackingFailed",
+    "check_store",
     "load_model",
     "prepare_store",
     "register_model",

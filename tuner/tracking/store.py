@@ -23,6 +23,9 @@ DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 STORES = (*DATABASES, "http", "https", "databricks")
 A_STORE = "sqlite:///<file>, http(s)://<server> or a postgresql, mysql or mssql database, reachable and writable"
 
+# The UI opens an experiment of this kind on its training runs and their charts, others on traces of language models.
+SHOWN_AS_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
+
 
 def tracking_uri(configured: str | None) -> str:
     """Where to record: `configured`, else MLFLOW_TRACKING_URI, else `mlflow.db` in the working folder.
@@ -34,29 +37,42 @@ def tracking_uri(configured: str | None) -> str:
     return uri if file is None else f"sqlite:///{file}"
 
 
+def check_store(uri: str) -> None:
+    """Whether `uri` can be recorded in, without making anything there.
+
+    Raises:
+        BadInput: if it cannot be reached or written, in seconds rather than after MLflow's minutes of retries.
+    """
+    with _refusals(uri), _environment(MLFLOW_HTTP_REQUEST_MAX_RETRIES="0", MLFLOW_HTTP_REQUEST_TIMEOUT="5"):
+        file = _sqlite_file(uri)
+        if file is not None and not file.exists():
+            _require_writable_parent(file)
+        elif uri.startswith(DATABASES):
+            _try_database(uri)
+        else:
+            MlflowClient(uri).search_experiments(max_results=1)
+
+
 def prepare_store(uri: str, experiment: str) -> str:
     """Makes sure, before the first trial, that `uri` can be written and has the experiment. Returns its id.
 
     Creates the database where there is none: processes that meet a fresh sqlite file at once can break it for good.
 
     Raises:
-        BadInput: if it cannot be reached or written, in seconds rather than after MLflow's minutes of retries.
+        BadInput: as `check_store`, and where it can be read but not written.
     """
-    scheme = uri.partition(":")[0].partition("+")[0]
-    if scheme not in STORES:
-        raise BadInput(Problem("tracking.uri", A_STORE, repr(without_credentials(uri))))
-    _quieten()
-    try:
-        with _environment(MLFLOW_HTTP_REQUEST_MAX_RETRIES="0", MLFLOW_HTTP_REQUEST_TIMEOUT="5"), _only_one(uri):
-            if scheme in DATABASES:
-                _try_database(uri)
-            client = MlflowClient(uri)
-            experiment_id = ensure_experiment(client, uri, experiment)
-            # What can be read may still refuse this.
-            client.set_experiment_tag(experiment_id, "written_by", this_project())
-    except Exception as error:  # each store and driver has its own exceptions; all of them are about the user's URI
-        raise BadInput(Problem("tracking.uri", A_STORE, f"{without_credentials(uri)!r}: {reason(error)}")) from None
-    return experiment_id
+    with (
+        _refusals(uri),
+        _environment(MLFLOW_HTTP_REQUEST_MAX_RETRIES="0", MLFLOW_HTTP_REQUEST_TIMEOUT="5"),
+        _only_one(uri),
+    ):
+        if uri.startswith(DATABASES):
+            _try_database(uri)
+        client = MlflowClient(uri)
+        experiment_id = ensure_experiment(client, uri, experiment)
+        for tag, value in {"written_by": this_project(), **SHOWN_AS_TRAINING}.items():
+            client.set_experiment_tag(experiment_id, tag, value)  # what can be read may still refuse this
+        return experiment_id
 
 
 def require_store(uri: str) -> None:
@@ -107,6 +123,28 @@ def use_gentle_defaults() -> None:
 def this_project() -> str:
     """The project and its version, as pip spells it."""
     return f"smile-tuner=={version('smile-tuner')}"
+
+
+@contextmanager
+def _refusals(uri: str) -> Iterator[None]:
+    """Whatever the store raises becomes the user's problem with their URI: each store and driver has its own errors."""
+    _quieten()
+    shown = without_credentials(uri)
+    if uri.partition(":")[0].partition("+")[0] not in STORES:
+        raise BadInput(Problem("tracking.uri", A_STORE, repr(shown)))
+    try:
+        yield
+    except Exception as error:
+        raise BadInput(Problem("tracking.uri", A_STORE, f"{shown!r}: {reason(error)}")) from None
+
+
+def _require_writable_parent(file: Path) -> None:
+    """The folder of a database that is yet to be made: it, or the nearest one above it, must take new files."""
+    parent = next(folder for folder in file.parents if folder.exists())
+    if not parent.is_dir():
+        raise NotADirectoryError(f"not a folder: {parent}")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise PermissionError(f"no permission to write in {parent}")
 
 
 def _sqlite_file(uri: str) -> Path | None:

@@ -79,6 +79,18 @@ PARTIAL: dict[str, tuple[int, Callable[[Any, Tensor], Iterator[Tensor]]]] = {
 every_network = pytest.mark.parametrize("name", PARTIAL)
 
 
+def settled(module: nn.Module, x: Tensor, training: bool) -> nn.Module:
+    """With nothing random, and BatchNorm statistics under which random weights do not fade to zero."""
+    for part in module.modules():
+        if isinstance(part, nn.Dropout) or type(part).__name__ in ("StochasticDepth", "DropPath"):
+            part.p = part.drop_prob = 0.0
+        if isinstance(part, nn.BatchNorm2d):
+            part.momentum = 1.0
+    with torch.no_grad():
+        module.train()(x)
+    return module.train(training)
+
+
 def stage_outputs(backbone: Backbone, x: Tensor) -> tuple[list[Tensor], Tensor]:
     """The outputs of all stages as hooks see them, and the feature map."""
     seen: list[Tensor] = []
@@ -97,14 +109,11 @@ def stage_outputs(backbone: Backbone, x: Tensor) -> tuple[list[Tensor], Tensor]:
 def test_stages_end_where_a_partial_pass_does(name: str, training: bool) -> None:
     size, partial = PARTIAL[name]
     whole, parts = whole_and_parts(find_architecture(name))
-    for module in (*whole.modules(), *parts.backbone.modules()):
-        if isinstance(module, nn.Dropout) or type(module).__name__ in ("StochasticDepth", "DropPath"):
-            module.p = module.drop_prob = 0.0
-    whole.train(training)
-    parts.backbone.train(training)
     x = images(size=size)
+    settled(whole, x, training)
+    backbone = settled(parts.backbone, x, training)
     with torch.no_grad():
-        seen, features = stage_outputs(parts.backbone, x)
+        seen, features = stage_outputs(backbone, x)
         expected = list(partial(whole, x))
     assert len(seen) == len(expected)
     for got, wanted in zip(seen, expected, strict=True):
@@ -116,27 +125,18 @@ def test_stages_end_where_a_partial_pass_does(name: str, training: bool) -> None
 @pytest.mark.parametrize("training", [True, False])
 def test_what_a_hook_returns_is_all_that_the_rest_sees(name: str, training: bool) -> None:
     """A network whose stage gives what it gives for other images answers as for those."""
-    size, _ = PARTIAL[name]
-    backbone = copy.deepcopy(whole_and_parts(find_architecture(name))[1].backbone).train(training)
-    x, other = images(size=size), images(size=size).flip(0, 2)
-
-    def run(given: Tensor, stage: str = "", replacement: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        torch.manual_seed(0)
-        if replacement is None:
-            return backbone(given)
-        handle = backbone.get_submodule(stage).register_forward_hook(lambda *_: replacement)
-        outputs = backbone(given)
-        handle.remove()
-        return outputs
-
+    x = images(size=PARTIAL[name][0])
+    other = x.flip(2) / 2
+    backbone = copy.deepcopy(settled(whole_and_parts(find_architecture(name))[1].backbone, x, training))
     with torch.no_grad():
-        torch.manual_seed(0)
         ends, _ = stage_outputs(backbone, other)
-        wanted = run(other)
-        assert not torch.allclose(run(x)[1], wanted[1], rtol=1e-3)
+        wanted = backbone(other)
+        assert not torch.allclose(backbone(x)[1], wanted[1], rtol=0.01, atol=0.01)
         for stage, end in zip(backbone.stages, ends, strict=True):
-            for got, expected in zip(run(x, stage, end), wanted, strict=True):
+            hook = backbone.get_submodule(stage).register_forward_hook(lambda *_, end=end: end)
+            for got, expected in zip(backbone(x), wanted, strict=True):
                 torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
+            hook.remove()
 
 
 @every_network

@@ -104,11 +104,11 @@ def stochastic_normalisation(x: Tensor, norm: nn.BatchNorm2d, coins: list[bool])
     """Channel c: γ(x − μ)/√(σ² + ε) + β, where μ and σ² are the batch's (heads) or the running ones (tails)."""
     channels = []
     for c, heads in enumerate(coins):
-        mu, variance = norm.running_mean[c], norm.running_var[c]
+        mu, variance = norm.running_mean[c].item(), norm.running_var[c].item()
         if heads:
             mu = x[:, c].sum() / x[:, c].numel()
             variance = ((x[:, c] - mu) ** 2).sum() / x[:, c].numel()
-        channels.append(norm.weight[c] * (x[:, c] - mu) / (variance + norm.eps).sqrt() + norm.bias[c])
+        channels.append(norm.weight[c] * (x[:, c] - mu) / (variance + norm.eps) ** 0.5 + norm.bias[c])
     return torch.stack(channels, dim=1)
 
 

@@ -43,13 +43,9 @@ class TestTheLoss:
     @pytest.mark.parametrize("p", [0.0, 0.3, 0.5, 1.0])
     def test_value_and_gradient_match_the_layers_written_out(self, p: float, step: int) -> None:
         method = stoch_norm_on(tiny_network(), p)
-        before = copy.deepcopy(method.student)
-        ours = method.loss(tiny_batch(step))
-        theirs = references.stoch_norm(before, tiny_batch(step), coins_of(method))
-        assert list(before.parameters()) != list(method.student.parameters())
-        method.student.load_state_dict(before.state_dict())  # the running statistics as they were
+        method._flip_coins(tiny_batch(step))
         theirs = references.stoch_norm(method.student, tiny_batch(step), coins_of(method))
-        assert_parity(ours, theirs, method.student)
+        assert_parity(method.loss(tiny_batch(step)), theirs, method.student)
 
     def test_without_the_running_statistics_it_is_plain_fine_tuning(self) -> None:
         student = tiny_network()
@@ -176,7 +172,7 @@ def test_the_running_statistics_are_trained_from_the_pre_trained_ones() -> None:
 
 @pytest.mark.parametrize("facts", [BackboneFacts.of(TinyTokens(), "tiny"), facts_about("timm/test_vit")])
 def test_a_backbone_without_batch_norm_is_refused(facts: BackboneFacts) -> None:
-    with pytest.raises(BadInput, match="stoch_norm needs a backbone of at least one BatchNorm2d layer"):
+    with pytest.raises(BadInput, match="stoch_norm needs .*at least one BatchNorm2d layer"):
         check_method(StochNormConfig(), facts)
 
 
