@@ -170,6 +170,13 @@ class TestStarting:
         assert (context.seed, context.num_steps, context.steps_per_epoch) == (5, 12, 3)
         assert (context.num_classes, context.num_examples) == (3, 30)
 
+    def test_gives_the_method_as_many_views_as_it_asks_for(self, images: LabelledImages) -> None:
+        batches = {method: start_fit(trial_of(method), images, 5, CPU).batch_at(1) for method in ("l2", "bi_tuning")}
+        assert batches["l2"].second_inputs is None
+        assert batches["bi_tuning"].second_inputs is not None
+        assert torch.equal(batches["bi_tuning"].inputs, batches["l2"].inputs)
+        assert not torch.equal(batches["bi_tuning"].second_inputs, batches["bi_tuning"].inputs)
+
     def test_shows_the_method_every_image_once(self, images: LabelledImages, monkeypatch: pytest.MonkeyPatch) -> None:
         passes: list[list[Batch]] = []
         prepare = "trainables.methods.l2.L2.prepare"

@@ -18,6 +18,7 @@ from trainables.config import TrialConfig
 from trainables.data.batches import evaluation_batches
 from trainables.data.images import LabelledImages
 from trainables.errors import BadInput
+from trainables.methods.stoch_norm import StochNormConfig, make_stochastic
 from trainables.training.evaluation import predicted_probabilities
 from tuner.classifier import DESCRIPTION, WEIGHTS, Classifier, save_classifier
 
@@ -81,6 +82,18 @@ def test_it_says_what_the_network_said_in_evaluation(
     batches = evaluation_batches(images, config.data, 2, CPU)
     expected, _ = predicted_probabilities(network, batches, config.training, CPU)
     np.testing.assert_allclose(classifier.predict_proba(stored), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_network_with_stochastic_norms_is_rebuilt_with_plain_ones(tmp_path: Path, config: TrialConfig) -> None:
+    network = build_network(config.backbone, len(CLASSES), 5, False)
+    for norm in make_stochastic(network.backbone):
+        norm.running_mean.add_(0.3)
+        norm.running_var.mul_(1.5)
+    config = config.model_copy(update={"method": StochNormConfig()})
+    save_classifier(tmp_path, network, config, CLASSES)
+    stored = np.random.default_rng(1).integers(0, 256, (5, 72, 72, 3), dtype=np.uint8)
+    expected = Classifier(network, config, CLASSES, CPU).predict_proba(stored)
+    np.testing.assert_allclose(Classifier.load(tmp_path, CPU).predict_proba(stored), expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("resize", ["squash", "short_side"])

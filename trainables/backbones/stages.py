@@ -7,11 +7,11 @@ first convolution with what follows it up to the first stage, is none. The last 
 from __future__ import annotations
 
 import math
-import os
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from itertools import groupby
+from dataclasses import dataclass
+from itertools import count, groupby, pairwise, takewhile
 from typing import Any
 
 import torch
@@ -48,46 +48,63 @@ def ends_in_modules(model: nn.Module, features: Callable[[], Tensor], listed: Se
 
     `features` runs the model. Empty where a listed module does not take part as such, or none yields the map.
     """
-    entered: dict[str, int] = {}
-    left: dict[str, tuple[int, Tensor]] = {}
-    layers: list[int] = []
-    clock = iter(range(1_000_000))
+    run = _watch(model, features)
+    if not listed or len(run.layers) < 2 or not run.left.keys() >= set(listed):
+        return ()
+    containers = [name for name in listed if next(model.get_submodule(name).children(), None) is not None]
+    ends = [name for name in containers or listed if run.left[name] > run.layers[1]]
+    if run.map_ndim == 3:
+        ends = _quarters(ends)
+    if not ends:
+        return ()
+    moments = _with_layers([run.left[name] for name in ends], run.layers)
+    ends = [name for name in ends if run.left[name] in moments]
+    if ends[-1] not in run.yields_map:
+        before = run.left[ends[-2]] if len(ends) > 1 else 0
+        ends[-1:] = sorted(
+            (name for name in run.yields_map if run.entered[name] > before), key=lambda name: run.entered[name]
+        )[:1]
+    return tuple(ends) if ends and ends[-1] in run.yields_map else ()
 
-    def enter(name: str, module: nn.Module) -> None:
+
+@dataclass
+class _Run:
+    """When modules were entered and left, with a tensor, and when layers with a kernel or matrix of their own were."""
+
+    entered: dict[str, int]
+    left: dict[str, int]
+    layers: list[int]
+    yields_map: list[str]
+    map_ndim: int
+
+
+def _watch(model: nn.Module, features: Callable[[], Tensor]) -> _Run:
+    entered: dict[str, int] = {}
+    left: dict[str, int] = {}
+    outputs: dict[str, Tensor] = {}
+    clock = count()
+
+    def enter(name: str) -> None:
         entered[name] = next(clock)
-        if any(parameter.ndim in (2, 4) for parameter in module.parameters(recurse=False)):
-            layers.append(entered[name])
 
     def leave(name: str, output: object) -> None:
         if isinstance(output, Tensor):
-            left[name] = (next(clock), output)
+            left[name], outputs[name] = next(clock), output
 
     hooks: list[Any] = []
     for name, module in model.named_modules():
-        hooks.append(module.register_forward_pre_hook(lambda module, _, name=name: enter(name, module)))
+        hooks.append(module.register_forward_pre_hook(lambda *_, name=name: enter(name)))
         hooks.append(module.register_forward_hook(lambda _, __, output, name=name: leave(name, output)))
     with torch.no_grad():
         map_seen = features()
     for hook in hooks:
         hook.remove()
+    layers = [when for name, when in entered.items() if _is_layer(model.get_submodule(name))]
+    return _Run(entered, left, layers, [name for name in left if outputs[name] is map_seen], map_seen.ndim)
 
-    if not listed or len(layers) < 2 or not left.keys() >= set(listed):
-        return ()
-    containers = [name for name in listed if next(model.get_submodule(name).children(), None) is not None]
-    ends = [name for name in containers or listed if left[name][0] > layers[1]]
-    if map_seen.ndim == 3:
-        ends = _quarters(ends)
-    moments = _with_layers([left[name][0] for name in ends], layers)
-    ends = [name for name in ends if left[name][0] in moments]
-    if not ends:
-        return ()
-    if left[ends[-1]][1] is not map_seen:
-        before = left[ends[-2]][0] if len(ends) > 1 else 0
-        of_map = [name for name, (_, output) in left.items() if output is map_seen and entered[name] > before]
-        if not of_map:
-            return ()
-        ends[-1] = min(of_map, key=lambda name: entered[name])
-    return tuple(ends)
+
+def _is_layer(module: nn.Module) -> bool:
+    return any(parameter.ndim in (2, 4) for parameter in module.parameters(recurse=False))
 
 
 def _passed_by_everything(graph: fx.Graph, place: dict[fx.Node, int], values: list[Any]) -> list[int]:
@@ -142,7 +159,8 @@ def _last_of_a_block(cuts: list[int], operations: list[str]) -> int:
     following = operations[min(cuts[-1] + 1, len(operations) - 1)].split(".")[:-1]
 
     def shared(cut: int) -> int:
-        return len(os.path.commonprefix([operations[cut].split(".")[:-1], following]))
+        pairs = zip(operations[cut].split(".")[:-1], following, strict=False)
+        return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
     return min(reversed(cuts), key=shared)
 
@@ -162,5 +180,4 @@ def _quarters(ends: list[Any]) -> list[Any]:
 
 def _with_layers(ends: list[int], layers: list[int]) -> list[int]:
     """`ends` without those after which there is nothing but pooling and normalisation up to the next."""
-    pairs = zip(ends, ends[1:], strict=False)
-    return [*(end for end, later in pairs if any(end < layer <= later for layer in layers)), ends[-1]]
+    return [*(end for end, later in pairwise(ends) if any(end < layer <= later for layer in layers)), ends[-1]]

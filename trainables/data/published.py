@@ -66,7 +66,7 @@ def download(config: DataConfig, published: Published, reader: Callable[..., Any
         root.mkdir(parents=True, exist_ok=True)
         reader(root, download=True)
     except (OSError, RuntimeError, EOFError, tarfile.TarError) as error:
-        must_hold = f"must succeed; delete what it left in '{root}', or unpack there what you get from {published.where}"
+        must_hold = f"must succeed; delete what it left in '{root}', or unpack there what is at {published.where}"
         raise BadInput(Problem("download", must_hold, f"{type(error).__name__}: {error}")) from error
 
 

@@ -93,10 +93,11 @@ class StochNorm2d(nn.BatchNorm2d):
 
 def make_stochastic(backbone: nn.Module) -> list[StochNorm2d]:
     """Replaces every BatchNorm2d that keeps running statistics, in place. Returns the new layers in order."""
-    parts = [(parent, name, part) for parent in backbone.modules() for name, part in parent.named_children()]
-    norms = []
-    for parent, name, part in parts:
-        if isinstance(part, nn.BatchNorm2d) and part.track_running_stats:
-            norms.append(StochNorm2d(part))
-            setattr(parent, name, norms[-1])
-    return norms
+    norms = {
+        name: StochNorm2d(part)
+        for name, part in backbone.named_modules(remove_duplicate=False)
+        if isinstance(part, nn.BatchNorm2d) and part.track_running_stats
+    }
+    for name, norm in norms.items():
+        backbone.set_submodule(name, norm)
+    return list(norms.values())

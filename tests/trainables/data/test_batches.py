@@ -62,6 +62,20 @@ def test_index_counts_within_the_selection(images: LabelledImages) -> None:
     np.testing.assert_array_equal(whole.inputs.permute(0, 2, 3, 1), rows)
 
 
+def test_a_second_view_is_of_the_same_images_and_changes_nothing_else(images: LabelledImages) -> None:
+    for step in (1, 2, 9):
+        one, two, again = (training_batch(images, CONFIG, 7, 0, step, CPU, views) for views in (1, 2, 2))
+        assert one.second_inputs is None
+        for field in ("inputs", "labels", "index"):
+            assert torch.equal(getattr(two, field), getattr(one, field))
+        assert torch.equal(two.second_inputs, again.second_inputs)
+        assert not torch.equal(two.second_inputs, two.inputs)
+        assert two.second_inputs.is_contiguous(memory_format=torch.channels_last)
+    plain = CONFIG.model_copy(update={"crop": False, "flip": False})
+    centres = training_batch(images, plain, 7, 0, 1, CPU, num_views=2)
+    assert torch.equal(centres.second_inputs, centres.inputs)
+
+
 def test_fewer_images_than_a_batch_are_one_batch(images: LabelledImages) -> None:
     few = images.take([4, 8, 12])
     assert steps_per_epoch(3, 48) == 1

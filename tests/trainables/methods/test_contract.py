@@ -73,7 +73,7 @@ class TestTheLoss:
         batch = tiny_batch()
         before = copy.deepcopy(batch)
         sum(started_method(config).loss(batch).values()).backward()
-        for field in ("inputs", "labels", "index"):
+        for field in ("inputs", "labels", "index", "second_inputs"):
             assert torch.equal(getattr(batch, field), getattr(before, field)), field
 
     def test_takes_a_batch_of_one(self, config: MethodConfig) -> None:
