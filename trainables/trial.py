@@ -17,8 +17,8 @@ from trainables.backbones import build_network
 from trainables.backbones.network import TransferNetwork
 from trainables.config import TrialConfig
 from trainables.data.batches import evaluation_batches, steps_per_epoch, training_batch
+from trainables.data.examples import Examples, as_inputs
 from trainables.data.folds import Fold, stratified_folds
-from trainables.data.images import LabelledImages
 from trainables.methods import MethodContext, build_method, uses_source_head
 from trainables.seeding import seed_for
 from trainables.training.evaluation import top1_accuracy
@@ -49,63 +49,65 @@ Report = Callable[[FoldResult], None]
 
 
 def cross_validate(
-    config: TrialConfig, images: LabelledImages, num_folds: int, report: Report, device: torch.device | None = None
+    config: TrialConfig, examples: Examples, num_folds: int, report: Report, device: torch.device | None = None
 ) -> float:
     """Mean validation top-1 of `config` over folds that all trials of one seed share."""
     accuracies = []
-    for number, fold in enumerate(stratified_folds(images.labels, num_folds, config.seed), start=1):
-        result = validate_fold(config, images, number, fold, device)
+    for number, fold in enumerate(stratified_folds(examples.labels, num_folds, config.seed), start=1):
+        result = validate_fold(config, examples, number, fold, device)
         accuracies.append(result.val_top1)
         report(result)
     return fmean(accuracies)
 
 
 def validate_fold(
-    config: TrialConfig, images: LabelledImages, number: int, fold: Fold, device: torch.device | None = None
+    config: TrialConfig, examples: Examples, number: int, fold: Fold, device: torch.device | None = None
 ) -> FoldResult:
     """Trains on the fold's training part and scores its validation part; `number` counts from 1."""
     device = device or default_device()
     started = time.monotonic()
-    fit = start_fit(config, images.take(fold.train), seed_for(config.seed, "fold", number), device)
+    fit = start_fit(config, examples.take(fold.train), seed_for(config.seed, "fold", number), device)
     fit.run()
-    accuracy = accuracy_on(fit.method.student, images.take(fold.validation), config, device)
+    accuracy = accuracy_on(fit.method.student, examples.take(fold.validation), config, device)
     return FoldResult(number, accuracy, time.monotonic() - started, fit.history.steps, fit.history.terms)
 
 
 def train_full(
-    config: TrialConfig, images: LabelledImages, device: torch.device | None = None
+    config: TrialConfig, examples: Examples, device: torch.device | None = None
 ) -> tuple[TransferNetwork, Fit]:
-    """Trains on all of `images`: what the best configuration is for. Returns the network and its finished fit."""
-    fit = start_fit(config, images, seed_for(config.seed, "full"), device or default_device())
+    """Trains on all of `examples`: what the best configuration is for. Returns the network and its finished fit."""
+    fit = start_fit(config, examples, seed_for(config.seed, "full"), device or default_device())
     fit.run()
     return fit.method.student, fit
 
 
-def start_fit(config: TrialConfig, images: LabelledImages, seed: int, device: torch.device) -> Fit:
-    """A training of `config` on `images`, prepared and at step 0. `seed` is the root of all its draws."""
+def start_fit(config: TrialConfig, examples: Examples, seed: int, device: torch.device) -> Fit:
+    """A training of `config` on `examples`, prepared and at step 0. `seed` is the root of all its draws."""
     training = config.training
-    network = build_network(config.backbone, images.num_classes, seed, uses_source_head(config.method)).to(device)
+    network = build_network(config.backbone, examples.num_classes, seed, uses_source_head(config.method)).to(device)
     if training.channels_last:
         network = network.to(memory_format=torch.channels_last)
     context = MethodContext(
         seed=seed,
         num_steps=training.num_steps,
-        steps_per_epoch=steps_per_epoch(len(images), training.batch_size),
-        num_classes=images.num_classes,
-        num_examples=len(images),
+        steps_per_epoch=steps_per_epoch(len(examples), training.batch_size),
+        num_classes=examples.num_classes,
+        num_examples=len(examples),
     )
     method = build_method(config.method, network, context)
-    method.prepare(lambda: evaluation_batches(images, config.data, training.eval_batch_size, device))
+    inputs = as_inputs(examples, config.data, network.backbone.tokenizer)
+    method.prepare(lambda: evaluation_batches(inputs, config.data, training.eval_batch_size, device))
 
     def batch_at(step: int) -> Batch:
-        return training_batch(images, config.data, training.batch_size, seed, step, device, method.num_views)
+        return training_batch(inputs, config.data, training.batch_size, seed, step, device, method.num_views)
 
     return Fit(method, batch_at, training, device)
 
 
-def accuracy_on(network: TransferNetwork, images: LabelledImages, config: TrialConfig, device: torch.device) -> float:
-    """Top-1 of `network` on `images` in the evaluation view."""
-    batches = evaluation_batches(images, config.data, config.training.eval_batch_size, device)
+def accuracy_on(network: TransferNetwork, examples: Examples, config: TrialConfig, device: torch.device) -> float:
+    """Top-1 of `network` on `examples` in the evaluation view."""
+    inputs = as_inputs(examples, config.data, network.backbone.tokenizer)
+    batches = evaluation_batches(inputs, config.data, config.training.eval_batch_size, device)
     return top1_accuracy(network, batches, config.training, device)
 
 

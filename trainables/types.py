@@ -7,13 +7,22 @@ H and W map height and width, D pooled features, T tokens.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 LossTerms = dict[str, Tensor]
 """Named, already weighted scalar losses; their sum is what the loop minimises."""
+
+NO_TOKEN = -1
+"""Fills a row of token ids up to the width of its batch. No vocabulary has it, so that the ids say what is padding."""
+
+
+class Tokenize(Protocol):
+    """A sentence → at most so many token ids, the special ones included, as an encoder was pre-trained on them."""
+
+    def __call__(self, sentence: str, max_tokens: int) -> list[int]: ...
 
 
 class Frozen(BaseModel):
@@ -26,9 +35,10 @@ class Frozen(BaseModel):
 class Batch:
     """One training batch on the device.
 
-    `inputs` are raw: uint8 images N×3×H×W (augmented, not normalised) or token ids N×T; `Backbone.embed` makes
-    them mixable. `index` N are positions in the training set. `step` counts optimiser steps from 1 and is the address
-    of the batch's random draws. `second_inputs` are the same images augmented anew, for methods that ask for two views.
+    `inputs` are raw: uint8 images N×3×H×W (augmented, not normalised) or token ids N×T, filled up with `NO_TOKEN`;
+    `Backbone.embed` makes them mixable. `index` N are positions in the training set. `step` counts optimiser steps from
+    1 and is the address of the batch's random draws. `second_inputs` are the same images augmented anew, for methods
+    that ask for two views.
     """
 
     inputs: Tensor

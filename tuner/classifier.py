@@ -1,5 +1,8 @@
 """A trained network as a folder that needs nothing else: weights, class names, and how an image becomes an input.
 
+A model of texts also needs the configuration and the tokenizer of its backbone, where the backbone's name says: in the
+installed package, or in the cache of the Hugging Face hub.
+
     weights.pt         backbone and target head, tensors only
     classifier.json    configuration, class names, versions it was made with
 
@@ -30,7 +33,9 @@ from trainables.backbones.network import TransferNetwork
 from trainables.config import TrialConfig
 from trainables.data.batches import evaluation_batches
 from trainables.data.decoding import decode
+from trainables.data.examples import Examples, as_inputs
 from trainables.data.images import LabelledImages, Pixels
+from trainables.data.texts import LabelledTexts
 from trainables.errors import BadInput, Problem
 from trainables.training.evaluation import predicted_probabilities
 from trainables.trial import default_device
@@ -38,6 +43,8 @@ from trainables.trial import default_device
 WEIGHTS = "weights.pt"
 DESCRIPTION = "classifier.json"
 PACKAGES = ("smile-tuner", "torch", "torchvision", "timm", "numpy", "pillow")
+TEXT_PACKAGES = ("transformers", "tokenizers")
+"""What a model of texts was made with besides."""
 
 LABEL = "label"
 PROBABILITY = "probability"
@@ -50,6 +57,9 @@ IMAGE_COLUMN = "image"
 EncodedOrPixels = Any
 """One image: a path, the bytes of an image file, or integers H×W×3 in 0…255 (an array or nested lists)."""
 
+Item = EncodedOrPixels
+"""One image, or one text for a model of texts."""
+
 
 def save_classifier(directory: Path, network: TransferNetwork, config: TrialConfig, class_names: Sequence[str]) -> None:
     """Writes `network` without its source head, which only training has a use for. The description comes last: with
@@ -59,14 +69,14 @@ def save_classifier(directory: Path, network: TransferNetwork, config: TrialConf
     description = {
         "class_names": list(class_names),
         "config": config.model_dump(mode="json"),
-        "versions": {name: version(name) for name in PACKAGES},
+        "versions": {name: version(name) for name in PACKAGES + (TEXT_PACKAGES if config.data.has_texts else ())},
     }
     text = json.dumps(description, indent=2, ensure_ascii=False) + "\n"
     _replace(directory / DESCRIPTION, lambda path: path.write_text(text, encoding="utf-8"))
 
 
 class Classifier:
-    """Images in, class probabilities out, seen exactly as evaluation saw them during the search."""
+    """Images or texts in, class probabilities out, seen exactly as evaluation saw them during the search."""
 
     def __init__(
         self, network: TransferNetwork, config: TrialConfig, class_names: Sequence[str], device: torch.device
@@ -96,18 +106,18 @@ class Classifier:
         """Probabilities N×K, in the order of `class_names`.
 
         `images` is a list, Series, one-dimensional array or DataFrame column of paths, of encoded files as bytes, or of
-        integer arrays H×W×3; or one array N×H×W×3; or a single image. Raises BadInput that names every image that
-        cannot be read.
+        integer arrays H×W×3; or one array N×H×W×3; or a single image. For a model of texts it is strings, or one.
+        Raises BadInput that names every image that cannot be read.
         """
         items = list(as_items(images))
         parts: list[NDArray[np.float32]] = [np.empty((0, len(self.class_names)), dtype=np.float32)]
         problems: list[Problem] = []
         chunk = self.config.training.eval_batch_size
         for start in range(0, len(items), chunk):
-            pixels, unreadable = self._decoded(items[start : start + chunk], start)
+            examples, unreadable = self._read(items[start : start + chunk], start)
             problems += unreadable
             if not problems:
-                parts.append(self._probabilities(pixels))
+                parts.append(self._probabilities(examples))
         if problems:
             raise BadInput(problems)
         return np.concatenate(parts)
@@ -124,6 +134,15 @@ class Classifier:
             columns[CLASS_PREFIX + name] = probabilities[:, k]
         return pd.DataFrame(columns)
 
+    def _read(self, items: Sequence[Item], first: int) -> tuple[Examples, list[Problem]]:
+        """The items as examples without labels, and what is wrong with those that are none."""
+        no_labels = np.zeros(len(items), dtype=np.int64)
+        if self.config.data.has_texts:
+            problems = [_not_a_text(first + i, item) for i, item in enumerate(items) if not isinstance(item, str)]
+            return LabelledTexts.of([str(item) for item in items], no_labels, self.class_names), problems
+        pixels, problems = self._decoded(items, first)
+        return LabelledImages.of(pixels, no_labels, self.class_names), problems
+
     def _decoded(self, items: Sequence[EncodedOrPixels], first: int) -> tuple[Pixels, list[Problem]]:
         side, resize = self.config.data.stored_px, self.config.data.resize
         pixels = np.zeros((len(items), side, side, 3), dtype=np.uint8)
@@ -138,10 +157,10 @@ class Classifier:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             return pixels, [problem for problem in pool.map(into_row, range(len(items))) if problem]
 
-    def _probabilities(self, pixels: Pixels) -> NDArray[np.float32]:
-        images = LabelledImages.of(pixels, np.zeros(len(pixels), dtype=np.int64), self.class_names)
+    def _probabilities(self, examples: Examples) -> NDArray[np.float32]:
+        inputs = as_inputs(examples, self.config.data, self._network.backbone.tokenizer)
         training = self.config.training
-        batches = evaluation_batches(images, self.config.data, training.eval_batch_size, self._device)
+        batches = evaluation_batches(inputs, self.config.data, training.eval_batch_size, self._device)
         probabilities, _ = predicted_probabilities(self._network, batches, training, self._device)
         return np.asarray(probabilities, dtype=np.float32)
 
@@ -193,6 +212,10 @@ def _unreadable(item: EncodedOrPixels, position: int, error: Exception) -> Probl
             return Problem(where, "an image file", _os_reason(error))
         case _:
             return Problem(where, "an image file", f"{type(error).__name__}: {error}")
+
+
+def _not_a_text(position: int, item: Item) -> Problem:
+    return Problem(f"text {position}", "a string", f"{type(item).__name__}")
 
 
 def _no_classifier(directory: Path, came: str) -> BadInput:

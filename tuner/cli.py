@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from trainables.errors import BadInput
@@ -26,6 +27,30 @@ def guarded(command: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return FAILED
+
+
+def experiment_parser(prog: str, description: str) -> argparse.ArgumentParser:
+    """The flags of every command that runs an experiment file."""
+    parser = argparse.ArgumentParser(prog=prog, description=description)
+    add = parser.add_argument
+    add("--space", type=Path, required=True, metavar="FILE", help="the experiment, as YAML")
+    add(
+        "--set", type=key_value, action="append", default=[], metavar="KEY=VALUE", help="a leaf, e.g. data.root=/photos"
+    )
+    add("--address", metavar="ADDRESS", help="a running Ray cluster (default: one of this machine, for this command)")
+    add("--tracking-uri", metavar="URI", help="override tracking.uri")
+    add("--name", metavar="NAME", help="override the experiment's name")
+    add("--resume", action="store_true", help="go on with the latest run of this name")
+    add("--dry-run", action="store_true", help="check everything, print the resolved experiment, start nothing")
+    add("--smoke", action="store_true", help="the same path, tiny: under a minute")
+    add("--json", type=Path, metavar="FILE", help="write the outcome there, for other programs")
+    return parser
+
+
+def overrides_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The leaves that these flags put in place of the file's, by dotted path."""
+    given = {"tracking.uri": arguments.tracking_uri, "name": arguments.name}
+    return dict(arguments.set) | {key: value for key, value in given.items() if value is not None}
 
 
 def key_value(text: str) -> tuple[str, Any]:

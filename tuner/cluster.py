@@ -6,10 +6,11 @@ import contextlib
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import ray
 
@@ -33,6 +34,12 @@ TUNE_ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
 }
+
+
+MAX_RETRIES = 2
+"""How often a task whose worker died is started again."""
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -117,6 +124,24 @@ def cluster(address: str | None) -> Iterator[list[Capacity]]:
         yield [_capacity(node["Resources"]) for node in nodes if node["Alive"]]
     finally:
         ray.shutdown()
+
+
+def as_they_end(task: Callable[..., Result], jobs: Iterable[tuple[Any, ...]], share: Share) -> Iterator[Result]:
+    """Runs `task(*job)` for every job on the cluster, as many at a time as the share says; yields what each returns as
+    it ends. Arguments from `shared` arrive as what was shared."""
+    remote = ray.remote(task).options(num_cpus=share.cpus, num_gpus=share.gpus, max_retries=MAX_RETRIES)
+    waiting = deque(jobs)
+    running: list[Any] = []
+    while waiting or running:
+        while waiting and len(running) < share.concurrency:
+            running.append(remote.remote(*waiting.popleft()))
+        (ready,), running = ray.wait(running, num_returns=1)
+        yield ray.get(ready)
+
+
+def shared(value: Any) -> Any:
+    """`value` in the object store, once for all jobs that it is handed to."""
+    return ray.put(value)
 
 
 def total(nodes: list[Capacity]) -> Capacity:

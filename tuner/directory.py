@@ -15,15 +15,15 @@ from typing import IO
 
 from trainables.errors import BadInput, Problem
 from tuner.redaction import without_credentials
-from tuner.space import SearchSpace, dump_space, flatten, load_space
+from tuner.space import Experiment, dump_space, flatten
 
 RECORDED_PACKAGES = ("torch", "torchvision", "timm", "ray", "optuna", "mlflow", "numpy", "scikit-learn", "pydantic")
 
-MAY_CHANGE = ("search.trials", "search.concurrency", "retrain.", "resources.", "tracking.")
-"""What a resumed search may ask anew; everything else would make its trials incomparable with the earlier ones."""
+MAY_CHANGE = ("search.trials", "search.concurrency", "retrain.", "compare.seeds", "resources.", "tracking.")
+"""What a resumed run may ask anew; everything else would make its trials incomparable with the earlier ones."""
 
 
-def new_run(space: SearchSpace) -> Path:
+def new_run(space: Experiment) -> Path:
     """A fresh experiment directory for `space`, with its resolved YAML and the environment.
 
     Raises:
@@ -44,7 +44,7 @@ def new_run(space: SearchSpace) -> Path:
     raise FileExistsError(root)
 
 
-def write_record(space: SearchSpace, directory: Path) -> None:
+def write_record(space: Experiment, directory: Path) -> None:
     """Writes `space.yaml` and `environment.json`."""
     try:
         (directory / "space.yaml").write_text(dump_space(space), encoding="utf-8")
@@ -53,7 +53,7 @@ def write_record(space: SearchSpace, directory: Path) -> None:
         raise _unwritable(directory, error) from None
 
 
-def latest_run(space: SearchSpace) -> Path:
+def latest_run(space: Experiment) -> Path:
     """The newest experiment directory of that name. Raises BadInput where `space` does not go on from one."""
     root = space.tracking.directory.expanduser().resolve() / space.name
     runs = sorted(path for path in root.glob("*") if (path / "journal.jsonl").exists())
@@ -63,8 +63,8 @@ def latest_run(space: SearchSpace) -> Path:
     return runs[-1]
 
 
-def _check_goes_on(space: SearchSpace, recorded_file: Path) -> None:
-    was, now = flatten(load_space(recorded_file).as_tree()), flatten(space.as_tree())
+def _check_goes_on(space: Experiment, recorded_file: Path) -> None:
+    was, now = flatten(space.read_record(recorded_file).as_tree()), flatten(space.as_tree())
     changed = [key for key in {**was, **now} if was.get(key) != now.get(key) and not key.startswith(MAY_CHANGE)]
     if changed:
         advice = "as it was when the search was started (leave out --resume to start anew)"

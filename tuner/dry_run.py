@@ -2,24 +2,59 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tuner.cluster import Capacity, cluster, share_of, this_machine, total
+from tuner.cluster import Capacity, Share, cluster, share_of, this_machine, total
+from tuner.comparison import Budget, Comparison
 from tuner.dimensions import spell
 from tuner.experiment import Plan
-from tuner.space import SearchSpace, dump_space
+from tuner.settings import ResourceSettings
+from tuner.space import Experiment, SearchSpace, dump_space
 
 
 def print_plan(console: Console, space: SearchSpace, plan: Plan, address: str | None) -> None:
     """Prints the experiment and starts nothing. A cluster at `address` is only asked what it has."""
-    console.print(f"[bold]{space.name}[/bold]  {space.file}\n")
-    console.print(dump_space(space), markup=False, soft_wrap=True)
+    _print_experiment(console, space)
     console.print(_dimensions(space))
     console.print()
     for line in _facts(space, plan, _nodes(address)):
         console.print(line, soft_wrap=True)
+
+
+def print_comparison(console: Console, comparison: Comparison, plans: Sequence[Plan], address: str | None) -> None:
+    """The same for a comparison; `plans` are its arms'."""
+    _print_experiment(console, comparison)
+    console.print(_arms(comparison, plans))
+    console.print()
+    budget, nodes = Budget.of(comparison, plans), _nodes(address)
+    share = share_of(nodes, comparison.resources, comparison.search.concurrency)
+    console.print(f"budget     {budget}", soft_wrap=True)
+    at_once = max(1, min(share.concurrency, budget.num_folds + comparison.num_cells))
+    per_place = -(-budget.total_steps // at_once)
+    console.print(f"           {budget.total_steps:,} steps in all, about {per_place:,} one after the other")
+    for line in _resources(comparison.resources, share, nodes):
+        console.print(line, soft_wrap=True)
+
+
+def _print_experiment(console: Console, experiment: Experiment) -> None:
+    console.print(f"[bold]{experiment.name}[/bold]  {experiment.file}\n")
+    console.print(dump_space(experiment), markup=False, soft_wrap=True)
+
+
+def _arms(comparison: Comparison, plans: Sequence[Plan]) -> Table:
+    table = Table(title="trainings", title_justify="left", box=None, padding=(0, 2, 0, 0))
+    for heading in ("column", "row", "images", "settings", "steps"):
+        table.add_column(heading)
+    for arm, plan in zip(comparison.arms, plans, strict=True):
+        images = f"{plan.data.num_train} + {plan.data.num_test} test"
+        settings = f"searched: {plan.num_trials} trials × {plan.num_folds} folds" if arm.is_searched else "fixed"
+        steps = f"{comparison.compare.seeds} × {plan.num_steps}"
+        table.add_row(Text(arm.column), Text(arm.row), images, settings, steps)
+    return table
 
 
 def _dimensions(space: SearchSpace) -> Table:
@@ -33,18 +68,23 @@ def _dimensions(space: SearchSpace) -> Table:
 
 def _facts(space: SearchSpace, plan: Plan, nodes: list[Capacity]) -> list[str]:
     share = share_of(nodes, space.resources, space.search.concurrency)
-    asked = space.resources
     data, sizes = plan.data, plan.backbone
-    lines = [
+    return [
         f"data       {data.num_train} training and {data.num_test} test images, {len(data.class_names)} classes",
         f"backbone   {sizes['num_parameters']:,} parameters, {sizes['num_features']} features, "
         f"{sizes['num_source_classes']} source classes",
         f"search     {plan} = {plan.total_steps:,} steps, {space.search.sampler}",
         f"retrain    {space.retrain.seeds} seeds × {plan.num_steps} steps",
-        f"resources  {asked.cpus:g} CPUs and {asked.gpus:g} GPUs a trial; the cluster has {total(nodes)}: "
-        f"{share.concurrency} trials at once",
+        *_resources(space.resources, share, nodes),
     ]
-    return [*lines, *([f"note       {share.note}"] if share.note else [])]
+
+
+def _resources(asked: ResourceSettings, share: Share, nodes: list[Capacity]) -> list[str]:
+    line = (
+        f"resources  {asked.cpus:g} CPUs and {asked.gpus:g} GPUs a trial; the cluster has {total(nodes)}: "
+        f"{share.concurrency} trials at once"
+    )
+    return [line, *([f"note       {share.note}"] if share.note else [])]
 
 
 def _nodes(address: str | None) -> list[Capacity]:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from trainables.backbones import check_backbone, describe, facts_about
+from trainables.backbones import BackboneFacts, check_backbone, describe, facts_about
 from trainables.backbones.config import BackboneConfig
 from trainables.config import TrialConfig
 from trainables.data.config import DataConfig
-from trainables.data.images import LabelledImages
-from trainables.data.loading import DataSummary, check_data, check_decodes, load_train, source_key
+from trainables.data.examples import Examples
+from trainables.data.loading import DataSummary, check_data, check_decodes, load_train, source_key, test_key
 from trainables.errors import BadInput, Problem
 from trainables.methods import check_method, uses_source_head
 from tuner.dimensions import Choice, spell
@@ -60,7 +60,7 @@ class Plan:
         return self.num_trials * self.num_folds * self.num_steps
 
 
-def check_experiment(space: SearchSpace) -> Plan:
+def check_experiment(space: SearchSpace, with_folds: bool = True) -> Plan:
     """Checks data, folds, weights and the method's needs for every end of every dimension, decoding no image.
 
     Raises:
@@ -70,12 +70,15 @@ def check_experiment(space: SearchSpace) -> Plan:
     summaries: list[DataSummary] = []
     configs = list(corner_configs(space))
     for data in _distinct(config.data for config in configs):
-        summaries += _collect("data", partial(check_data, data, space.search.folds), problems)
+        summaries += _collect("data", partial(check_data, data, space.search.folds if with_folds else None), problems)
     for backbone, head in _distinct((c.backbone, uses_source_head(c.method)) for c in configs):
         _collect("backbone", partial(check_backbone, backbone, head), problems)
     for method, name in _distinct((c.method, c.backbone.name) for c in configs):
         for facts in _collect("backbone", partial(facts_about, name), problems):
             _collect("method", partial(check_method, method, facts), problems)
+    for data, name in _distinct((c.data, c.backbone.name) for c in configs):
+        for facts in _collect("backbone", partial(facts_about, name), problems):
+            _collect("backbone", partial(check_reads, facts, data), problems)
     problems |= dict.fromkeys(_undecodable_dimensions(space))
     _collect("", partial(check_store, tracking_uri(space.tracking.uri)), problems)
     if problems:
@@ -88,12 +91,20 @@ def check_experiment(space: SearchSpace) -> Plan:
     )
 
 
-def problems_of_sections(tree: Mapping[str, Any]) -> list[Problem]:
+def check_reads(backbone: BackboneFacts, data: DataConfig) -> None:
+    """Raises BadInput unless `backbone` reads what the dataset consists of, images or texts."""
+    if backbone.takes_images == data.has_texts:
+        kind = "texts" if data.has_texts else "images"
+        must_hold = f"must be a backbone of {kind}, as dataset {data.dataset} is"
+        raise BadInput(Problem("name", must_hold, str(backbone)))
+
+
+def problems_of_sections(tree: Mapping[str, Any], with_folds: bool = True) -> list[Problem]:
     """What is wrong with data and backbone of an experiment that other problems keep from being parsed as a whole."""
     problems: dict[Problem, None] = {}
     try:
         data = DataConfig.model_validate(fixed_section(tree, "data"))
-        _collect("data", partial(check_data, data, SearchSettings().folds), problems)
+        _collect("data", partial(check_data, data, SearchSettings().folds if with_folds else None), problems)
     except (ValidationError, AttributeError):
         pass  # said already
     try:
@@ -104,24 +115,31 @@ def problems_of_sections(tree: Mapping[str, Any]) -> list[Problem]:
     return list(problems)
 
 
-def load_images(space: SearchSpace) -> dict[str, LabelledImages]:
-    """Decodes the training images of every variant of the data that a trial can ask for, and checks that the test
-    images decode.
+def load_images(space: SearchSpace) -> dict[str, Examples]:
+    """The training images of every variant of the data that a trial of `space` can ask for; see `load_training`."""
+    return load_training(_data_variants(space), space.file)
+
+
+def load_training(variants: Iterable[DataConfig], file: str) -> dict[str, Examples]:
+    """Decodes the training images of every variant, by `source_key`, and checks that the test images decode.
 
     Raises:
         BadInput: naming every file that does not decode.
     """
-    images: dict[str, LabelledImages] = {}
+    images: dict[str, Examples] = {}
+    checked: set[str] = set()
     problems: dict[Problem, None] = {}
-    for data in _data_variants(space):
+    for data in variants:
         key = source_key(data)
         if key not in images:
             for loaded in _collect("data", partial(load_train, data), problems):
                 images[key] = loaded
+        if (key := test_key(data)) not in checked:
             # Nothing is kept of the test images: a file that is broken shall not end the search after its last trial.
             _collect("data", partial(check_decodes, data, "test"), problems)
+            checked.add(key)
     if problems:
-        raise BadInput(problems).in_file(space.file)
+        raise BadInput(problems).in_file(file)
     return images
 
 

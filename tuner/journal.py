@@ -4,7 +4,8 @@
         space.yaml                   the resolved experiment; `--resume` reads it
         journal.jsonl                one event a line, appended and synced; the durable truth
         environment.json             versions, host, command
-        model/                       the best configuration, retrained
+        model/                       the best configuration, retrained (of a search)
+        searches/, comparison.*      the rows' own searches, and the tables (of a comparison)
         logs/                        what Ray and MLflow had to say
 
 Everything else (MLflow, the Optuna study, the progress display) is a projection of the journal.
@@ -58,7 +59,8 @@ class TrialRecord:
 
 @dataclass
 class History:
-    """The journal read back: every trial by number, the retrainings by seed, and how the search stands."""
+    """The journal read back: every trial by number, the retrainings by seed, and how the search stands; of a comparison
+    the settings that its searched rows came to by (row, column), and its trainings by (row, column, seed)."""
 
     trials: dict[int, TrialRecord] = field(default_factory=dict)
     retrained: dict[int, Event] = field(default_factory=dict)
@@ -66,11 +68,14 @@ class History:
     started: Event | None = None
     model: Event | None = None
     finished: Event | None = None
+    chosen: dict[tuple[str, str], Event] = field(default_factory=dict)
+    cells: dict[tuple[str, str, int], Event] = field(default_factory=dict)
+    cell_failures: dict[tuple[str, str, int], Event] = field(default_factory=dict)
 
     def apply(self, event: Event) -> None:
         """Takes in one event."""
         match event["event"]:
-            case "search_started":
+            case "search_started" | "comparison_started":
                 self.started = self.started or event
                 self.finished = None
             case "trial_started":
@@ -88,8 +93,21 @@ class History:
                 self.retrain_failures[event["seed"]] = event
             case "model_registered":
                 self.model = event
-            case "search_finished":
+            case "row_searched" | "cell_finished" | "cell_failed":
+                self._apply_of_comparison(event)
+            case "search_finished" | "comparison_finished":
                 self.finished = event
+
+    def _apply_of_comparison(self, event: Event) -> None:
+        if event["event"] == "row_searched":
+            self.chosen[event["row"], event["column"]] = event
+            return
+        key = event["row"], event["column"], event["seed"]
+        if event["event"] == "cell_failed":
+            self.cell_failures[key] = event
+        else:
+            self.cells[key] = event
+            self.cell_failures.pop(key, None)  # of an earlier attempt
 
     def retrainings(self, trial: int) -> dict[int, Event]:
         """The retrainings of one trial by seed. A search that is given more trials may come to another best."""
@@ -122,7 +140,7 @@ def trial_id(number: int) -> str:
 
 
 class Journal:
-    """Append-only log of one search, and the history that it amounts to. One writer: the driver."""
+    """Append-only log of one search or comparison, and the history that it amounts to. One writer: the driver."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory

@@ -9,8 +9,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
+from tuner.display import clock
 from tuner.journal import History, TrialState
-from tuner.progress import clock, spell_params
+from tuner.progress import spell_params
 from tuner.redaction import without_credentials
 from tuner.selection import best_trial, mean_and_sd
 from tuner.space import SearchSpace

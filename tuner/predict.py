@@ -84,7 +84,7 @@ def load_predictor(model: str, uri: str | None = None) -> Predictor:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tuner.predict", description="Names what is in photos.")
-    parser.add_argument("photos", nargs="+", metavar="photo", help="image file")
+    parser.add_argument("photos", nargs="+", metavar="photo", help="image file, or a text for a model of texts")
     parser.add_argument("--model", required=True, help="models:/<name>@champion, or a search's model folder")
     parser.add_argument("--tracking-uri", help="MLflow store (default: MLFLOW_TRACKING_URI, else ./mlflow.db)")
     parser.add_argument("--top", type=_count, default=5, help="classes to name for each photo (default: 5)")

@@ -1,52 +1,33 @@
-"""What a person sees while a search runs: a live display on a terminal, plain lines elsewhere."""
+"""What a person sees while a search runs: trials, their folds, the best so far and the time left."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Mapping
-from types import TracebackType
-from typing import Any, Self
+from collections.abc import Mapping
+from typing import Any
 
 from rich.console import Console, Group
-from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from tuner.display import Display, clock
 from tuner.journal import Event, History, TrialRecord
 from tuner.selection import best_trial
 from tuner.space import SearchSpace
 
 
-class Progress:
-    """A listener of the journal."""
+class Progress(Display):
+    """How a search goes."""
+
+    unit = "fold"
 
     def __init__(self, console: Console, space: SearchSpace, num_trials: int, concurrency: int) -> None:
-        self.console = console
-        self.name = space.name
+        super().__init__(console, space.name)
         self.num_trials = num_trials
         self.num_folds = space.search.folds
         self.concurrency = min(concurrency, num_trials)
-        self.history = History()
-        self.phase = ""
-        self.started = time.monotonic()
-        self._live = (
-            Live(console=console, get_renderable=self._render, refresh_per_second=4) if console.is_terminal else None
-        )
-
-    def __enter__(self) -> Self:
-        if self._live:
-            self._live.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._live:
-            self._live.stop()
 
     def __call__(self, event: Event, history: History) -> None:
-        """Takes in a journal event."""
         self.history = history
         if event["event"] == "trial_finished":
             self.say(self._trial_line(history.trials[event["trial"]]))
@@ -57,23 +38,6 @@ class Progress:
         elif event["event"] == "retrain_finished":
             took = clock(event["duration_s"])
             self.say(f"retrained with seed {event['seed']}: test top-1 {event['test_top1']:.4f} in {took}")
-
-    def say(self, line: str) -> None:
-        """A line that stays."""
-        elapsed = clock(time.monotonic() - self.started)
-        self.console.print(f"[{elapsed}] {line}", highlight=False, soft_wrap=True, markup=False)
-
-    def show(self, lines: Iterable[str]) -> None:
-        """Lines that stay, as they are; ends the live display."""
-        self.__exit__(None, None, None)
-        for line in lines:
-            self.console.print(line, highlight=False, soft_wrap=True, markup=False)
-
-    def enter_phase(self, phase: str) -> None:
-        """What is going on now, in a few words."""
-        self.phase = phase
-        if not self._live:
-            self.say(phase)
 
     def _say_fold(self, trial: TrialRecord, result: Mapping[str, Any]) -> None:
         if len(trial.folds) < self.num_folds:
@@ -119,14 +83,13 @@ class Progress:
         bar = ProgressBar(
             total=self.num_trials * self.num_folds, completed=sum(len(t.folds) for t in self.history.trials.values())
         )
-        elapsed = clock(time.monotonic() - self.started)
         table = Table(box=None, padding=(0, 2), show_header=False)
         for trial in self.history.trials.values():
             if trial.state == "running":
                 scores = " ".join(f"{score:.4f}" for score in trial.fold_scores)
                 fold = f"fold {len(trial.folds) + 1}/{self.num_folds}"
                 table.add_row(trial.trial_id, fold, scores, Text(spell_params(trial.params)))
-        header = Text.assemble((self.name, "bold"), f"  {elapsed}  {self.phase}  ", (self.summary(), "cyan"))
+        header = Text.assemble((self.name, "bold"), f"  {self.elapsed}  {self.phase}  ", (self.summary(), "cyan"))
         return Group(header, table, bar)  # the bar last: it ends without a new line, and what follows would be cut off
 
 
@@ -135,10 +98,3 @@ def spell_params(params: Mapping[str, Any]) -> str:
     return " ".join(
         f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}" for name, value in params.items()
     )
-
-
-def clock(seconds: float) -> str:
-    """`0:07`, `12:34`, `1:02:03`."""
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

@@ -9,16 +9,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import ray
-
 from trainables.backbones.network import TransferNetwork
 from trainables.config import TrialConfig
-from trainables.data.images import LabelledImages
+from trainables.data.examples import Examples
 from trainables.errors import Diverged
 from trainables.seeding import seed_for
 from trainables.trial import accuracy_on, default_device, train_full
 from tuner.classifier import save_classifier
-from tuner.cluster import Share
+from tuner.cluster import Share, as_they_end, shared
 from tuner.trials import prepare_process
 
 MODEL_SEED = 0
@@ -47,8 +45,8 @@ class BrokenOff:
 def retrain(
     config: TrialConfig,
     seeds: list[int],
-    train: LabelledImages,
-    test: LabelledImages,
+    train: Examples,
+    test: Examples,
     share: Share,
     model_directory: Path,
 ) -> Iterator[Retrained | BrokenOff]:
@@ -56,12 +54,9 @@ def retrain(
 
     The network of `MODEL_SEED` is saved to `model_directory` before its result is yielded.
     """
-    train_ref, test_ref = ray.put(train), ray.put(test)
-    task = ray.remote(_retrain_once).options(num_cpus=share.cpus, num_gpus=share.gpus, max_retries=2)
-    pending = [task.remote(config, seed, train_ref, test_ref, share) for seed in seeds]
-    while pending:
-        (ready,), pending = ray.wait(pending, num_returns=1)
-        retrained, files = ray.get(ready)
+    train_ref, test_ref = shared(train), shared(test)
+    jobs = [(config, seed, train_ref, test_ref, share) for seed in seeds]
+    for retrained, files in as_they_end(_retrain_once, jobs, share):
         if files:
             write_whole(model_directory, files)
         yield retrained
@@ -84,18 +79,29 @@ def reseeded(config: TrialConfig, seed: int) -> TrialConfig:
 
 
 def _retrain_once(
-    config: TrialConfig, seed: int, train: LabelledImages, test: LabelledImages, share: Share
+    config: TrialConfig, seed: int, train: Examples, test: Examples, share: Share
 ) -> tuple[Retrained | BrokenOff, dict[str, bytes]]:
     prepare_process(share)
-    config, device = reseeded(config, seed), default_device()
+    config = reseeded(config, seed)
+    ended = train_and_test(config, seed, train, test)
+    if isinstance(ended, BrokenOff):
+        return ended, {}
+    retrained, network = ended
+    return retrained, _classifier_files(network, config, train.class_names) if seed == MODEL_SEED else {}
+
+
+def train_and_test(
+    config: TrialConfig, seed: int, train: Examples, test: Examples
+) -> tuple[Retrained, TransferNetwork] | BrokenOff:
+    """One training on all of `train`, scored on `test`, and its network; in this process. `config` is that seed's."""
+    device = default_device()
     started = time.monotonic()
     try:
         network, fit = train_full(config, train, device)
     except Diverged as diverged:
-        return BrokenOff(seed, str(diverged)), {}
+        return BrokenOff(seed, str(diverged))
     accuracy = accuracy_on(network, test, config, device)
-    retrained = Retrained(seed, accuracy, time.monotonic() - started, fit.history.steps, fit.history.terms)
-    return retrained, _classifier_files(network, config, train.class_names) if seed == MODEL_SEED else {}
+    return Retrained(seed, accuracy, time.monotonic() - started, fit.history.steps, fit.history.terms), network
 
 
 def _classifier_files(network: TransferNetwork, config: TrialConfig, class_names: tuple[str, ...]) -> dict[str, bytes]:

@@ -7,44 +7,30 @@ python -m tuner.search --space search_spaces/smile.yaml
 from __future__ import annotations
 
 import argparse
-import contextlib
-import logging
-import shlex
-import shutil
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from trainables.data.loading import load_test, source_key
 from trainables.errors import BadInput
-from tuner.cli import FAILED, FOUND, guarded, key_value
-from tuner.cluster import Share, chatter_to, cluster, share_of
+from tuner.cli import FAILED, FOUND, experiment_parser, guarded, overrides_of
+from tuner.cluster import Share
 from tuner.conductor import Conductor
-from tuner.dimensions import spell
-from tuner.directory import latest_run, locked, new_run, write_record
 from tuner.dry_run import print_plan
 from tuner.experiment import Plan, check_experiment, load_images, problems_of_sections, smoke_overrides
+from tuner.extends import problems_where_they_stand
 from tuner.journal import History, Journal, TrialRecord
 from tuner.outcome import Outcome, closing_lines, outcome_of
 from tuner.progress import Progress
-from tuner.redaction import without_credentials
 from tuner.retrain import MODEL_SEED, Retrained, retrain
 from tuner.selection import best_trial
-from tuner.space import SearchSpace, flatten, load_space, parse_space, read_tree
-from tuner.tracking import Projection, Tracker, TrackingFailed, prepare_store, register_model, tracking_uri
-from tuner.trials import ImagesByKey, one_line, run_trials
-
-logger = logging.getLogger(__name__)
-
-FLUSH_TIMEOUT_S = 60.0
-"""How long the end of a search waits for MLflow to have taken everything in."""
-CLOSE_TIMEOUT_S = 10.0
-"""The same where the search was cut off."""
+from tuner.session import FLUSH_TIMEOUT_S, carried_through, session
+from tuner.space import SearchSpace, load_space, parse_space, read_tree
+from tuner.tracking import Tracker, TrackingFailed, register_model
+from tuner.trials import ImagesByKey, run_trials
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -55,27 +41,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The command line; a contract, held by a test."""
-    parser = argparse.ArgumentParser(prog="python -m tuner.search", description="Search, retrain, register a model.")
-    add = parser.add_argument
-    add("--space", type=Path, required=True, metavar="FILE", help="the experiment, as YAML")
-    add(
-        "--set", type=key_value, action="append", default=[], metavar="KEY=VALUE", help="a leaf, e.g. data.root=/photos"
-    )
-    add("--trials", type=int, metavar="N", help="override search.trials")
-    add("--address", metavar="ADDRESS", help="a running Ray cluster (default: one of this machine, for this search)")
-    add("--tracking-uri", metavar="URI", help="override tracking.uri")
-    add("--name", metavar="NAME", help="override the experiment's name")
-    add("--resume", action="store_true", help="go on with the latest run of this name")
-    add("--dry-run", action="store_true", help="check everything, print the resolved experiment, start nothing")
-    add("--smoke", action="store_true", help="the same path, tiny: under a minute")
-    add("--json", type=Path, metavar="FILE", help="write the outcome there, for other programs")
+    parser = experiment_parser("python -m tuner.search", "Search, retrain, register a model.")
+    parser.add_argument("--trials", type=int, metavar="N", help="override search.trials")
     return parser
 
 
 def run(arguments: argparse.Namespace) -> int:
     """From the arguments to the exit code."""
-    space = resolve_space(arguments)
-    plan = check_experiment(space)
+    with problems_where_they_stand(arguments.space, dict(arguments.set)):
+        space = resolve_space(arguments)
+        plan = check_experiment(space)
     if arguments.dry_run:
         print_plan(Console(highlight=False), space, plan, arguments.address)
         return FOUND
@@ -89,9 +64,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def resolve_space(arguments: argparse.Namespace) -> SearchSpace:
     """The experiment that the command line asks for: the file, what overrides it, and `--smoke`'s shrinking."""
-    overrides = dict(arguments.set)
-    given = {"search.trials": arguments.trials, "tracking.uri": arguments.tracking_uri, "name": arguments.name}
-    overrides |= {key: value for key, value in given.items() if value is not None}
+    trials = {} if arguments.trials is None else {"search.trials": arguments.trials}
+    overrides = overrides_of(arguments) | trials
     tree = read_tree(arguments.space, overrides)
     try:
         space = parse_space(tree, str(arguments.space))
@@ -111,39 +85,26 @@ def search(space: SearchSpace, plan: Plan, address: str | None = None, resume: b
     """
     started = time.monotonic()
     images = load_images(space)
-    with ExitStack() as stack:
-        directory = stack.enter_context(experiment_directory(space, resume))
-        screen = Console(file=stack.enter_context(chatter_to(directory / "logs" / "driver.log")), highlight=False)
-        screen.print(f"{space.name}: {plan}", soft_wrap=True)
-        uri = tracking_uri(space.tracking.uri)
-        prepare_store(uri, space.name)
-        share = share_of(stack.enter_context(cluster(address)), space.resources, space.search.concurrency)
-        journal = stack.enter_context(closing(Journal(directory)))
-        tracker = Tracker(Projection(uri, space.name, directory))
-        stack.callback(tracker.close, CLOSE_TIMEOUT_S)
-        progress = stack.enter_context(Progress(screen, space, plan.num_trials, share.concurrency))
-        journal.listeners += [progress, lambda event, history: tracker.notify()]
-        try:
-            journal.append("search_started", name=space.name, run=directory.name, **_described(space))
-            search_and_retrain(space, images, share, journal, progress)
-            model_uri = register(space, journal, images, uri, tracker, progress)
-            outcome = outcome_of(space, directory, journal.history, uri, model_uri, time.monotonic() - started)
+    with (
+        session(space, str(plan), address, resume) as running,
+        Progress(running.screen, space, plan.num_trials, running.share.concurrency) as progress,
+    ):
+        directory, journal = running.directory, running.journal
+        journal.listeners.append(progress)
+
+        def story() -> Outcome:
+            journal.append("search_started", name=space.name, run=directory.name, **space.described())
+            search_and_retrain(space, images, running.share, journal, progress)
+            model_uri = register(space, journal, images, running.uri, running.tracker, progress)
+            seconds = time.monotonic() - started
+            outcome = outcome_of(space, directory, journal.history, running.uri, model_uri, seconds)
             journal.append("search_finished", why="every trial has ended", **_summary(outcome, journal.history))
-        except KeyboardInterrupt:
-            progress.say(f"interrupted: every finished fold is kept in {directory}")
-            journal.append("search_finished", why="interrupted")
-        except Exception as error:  # a bug, or a cluster that broke down: say so, keep what there is
-            logger.exception("the search broke off")
-            progress.say(f"error: {one_line(error)}; the full story is in {directory / 'logs'}")
-            with contextlib.suppress(OSError):  # it may be the disk that broke it off
-                journal.append("search_finished", why=one_line(error))
-        else:
-            if not tracker.flush(FLUSH_TIMEOUT_S):
-                progress.say("MLflow is behind: it will be brought into line by the next run with --resume")
-            progress.show(closing_lines(outcome, journal.history))
             return outcome
-        progress.say(f"go on with: {resuming_command(directory, address, uri)}")
-    return None
+
+        outcome = carried_through(running, progress, "search", story)
+        if outcome is not None:
+            progress.show(closing_lines(outcome, journal.history))
+        return outcome
 
 
 def search_and_retrain(
@@ -170,7 +131,7 @@ def register(
     if (registered := journal.history.model_uri(best.number)) is not None:
         return registered  # by the run that this one goes on from
     progress.enter_phase("registering the model")
-    model, example = journal.directory / "model", next(iter(images.values())).pixels[:2]
+    model, example = journal.directory / "model", next(iter(images.values())).sample(2)
     try:
         if not tracker.flush(FLUSH_TIMEOUT_S):
             raise TrackingFailed("the store does not answer")
@@ -195,34 +156,6 @@ def retrain_best(space: SearchSpace, best: TrialRecord, images: ImagesByKey, sha
         for retrained in retrain(config, seeds, train, test, share, journal.directory / "model"):
             kind = "retrain_finished" if isinstance(retrained, Retrained) else "retrain_failed"
             journal.append(kind, trial=best.number, **asdict(retrained))
-
-
-@contextlib.contextmanager
-def experiment_directory(space: SearchSpace, resume: bool) -> Iterator[Path]:
-    """The run's directory, held by this process. One that is refused before its first event leaves nothing behind."""
-    directory = latest_run(space) if resume else new_run(space)
-    with locked(directory):
-        if resume:
-            write_record(space, directory)
-        try:
-            yield directory
-        except BaseException:
-            if not (directory / "journal.jsonl").exists():
-                shutil.rmtree(directory)
-            raise
-
-
-def resuming_command(directory: Path, address: str | None, uri: str) -> str:
-    """What goes on from `directory`: its record says all that the first command said, but no password."""
-    where = f" --address {shlex.quote(address)}" if address else ""
-    record = shlex.quote(str(directory / "space.yaml"))
-    store = " --tracking-uri <with its credentials>" if without_credentials(uri) != uri else ""
-    return f"python -m tuner.search --space {record}{where}{store} --resume"
-
-
-def _described(space: SearchSpace) -> dict[str, Any]:
-    dimensions = {space.short_names[path]: spell(dimension) for path, dimension in space.dimensions.items()}
-    return {"space": space.as_tree(), "params": flatten(space.fixed), "dimensions": dimensions}
 
 
 def _summary(outcome: Outcome, history: History) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import yaml
 from pydantic import ValidationError
@@ -20,11 +20,11 @@ from pydantic import ValidationError
 from trainables.config import TrialConfig
 from trainables.errors import BadInput, Problem, nearest
 from trainables.types import Frozen
-from tuner.dimensions import DIMENSIONS, Dimension, contains
+from tuner.dimensions import DIMENSIONS, Dimension, contains, spell
+from tuner.extends import EXTENDS, problems_where_they_stand, read_extended
 from tuner.problems import from_pydantic
 from tuner.redaction import without_credentials
 from tuner.settings import ResourceSettings, RetrainSettings, SearchSettings, TrackingSettings
-from tuner.yaml_file import read_yaml
 
 SEARCHABLE = ("data", "backbone", "method", "training")
 SETTINGS: dict[str, type[Frozen]] = {
@@ -34,9 +34,34 @@ SETTINGS: dict[str, type[Frozen]] = {
     "retrain": RetrainSettings,
 }
 SECTIONS = ("name", *SEARCHABLE, *SETTINGS)
+PATHS = {"data": "root", "backbone": "checkpoint"}
+"""Section → its key that names a file or folder."""
 
 # It names a folder, a MLflow experiment and a registered model, so it may not leave or confuse any of them.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+class Experiment(Protocol):
+    """What every kind of experiment has, however it is run: a name, a record, and what it may use."""
+
+    @property
+    def file(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def search(self) -> SearchSettings: ...
+    @property
+    def resources(self) -> ResourceSettings: ...
+    @property
+    def tracking(self) -> TrackingSettings: ...
+
+    def as_tree(self) -> dict[str, Any]:
+        """The experiment as plain data, without credentials; it reads back to the same."""
+        ...
+
+    def read_record(self, file: Path) -> Experiment:
+        """An experiment of this kind, as it was recorded in `file`."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -80,12 +105,21 @@ class SearchSpace:
         """
         tree: dict[str, Any] = {"name": self.name, **copy.deepcopy(self.fixed)}
         for path, dimension in self.dimensions.items():
-            set_leaf(tree, path, _plain(dimension.model_dump(by_alias=True)))
+            set_leaf(tree, path, plain(dimension.model_dump(by_alias=True)))
         for section in SETTINGS:
-            tree[section] = _plain(getattr(self, section).model_dump(mode="json"))
+            tree[section] = plain(getattr(self, section).model_dump(mode="json"))
         if self.tracking.uri is not None:
             tree["tracking"]["uri"] = without_credentials(self.tracking.uri)
         return tree
+
+    def read_record(self, file: Path) -> SearchSpace:
+        """The space that was recorded in `file`."""
+        return load_space(file)
+
+    def described(self) -> dict[str, Any]:
+        """What the journal says of it: the whole tree, its fixed leaves, and its dimensions in words."""
+        dimensions = {self.short_names[path]: spell(dimension) for path, dimension in self.dimensions.items()}
+        return {"space": self.as_tree(), "params": flatten(self.fixed), "dimensions": dimensions}
 
 
 def load_space(file: Path, overrides: Mapping[str, Any] | None = None) -> SearchSpace:
@@ -94,12 +128,16 @@ def load_space(file: Path, overrides: Mapping[str, Any] | None = None) -> Search
     Raises:
         BadInput: with every problem found, each naming the file and the key.
     """
-    return parse_space(read_tree(file, overrides), str(file))
+    with problems_where_they_stand(file, overrides or {}):
+        return parse_space(read_tree(file, overrides), str(file))
 
 
 def read_tree(file: Path, overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The file's sections as plain data, with `overrides` in place. Raises BadInput where it is no YAML mapping."""
-    tree = read_yaml(file)
+    """The sections of the file and of those that it extends as plain data, with `overrides` in place.
+
+    Raises BadInput where one of them is no YAML mapping.
+    """
+    tree = read_extended(file)
     for path, value in (overrides or {}).items():
         set_leaf(tree, path, value)
     return tree
@@ -127,7 +165,7 @@ def parse_space(tree: Mapping[str, Any], file: str = "") -> SearchSpace:
         problems += _first_point_problems(points, dimensions)
     if problems:
         raise BadInput(problems).in_file(file)
-    fixed = _absolute_paths(_with_defaults(fixed, dimensions))
+    fixed = {key: absolute_path(key, section) for key, section in _with_defaults(fixed, dimensions).items()}
     return SearchSpace(file=file, name=tree["name"], fixed=fixed, dimensions=dimensions, **settings)
 
 
@@ -172,7 +210,7 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def _section_problems(tree: Mapping[str, Any]) -> Iterator[Problem]:
     for key, value in tree.items():
         if key not in SECTIONS:
-            close = nearest(str(key), SECTIONS)
+            close = nearest(str(key), (EXTENDS, *SECTIONS))
             hint = f" (did you mean {close[0]!r}?)" if close else ""
             yield Problem(str(key), f"sections are {', '.join(SECTIONS)}{hint}", f"the unknown key {key!r}")
         elif key != "name" and not isinstance(value, Mapping) and value is not None:
@@ -264,21 +302,21 @@ def _with_defaults(fixed: Mapping[str, Any], dimensions: Mapping[str, Dimension]
     return tree
 
 
-def _absolute_paths(fixed: dict[str, Any]) -> dict[str, Any]:
-    """Paths are relative to where the command was given; trials run elsewhere."""
-    for section, key in (("data", "root"), ("backbone", "checkpoint")):
-        if fixed[section].get(key) is not None:
-            fixed[section][key] = str(Path(fixed[section][key]).expanduser().resolve())
-    return fixed
+def absolute_path(section: str, tree: Mapping[str, Any]) -> dict[str, Any]:
+    """A section whose path is absolute: paths are relative to where the command was given; trials run elsewhere."""
+    key = PATHS.get(section)
+    if key is None or tree.get(key) is None:
+        return dict(tree)
+    return {**tree, key: str(Path(tree[key]).expanduser().resolve())}
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Tuples to lists, for YAML."""
     if isinstance(value, Mapping):
-        return {key: _plain(inner) for key, inner in value.items()}
-    return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value
+        return {key: plain(inner) for key, inner in value.items()}
+    return [plain(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
-def dump_space(space: SearchSpace) -> str:
+def dump_space(space: Experiment) -> str:
     """The experiment as YAML."""
     return yaml.safe_dump(space.as_tree(), sort_keys=False, allow_unicode=True)

@@ -15,8 +15,8 @@ from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
 from trainables.config import TrialConfig
+from trainables.data.examples import Examples
 from trainables.data.folds import stratified_folds
-from trainables.data.images import LabelledImages
 from trainables.data.loading import source_key
 from trainables.errors import Diverged
 from trainables.trial import default_device, validate_fold
@@ -25,7 +25,7 @@ from tuner.conductor import Assignment, Conductor
 
 logger = logging.getLogger(__name__)
 
-ImagesByKey = Mapping[str, LabelledImages]
+ImagesByKey = Mapping[str, Examples]
 """Training splits by `source_key`: more than one only where a dimension changes what is decoded."""
 
 

@@ -3,13 +3,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from trainables.errors import BadInput
-from tuner.cluster import Capacity, Share, chatter_to, cluster, share_of, total
+from tuner import cluster as cluster_module
+from tuner.cluster import MAX_RETRIES, Capacity, Share, as_they_end, chatter_to, cluster, share_of, total
 from tuner.settings import ResourceSettings
 
 
@@ -109,3 +112,37 @@ def test_chatter_is_appended_and_leaks_no_descriptor(tmp_path: Path, capfd: pyte
             os.write(1, b"chatter\n")
     assert (tmp_path / "log").read_text() == "chatter\nchatter\n"
     assert len(os.listdir("/proc/self/fd")) == open_before
+
+
+class FakeRay:
+    """Tasks run when they are waited for, the latest first; counts how many are under way."""
+
+    def __init__(self) -> None:
+        self.most_at_once = 0
+        self.options: dict[str, Any] = {}
+
+    def remote(self, task: Callable[..., Any]) -> Any:
+        def options(**given: Any) -> Any:
+            self.options = given
+            return SimpleNamespace(remote=lambda *job: (task, job))
+
+        return SimpleNamespace(options=options)
+
+    def wait(self, running: list[Any], num_returns: int) -> tuple[list[Any], list[Any]]:
+        self.most_at_once = max(self.most_at_once, len(running))
+        return [running[-1]], running[:-1]
+
+    def get(self, reference: Any) -> Any:
+        task, job = reference
+        return task(*job)
+
+
+@pytest.mark.parametrize("concurrency", [1, 2, 9])
+def test_jobs_run_as_many_at_a_time_as_the_share_says(monkeypatch: pytest.MonkeyPatch, concurrency: int) -> None:
+    fake = FakeRay()
+    monkeypatch.setattr(cluster_module, "ray", fake)
+    jobs = ((number, 10) for number in range(5))
+    sums = list(as_they_end(lambda a, b: a + b, jobs, Share(2, 0.5, concurrency)))
+    assert sorted(sums) == [10, 11, 12, 13, 14]
+    assert fake.most_at_once == min(concurrency, 5)
+    assert fake.options == {"num_cpus": 2, "num_gpus": 0.5, "max_retries": MAX_RETRIES}

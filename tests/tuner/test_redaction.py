@@ -10,7 +10,7 @@ import pytest
 
 from tests.tuner.tiny import events_in, history_of, record, space_of, write_yaml
 from trainables.errors import BadInput
-from tuner import search, ui
+from tuner import ui
 from tuner.directory import environment, new_run
 from tuner.journal import Journal
 from tuner.outcome import closing_lines, outcome_of
@@ -63,7 +63,7 @@ def test_the_experiment_has_them_and_its_record_has_not(tmp_path: Path) -> None:
 def test_the_journal_has_none(tmp_path: Path) -> None:
     space = space_of(tracking__uri=URI)
     journal = Journal(tmp_path)
-    journal.append("search_started", name=space.name, run="run", **search._described(space))
+    journal.append("search_started", name=space.name, run="run", **space.described())
     journal.close()
     (event,) = events_in(tmp_path / "journal.jsonl")
     assert event["space"]["tracking"]["uri"] == SHOWN

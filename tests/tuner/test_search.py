@@ -20,8 +20,9 @@ from tuner.experiment import load_images
 from tuner.journal import Journal
 from tuner.progress import Progress
 from tuner.retrain import Retrained
-from tuner.search import experiment_directory, parser, resolve_space, resuming_command, search_and_retrain
+from tuner.search import parser, resolve_space, search_and_retrain
 from tuner.selection import best_trial
+from tuner.session import experiment_directory, resuming_command
 from tuner.space import SearchSpace, load_space
 
 SHARE = Share(1, 0, 1)
@@ -124,14 +125,14 @@ class TestCommandLine:
         space = space_of(tracking__directory=str(tmp_path / "my runs"), training__num_steps=7)
         with experiment_directory(space, resume=False) as directory:
             (directory / "journal.jsonl").touch()
-        command = resuming_command(directory, "10.0.0.1:6379", "sqlite:///x.db")
+        command = resuming_command("search", directory, "10.0.0.1:6379", "sqlite:///x.db")
         assert command.endswith(f"--space '{directory}/space.yaml' --address 10.0.0.1:6379 --resume")
         recorded = load_space(directory / "space.yaml")
         with experiment_directory(recorded, resume=True) as again:
             assert again == directory
 
     def test_a_password_is_not_repeated_but_asked_for(self) -> None:
-        command = resuming_command(Path("run"), None, "https://me:secret@host")
+        command = resuming_command("search", Path("run"), None, "https://me:secret@host")
         assert "--tracking-uri <with its credentials>" in command
         assert "secret" not in command
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import urlparse
 from urllib.request import urlopen
 
+import huggingface_hub
 import torch
 
 from trainables.errors import BadInput, Problem
@@ -48,6 +49,40 @@ def downloading(cache: Path) -> Iterator[None]:
         raise BadInput(Problem("name", must_hold, reason(error))) from error
     finally:
         socket.setdefaulttimeout(before)
+
+
+class HubFile:
+    """Weights in a repository of the Hugging Face hub, where `filename` may be one of two conventional ones."""
+
+    def __init__(self, repository: str, filename: str | None) -> None:
+        self.repository, _, revision = repository.partition("@")
+        self.revision = revision or None
+        self.filenames = [filename] if filename else ["model.safetensors", "pytorch_model.bin"]
+        self.cache = Path(huggingface_hub.constants.HF_HUB_CACHE)
+
+    def cached(self) -> Path | None:
+        for filename in self.filenames:
+            found = huggingface_hub.try_to_load_from_cache(
+                self.repository, filename, revision=self.revision, cache_dir=self.cache
+            )
+            if isinstance(found, str):
+                return Path(found)
+        return None
+
+    def touch(self) -> None:
+        url = huggingface_hub.hf_hub_url(self.repository, self.filenames[0], revision=self.revision)
+        huggingface_hub.get_hf_file_metadata(url, timeout=TIMEOUT_S)
+
+    def fetch(self) -> Path:
+        """The file, downloaded where it is not cached; the first name where there are two."""
+        cached = self.cached()
+        if cached is not None:
+            return cached
+        self.touch()  # fails at once where the download would try for minutes
+        file = huggingface_hub.hf_hub_download(
+            self.repository, self.filenames[0], revision=self.revision, cache_dir=self.cache
+        )
+        return Path(file)
 
 
 def reason(error: BaseException, length: int = 200) -> str:

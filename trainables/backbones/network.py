@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.seeding import torch_seeded
-from trainables.types import Outputs
+from trainables.types import Outputs, Tokenize
 
 
 class Backbone(nn.Module, ABC):
@@ -20,16 +20,21 @@ class Backbone(nn.Module, ABC):
     applies between pooling and its classifier (0 where it has none). `stages` names the submodules whose outputs are
     the stages' outputs, earliest first; each is called once in a forward pass, and what a forward hook on one returns
     is all that the rest of the network sees of what came before. The last one's output is the feature map (before a
-    permutation to N×C×H×W, where there is one). Empty where none are known.
+    permutation to N×C×H×W, where there is one). Empty where none are known. `tokenizer` makes ids of texts; None for
+    backbones of images.
     """
 
     num_features: int
     head_dropout: float = 0.0
     stages: tuple[str, ...] = ()
+    tokenizer: Tokenize | None = None
 
     @abstractmethod
     def embed(self, inputs: Tensor) -> Tensor:
-        """Raw inputs → the first representation that can be mixed: normalised images, or word embeddings."""
+        """Raw inputs → the first representation that can be mixed: normalised images, or word embeddings.
+
+        One tensor that holds all that `forward` reads, so that whoever mixes it mixes everything.
+        """
 
     @abstractmethod
     def forward(self, embedded: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import timm
 
 from trainables.backbones.architecture import Architecture, Parts, blank_on_meta
+from trainables.backbones.bert import PACKAGED_TEXT, BertArchitecture, HubFolder, PackageFolder
 from trainables.backbones.checkpoints import fitting_state, load_fitting
 from trainables.backbones.config import BackboneConfig
 from trainables.backbones.network import BackboneFacts, TransferNetwork
@@ -65,8 +66,12 @@ def facts_about(name: str) -> BackboneFacts:
 @lru_cache(maxsize=8)
 def find_architecture(name: str) -> Architecture:
     """The architecture that `backbone.name` means. Raises BadInput, with the nearest names, for one that nobody has."""
+    if name.startswith("transformers/"):
+        return BertArchitecture(name, HubFolder(name.removeprefix("transformers/")), pooling="first")
     library, _, model = name.rpartition("/")
     match library:
+        case "package" if model in PACKAGED_TEXT:
+            return BertArchitecture(name, PackageFolder(PACKAGED_TEXT[model]), pooling="mean")
         case "package" if model in PACKAGED:
             return PackagedArchitecture(model)
         case "torchvision" if model.partition(":")[0] in classification_models():
@@ -76,7 +81,7 @@ def find_architecture(name: str) -> Architecture:
         case _:
             close = _nearest_names(library, model)
             came = f"{name!r}; nearest: {', '.join(close)}" if close else repr(name)
-            must_hold = "must be package/…, torchvision/… or timm/… and the name of a model there"
+            must_hold = "must be package/…, torchvision/…, timm/… or transformers/… and the name of a model there"
             raise BadInput(Problem("name", must_hold, came))
 
 
@@ -134,14 +139,17 @@ def _no_source_head(config: BackboneConfig, architecture: Architecture) -> Probl
     if config.checkpoint is not None:
         came = f"a file without {architecture.classifier}.weight" if architecture.classifier else "a model without one"
         return Problem("checkpoint", f"{config.checkpoint} must hold a classifier, {reads}", came)
-    return Problem(
-        "name", f"must be a model with a classifier, {reads}", f"{config.name!r}, which was published without one"
-    )
+    must_hold = f"must be a model with a classifier, {reads} (smile does not with method.gamma_fc: 0)"
+    return Problem("name", must_hold, f"{config.name!r}, which was published without one")
 
 
 def _nearest_names(library: str, model: str) -> list[str]:
     """Full names of the models most like `model`, its weights left aside: those of its library first, then all."""
-    libraries = {"package": list(PACKAGED), "torchvision": classification_models(), "timm": timm.list_models()}
+    libraries = {
+        "package": [*PACKAGED, *PACKAGED_TEXT],
+        "torchvision": classification_models(),
+        "timm": timm.list_models(),
+    }
     arch = re.split(r"[:.]", model)[0]
     near_by = [f"{library}/{name}" for name in nearest(arch, libraries.get(library, ()))]
     close = nearest(arch, (name for names in libraries.values() for name in names))

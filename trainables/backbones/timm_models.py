@@ -6,13 +6,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub
 import timm
 import torch
 from torch import Tensor, nn
 
 from trainables.backbones.architecture import Architecture, Parts, blank_on_meta
-from trainables.backbones.download import TIMEOUT_S, downloading, reason, torch_cached, touch
+from trainables.backbones.download import HubFile, downloading, reason, torch_cached, touch
 from trainables.backbones.network import ImageBackbone
 from trainables.backbones.stages import ends_in_modules
 from trainables.errors import BadInput, Problem
@@ -76,10 +75,10 @@ class TimmArchitecture(Architecture):
         return ends_in_modules(model, lambda: model.forward_features(probe), listed)
 
     @cached_property
-    def _weights(self) -> _HubFile | _UrlFile:
+    def _weights(self) -> HubFile | _UrlFile:
         cfg = self.pretrained_cfg
         if cfg.get("hf_hub_id"):
-            return _HubFile(cfg["hf_hub_id"], cfg.get("hf_hub_filename"))
+            return HubFile(cfg["hf_hub_id"], cfg.get("hf_hub_filename"))
         return _UrlFile(cfg["url"])
 
     def _require_tag(self) -> None:
@@ -118,29 +117,6 @@ class TimmBackbone(ImageBackbone):
         if self.is_channels_last_map:
             features = features.permute(0, 3, 1, 2)
         return features, pooled.flatten(1)
-
-
-class _HubFile:
-    """Weights in a repository of the Hugging Face hub, where `filename` may be one of two conventional ones."""
-
-    def __init__(self, repository: str, filename: str | None) -> None:
-        self.repository, _, revision = repository.partition("@")
-        self.revision = revision or None
-        self.filenames = [filename] if filename else ["model.safetensors", "pytorch_model.bin"]
-        self.cache = Path(huggingface_hub.constants.HF_HUB_CACHE)
-
-    def cached(self) -> Path | None:
-        for filename in self.filenames:
-            found = huggingface_hub.try_to_load_from_cache(
-                self.repository, filename, revision=self.revision, cache_dir=self.cache
-            )
-            if isinstance(found, str):
-                return Path(found)
-        return None
-
-    def touch(self) -> None:
-        url = huggingface_hub.hf_hub_url(self.repository, self.filenames[0], revision=self.revision)
-        huggingface_hub.get_hf_file_metadata(url, timeout=TIMEOUT_S)
 
 
 class _UrlFile:

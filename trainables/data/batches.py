@@ -11,17 +11,22 @@ import torch
 from torch import Tensor
 
 from trainables.data.config import DataConfig
+from trainables.data.examples import Inputs
 from trainables.data.images import Ints, LabelledImages
 from trainables.data.resident import ResidentPixels, cuda_budget
+from trainables.data.texts import TokenisedTexts
 from trainables.data.views import View, cut_on_device, cut_on_host
 from trainables.seeding import rng_for
 from trainables.types import Batch
 
 _RESIDENT = ResidentPixels(cuda_budget)
 
+BATCHES_IN_A_WINDOW = 16
+"""Within so many batches' worth of an epoch, texts are put into batches by their length."""
+
 
 def training_batch(
-    images: LabelledImages,
+    inputs: Inputs,
     config: DataConfig,
     batch_size: int,
     seed: int,
@@ -29,33 +34,39 @@ def training_batch(
     device: torch.device,
     num_views: int = 1,
 ) -> Batch:
-    """The batch of optimiser step `step` (from 1), augmented, with `num_views` of two once more and independently.
+    """The batch of optimiser step `step` (from 1); images are augmented, with `num_views` of two once more and
+    independently.
 
-    Each epoch is a new permutation, whose last, incomplete batch is dropped; fewer images than `batch_size` are one
-    batch. The first view is the same whether or not there is a second.
+    Each epoch is a new permutation, whose last, incomplete batch is dropped; fewer examples than `batch_size` are one
+    batch. Texts of one batch are of about one length. The first view is the same whether or not there is a second.
     """
-    epoch, place = divmod(step - 1, steps_per_epoch(len(images), batch_size))
-    positions = _epoch_order(seed, epoch, len(images))[place * batch_size : (place + 1) * batch_size]
-    draws = (len(positions), _stored(images), config.size_px, config.crop, config.flip, seed, step)
-    batch = _batch(images, positions, View.random(*draws), step, device)
+    epoch, place = divmod(step - 1, steps_per_epoch(len(inputs), batch_size))
+    taken = slice(place * batch_size, (place + 1) * batch_size)
+    if isinstance(inputs, TokenisedTexts):
+        assert num_views == 1, "texts have one view"  # such methods need images, and say so
+        return _text_batch(inputs, _order_by_length(inputs, batch_size, seed, epoch)[taken], step, device)
+    positions = _epoch_order(seed, epoch, len(inputs))[taken]
+    draws = (len(positions), _stored(inputs), config.size_px, config.crop, config.flip, seed, step)
+    batch = _image_batch(inputs, positions, View.random(*draws), step, device)
     if num_views == 1:
         return batch
-    return replace(batch, second_inputs=_inputs(images, positions, View.random(*draws, "second"), device))
+    return replace(batch, second_inputs=_pixels(inputs, positions, View.random(*draws, "second"), device))
 
 
-def evaluation_batches(
-    images: LabelledImages, config: DataConfig, batch_size: int, device: torch.device
-) -> Iterator[Batch]:
-    """Every image once, in order, as its centre crop; the last batch may be smaller."""
-    for start in range(0, len(images), batch_size):
-        positions = np.arange(start, min(start + batch_size, len(images)))
-        view = View.centre(len(positions), _stored(images), config.size_px)
-        yield _batch(images, positions, view, 0, device)
+def evaluation_batches(inputs: Inputs, config: DataConfig, batch_size: int, device: torch.device) -> Iterator[Batch]:
+    """Every example once, in order, images as their centre crops; the last batch may be smaller."""
+    for start in range(0, len(inputs), batch_size):
+        positions = np.arange(start, min(start + batch_size, len(inputs)))
+        if isinstance(inputs, TokenisedTexts):
+            yield _text_batch(inputs, positions, 0, device)
+        else:
+            view = View.centre(len(positions), _stored(inputs), config.size_px)
+            yield _image_batch(inputs, positions, view, 0, device)
 
 
-def steps_per_epoch(num_images: int, batch_size: int) -> int:
-    """Full batches in `num_images`, at least one."""
-    return max(1, num_images // batch_size)
+def steps_per_epoch(num_examples: int, batch_size: int) -> int:
+    """Full batches in `num_examples`, at least one."""
+    return max(1, num_examples // batch_size)
 
 
 @lru_cache(maxsize=8)
@@ -65,16 +76,42 @@ def _epoch_order(seed: int, epoch: int, num_images: int) -> Ints:
     return order
 
 
+@lru_cache(maxsize=8)
+def _order_by_length(texts: TokenisedTexts, batch_size: int, seed: int, epoch: int) -> Ints:
+    """The images' permutation, but sorted by length within windows, and the batches that this gives in random order.
+
+    An epoch drops what it would drop unsorted: short and long texts are seen equally often.
+    """
+    num_batches = steps_per_epoch(len(texts), batch_size)
+    rng = rng_for(seed, "order", epoch)
+    order = rng.permutation(len(texts))[: num_batches * batch_size]
+    size = BATCHES_IN_A_WINDOW * batch_size
+    windows = (order[start : start + size] for start in range(0, len(order), size))
+    by_length = np.concatenate([window[np.argsort(texts.lengths[window], kind="stable")] for window in windows])
+    batches = by_length.reshape(num_batches, -1)[rng.permutation(num_batches)].reshape(-1)
+    batches.flags.writeable = False
+    return batches
+
+
 def _stored(images: LabelledImages) -> tuple[int, int]:
     return images.pixels.shape[1], images.pixels.shape[2]
 
 
-def _batch(images: LabelledImages, positions: Ints, view: View, step: int, device: torch.device) -> Batch:
-    labels, places = torch.from_numpy(np.stack([images.labels[positions], positions])).to(device, non_blocking=True)
-    return Batch(_inputs(images, positions, view, device), labels, places, step)
+def _text_batch(texts: TokenisedTexts, positions: Ints, step: int, device: torch.device) -> Batch:
+    ids = torch.from_numpy(texts.rows(positions)).to(device, non_blocking=True)
+    return Batch(ids, *_labels(texts, positions, device), step)
 
 
-def _inputs(images: LabelledImages, positions: Ints, view: View, device: torch.device) -> Tensor:
+def _image_batch(images: LabelledImages, positions: Ints, view: View, step: int, device: torch.device) -> Batch:
+    return Batch(_pixels(images, positions, view, device), *_labels(images, positions, device), step)
+
+
+def _labels(inputs: Inputs, positions: Ints, device: torch.device) -> tuple[Tensor, Tensor]:
+    labels, places = torch.from_numpy(np.stack([inputs.labels[positions], positions])).to(device, non_blocking=True)
+    return labels, places
+
+
+def _pixels(images: LabelledImages, positions: Ints, view: View, device: torch.device) -> Tensor:
     """Copies are queued (`non_blocking`), because waiting for them would be waiting for the step before."""
     index = images.index[positions]
     resident = _RESIDENT.get(images.pixels, device)

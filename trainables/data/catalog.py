@@ -13,6 +13,7 @@ from trainables.data.food_101 import food_101
 from trainables.data.imagefolder import imagefolder
 from trainables.data.mit_indoor_67 import mit_indoor_67
 from trainables.data.source import Source
+from trainables.data.sst5 import sst5
 from trainables.data.stanford_cars import stanford_cars
 from trainables.errors import BadInput, Problem, nearest
 
@@ -24,6 +25,7 @@ DATASETS: dict[str, Callable[[DataConfig], Source]] = {
     "fgvc_aircraft": fgvc_aircraft,
     "mit_indoor_67": mit_indoor_67,
     "food_101": food_101,
+    "sst5": sst5,
 }
 
 DOWNLOADABLE = ("fgvc_aircraft", "food_101")

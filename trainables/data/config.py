@@ -1,4 +1,4 @@
-"""The `data` section: which dataset, how much of it, and how an image becomes an input."""
+"""The `data` section: which dataset, how much of it, and how an image or a text becomes an input."""
 
 from __future__ import annotations
 
@@ -11,12 +11,17 @@ from trainables.types import Frozen
 
 Fraction = Annotated[float, Field(gt=0, le=1)]
 
+TEXT_DATASETS = frozenset({"sst5"})
+IMAGE_VIEW = ("resize", "resize_px", "size_px", "crop", "flip")
+TEXT_VIEW = ("max_tokens",)
+
 
 class DataConfig(Frozen):
     """Dataset, sample and view.
 
     The *sample* is drawn by `sampling_seed` alone, so that repeats with other training seeds see the same images. The
     *view* (`size_px`, `crop`, `flip`) is applied batch by batch to images that were decoded once at `resize_px`.
+    A dataset of texts is sampled by the same keys, each of its texts counting as an image; its view is `max_tokens`.
     """
 
     dataset: str
@@ -52,6 +57,9 @@ class DataConfig(Frozen):
     crop: bool = True
     flip: bool = True
     """Random horizontal flips in training."""
+    max_tokens: Annotated[int, Field(ge=3, le=512)] = 64
+    """Longer texts are cut to so many tokens, special ones included. BERT has 512 positions. Of SST-5's sentences,
+    four have more than 64 tokens."""
 
     @model_validator(mode="after")
     def _one_sample_size(self) -> Self:
@@ -65,7 +73,26 @@ class DataConfig(Frozen):
             raise ValueError(f"resize_px ≥ size_px must hold, got resize_px={self.resize_px}, size_px={self.size_px}")
         return self
 
+    @model_validator(mode="after")
+    def _view_is_of_the_kind(self) -> Self:
+        kind, other, foreign = ("texts", "images", IMAGE_VIEW) if self.has_texts else ("images", "texts", TEXT_VIEW)
+        set_ones = [f"{name}={getattr(self, name)}" for name in foreign if getattr(self, name) != _default(name)]
+        if set_ones:
+            names = ", ".join(foreign)
+            came = ", ".join(set_ones)
+            raise ValueError(f"{self.dataset} is of {kind}: what is for {other} ({names}) must be left out, got {came}")
+        return self
+
+    @property
+    def has_texts(self) -> bool:
+        """Whether the examples are texts, not images."""
+        return self.dataset in TEXT_DATASETS
+
     @property
     def stored_px(self) -> int:
         """Side of the decoded images."""
         return self.resize_px if self.resize_px is not None else round(self.size_px / 0.875)
+
+
+def _default(name: str) -> object:
+    return DataConfig.model_fields[name].default

@@ -45,3 +45,7 @@ class LabelledImages:
         """The images at `positions` of this selection, in that order, on the same pixels."""
         chosen = np.asarray(positions, dtype=np.int64)
         return replace(self, labels=self.labels[chosen], index=self.index[chosen])
+
+    def sample(self, count: int) -> Pixels:
+        """The first `count` of all images, for an example of what a classifier takes."""
+        return self.pixels[:count]

@@ -1,4 +1,4 @@
-"""From the `data` section to decoded images, and what can be checked of it before anything is decoded."""
+"""From the `data` section to decoded images or texts, and what can be checked of it before anything is decoded."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import Literal
 import numpy as np
 
 from trainables.data.catalog import open_source
-from trainables.data.config import DataConfig
+from trainables.data.config import TEXT_VIEW, DataConfig
 from trainables.data.decoding import decode_all, try_decoding
+from trainables.data.examples import Examples
 from trainables.data.folds import check_folds
 from trainables.data.images import LabelledImages
 from trainables.data.sampling import (
@@ -25,10 +26,11 @@ from trainables.data.sampling import (
     train_size_key,
 )
 from trainables.data.source import Listing, Source
+from trainables.data.texts import LabelledTexts
 from trainables.errors import BadInput, Problem
 
-VIEW_FIELDS = {"size_px", "resize_px", "crop", "flip"}
-"""Fields that are applied to decoded images (`resize_px` enters the key as `stored_px`)."""
+VIEW_FIELDS = {"size_px", "resize_px", "crop", "flip", *TEXT_VIEW}
+"""Fields that are applied to decoded images (`resize_px` enters the key as `stored_px`), or to raw texts."""
 SAFEGUARD_FIELDS = {"download", "check_counts"}
 """Fields that decide whether there are images, not which."""
 
@@ -61,35 +63,37 @@ class DataSummary:
         return sum(self.test_per_class)
 
 
-def load_train(config: DataConfig) -> LabelledImages:
+def load_train(config: DataConfig) -> Examples:
     """Decodes the sampled training images, and no others. Raises BadInput with all problems."""
     splits = plan_splits(config)
     return _load(splits.train, splits.class_names, config)
 
 
-def load_test(config: DataConfig) -> LabelledImages:
+def load_test(config: DataConfig) -> Examples:
     """Decodes the sampled test images, and no others. Raises BadInput with all problems."""
     splits = plan_splits(config)
     return _load(splits.test, splits.class_names, config)
 
 
-def check_data(config: DataConfig, num_folds: int) -> DataSummary:
+def check_data(config: DataConfig, num_folds: int | None) -> DataSummary:
     """Counts what the experiment will see, without decoding. Raises BadInput with all problems, keys below `data`.
 
     Stratified samples must have every class in every fold. Uniform ones, the authors' protocol, leave classes out by
-    design and must only be as many as the folds.
+    design and must only be as many as the folds. `num_folds` None: there will be no folds.
     """
     splits = plan_splits(config)
-    every_class = config.sampling == "stratified"
-    labels = splits.train.labels
-    if problems := check_folds(labels, splits.class_names, num_folds, every_class, where=train_size_key(config)):
-        raise BadInput(problems)
+    if num_folds is not None:
+        labels, every_class = splits.train.labels, config.sampling == "stratified"
+        if problems := check_folds(labels, splits.class_names, num_folds, every_class, where=train_size_key(config)):
+            raise BadInput(problems)
     return DataSummary(splits.class_names, _per_class(splits, splits.train), _per_class(splits, splits.test))
 
 
 def check_decodes(config: DataConfig, split: Literal["train", "test"]) -> None:
     """Decodes the sampled images of `split` and keeps none. Raises BadInput that names all that do not decode."""
     splits = plan_splits(config)
+    if config.has_texts:
+        return  # they have been read
     try_decoding(splits.train if split == "train" else splits.test, config.stored_px, config.resize)
 
 
@@ -102,6 +106,11 @@ def source_key(config: DataConfig) -> str:
     if config.root is not None:
         fields["root"] = str(config.root.expanduser().resolve())
     return hashlib.blake2b(json.dumps(fields, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+def test_key(config: DataConfig) -> str:
+    """The same for the test split alone, which does not depend on how many training images are drawn."""
+    return source_key(config.model_copy(update={"train_images": None, "train_fraction": 1.0}))
 
 
 def plan_splits(config: DataConfig) -> Splits:
@@ -137,7 +146,9 @@ def _drawn(config: DataConfig, pool: Listing, count: int, purpose: str) -> Listi
     return pool.take(draw_images(pool.labels, count, config.sampling, config.sampling_seed, purpose))
 
 
-def _load(listing: Listing, class_names: tuple[str, ...], config: DataConfig) -> LabelledImages:
+def _load(listing: Listing, class_names: tuple[str, ...], config: DataConfig) -> Examples:
+    if config.has_texts:
+        return LabelledTexts.of([listing.read(i) for i in range(len(listing))], listing.labels, class_names)
     pixels = decode_all(listing, config.stored_px, config.resize)
     pixels.flags.writeable = False  # trials and folds share it
     return LabelledImages.of(pixels, listing.labels, class_names)

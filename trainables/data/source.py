@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from trainables.data.images import Ints
 from trainables.errors import Problem
@@ -14,14 +14,14 @@ from trainables.errors import Problem
 
 @dataclass(frozen=True, eq=False)
 class Listing:
-    """The images of a split, undecoded.
+    """The images of a split, undecoded, or its texts.
 
-    `labels` N; `names` N are file paths or other identifiers, for messages; `read(i)` opens image i.
+    `labels` N; `names` N are file paths or other identifiers, for messages; `read(i)` opens image i, or gives text i.
     """
 
     labels: Ints
     names: Sequence[str]
-    read: Callable[[int], Image.Image]
+    read: Callable[[int], Any]
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -13,7 +13,9 @@ from trainables.errors import BadInput, Problem
 from trainables.methods.base import Batches, Method, MethodConfig, MethodContext
 from trainables.methods.bi_tuning import BiTuning
 from trainables.methods.bss import BSS
+from trainables.methods.co_tuning import CoTuning
 from trainables.methods.cutmix import CutMix
+from trainables.methods.delta import Delta
 from trainables.methods.feature_extraction import FeatureExtraction
 from trainables.methods.l2 import L2
 from trainables.methods.l2_sp import L2SP
@@ -28,11 +30,13 @@ METHODS: dict[str, type[Method]] = {
     "l2": L2,
     "feature_extraction": FeatureExtraction,
     "l2_sp": L2SP,
+    "delta": Delta,
     "bss": BSS,
     "rifle": Rifle,
     "mixup": Mixup,
     "cutmix": CutMix,
     "manifold_mixup": ManifoldMixup,
+    "co_tuning": CoTuning,
     "bi_tuning": BiTuning,
     "reg_sl": RegSL,
     "stoch_norm": StochNorm,

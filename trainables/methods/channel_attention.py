@@ -19,16 +19,16 @@ from trainables.seeding import rng_for
 ROWS_PER_PASS = 128
 """Images that go through the network at once, whole or from a stage's end on."""
 
+BATCH_SIZE = 64
+"""Examples on which a loss is measured at once, and of the head's training."""
+
 
 class Layer(NamedTuple):
-    """The last layer of a stage. `name` is the module's in the backbone; `stage` counts from 0."""
+    """The last layer of a stage: the name of its module in the backbone, and the stage, counted from 0."""
 
     name: str
     stage: int
-
-
-class Captured(dict[str, Tensor]):
-    """Module name → what it gave in the latest pass."""
+    num_filters: int
 
 
 @contextmanager
@@ -58,11 +58,6 @@ def captured(backbone: Backbone, names: Sequence[str]) -> Iterator[dict[str, Ten
             handle.remove()
 
 
-def channel_dim(module: nn.Module) -> int:
-    """Where the channels of a layer's output are: a convolution's N×C×H×W, a linear layer's N×…×C."""
-    return 1 if isinstance(module, nn.Conv2d) else -1
-
-
 @torch.no_grad()
 def last_layers(backbone: Backbone, embedded: Tensor) -> list[Layer]:
     """The convolution or linear layer that each stage ends with, in the order of running, shortcuts left aside.
@@ -78,7 +73,8 @@ def last_layers(backbone: Backbone, embedded: Tensor) -> list[Layer]:
     def on_stage(stage: int, output: Tensor) -> None:
         of_map = [name for name, side in latest if side == _side(output)]
         if of_map:
-            found.append(Layer(of_map[-1], stage))
+            filters = backbone.get_submodule(of_map[-1]).get_parameter("weight")
+            found.append(Layer(of_map[-1], stage, len(filters)))
         latest.clear()
 
     handles = []
@@ -107,11 +103,11 @@ def _side(output: Tensor) -> int:
 
 
 def train_head(head: nn.Linear, pooled_ND: Tensor, labels_N: Tensor, num_steps: int, seed: int) -> None:
-    """Trains a head alone on features that stay as they are: SGD, 0.01 falling to a tenth at 60 % and on, batches of 64.
+    """Trains a head alone on features that stay as they are, by SGD; the rate falls exponentially, from 0.01.
 
-    Its draws are at (seed, "delta", "head", epoch).
+    It is a tenth after 60 % of the steps, as in DELTA's authors' code. The draws are at (seed, "delta", "head", epoch).
     """
-    batch_size = min(64, len(labels_N))
+    batch_size = min(BATCH_SIZE, len(labels_N))
     per_epoch = len(labels_N) // batch_size
     optimizer = torch.optim.SGD(head.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4)
     for step in range(num_steps):
@@ -121,7 +117,7 @@ def train_head(head: nn.Linear, pooled_ND: Tensor, labels_N: Tensor, num_steps: 
         chosen = order[batch * batch_size : (batch + 1) * batch_size].to(labels_N.device)
         optimizer.param_groups[0]["lr"] = 0.01 * 0.1 ** (step / (0.6 * num_steps))
         optimizer.zero_grad()
-        F.cross_entropy(head(pooled_ND[chosen]), labels_N[chosen]).backward()
+        torch.autograd.backward(F.cross_entropy(head(pooled_ND[chosen]), labels_N[chosen]))
         optimizer.step()
 
 
@@ -133,28 +129,122 @@ def attention(increases_C: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def loss_increases(backbone: Backbone, head: nn.Linear, layer: Layer, embedded: Tensor, labels: Tensor) -> Tensor:
+def loss_increases(backbone: Backbone, head: nn.Module, layer: Layer, embedded: Tensor, labels: Tensor) -> Tensor:
     """For each filter of `layer`, how much the mean cross-entropy rises when the filter is removed.
 
-    What follows the layer decides how much must be run again. Where it treats channels apart up to the pooled features,
-    two passes say everything: logits are linear in the one that changes. Where it does so up to the end of its stage,
-    only the rest of the network is run for each filter; otherwise, all from the end of the stage before. In either
-    case the filters share passes, one after the other along the batch, behind a single image that the front sees.
+    What follows the layer decides how much must be run again. Where channels stay apart up to the pooled features, two
+    passes say everything: only one pooled channel changes. Where they do up to the end of their stage, the rest of the
+    network is run for each filter; where not, all from the end of the stage before. Filters share passes, one after the
+    other along the batch; the front of the network sees a single image then.
     """
-    module = backbone.get_submodule(layer.name)
-    end = backbone.stages[layer.stage]
-    num_filters = int(module.weight.shape[0])
-    some = torch.arange(num_filters, device=labels.device) % 2 == 0
-    runs = []
-    for removed in (torch.zeros_like(some), torch.ones_like(some), some):
-        with hooked(module, lambda output, removed=removed: _without(module, output, removed)), captured(backbone, [end]) as at:
-            runs.append((backbone(embedded)[1], at[end]))
-    (pooled, whole), (pooled_gone, gone), (pooled_half, half) = runs
-    losses = F.cross_entropy(head(pooled), labels)
+    module, end = backbone.get_submodule(layer.name), backbone.stages[layer.stage]
+    half = torch.arange(layer.num_filters, device=labels.device) % 2 == 0
+    none = torch.zeros_like(half)
+    seen = []
+    for removed in (none, ~none, half):
+        with removing(module, removed), captured(backbone, [end]) as outputs:
+            seen.append((backbone(embedded)[1], outputs[end]))
+    pooled, ends = zip(*seen, strict=True)
+    if _stay_apart(pooled, half, dim=1):
+        losses = _without_pooled_channels(head, pooled[0], pooled[1], labels)
+    else:
+        losses = _without_filters(backbone, head, layer, embedded, labels, ends, half)
+    return losses - F.cross_entropy(head(pooled[0]), labels)
 
-    if pooled.shape[1] == num_filters and _is_by_channel(pooled_half, pooled, pooled_gone, some, 1):
-        return _by_pooled_channel(head, pooled, pooled_gone, labels) - losses
 
+def _without_pooled_channels(head: nn.Module, pooled_ND: Tensor, gone_ND: Tensor, labels: Tensor) -> Tensor:
+    """Mean losses with pooled channel after pooled channel replaced; logits are linear in it."""
+    num_features = pooled_ND.shape[1]
+    logits_NK, weight_KD = head(pooled_ND), head.get_parameter("weight")
+    losses = []
+    for channels in torch.split(torch.arange(num_features, device=labels.device), ROWS_PER_PASS):
+        moved_NC = (gone_ND - pooled_ND)[:, channels]
+        logits_CNK = logits_NK + moved_NC.T.unsqueeze(2) * weight_KD.T[channels].unsqueeze(1)
+        losses.append(_mean_losses(logits_CNK.flatten(0, 1), labels))
+    return torch.cat(losses)
+
+
+def _without_filters(
+    backbone: Backbone,
+    head: nn.Module,
+    layer: Layer,
+    embedded: Tensor,
+    labels: Tensor,
+    ends: tuple[Tensor, ...],
+    half: Tensor,
+) -> Tensor:
+    """Mean losses with filter after filter removed. `ends` is the stage's end with all, no and `half` the filters."""
+    whole, gone, _ = ends
+    num_filters = len(half)
     dim = 1 if whole.ndim == 4 and whole.shape[1] == num_filters else -1
-    by_channel = whole.shape[dim] == num_filters and _is_by_channel(half, whole, gone, some, dim)
-    ...
+    apart = _stay_apart(ends, half, dim)
+    module = backbone.get_submodule(layer.name)
+    before = embedded
+    if not apart and layer.stage:
+        with captured(backbone, [backbone.stages[layer.stage - 1]]) as outputs:
+            backbone(embedded)
+        (before,) = outputs.values()
+
+    losses = []
+    for filters in torch.split(torch.arange(num_filters, device=labels.device), max(1, ROWS_PER_PASS // len(labels))):
+        removed_FC = F.one_hot(filters, num_filters).bool()
+        if apart:
+            rows = torch.where(_along(removed_FC, whole.ndim, dim).unsqueeze(1), gone, whole).flatten(0, 1)
+            pooled = _pooled_from(backbone, layer.stage, rows, embedded)
+        else:
+            rows = before.repeat(len(filters), *[1] * (before.ndim - 1))
+            with removing(module, removed_FC.repeat_interleave(len(labels), dim=0)):
+                pooled = _pooled_from(backbone, layer.stage - 1, rows, embedded)
+        losses.append(_mean_losses(head(pooled), labels))
+    return torch.cat(losses)
+
+
+def _pooled_from(backbone: Backbone, stage: int, rows: Tensor, embedded: Tensor) -> Tensor:
+    """Pooled features of `rows` at the end of `stage` (−1: of embedded inputs)."""
+    if stage < 0:
+        pooled: Tensor = backbone(rows)[1]
+        return pooled
+    with hooked(backbone.get_submodule(backbone.stages[stage]), lambda _: rows):
+        pooled = backbone(embedded[:1])[1]
+    return pooled
+
+
+def _mean_losses(logits: Tensor, labels_N: Tensor) -> Tensor:
+    """Rows of N examples after N examples → the mean loss of each N."""
+    num = len(logits) // len(labels_N)
+    return F.cross_entropy(logits, labels_N.repeat(num), reduction="none").view(num, -1).mean(dim=1)
+
+
+def _stay_apart(seen: Sequence[Tensor], half: Tensor, dim: int) -> bool:
+    """Whether without half of the filters that half of the channels is as without all, and the others as with all.
+
+    `seen` is what comes with all filters, without any, and without `half`.
+    """
+    whole, gone, half_gone = seen
+    if whole.shape[dim] != len(half):
+        return False
+    expected = torch.where(_along(half, whole.ndim, dim), gone, whole)
+    rounding = 16 * torch.finfo(whole.dtype).eps * whole.abs().max()
+    return bool((half_gone - expected).abs().max() <= 1e-3 * (gone - whole).abs().max() + rounding)
+
+
+@contextmanager
+def removing(layer: nn.Module, removed: Tensor) -> Iterator[None]:
+    """Inside the block, `layer` lacks the filters that `removed` C (or rows×C, an own choice for each row) says."""
+    dim = 1 if isinstance(layer, nn.Conv2d) else -1
+    bias = getattr(layer, "bias", None)
+
+    def without(output: Tensor) -> Tensor:
+        left = output.new_zeros(()) if bias is None else _along(bias, output.ndim, dim)
+        return torch.where(_along(removed, output.ndim, dim), left, output)
+
+    with hooked(layer, without):
+        yield
+
+
+def _along(x: Tensor, ndim: int, dim: int) -> Tensor:
+    """C or rows×C, such that it broadcasts to a tensor of `ndim` dimensions with its channels at `dim`."""
+    shape = [1] * ndim
+    shape[dim] = x.shape[-1]
+    shape[0] = len(x) if x.ndim == 2 else shape[0]
+    return x.reshape(shape)

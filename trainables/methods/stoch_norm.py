@@ -37,8 +37,7 @@ class StochNorm(Method):
     names of all tensors: what was trained here loads into a network that was never converted. With p = 1 this is plain
     fine-tuning, to the bit.
 
-    The authors' code drops `num_batches_tracked`, draws from NumPy's global generator, and in its re-implementation
-    (TLlib) ignores p.
+    The authors' code draws from NumPy's global generator and drops `num_batches_tracked`; TLlib's ignores p.
     """
 
     Config = StochNormConfig

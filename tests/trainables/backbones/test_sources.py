@@ -113,7 +113,7 @@ def test_a_checkpoint_without_classifier_gives_no_source_head(tmp_path: Path) ->
         (BackboneConfig(name="package/resnet18"), "nearest: .*torchvision/resnet18"),
         (BackboneConfig(name="package/efficientnet_lite9"), "nearest: package/efficientnet_lite0"),
         (BackboneConfig(name="torchvision/resnet50d"), "nearest: torchvision/resnet50,.*timm/resnet50d"),
-        (BackboneConfig(name="hub/x/y"), "backbone.name: must be package/…, torchvision/… or timm/…"),
+        (BackboneConfig(name="hub/x/y"), "backbone.name: must be package/…, torchvision/…, timm/… or transformers/…"),
         (BackboneConfig(name="timm/resnet18.nothing"), "backbone.name: .*got 'nothing'"),
         (BackboneConfig(name="torchvision/resnet18:V9"), "backbone.name: .*IMAGENET1K_V1.*got 'V9'"),
         (

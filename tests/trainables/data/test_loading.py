@@ -136,7 +136,7 @@ def test_uniform_samples_may_have_small_classes(make_folder: MakeFolder) -> None
 def test_the_key_ignores_the_view_and_nothing_else(tmp_path: Path) -> None:
     base = fruit(tmp_path, size_px=224)
     views = [{"crop": False}, {"flip": False}, {"resize_px": 256}, {"resize_px": 256, "size_px": 200}]
-    views += [{"download": True}, {"check_counts": False}]
+    views += [{"download": True}, {"check_counts": False}, {"max_tokens": 32}]
     others: list[dict[str, object]] = [
         {"dataset": "digits"},
         {"root": tmp_path / "x"},

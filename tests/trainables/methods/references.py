@@ -211,6 +211,55 @@ def reg_sl_scaled(norm: nn.BatchNorm2d, source: nn.BatchNorm2d, distance: float)
     return torch.tensor(gammas)
 
 
+def delta(
+    student: TransferNetwork,
+    source: TransferNetwork,
+    batch: Batch,
+    weights: list[Tensor],
+    form: str,
+    lam: float,
+    pi: Tensor,
+) -> dict[str, Tensor]:
+    """Li et al. 2019 for the two convolutions of `TinyConv`, with given channel weights for each compared map.
+
+    `official`: Σ_ℓ ½ Σ_b Σ_c C·w_c·‖ΔF_bc‖²/(HW) of what the convolutions give, and ½‖head‖². `authors`: Σ_b Σ_c
+    w_c·‖ΔF_bc‖²/(HW) of the last map.
+    """
+    x = mixed(student.embed(batch.inputs), lam, pi)
+
+    def maps(network: TransferNetwork) -> tuple[Tensor, Tensor, Tensor]:
+        (conv1, norm1, _), (conv2, norm2, _) = network.backbone.stem, network.backbone.stage
+        first = conv1(x)
+        second = conv2(norm1(first).clamp(min=0))
+        return first, second, norm2(second).clamp(min=0)
+
+    seen, taught = maps(student), maps(source)
+    z = student.target_head(seen[2].mean(dim=(2, 3)))
+    total = torch.zeros(())
+    compared = [0, 1] if form == "official" else [2]
+    for layer, w in zip(compared, weights, strict=True):
+        _, num_channels, height, width = seen[layer].shape
+        for b in range(len(x)):
+            for c in range(num_channels):
+                gap = ((seen[layer][b, c] - taught[layer][b, c].detach()) ** 2).sum() / (height * width)
+                total = total + (num_channels * w[c] * gap / 2 if form == "official" else w[c] * gap)
+    terms = {"target_label": mixed_label_loss(z, batch, lam, pi), "feature": total}
+    if form == "official":
+        terms["head_decay"] = sum((p**2).sum() / 2 for p in student.target_head.parameters())
+    return terms
+
+
+def co_tuning(student: TransferNetwork, batch: Batch, R: Tensor, lam: float, pi: Tensor) -> dict[str, Tensor]:
+    """You et al. 2020: −log p(y | x) of the target head; −Σ_s R[y, s]·log p(s | x) of the source head."""
+    seen = student(mixed(student.embed(batch.inputs), lam, pi))
+    soft = []
+    for b, partner in enumerate(pi):
+        log_p = log_softmax(seen.source_logits[b])
+        rows = lam * R[batch.labels[b]] + (1 - lam) * R[batch.labels[partner]]
+        soft.append(-sum(rows[s] * log_p[s] for s in range(len(rows))))
+    return {"target_label": mixed_label_loss(seen.target_logits, batch, lam, pi), "source_label": mean(soft)}
+
+
 def smile_authors(
     student: TransferNetwork, teacher: TransferNetwork, batch: Batch, lam: float, pi: Tensor
 ) -> dict[str, Tensor]:

@@ -9,7 +9,9 @@ from __future__ import annotations
 from trainables.methods import METHODS, MethodConfig
 from trainables.methods.bi_tuning import BiTuningConfig
 from trainables.methods.bss import BSSConfig
+from trainables.methods.co_tuning import CoTuningConfig
 from trainables.methods.cutmix import CutMixConfig
+from trainables.methods.delta import DeltaConfig
 from trainables.methods.feature_extraction import FeatureExtractionConfig
 from trainables.methods.l2 import L2Config
 from trainables.methods.l2_sp import L2SPConfig
@@ -26,6 +28,9 @@ SETTINGS: dict[str, MethodConfig] = {
     "l2, cutmix": L2Config(mixing="cutmix", mixing_alpha=0.5),
     "l2_sp": L2SPConfig(alpha=0.1, beta=0.1),
     "l2_sp of weights, mixup": L2SPConfig(alpha=0.1, include="weights", mixing="mixup"),
+    "delta": DeltaConfig(alpha=0.1, attention_images=12, attention_head_steps=20),
+    "delta, authors": DeltaConfig(form="authors", alpha=0.1, attention_images=12, attention_head_steps=20),
+    "delta of equal channels, mixup": DeltaConfig(alpha=0.1, attention="uniform", mixing="mixup"),
     "bss": BSSConfig(eta=0.1),
     "bss of all values, mixup": BSSConfig(eta=0.1, k=20, mixing="mixup"),
     "rifle": RifleConfig(num_periods=3),
@@ -41,6 +46,7 @@ SETTINGS: dict[str, MethodConfig] = {
     "reg_sl by penalty": RegSLConfig(form="penalty", distance=0.1),
     "reg_sl by penalty of channels": RegSLConfig(form="penalty", norm="inf_op", distance=0.1),
     "stoch_norm, mixup": StochNormConfig(p=0.2, mixing="mixup"),
+    "co_tuning, direct, mixup": CoTuningConfig(relationship="direct", source_logit_scale=0.9, mixing="mixup"),
     "bi_tuning, short queues": BiTuningConfig(queue_length=1, projection_dim=5),
     "smile": SmileConfig(ema_period_steps=2),
     "smile, as printed": SmileConfig(formulation="paper", ema_period_steps=2),
@@ -56,9 +62,11 @@ NORMALISES_BY_THE_BATCH: frozenset[str] = frozenset({"bi_tuning"})
 
 REDUCTIONS: dict[str, tuple[MethodConfig, MethodConfig]] = {
     "l2_sp": (L2SPConfig(alpha=0, beta=0), L2Config()),
+    "delta": (DeltaConfig(alpha=0, beta=0), L2Config()),
     "bss": (BSSConfig(eta=0), L2Config()),
     "reg_sl": (RegSLConfig(distance=1e30, distance_growth=1, head_distance=1e30), L2Config()),
     "stoch_norm": (StochNormConfig(p=1), L2Config()),
+    "co_tuning": (CoTuningConfig(trade_off=0), L2Config()),
     "bi_tuning": (BiTuningConfig(eta=0), L2Config()),
     "rifle": (RifleConfig(num_periods=1), L2Config()),
     "manifold_mixup": (ManifoldMixupConfig(deepest_layer=0, alpha=0.3), MixupConfig(alpha=0.3)),

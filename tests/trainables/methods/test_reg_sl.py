@@ -79,6 +79,15 @@ class TestTheConstraint:
         assert_close(state_of(method), once, rtol=1e-13, atol=1e-14)
 
     @pytest.mark.parametrize("norm", ["frobenius", "inf_op"])
+    def test_no_distance_and_no_move_is_no_division_by_zero(self, norm: str) -> None:
+        method = reg_sl_on(tiny_network(), norm=norm, distance=0, head_distance=0)
+        before = state_of(method)
+        method.after_step(1)
+        method.after_step(2)
+        expected = before | {HEAD: torch.zeros_like(before[HEAD])}
+        assert_close(state_of(method), expected, rtol=1e-15, atol=0)
+
+    @pytest.mark.parametrize("norm", ["frobenius", "inf_op"])
     def test_what_is_within_its_distance_stays_to_the_bit(self, norm: str) -> None:
         method = moved_away(reg_sl_on(tiny_network(), norm=norm, **NO_LIMIT))
         before = state_of(method)

@@ -1,0 +1,58 @@
+"""What the workers' environment (tuner.cluster.WORKER_ENVIRONMENT) saves: `python -m benchmarks.allocator`.
+
+Runs the same few training steps in fresh processes with and without it, in turn, since it is read when a process
+starts; prints seconds a step of each pair and the median ratio.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+
+from tuner.cluster import WORKER_ENVIRONMENT
+
+STEPS = """
+import argparse, torch
+from benchmarks.methods import fit, seconds
+from trainables.data.config import DataConfig
+from trainables.data.loading import load_train
+from trainables.methods.l2 import L2
+torch.set_num_threads({threads})
+data = DataConfig(dataset="digits", train_images=120, test_images=10, size_px={size_px}, flip=False)
+training = fit(L2.Config(), data, load_train(data), argparse.Namespace(batch_size={batch_size}))
+seconds(training, 2)
+print(seconds(training, {steps}) / {steps})
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.allocator")
+    for name, default in (("size-px", 128), ("batch-size", 24), ("steps", 8), ("threads", 1), ("pairs", 5)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    arguments = parser.parse_args(argv)
+    code = STEPS.format(**vars(arguments))
+    ratios = []
+    for _ in range(arguments.pairs):
+        plain, tuned = seconds_a_step(code, {}), seconds_a_step(code, WORKER_ENVIRONMENT)
+        ratios.append(tuned / plain)
+        print(f"without {plain:.3f} s  with {tuned:.3f} s  ratio {ratios[-1]:.2f}", flush=True)
+    print(f"median ratio {statistics.median(ratios):.2f}")
+    return 0
+
+
+def seconds_a_step(code: str, environment: Mapping[str, str]) -> float:
+    """Seconds of a step in a fresh process."""
+    inherited = {key: value for key, value in os.environ.items() if key not in WORKER_ENVIRONMENT}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=inherited | dict(environment), capture_output=True, text=True, check=True
+    )
+    return float(done.stdout)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

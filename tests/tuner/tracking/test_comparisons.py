@@ -1,0 +1,91 @@
+"""What MLflow has of a comparison."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.tuner.comparisons import fail_cell, finish_cell
+from tests.tuner.tracking.searches import MLFLOW_WARNINGS, NAME, RUN, Store
+from tuner.journal import Journal
+from tuner.tracking import Projection
+
+pytestmark = MLFLOW_WARNINGS
+
+
+def start(journal: Journal) -> None:
+    journal.append("comparison_started", name=NAME, run=RUN, space={}, params={"compare.seeds": 2})
+
+
+def whole_comparison(journal: Journal) -> None:
+    start(journal)
+    journal.append("row_searched", row="L²", column="15 %", trial=1, params={"alpha": 0.5}, val_top1=0.5)
+    finish_cell(journal, "L²", "15 %", 0, 0.5, label_il_train=1.5)
+    fail_cell(journal, "it's | odd", "15 %", 0)
+    (journal.directory / "comparison.md").write_text("first")
+    journal.append("comparison_finished", why="every training has ended", seconds=9.0)
+
+
+def test_a_run_a_training(journal: Journal, projection: Projection, store: Store) -> None:
+    whole_comparison(journal)
+    projection.advance()
+    runs = store.runs
+    assert runs.keys() == {RUN, "L² | 15 % | seed 0", "it's | odd | 15 % | seed 0"}
+    parent, cell = runs[RUN], runs["L² | 15 % | seed 0"]
+    assert parent.info.status == "FINISHED"
+    assert parent.data.params == {"compare.seeds": "2"}
+    assert parent.data.metrics == {"duration_s": 9.0}
+    expected = {"row": "L²", "column": "15 %", "seed": "0", "mlflow.parentRunId": parent.info.run_id}
+    assert expected.items() <= cell.data.tags.items()
+    assert (cell.data.metrics["test_top1"], cell.data.metrics["label_il_train"]) == (0.5, 1.5)
+    assert cell.data.params == {"method.name": "l2"}
+    assert store.series("L² | 15 % | seed 0", "loss/target_label") == [(1, 2.0), (2, 1.0)]
+    assert cell.info.end_time - cell.info.start_time == 1500
+
+
+def test_a_failure_has_its_reason(journal: Journal, projection: Projection, store: Store) -> None:
+    whole_comparison(journal)
+    projection.advance()
+    failed = store.runs["it's | odd | 15 % | seed 0"]
+    assert (failed.info.status, failed.data.tags["reason"]) == ("FAILED", "diverged")
+    assert "test_top1" not in failed.data.metrics
+
+
+def test_what_is_tried_again_is_the_same_run(journal: Journal, projection: Projection, store: Store) -> None:
+    start(journal)
+    fail_cell(journal, "L²", "15 %", 0)
+    projection.advance()
+    finish_cell(journal, "L²", "15 %", 0, 0.5)
+    projection.advance()
+    cell = store.runs["L² | 15 % | seed 0"]
+    assert (cell.info.status, cell.data.tags["reason"]) == ("FINISHED", "")
+
+
+def test_carrying_over_again_changes_nothing(
+    journal: Journal, projection: Projection, store: Store, uri: str, directory: Path
+) -> None:
+    whole_comparison(journal)
+    projection.advance()
+    before = store.snapshot()
+    (directory / "mlflow.json").unlink()
+    Projection(uri, NAME, directory).advance()
+    assert store.snapshot() == before
+
+
+def test_the_tables_are_those_of_the_end(journal: Journal, projection: Projection, store: Store) -> None:
+    whole_comparison(journal)
+    projection.advance()
+    start(journal)
+    projection.advance()
+    (journal.directory / "comparison.md").write_text("second")
+    journal.append("comparison_finished", why="every training has ended", seconds=9.0)
+    projection.advance()
+    run_id = store.runs[RUN].info.run_id
+    local = store.client.download_artifacts(run_id, "comparison.md")
+    assert Path(local).read_text() == "second"
+
+
+def test_a_rows_own_search_says_whose_it_is(journal: Journal, projection: Projection, store: Store) -> None:
+    journal.append("search_started", name=NAME, run=RUN, row="SMILE", column="15 %", params={}, dimensions={})
+    projection.advance()
+    assert {"row": "SMILE", "column": "15 %"}.items() <= store.runs[RUN].data.tags.items()
+    assert projection._find_runs().keys() == {"search"}

@@ -1,0 +1,19 @@
+"""What else can be said of a trained network than its accuracy: one measure, one file, one line here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from trainables.backbones.network import TransferNetwork
+from trainables.data.config import DataConfig
+from trainables.data.images import LabelledImages
+from trainables.measures.interpolation import measure_interpolation
+
+Measure = Callable[[TransferNetwork, LabelledImages, DataConfig, int, torch.device], dict[str, float]]
+"""Network, images, how they are seen, batch size, device → named values."""
+
+MEASURES: dict[str, Measure] = {"interpolation": measure_interpolation}
+
+__all__ = ["MEASURES", "Measure"]

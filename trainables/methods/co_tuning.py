@@ -1,0 +1,194 @@
+"""Co-Tuning: supervise the pre-trained classifier, too, by what the new classes look like to it (You et al., 2020).
+
+NeurIPS 2020, "Co-Tuning for Transfer Learning"; code https://github.com/thuml/CoTuning.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field, NonNegativeFloat, PositiveFloat
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from trainables.backbones.network import TransferNetwork
+from trainables.methods.base import Batches, Method, MethodContext
+from trainables.methods.distances import cross_entropy, entropy, full_precision
+from trainables.methods.mixing import MixableConfig, mixed
+from trainables.methods.teacher import frozen_copy
+from trainables.seeding import rng_for
+from trainables.types import Batch, LossTerms
+
+REGULARISATION = [10.0 ** (k / 2) for k in range(-8, 9)]
+"""Weights of the loss against ½‖w‖² that the reverse approach tries, least first."""
+
+
+class CoTuningConfig(MixableConfig):
+    """The authors' code's; beside them it sets `training.head_lr_multiplier: 10`, with 0.001 for everything else."""
+
+    name: Literal["co_tuning"] = "co_tuning"
+    trade_off: NonNegativeFloat = 2.3
+    """Weight of the source classes' cross-entropy, the paper's λ."""
+    relationship: Literal["reverse", "direct"] = "reverse"
+    """How p(source class | target class) is learned: `direct` averages the pre-trained classifier's probabilities over
+    a class's images; `reverse` learns p(target class | source class) and turns it around by Bayes."""
+    source_logit_scale: PositiveFloat = 1.0
+    """Factor on the pre-trained classifier's logits that calibrates it, 1/temperature: 0.8840456604957581 for
+    torchvision's ResNet-50 (V1), by the authors' fit on ImageNet's validation set. 1 where nothing is known."""
+    validation_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """Share of each class's training images by which `reverse` picks its regularisation and its own scale. The authors
+    have a validation set."""
+
+
+class CoTuning(Method):
+    """Plain fine-tuning with two heads; the pre-trained one is trained towards a mixture of source classes.
+
+    Which mixture is the row of the label in the relationship R (K×S), measured once by the initial network; there is no
+    second network at run time. A class without an image has the mean of all as its row.
+    """
+
+    Config = CoTuningConfig
+    config: CoTuningConfig
+
+    def __init__(self, config: CoTuningConfig, student: TransferNetwork, context: MethodContext) -> None:
+        super().__init__(config, student, context)
+        self.relationship = Relationship(student, context) if config.trade_off else None
+
+    @classmethod
+    def uses_source_head(cls, config: CoTuningConfig) -> bool:
+        return config.trade_off > 0
+
+    def prepare(self, batches: Batches) -> None:
+        if self.relationship is None:
+            return
+        probabilities_NS, labels_N = source_probabilities(self.student, batches, self.config.source_logit_scale)
+        num_classes = self.context.num_classes
+        if self.config.relationship == "direct":
+            rows_KS = direct_relationship(probabilities_NS, labels_N, num_classes)
+        else:
+            held_out_N = validation_part(labels_N, self.config.validation_share, self.context.seed)
+            rows_KS = reverse_relationship(probabilities_NS, labels_N, held_out_N, num_classes)
+        self.relationship.rows_KS.copy_(rows_KS)
+
+    def loss(self, batch: Batch) -> LossTerms:
+        inputs, targets = mixed(self.config, self.student.embed(batch.inputs), batch, self.context)
+        seen = self.student(inputs)
+        terms = {"target_label": cross_entropy(seen.target_logits, targets)}
+        if self.relationship is not None:
+            assert seen.source_logits is not None  # as uses_source_head says
+            wanted_NS = self.relationship.of(targets)
+            gap = cross_entropy(seen.source_logits, wanted_NS)
+            self.watched["source_label_excess"] = gap.detach() - entropy(wanted_NS)
+            terms["source_label"] = self.config.trade_off * gap
+        return terms
+
+    def extra_modules(self) -> nn.ModuleDict:
+        return nn.ModuleDict({"relationship": self.relationship} if self.relationship is not None else {})
+
+
+class Relationship(nn.Module):
+    """R, K×S: of each target class, the probabilities of the source classes."""
+
+    def __init__(self, student: TransferNetwork, context: MethodContext) -> None:
+        super().__init__()
+        assert student.source_head is not None
+        weight = student.source_head.weight
+        self.register_buffer("rows_KS", weight.new_zeros(context.num_classes, len(weight)))
+        self.rows_KS: Tensor
+
+    def of(self, targets: Tensor) -> Tensor:
+        """The rows of labels N, or the blends of rows that blended labels N×K ask for."""
+        if not targets.is_floating_point():
+            return self.rows_KS[targets]
+        return torch.einsum("nk,ks->ns", targets.to(self.rows_KS), self.rows_KS)
+
+
+@torch.no_grad()
+def source_probabilities(student: TransferNetwork, batches: Batches, logit_scale: float) -> tuple[Tensor, Tensor]:
+    """What the pre-trained classifier makes of the training set, N×S in double precision, and the labels N."""
+    source = frozen_copy(student)  # in evaluation mode; the student stays in its own
+    probabilities, labels = [], []
+    for batch in batches():
+        logits = source(source.embed(batch.inputs)).source_logits
+        assert logits is not None
+        probabilities.append((logit_scale * full_precision(logits).double()).softmax(dim=1))
+        labels.append(batch.labels)
+    return torch.cat(probabilities), torch.cat(labels)
+
+
+def validation_part(labels_N: Tensor, share: float, seed: int) -> Tensor:
+    """A mask N that holds out about `share` of each class, never its only image; drawn at (seed, "co_tuning", …).
+
+    All false, where that leaves nothing.
+    """
+    order = torch.from_numpy(rng_for(seed, "co_tuning", "validation").permutation(len(labels_N))).to(labels_N.device)
+    held_out_N = torch.zeros_like(labels_N, dtype=torch.bool)
+    for label in torch.unique(labels_N):
+        members = order[labels_N[order] == label]
+        held_out_N[members[: min(round(share * len(members)), len(members) - 1)]] = True
+    return held_out_N
+
+
+def direct_relationship(probabilities_NS: Tensor, labels_N: Tensor, num_classes: int) -> Tensor:
+    """R[k]: mean source probabilities over the images of class k."""
+    members_KN = F.one_hot(labels_N, num_classes).T.to(probabilities_NS)
+    marginal_S = probabilities_NS.mean(dim=0)
+    counts_K1 = members_KN.sum(dim=1, keepdim=True)
+    return torch.where(counts_K1 > 0, members_KN @ probabilities_NS / counts_K1.clamp(min=1), marginal_S)
+
+
+def reverse_relationship(probabilities_NS: Tensor, labels_N: Tensor, held_out_N: Tensor, num_classes: int) -> Tensor:
+    """R by Bayes: p(y_s|y_t) ∝ p(y_t|y_s)·p(y_s), where p(y_t|y_s) is a softmax regression's answer to a sure y_s.
+
+    The regression learns labels from source probabilities, without intercept; its regularisation is the one of most
+    correct validation images (of several, the weakest), its scale the one of least validation cross-entropy. p(y_s) is
+    the mean over all images.
+    """
+    train = probabilities_NS[~held_out_N], labels_N[~held_out_N]
+    validation = (probabilities_NS[held_out_N], labels_N[held_out_N]) if held_out_N.any() else train
+    best_SK, best_correct = torch.zeros(0), -1
+    start_SK = probabilities_NS.new_zeros(probabilities_NS.shape[1], num_classes)
+    for strength in REGULARISATION:
+        start_SK = softmax_regression(*train, strength, start_SK)
+        correct = int(((validation[0] @ start_SK).argmax(dim=1) == validation[1]).sum())
+        if correct >= best_correct:
+            best_SK, best_correct = start_SK, correct
+    weights_SK = best_SK * fitted_scale(validation[0] @ best_SK, validation[1])
+
+    marginal_S = probabilities_NS.mean(dim=0)
+    joint_KS = weights_SK.softmax(dim=1).T * marginal_S
+    has_images_K = torch.bincount(labels_N, minlength=num_classes) > 0
+    return torch.where(has_images_K[:, None], joint_KS / joint_KS.sum(dim=1, keepdim=True), marginal_S)
+
+
+def softmax_regression(inputs_NS: Tensor, labels_N: Tensor, strength: float, start_SK: Tensor) -> Tensor:
+    """Weights S×K of least strength·Σ_b CE_b + ½‖w‖², searched from `start_SK` on; one column a class, for two, too."""
+    weights_SK = start_SK.clone().requires_grad_()
+    search = torch.optim.LBFGS([weights_SK], max_iter=100, tolerance_grad=1e-5, line_search_fn="strong_wolfe")
+
+    def objective() -> Tensor:
+        search.zero_grad()
+        # Divided by the number of images and the strength: a search's tolerances are about sizes around one.
+        fit = F.cross_entropy(inputs_NS @ weights_SK, labels_N)
+        value = fit + weights_SK.square().sum() / (2 * strength * len(labels_N))
+        torch.autograd.backward(value)
+        return value
+
+    search.step(objective)  # type: ignore[no-untyped-call]
+    return weights_SK.detach()
+
+
+def fitted_scale(logits_NK: Tensor, labels_N: Tensor) -> float:
+    """The factor on the logits of least cross-entropy, within twenty rounds from 1."""
+    scale = logits_NK.new_ones(()).requires_grad_()
+    search = torch.optim.LBFGS([scale], max_iter=20, line_search_fn="strong_wolfe")
+
+    def objective() -> Tensor:
+        search.zero_grad()
+        value = F.cross_entropy(scale * logits_NK, labels_N)
+        torch.autograd.backward(value)
+        return value
+
+    search.step(objective)  # type: ignore[no-untyped-call]
+    return float(scale.detach())
