@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
+# Two processes of one thread each: two threads of two processes on two cores would wait for each other.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadgroup
 
 .PHONY: help search ui check format test test-fast clean
 
@@ -34,10 +36,10 @@ format: $(BIN)/.installed   ## put the code in order
 	$(BIN)/ruff format .
 
 test: $(BIN)/.installed     ## every test: the quick ones, and the service in real processes
-	$(BIN)/pytest -m "" $(ARGS)
+	$(PYTEST) -m "" $(ARGS)
 
 test-fast: $(BIN)/.installed ## the quick tests alone
-	$(BIN)/pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 clean:           ## remove the environment and caches; experiments and mlflow.db stay
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache *.egg-info

@@ -42,7 +42,7 @@ def experiment_parser(prog: str, description: str) -> argparse.ArgumentParser:
     add("--name", metavar="NAME", help="override the experiment's name")
     add("--resume", action="store_true", help="go on with the latest run of this name")
     add("--dry-run", action="store_true", help="check everything, print the resolved experiment, start nothing")
-    add("--smoke", action="store_true", help="the same path, tiny: under a minute")
+    add("--smoke", action="store_true", help="the same path, tiny: a minute or so")
     add("--json", type=Path, metavar="FILE", help="write the outcome there, for other programs")
     return parser
 

@@ -9,6 +9,8 @@ so carrying an event over twice changes nothing.
       <run>                       parent; tag search_run
         trial-0000 …              one run a trial; tags search_run, trial_id, state
         retrain-seed-0 …          one run a retraining; tags search_run, retrain_seed
+        L² | 15 % | seed 0 …      of a comparison, one run a training; tags search_run, row, column, seed
+      <run>-search-03             of a comparison, a row's own search, with trials of its own; tags row, column
 """
 
 from tuner.tracking.models import TrackingFailed, load_model, register_model
