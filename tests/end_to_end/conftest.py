@@ -113,6 +113,7 @@ def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Interrupted:
 def journal_text(folder: Path) -> str:
     return "".join(path.read_text() for path in folder.glob("experiments/*/*/journal.jsonl"))
 
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Where tests run on several processes, these keep to one: each starts a Ray cluster of its own."""
     for item in items:

@@ -45,7 +45,10 @@ class Cursor(NamedTuple):
 
 
 class Projection:
-    """Brings MLflow into line with the journal of one search or comparison. Not thread-safe; making one asks nothing of the store."""
+    """Brings MLflow into line with the journal of one search or comparison.
+
+    Not thread-safe; making one asks nothing of the store.
+    """
 
     def __init__(self, uri: str, experiment: str, directory: Path) -> None:
         use_gentle_defaults()
