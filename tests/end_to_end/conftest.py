@@ -114,6 +114,7 @@ def journal_text(folder: Path) -> str:
     return "".join(path.read_text() for path in folder.glob("experiments/*/*/journal.jsonl"))
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Where tests run on several processes, these keep to one: each starts a Ray cluster of its own."""
     for item in items:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from search_spaces.paper.generate import FOLDER, PARTS, Cell, cells, written
+from benchmarks.paper import FOLDER, PARTS, Cell, cells, written
 from tests.trainables.data.layouts import LAYOUTS
 from tuner import experiment
 from tuner.experiment import check_experiment
@@ -49,7 +49,7 @@ def test_every_cell_has_a_file_and_every_file_a_cell() -> None:
 @each_cell
 def test_a_file_is_what_the_tables_make_of_it(cell: Cell) -> None:
     text = (FOLDER / cell.path).read_text(encoding="utf-8")
-    assert text == cell.text, "run python -m search_spaces.paper.generate"
+    assert text == cell.text, "run python -m benchmarks.paper"
 
 
 @each_cell

@@ -1,8 +1,9 @@
 """Writes the experiments of the paper's tables, one file for each cell, from the numbers below.
 
-python -m search_spaces.paper.generate
+python -m benchmarks.paper
 
-What an experiment consists of is in parts/, written by hand; a file here names its parts and the paper's result.
+What an experiment consists of is in search_spaces/paper/parts/, written by hand; a file names its parts and the
+paper's result.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-FOLDER = Path(__file__).parent
+FOLDER = Path(__file__).parents[1] / "search_spaces" / "paper"
 PARTS = FOLDER / "parts"
 UP = "../../.."
-"""From an experiment's folder, `table2/cub_200_2011/n15`, to this one."""
+"""From an experiment's folder, `table2/cub_200_2011/n15`, to `search_spaces/paper`."""
 
 DATASETS = {
     "cub_200_2011": "CUB-200-2011",
