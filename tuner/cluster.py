@@ -25,6 +25,7 @@ WORKER_ENVIRONMENT = {
     "MALLOC_TRIM_THRESHOLD_": str(8 << 30),
     "MALLOC_TOP_PAD_": str(256 << 20),
     "OMP_WAIT_POLICY": "PASSIVE",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # who asked for no GPU sees none, rather than all of them
 }
 
 # Ray Tune by default logs every result three times to files, prints tables, and takes Ctrl-C for itself.
@@ -69,7 +70,16 @@ def this_machine() -> Capacity:
     """What Ray would find here, without starting it."""
     import torch  # only where it is needed: the import takes seconds
 
-    return Capacity(cpus=len(os.sched_getaffinity(0)), gpus=torch.cuda.device_count())
+    return Capacity(cpus=num_cpus(), gpus=torch.cuda.device_count())
+
+
+def num_cpus(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """The cores that this process may use: those it is bound to, and no more than its container's quota."""
+    cores = len(os.sched_getaffinity(0))
+    with contextlib.suppress(OSError, ValueError):  # no cgroup v2, or no quota ("max")
+        quota, period = (cgroup / "cpu.max").read_text().split()
+        cores = min(cores, max(1, int(quota) // int(period)))
+    return cores
 
 
 def share_of(nodes: list[Capacity], asked: ResourceSettings, concurrency: int | str) -> Share:
@@ -129,7 +139,9 @@ def cluster(address: str | None) -> Iterator[list[Capacity]]:
 def as_they_end(task: Callable[..., Result], jobs: Iterable[tuple[Any, ...]], share: Share) -> Iterator[Result]:
     """Runs `task(*job)` for every job on the cluster, as many at a time as the share says; yields what each returns as
     it ends. Arguments from `shared` arrive as what was shared."""
-    remote = ray.remote(task).options(num_cpus=share.cpus, num_gpus=share.gpus, max_retries=MAX_RETRIES)
+    # A process that has used one card stays on it, so that with GPUs each job gets a process of its own.
+    once: dict[str, Any] = {"num_gpus": share.gpus, "max_calls": 1} if share.gpus else {}
+    remote: Any = ray.remote(num_cpus=share.cpus, max_retries=MAX_RETRIES, **once)(task)
     waiting = deque(jobs)
     running: list[Any] = []
     while waiting or running:

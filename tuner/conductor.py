@@ -10,9 +10,12 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import ValidationError
+
 from trainables.config import TrialConfig
 from tuner.journal import Journal, TrialRecord
-from tuner.proposals import Proposer
+from tuner.problems import from_pydantic
+from tuner.proposals import Proposal, Proposer
 from tuner.space import SearchSpace, flatten
 
 MAX_LOST = 2
@@ -54,7 +57,10 @@ class Conductor:
         if len(self.journal.history.trials) >= self.num_trials:
             return None
         proposal = self.proposer.propose()
-        config = self.space.trial_config(proposal.params)
+        try:
+            config = self.space.trial_config(proposal.params)
+        except ValidationError as error:  # a combination beyond those that were checked before the search
+            return self._refused(proposal, error)
         self.journal.append(
             "trial_started",
             trial=proposal.number,
@@ -71,6 +77,14 @@ class Conductor:
             if len(self.journal.history.trials[number].folds) >= self.space.search.folds:
                 self._waiting.remove(number)
                 self._end(number, "complete", "")
+
+    def _refused(self, proposal: Proposal, error: ValidationError) -> Assignment | None:
+        """Ends a trial that cannot be, and goes on to the next."""
+        start = {"params": proposal.params, "config": {}, "source": proposal.source, "attrs": proposal.attrs}
+        self.journal.append("trial_started", trial=proposal.number, **start)
+        said = "; ".join(map(str, from_pydantic(error, TrialConfig)))
+        self._end(proposal.number, "failed", f"its configuration is invalid: {said}")
+        return self.next_assignment()
 
     def _assignment(self, record: TrialRecord) -> Assignment:
         folds = self.space.search.folds

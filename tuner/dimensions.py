@@ -10,6 +10,9 @@ from trainables.types import Frozen
 
 Scalar = bool | int | float | str | None
 
+GOLDEN = 0.6180339887498949
+"""Where a range is tried between its ends: at no round number, so that a leaf that takes only integers refuses it."""
+
 
 class Uniform(Frozen):
     """`{uniform: [low, high]}`: a float, every value between as likely."""
@@ -23,7 +26,8 @@ class Uniform(Frozen):
 
     def ends(self) -> tuple[Scalar, ...]:
         """The values at which a range can be wrong."""
-        return self.uniform
+        low, high = self.uniform
+        return (low, high, low + GOLDEN * (high - low))
 
 
 class LogUniform(Frozen):
@@ -40,7 +44,8 @@ class LogUniform(Frozen):
 
     def ends(self) -> tuple[Scalar, ...]:
         """The values at which a range can be wrong."""
-        return self.log_uniform
+        low, high = self.log_uniform
+        return (low, high, low * (high / low) ** GOLDEN)
 
 
 class Integer(Frozen):

@@ -29,7 +29,7 @@ def new_run(space: Experiment) -> Path:
     Raises:
         BadInput: where it cannot be written.
     """
-    root = space.tracking.directory.expanduser().resolve() / space.name
+    root = space.tracking.directory / space.name
     started = time.strftime("%Y%m%d-%H%M%S")
     for attempt in range(100):
         directory = root / (f"{started}-{attempt}" if attempt else started)
@@ -54,13 +54,15 @@ def write_record(space: Experiment, directory: Path) -> None:
 
 
 def latest_run(space: Experiment) -> Path:
-    """The newest experiment directory of that name. Raises BadInput where `space` does not go on from one."""
-    root = space.tracking.directory.expanduser().resolve() / space.name
+    """The newest experiment directory of that name, or that whose record `space` is. Raises BadInput for none."""
+    root = space.tracking.directory / space.name
     runs = sorted(path for path in root.glob("*") if (path / "journal.jsonl").exists())
     if not runs:
         raise BadInput(Problem("--resume", f"an earlier run of {space.name!r} lies in {root}", "none"))
-    _check_goes_on(space, runs[-1] / "space.yaml")
-    return runs[-1]
+    itself = Path(space.file).resolve().parent
+    run = itself if itself in runs else runs[-1]  # the record of a run means that run
+    _check_goes_on(space, run / "space.yaml")
+    return run
 
 
 def _check_goes_on(space: Experiment, recorded_file: Path) -> None:

@@ -154,13 +154,20 @@ def smoke_overrides(space: SearchSpace) -> dict[str, Any]:
     """Leaves that make a tiny run of `space`: same path, few and short trials, few images."""
     data = DataConfig.model_validate(next(corner_configs(space)).data)
     summary = check_data(data, num_folds=2)
-    overrides = SMOKE | {"name": f"{space.name}-smoke", "tracking.registered_model": f"{space.model_name}-smoke"}
+    names = {"name": f"{space.name[:90]}-smoke", "tracking.registered_model": f"{space.model_name[:90]}-smoke"}
+    overrides = SMOKE | names | {"search.first_points": _points_without(space, SMOKE)}
     num_train = SMOKE_TRAIN_IMAGES_PER_CLASS * len(summary.class_names)
     if num_train < summary.num_train:
         overrides |= {"data.train_images": num_train, "data.train_fraction": 1.0}
     if summary.num_test > SMOKE_TEST_IMAGES:
         overrides["data.test_images"] = max(SMOKE_TEST_IMAGES, len(summary.class_names))
     return overrides
+
+
+def _points_without(space: SearchSpace, leaves: Iterable[str]) -> list[dict[str, Any]]:
+    """The first points, less the dimensions that become fixed."""
+    gone = {*leaves, *(space.short_names.get(leaf, leaf) for leaf in leaves)}
+    return [{key: value for key, value in point.items() if key not in gone} for point in space.search.first_points]
 
 
 def _collect(section: str, check: Callable[[], Result], problems: dict[Problem, None]) -> Iterator[Result]:

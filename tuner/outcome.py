@@ -84,7 +84,8 @@ def closing_lines(outcome: Outcome, history: History) -> Iterator[str]:
         yield "no trial was evaluated on every fold, so there is no best configuration"
     else:
         scores = " ".join(f"{score:.4f}" for score in outcome.fold_scores)
-        yield f"  best           {outcome.best_trial}: {spell_params(outcome.best_params)}"
+        found = spell_params(outcome.best_params) or "nothing was searched"
+        yield f"  best           {outcome.best_trial}: {found}"
         yield f"  validation     top-1 {outcome.val_top1:.4f} over {len(outcome.fold_scores)} folds ({scores})"
     if outcome.test_top1_mean is not None:
         spread = f" ± {outcome.test_top1_sd:.4f}" if outcome.test_top1_sd is not None else ""
@@ -92,7 +93,8 @@ def closing_lines(outcome: Outcome, history: History) -> Iterator[str]:
         yield f"  test           top-1 {outcome.test_top1_mean:.4f}{spread} ({seeds}, full training split)"
     if outcome.model_uri:
         yield f"  model          {outcome.model_uri}"
-        yield f"                 python -m tuner.predict --model {outcome.model_uri} photo.jpg"
+        store = shlex.quote(outcome.tracking_uri)
+        yield f"                 python -m tuner.predict --model {outcome.model_uri} --tracking-uri {store} photo.jpg"
     yield f"  record         {outcome.directory}"
     yield f"  see it         python -m tuner.ui --tracking-uri {shlex.quote(outcome.tracking_uri)}"
     for trial in history.trials.values():

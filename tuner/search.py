@@ -126,7 +126,10 @@ def register(
 ) -> str | None:
     """Registers the retrained model; without MLflow it stays in the experiment directory, which is then said."""
     best = best_trial(journal.history.trials.values())
-    if best is None or MODEL_SEED not in journal.history.retrainings(best.number):
+    if best is None or not journal.history.retrainings(best.number):
+        return None
+    if MODEL_SEED not in journal.history.retrainings(best.number):
+        progress.say(f"no model is registered: it would be that of seed {MODEL_SEED}, which broke off")
         return None
     if (registered := journal.history.model_uri(best.number)) is not None:
         return registered  # by the run that this one goes on from

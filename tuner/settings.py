@@ -42,12 +42,17 @@ class ResourceSettings(Frozen):
     so."""
 
 
+def _absolute(path: Path) -> Path:
+    """A record of it is read in other folders than the one where the command was given."""
+    return path.expanduser().resolve()
+
+
 class TrackingSettings(Frozen):
     """Where the search is recorded."""
 
     uri: str | None = None
     """MLflow tracking URI; without it MLFLOW_TRACKING_URI, and without that `mlflow.db` in the working folder."""
-    directory: Path = Path("experiments")
+    directory: Annotated[Path, Field(validate_default=True), AfterValidator(_absolute)] = Path("experiments")
     """Folder of the experiment directories, the durable record of every search."""
     registered_model: str | None = None
     """Name under which the retrained model is registered; the experiment's name if None."""

@@ -8,6 +8,7 @@ hour.
 from __future__ import annotations
 
 import copy
+import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -20,7 +21,7 @@ from pydantic import ValidationError
 from trainables.config import TrialConfig
 from trainables.errors import BadInput, Problem, nearest
 from trainables.types import Frozen
-from tuner.dimensions import DIMENSIONS, Dimension, contains, spell
+from tuner.dimensions import DIMENSIONS, Choice, Dimension, contains, spell
 from tuner.extends import EXTENDS, problems_where_they_stand, read_extended
 from tuner.problems import from_pydantic
 from tuner.redaction import without_credentials
@@ -253,13 +254,21 @@ def _trial_config(fixed: Mapping[str, Any], values: Mapping[str, Any], seed: int
     return TrialConfig.model_validate(tree)
 
 
+MAX_COMBINATIONS = 256
+"""Combinations of choices that are checked beforehand; one beyond them that is invalid ends its trial as failed."""
+
+
 def corners(dimensions: Mapping[str, Dimension]) -> Iterator[dict[str, Any]]:
-    """Every end of every dimension at least once, the other dimensions at their first end."""
+    """Every end of every dimension, the others at their first; and the choices in combination."""
     first = {path: dimension.ends()[0] for path, dimension in dimensions.items()}
     yield first
     for path, dimension in dimensions.items():
         for end in dimension.ends()[1:]:
             yield first | {path: end}
+    choices = {path: dimension.choice for path, dimension in dimensions.items() if isinstance(dimension, Choice)}
+    if len(choices) > 1:
+        for values in itertools.islice(itertools.product(*choices.values()), MAX_COMBINATIONS):
+            yield first | dict(zip(choices, values, strict=True))
 
 
 def _trial_problems(fixed: Mapping[str, Any], dimensions: Mapping[str, Dimension]) -> list[Problem]:

@@ -22,8 +22,14 @@ from trainables.errors import Diverged
 from trainables.trial import default_device, validate_fold
 from tuner.cluster import Share
 from tuner.conductor import Assignment, Conductor
+from tuner.journal import trial_id
 
 logger = logging.getLogger(__name__)
+
+GPU_ERRORS = (torch.OutOfMemoryError, torch.AcceleratorError)
+
+CARD_HEADROOM = 0.95
+"""Of its share of a card, what a process may allocate; the rest is for its CUDA context."""
 
 ImagesByKey = Mapping[str, Examples]
 """Training splits by `source_key`: more than one only where a dimension changes what is decoded."""
@@ -86,6 +92,8 @@ class FoldTrainable(tune.Trainable):
             result = validate_fold(self.trial_config, images, self.fold, folds[self.fold - 1], self.device)
         except Diverged as diverged:
             return {"failed": f"fold {self.fold} {diverged}", "done": True}
+        except GPU_ERRORS:
+            raise  # the card may be full for now, or this process's context broken: another process tries again
         except Exception as error:  # whatever a trial's code raises is that trial's end, not its actor's
             logger.exception("trial failed")
             return {"failed": f"fold {self.fold}: {one_line(error)}", "trace": traceback.format_exc(), "done": True}
@@ -97,7 +105,7 @@ def prepare_process(share: Share) -> None:
     """Makes a worker keep to its share: as many threads as cores, and no more of a card's memory than its fraction."""
     torch.set_num_threads(max(1, int(share.cpus)))
     if torch.cuda.is_available() and 0 < share.gpus < 1:
-        torch.cuda.set_per_process_memory_fraction(share.gpus)
+        torch.cuda.set_per_process_memory_fraction(CARD_HEADROOM * share.gpus)
 
 
 def one_line(error: BaseException) -> str:
@@ -143,6 +151,7 @@ class ConductorCallback(Callback):
     ) -> None:
         number = trial.config["assignment"].number
         if "failed" in result:
+            logger.error("%s failed\n%s", trial_id(number), result.get("trace", result["failed"]))
             self._conductor.trial_failed(number, result["failed"])
         elif "result" in result:
             self._conductor.fold_finished(number, result["result"])

@@ -3,7 +3,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +11,7 @@ import pytest
 
 from trainables.errors import BadInput
 from tuner import cluster as cluster_module
-from tuner.cluster import MAX_RETRIES, Capacity, Share, as_they_end, chatter_to, cluster, share_of, total
+from tuner.cluster import MAX_RETRIES, Capacity, Share, as_they_end, chatter_to, cluster, num_cpus, share_of, total
 from tuner.settings import ResourceSettings
 
 
@@ -121,12 +120,9 @@ class FakeRay:
         self.most_at_once = 0
         self.options: dict[str, Any] = {}
 
-    def remote(self, task: Callable[..., Any]) -> Any:
-        def options(**given: Any) -> Any:
-            self.options = given
-            return SimpleNamespace(remote=lambda *job: (task, job))
-
-        return SimpleNamespace(options=options)
+    def remote(self, **given: Any) -> Any:
+        self.options = given
+        return lambda task: SimpleNamespace(remote=lambda *job: (task, job))
 
     def wait(self, running: list[Any], num_returns: int) -> tuple[list[Any], list[Any]]:
         self.most_at_once = max(self.most_at_once, len(running))
@@ -145,4 +141,11 @@ def test_jobs_run_as_many_at_a_time_as_the_share_says(monkeypatch: pytest.Monkey
     sums = list(as_they_end(lambda a, b: a + b, jobs, Share(2, 0.5, concurrency)))
     assert sorted(sums) == [10, 11, 12, 13, 14]
     assert fake.most_at_once == min(concurrency, 5)
-    assert fake.options == {"num_cpus": 2, "num_gpus": 0.5, "max_retries": MAX_RETRIES}
+    assert fake.options == {"num_cpus": 2, "num_gpus": 0.5, "max_retries": MAX_RETRIES, "max_calls": 1}
+
+
+@pytest.mark.parametrize(("quota", "cores"), [("100000 100000", 1), ("50000 100000", 1), ("max 100000", None)])
+def test_a_container_has_no_more_cores_than_its_quota(tmp_path: Path, quota: str, cores: int | None) -> None:
+    (tmp_path / "cpu.max").write_text(quota)
+    assert num_cpus(tmp_path) == (cores or len(os.sched_getaffinity(0)))
+    assert num_cpus(tmp_path / "without") == len(os.sched_getaffinity(0))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -141,3 +142,16 @@ def run_to_end(conductor: Conductor) -> dict[int, dict[str, Any]]:
             conductor.fold_finished(assignment.number, fold(k, assignment.config.method.alpha))
     assert conductor.done
     return {trial.number: trial.params for trial in conductor.journal.history.trials.values()}
+
+
+def test_a_combination_that_cannot_be_ends_its_trial_and_no_other(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conductor = conductor_of(journal)
+    first = conductor.proposer.propose
+    unchecked = dataclasses.replace(first(), params={"gamma_fe": -1.0, "alpha": 0.5})
+    monkeypatch.setattr(conductor.proposer, "propose", iter([unchecked, first()]).__next__)
+    assert next_of(conductor).number == 1
+    refused = journal.history.trials[0]
+    assert refused.state == "failed"
+    assert "method.gamma_fe: input should be greater than or equal to 0" in refused.reason

@@ -133,7 +133,12 @@ class TestSmoke:
         assert overrides["data.train_images"] == 6
 
 
+def test_smoke_leaves_out_of_the_first_points_what_it_fixes() -> None:
+    space = space_of(training__batch_size={"int": [8, 64]}, search__first_points=[{"batch_size": 16, "alpha": 0.5}])
+    assert smoke_overrides(space)["search.first_points"] == [{"alpha": 0.5}]
+
+
 def test_corners_are_configurations() -> None:
     configs = list(corner_configs(space_of(search__seed=3)))
-    assert len(configs) == 3
+    assert len(configs) == 5  # two ends and a point between them of two ranges, the others at their first
     assert {config.seed for config in configs} == {3}

@@ -7,9 +7,9 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from tests.tuner.tiny import tree_of, write_yaml
+from tests.tuner.tiny import space_of, tree_of, write_yaml
 from trainables.errors import BadInput, Problem
-from tuner.dimensions import Uniform
+from tuner.dimensions import Integer
 from tuner.space import corners, dump_space, flatten, load_space, parse_space, set_leaf, short_names
 
 SHIPPED = sorted((Path(__file__).parents[2] / "search_spaces").glob("*.yaml"))
@@ -84,9 +84,17 @@ class TestNames:
         }
 
     def test_corners_visit_every_end_once(self) -> None:
-        dimensions = {"a": Uniform(uniform=(0, 1)), "b": Uniform(uniform=(2, 3))}
+        dimensions = {"a": Integer.model_validate({"int": [0, 1]}), "b": Integer.model_validate({"int": [2, 3]})}
         assert list(corners(dimensions)) == [{"a": 0, "b": 2}, {"a": 1, "b": 2}, {"a": 0, "b": 3}]
         assert list(corners({})) == [{}]
+
+    def test_a_range_over_a_leaf_that_takes_integers_is_refused(self) -> None:
+        with pytest.raises(BadInput, match=r"training\.batch_size: input should be a valid integer"):
+            space_of(training__batch_size={"log_uniform": [8, 64]})
+
+    def test_choices_that_do_not_go_together_are_refused(self) -> None:
+        with pytest.raises(BadInput, match=r"nesterov: true needs momentum > 0"):
+            space_of(training__optimizer={"choice": ["adamw", "sgd"]}, training__momentum={"choice": [0.9, 0.0]})
 
     def test_flatten_and_set_leaf_undo_each_other(self) -> None:
         tree = tree_of()

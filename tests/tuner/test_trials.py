@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from ray.tune.search import Searcher
 
 from tests.tuner.tiny import space_of
@@ -85,6 +86,15 @@ def test_whatever_a_trial_raises_the_next_is_unaffected(
     behaviour.clear()
     assert actor.reset_config(assignment(1, alpha=0.9))
     assert [actor.step()["result"]["val_top1"] for _ in range(2)] == [0.9, 0.9]
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), torch.AcceleratorError("assert", 710)])
+def test_what_may_have_broken_the_process_ends_it(
+    actor: FoldTrainable, behaviour: dict[int, Any], error: Exception
+) -> None:
+    behaviour[1] = error
+    with pytest.raises(type(error)):
+        actor.step()
 
 
 def test_one_line() -> None:

@@ -131,8 +131,8 @@ class Projection:
                 self._fold_finished(event)
             case "trial_finished":
                 self._trial_finished(event)
-            case "retrain_finished":
-                self._retrain_finished(event)
+            case "retrain_finished" | "retrain_failed":
+                self._retrain_ended(event)
             case "model_registered":
                 self._write(self._run(PARENT, event), tags={"model_uri": event["uri"]})
             case "search_finished":
@@ -147,6 +147,11 @@ class Projection:
         tags = {key: event[key] for key in CELL_TAGS if key in event}  # of a row's own search within a comparison
         self._open_run(PARENT, event["run"], event, tags, params)
         self._cursor = self._cursor._replace(uploaded=())
+        for trial in self._history.trials.values():
+            if trial.state == "running":  # it was cut off with the search, and goes on with it
+                run_id = self._trial_run({**event, "trial": trial.number})
+                self._client.update_run(run_id, status="RUNNING")
+                self._write(run_id, tags={"state": "running", "reason": ""})
 
     def _trial_started(self, event: Event) -> None:
         name = trial_id(event["trial"])
@@ -168,13 +173,16 @@ class Projection:
         self._end_run(run_id, "FAILED" if trial.state == "failed" else "FINISHED", event)
         self._write(self._run(PARENT, event), _metrics([_best_so_far(self._history)], event))
 
-    def _retrain_finished(self, event: Event) -> None:
-        name = f"retrain-seed-{event['seed']}"
-        started = {**event, "time_s": event["time_s"] - event["duration_s"]}
-        run_id = self._open_run(name, name, started, {"retrain_seed": str(event["seed"])})
-        metrics = [("test_top1", event["test_top1"], 0), ("duration_s", event["duration_s"], 0), *_curves(event)]
-        self._write(run_id, _metrics(metrics, event))
-        self._end_run(run_id, "FINISHED", event)
+    def _retrain_ended(self, event: Event) -> None:
+        name, failed = f"retrain-seed-{event['seed']}", event["event"] == "retrain_failed"
+        started = {**event, "time_s": event["time_s"] - event.get("duration_s", 0.0)}
+        trial = self._history.trials.get(event.get("trial", -1))
+        tags = {"retrain_seed": str(event["seed"]), "reason": event.get("reason", "")}
+        tags |= {"of_trial": trial.trial_id} if trial else {}
+        run_id = self._open_run(name, name, started, tags, trial.params if trial else {})
+        metrics = [(key, event.get(key), 0) for key in ("test_top1", "duration_s")]
+        self._write(run_id, _metrics([*metrics, *_curves(event)], event))
+        self._end_run(run_id, "FAILED" if failed else "FINISHED", event)
 
     def _search_finished(self, event: Event) -> None:
         for trial in self._history.trials.values():
@@ -185,7 +193,7 @@ class Projection:
         metrics = [(key, event.get(key), 0) for key in ("test_top1_mean", "test_top1_sd")]
         tags = {"why": str(event["why"]), "best_trial": "" if best is None else trial_id(best)}
         self._write(run_id, _metrics([*metrics, ("duration_s", event.get("seconds"), 0)], event), tags)
-        self._end_run(run_id, "FINISHED", event)
+        self._end_run(run_id, "FINISHED" if "seconds" in event else "KILLED", event)  # only a whole search has its time
 
     def _cell_ended(self, event: Event) -> None:
         tags = {key: str(event[key]) for key in CELL_TAGS}

@@ -67,7 +67,7 @@ def run_trial(journal: Journal, number: int, scores: list[float], state: str = "
 
 def retrain(journal: Journal, seed: int) -> None:
     curves = {"loss_steps": [1, 5], "loss_terms": {"target_label": [2.0, 0.1]}}
-    journal.append("retrain_finished", seed=seed, test_top1=0.9 + seed / 100, duration_s=2.0, **curves)
+    journal.append("retrain_finished", trial=0, seed=seed, test_top1=0.9 + seed / 100, duration_s=2.0, **curves)
 
 
 def finish_search(journal: Journal) -> None:

@@ -97,6 +97,33 @@ def test_a_retraining(finished: Store) -> None:
     assert run.data.metrics["test_top1"] == 0.91
     assert finished.series("retrain-seed-1", "loss/target_label") == [(1, 2.0), (5, 0.1)]
     assert run.info.end_time - run.info.start_time == 2000
+    assert run.data.tags["of_trial"] == "trial-0000"
+    assert run.data.params == {"gamma_fe": "0.05"}
+
+
+def test_a_search_that_was_cut_off_is_killed_and_its_trials_go_on_with_it(
+    projection: Projection, journal: Journal, store: Store
+) -> None:
+    start_search(journal)
+    start_trial(journal, 0)
+    journal.append("search_finished", why="interrupted")
+    projection.advance()
+    assert {name: run.info.status for name, run in store.runs.items()} == {RUN: "KILLED", "trial-0000": "KILLED"}
+    start_search(journal)
+    projection.advance()
+    assert {name: run.info.status for name, run in store.runs.items()} == {RUN: "RUNNING", "trial-0000": "RUNNING"}
+    assert store.runs["trial-0000"].data.tags["state"] == "running"
+
+
+def test_a_retraining_that_broke_off_is_there_and_failed(
+    projection: Projection, journal: Journal, store: Store
+) -> None:
+    start_search(journal)
+    run_trial(journal, 0, [0.7, 0.8])
+    journal.append("retrain_failed", trial=0, seed=1, reason="diverged")
+    projection.advance()
+    run = store.runs["retrain-seed-1"]
+    assert (run.info.status, run.data.tags["reason"]) == ("FAILED", "diverged")
 
 
 def test_carrying_over_again_changes_nothing(
