@@ -25,7 +25,11 @@ class Uniform(Frozen):
         return self
 
     def ends(self) -> tuple[Scalar, ...]:
-        """The values at which a range can be wrong."""
+        """The least and the greatest value."""
+        return self.uniform
+
+    def probes(self) -> tuple[Scalar, ...]:
+        """The values at which the range can be wrong: its ends, and a point between them."""
         low, high = self.uniform
         return (low, high, low + GOLDEN * (high - low))
 
@@ -43,7 +47,11 @@ class LogUniform(Frozen):
         return self
 
     def ends(self) -> tuple[Scalar, ...]:
-        """The values at which a range can be wrong."""
+        """The least and the greatest value."""
+        return self.log_uniform
+
+    def probes(self) -> tuple[Scalar, ...]:
+        """The values at which the range can be wrong: its ends, and a point between them."""
         low, high = self.log_uniform
         return (low, high, low * (high / low) ** GOLDEN)
 
@@ -59,7 +67,11 @@ class Integer(Frozen):
         return self
 
     def ends(self) -> tuple[Scalar, ...]:
-        """The values at which a range can be wrong."""
+        """The least and the greatest value."""
+        return self.int_
+
+    def probes(self) -> tuple[Scalar, ...]:
+        """The values at which the range can be wrong: its ends."""
         return self.int_
 
 
@@ -75,6 +87,10 @@ class Choice(Frozen):
         return self
 
     def ends(self) -> tuple[Scalar, ...]:
+        """Every choice."""
+        return self.choice
+
+    def probes(self) -> tuple[Scalar, ...]:
         """Every choice: each can be wrong by itself."""
         return self.choice
 

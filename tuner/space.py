@@ -259,12 +259,12 @@ MAX_COMBINATIONS = 256
 
 
 def corners(dimensions: Mapping[str, Dimension]) -> Iterator[dict[str, Any]]:
-    """Every end of every dimension, the others at their first; and the choices in combination."""
+    """Every probe of every dimension, the others at their first; and the choices in combination."""
     first = {path: dimension.ends()[0] for path, dimension in dimensions.items()}
     yield first
     for path, dimension in dimensions.items():
-        for end in dimension.ends()[1:]:
-            yield first | {path: end}
+        for probe in dimension.probes()[1:]:
+            yield first | {path: probe}
     choices = {path: dimension.choice for path, dimension in dimensions.items() if isinstance(dimension, Choice)}
     if len(choices) > 1:
         for values in itertools.islice(itertools.product(*choices.values()), MAX_COMBINATIONS):

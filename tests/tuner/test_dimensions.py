@@ -5,20 +5,28 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from tuner.dimensions import DIMENSIONS, GOLDEN, Choice, Dimension, Integer, LogUniform, Uniform, contains, spell
+from tuner.dimensions import DIMENSIONS, Choice, Dimension, Integer, LogUniform, Uniform, contains, spell
 
 GOOD: list[tuple[Dimension, tuple[Any, ...]]] = [
-    (Uniform(uniform=(-1, 2)), (-1, 2, -1 + 3 * GOLDEN)),
-    (LogUniform(log_uniform=(1e-3, 1)), (1e-3, 1, 1e-3 * 1000**GOLDEN)),
+    (Uniform(uniform=(-1, 2)), (-1, 2)),
+    (LogUniform(log_uniform=(1e-3, 1)), (1e-3, 1)),
     (Integer.model_validate({"int": [0, 3]}), (0, 3)),
     (Choice(choice=("sgd", True, None, 3)), ("sgd", True, None, 3)),
 ]
 
 
 @pytest.mark.parametrize(("dimension", "ends"), GOOD)
-def test_ends_are_where_it_can_be_wrong(dimension: Dimension, ends: tuple[Any, ...]) -> None:
-    assert dimension.ends() == pytest.approx(ends) if isinstance(ends[-1], float) else dimension.ends() == ends
-    assert all(contains(dimension, end) for end in ends)
+def test_ends_are_within_and_are_tried(dimension: Dimension, ends: tuple[Any, ...]) -> None:
+    assert dimension.ends() == ends
+    assert set(ends) <= set(dimension.probes())
+    assert all(contains(dimension, probe) for probe in dimension.probes())
+
+
+@pytest.mark.parametrize("dimension", [Uniform(uniform=(8, 64)), LogUniform(log_uniform=(8, 64))])
+def test_a_range_is_tried_at_a_point_that_is_no_integer(dimension: Dimension) -> None:
+    *_, inside = dimension.probes()
+    assert isinstance(inside, float)
+    assert not inside.is_integer()
 
 
 @pytest.mark.parametrize(
