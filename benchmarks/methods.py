@@ -66,7 +66,8 @@ def fit(method: object, data: DataConfig, images: LabelledImages, arguments: arg
         data=data,
         backbone=BackboneConfig(name="package/efficientnet_lite0"),
         method=method,
-        training=TrainingConfig(num_steps=9000, batch_size=arguments.batch_size),
+        # A rate at which no method diverges, however long this runs; what a step costs does not depend on it.
+        training=TrainingConfig(num_steps=9000, batch_size=arguments.batch_size, learning_rate=1e-4),
     )
     return start_fit(config, images, seed=0, device=default_device())
 

@@ -19,7 +19,7 @@ from trainables.methods.distances import (
     one_hot,
 )
 from trainables.methods.mixing import Mix, MixAlpha, draw_mix
-from trainables.methods.teacher import follow, frozen_copy
+from trainables.methods.teacher import TeacherPrecision, follow, frozen_copy, teaching
 from trainables.types import Batch, LossTerms, Outputs
 
 
@@ -45,6 +45,8 @@ class SmileConfig(MethodConfig):
     """Budget for which `ema_decay` is meant. A training of another length uses the decay that leaves the teacher as
     much of its pre-trained weights at the end (0.999 leaves 41 %), so that one value means the same at 80 and at
     9,000 steps. None takes `ema_decay` literally."""
+    teacher_precision: TeacherPrecision = "auto"
+    """In bf16 the teacher's forward pass costs half as much; see docs/decisions/0012."""
 
     def decay_per_update(self, num_steps: int) -> float:
         """The decay in effect in a training of `num_steps`."""
@@ -81,7 +83,7 @@ class Smile(Method):
         terms = {"target_label": cross_entropy(seen.target_logits, mix.blend(labels_NK))}
         if self.teacher is None:
             return terms
-        with torch.no_grad():
+        with torch.no_grad(), teaching(self.config.teacher_precision, batch.labels.device):
             taught = self.teacher(self.teacher.embed(batch.inputs))
         if self.config.gamma_fe:
             terms["feature"] = self.config.gamma_fe * self._feature_gap(seen, taught, mix)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import copy
+from typing import Literal
 
 import torch
 from torch import nn
 
 from trainables.backbones.network import TransferNetwork
+
+TeacherPrecision = Literal["auto", "bf16", "fp32"]
+"""In what precision a teacher computes; `auto` is bf16 where the hardware multiplies it, and fp32 elsewhere."""
 
 
 def frozen_copy(network: TransferNetwork) -> TransferNetwork:
@@ -19,3 +23,18 @@ def frozen_copy(network: TransferNetwork) -> TransferNetwork:
 def follow(teacher: nn.Module, student: nn.Module, decay: float) -> None:
     """teacher ← decay·teacher + (1−decay)·student over parameters; buffers (BatchNorm statistics) stay as they are."""
     torch._foreach_lerp_(list(teacher.parameters()), list(student.parameters()), 1 - decay)
+
+
+def teaching(precision: TeacherPrecision, device: torch.device) -> torch.autocast:
+    """The block in which a teacher speaks. Its products of fp32 numbers are taken in bf16, if at all; those of float64
+    never are, and what surrounds the block (a `training.precision` of bf16) stays in force."""
+    chosen = precision == "bf16" or (precision == "auto" and multiplies_bf16(device))
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=chosen or torch.is_autocast_enabled(device.type))
+
+
+def multiplies_bf16(device: torch.device) -> bool:
+    """Whether the device has instructions for bf16; without them it is slower than fp32, not faster."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    features = torch.cpu.get_capabilities()
+    return bool(features.get("avx512_bf16") or features.get("amx_bf16"))
