@@ -24,12 +24,16 @@ MAX_LOST = 2
 
 @dataclass(frozen=True)
 class Assignment:
-    """A trial for a worker. Folds before `first_fold` (counted from 1) are in the journal already."""
+    """A trial for a worker. Folds before `first_fold` (counted from 1) are in the journal already.
+
+    At the steps `rungs` of its first fold the worker scores what it has, and asks whether to go on.
+    """
 
     number: int
     config: TrialConfig
     num_folds: int
     first_fold: int
+    rungs: tuple[int, ...] = ()
 
 
 class Conductor:
@@ -90,11 +94,17 @@ class Conductor:
         folds = self.space.search.folds
         return Assignment(record.number, self.space.trial_config(record.params), folds, len(record.folds) + 1)
 
-    def fold_finished(self, number: int, result: dict[str, Any]) -> None:
-        """Takes in a fold; the last one completes its trial."""
+    def fold_finished(self, number: int, result: dict[str, Any]) -> bool:
+        """Takes in a fold; the last one completes its trial. Returns whether the trial goes on to another."""
         self.journal.append("fold_finished", trial=number, result=result)
         if len(self.journal.history.trials[number].folds) >= self.space.search.folds:
             self._end(number, "complete", "")
+            return False
+        return True
+
+    def rung_reached(self, number: int, fold: int, step: int, val_top1: float) -> bool:
+        """Takes in what a trial scores in the middle of a fold. Returns whether it goes on."""
+        return True
 
     def trial_failed(self, number: int, reason: str) -> None:
         """The trial itself broke: it diverged, or its code raised. It would break again, so it is not repeated."""

@@ -19,7 +19,19 @@ from tuner.space import Experiment, dump_space, flatten
 
 RECORDED_PACKAGES = ("torch", "torchvision", "timm", "ray", "optuna", "mlflow", "numpy", "scikit-learn", "pydantic")
 
-MAY_CHANGE = ("search.trials", "search.concurrency", "retrain.", "compare.seeds", "resources.", "tracking.")
+MAY_CHANGE = (
+    "search.trials",
+    "search.concurrency",
+    "search.timeout_s",
+    "search.max_fold_trainings",
+    "search.plateau",
+    "search.fold_timeout_s",
+    "search.checkpoint_period_s",
+    "retrain.",
+    "compare.seeds",
+    "resources.",
+    "tracking.",
+)
 """What a resumed run may ask anew; everything else would make its trials incomparable with the earlier ones."""
 
 

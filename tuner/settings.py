@@ -5,15 +5,59 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt
+from pydantic import AfterValidator, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from trainables.types import Frozen
 
 Sampler = Literal["tpe", "random", "gp", "cmaes"]
 
 
+class NoRacing(Frozen):
+    """Every trial trains all of its folds."""
+
+    rule: Literal["none"] = "none"
+
+
+class FoldRacing(Frozen):
+    """After each fold, a trial that lies further behind the best one on these folds than noise explains is stopped."""
+
+    rule: Literal["folds"] = "folds"
+    margin: NonNegativeFloat = 1.0
+    """How far behind: in standard deviations of the mean difference of two equally good trials on as many folds."""
+    min_complete: Annotated[int, Field(ge=2)] = 3
+    """Complete trials before the first may be stopped; the noise is estimated from them."""
+
+
+class MedianRacing(Frozen):
+    """After each fold, a trial below the median of what the complete ones had after as many folds is stopped."""
+
+    rule: Literal["median"] = "median"
+    min_complete: Annotated[int, Field(ge=2)] = 3
+
+
+class AshaRacing(Frozen):
+    """Asynchronous successive halving over the steps of the first fold (Li et al., 2020): at each rung, which is a
+    number of steps, a trial goes on if it is among the best 1/`reduction_factor` of those that have come so far."""
+
+    rule: Literal["asha"] = "asha"
+    reduction_factor: Annotated[int, Field(ge=2)] = 3
+    num_rungs: PositiveInt = 2
+    """Rungs at `num_steps` / `reduction_factor`^k, k = `num_rungs` … 1."""
+
+
+Racing = Annotated[NoRacing | FoldRacing | MedianRacing | AshaRacing, Field(discriminator="rule")]
+
+
+class Plateau(Frozen):
+    """The search ends once the best score has not risen by more than `min_gain` (top-1, in [0, 1]) for so many trials
+    that ended complete or were stopped as hopeless."""
+
+    trials: PositiveInt
+    min_gain: NonNegativeFloat = 0.0
+
+
 class SearchSettings(Frozen):
-    """How the dimensions are searched."""
+    """How the dimensions are searched, when a trial is hopeless, and what ends it all."""
 
     trials: PositiveInt = 20
     folds: Annotated[int, Field(ge=2)] = 3
@@ -24,6 +68,17 @@ class SearchSettings(Frozen):
     """Trials at once; `auto` is what the cluster has room for. With 1, two runs give the same trials."""
     first_points: tuple[dict[str, Any], ...] = ()
     """Known-good settings that are tried first, by the dimensions' names; what one leaves out, the sampler adds."""
+    racing: Racing = FoldRacing()
+    """When a trial is stopped before its last fold. Only a trial that trained all of them can win."""
+    timeout_s: PositiveFloat | None = None
+    """Wall-clock budget of the trials; the retraining comes on top. What is cut off goes on with `--resume`."""
+    max_fold_trainings: PositiveInt | None = None
+    """Budget in trainings of a fold, over all trials."""
+    plateau: Plateau | None = None
+    fold_timeout_s: PositiveFloat | None = None
+    """Limit of one fold; a trial that exceeds it hangs, and fails."""
+    checkpoint_period_s: PositiveFloat | None = 30.0
+    """How often a fold in training is written to disk, to go on from there after a crash; None: never."""
 
 
 def _ray_can_divide(amount: float) -> float:

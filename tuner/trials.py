@@ -13,6 +13,7 @@ from ray import tune
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
+from ray.tune.stopper import NoopStopper, Stopper
 
 from trainables.config import TrialConfig
 from trainables.data.examples import Examples
@@ -22,7 +23,6 @@ from trainables.errors import Diverged
 from trainables.trial import default_device, validate_fold
 from tuner.cluster import Share
 from tuner.conductor import Assignment, Conductor
-from tuner.journal import trial_id
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +57,7 @@ def run_trials(conductor: Conductor, images: ImagesByKey, share: Share, director
         run_config=tune.RunConfig(
             name="tune",
             storage_path=str(directory),
+            stop=ConductedStopper(conductor),
             callbacks=[ConductorCallback(conductor)],
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             failure_config=tune.FailureConfig(max_failures=0),  # the conductor repeats what can be repeated
@@ -80,6 +81,7 @@ class FoldTrainable(tune.Trainable):
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         assignment: Assignment = new_config["assignment"]
+        self.number = assignment.number
         self.trial_config: TrialConfig = assignment.config
         self.fold = assignment.first_fold
         self.num_folds = assignment.num_folds
@@ -91,14 +93,18 @@ class FoldTrainable(tune.Trainable):
             folds = stratified_folds(images.labels, self.num_folds, self.trial_config.seed)
             result = validate_fold(self.trial_config, images, self.fold, folds[self.fold - 1], self.device)
         except Diverged as diverged:
-            return {"failed": f"fold {self.fold} {diverged}", "done": True}
+            return self._said(failed=f"fold {self.fold} {diverged}")
         except GPU_ERRORS:
             raise  # the card may be full for now, or this process's context broken: another process tries again
         except Exception as error:  # whatever a trial's code raises is that trial's end, not its actor's
             logger.exception("trial failed")
-            return {"failed": f"fold {self.fold}: {one_line(error)}", "trace": traceback.format_exc(), "done": True}
+            return self._said(failed=f"fold {self.fold}: {one_line(error)}", trace=traceback.format_exc())
         self.fold += 1
-        return {"result": result.as_dict(), "done": self.fold > self.num_folds}
+        return self._said(result=result.as_dict())
+
+    def _said(self, **what: Any) -> dict[str, Any]:
+        """A result for `ConductedStopper`, which alone decides whether the trial goes on."""
+        return {"trial": self.number, **what}
 
 
 def prepare_process(share: Share) -> None:
@@ -140,21 +146,37 @@ class ConductedSearcher(Searcher):
         return Searcher, ()  # Tune pickles its searcher into a snapshot that nobody reads
 
 
-class ConductorCallback(Callback):
-    """Ray Tune's events → the conductor."""
+class ConductedStopper(Stopper):
+    """Hands every result to the conductor, and stops the trials that it says are to stop.
+
+    A stopper and no scheduler: Ray Tune asks a scheduler only about results that do not end their trial.
+    """
 
     def __init__(self, conductor: Conductor) -> None:
         self._conductor = conductor
 
-    def on_trial_result(
-        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **_: Any
-    ) -> None:
-        number = trial.config["assignment"].number
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        number = result["trial"]
         if "failed" in result:
-            logger.error("%s failed\n%s", trial_id(number), result.get("trace", result["failed"]))
+            logger.error("trial %d failed\n%s", number, result.get("trace", result["failed"]))
             self._conductor.trial_failed(number, result["failed"])
-        elif "result" in result:
-            self._conductor.fold_finished(number, result["result"])
+            return True
+        if "rung" in result:
+            return not self._conductor.rung_reached(number, **result["rung"])
+        return not self._conductor.fold_finished(number, result["result"])
+
+    def stop_all(self) -> bool:
+        return False
+
+    def __reduce__(self) -> tuple[type[NoopStopper], tuple[()]]:
+        return NoopStopper, ()  # Tune pickles it into a snapshot that nobody reads
+
+
+class ConductorCallback(Callback):
+    """A worker's death → the conductor."""
+
+    def __init__(self, conductor: Conductor) -> None:
+        self._conductor = conductor
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         error = trial.get_error()

@@ -35,6 +35,6 @@ def teaching(precision: TeacherPrecision, device: torch.device) -> torch.autocas
 def multiplies_bf16(device: torch.device) -> bool:
     """Whether the device has instructions for bf16; without them it is slower than fp32, not faster."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     features = torch.cpu.get_capabilities()
     return bool(features.get("avx512_bf16") or features.get("amx_bf16"))
