@@ -5,7 +5,7 @@ ARGS ?=
 # Two processes of one thread each: two threads of two processes on two cores would wait for each other.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadgroup
 
-.PHONY: help search ui check format test test-fast clean
+.PHONY: help search ui check format test test-fast test-cluster clean
 
 help:            ## this list
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | column -t -s '	'
@@ -36,10 +36,16 @@ format: $(BIN)/.installed   ## put the code in order
 	$(BIN)/ruff format .
 
 test: $(BIN)/.installed     ## every test: the quick ones, and the service in real processes
-	$(PYTEST) -m "" $(ARGS)
+	$(PYTEST) -m "not cluster" $(ARGS)
 
 test-fast: $(BIN)/.installed ## the quick tests alone
 	$(PYTEST) $(ARGS)
+
+test-cluster: $(BIN)/.installed ## searches on a cluster of real processes, one line a scenario at the end; takes root
+	$(BIN)/pytest tests/cluster -m cluster $(ARGS)
+
+chaos: $(BIN)/.installed    ## twenty searches killed at random moments, and gone on with: about twenty minutes
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.end_to_end.chaos $(ARGS)
 
 clean:           ## remove the environment and caches; experiments and mlflow.db stay
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache *.egg-info
@@ -47,3 +53,6 @@ clean:           ## remove the environment and caches; experiments and mlflow.db
 bench-methods: $(BIN)/.installed ## what a step of each method costs, paired with plain fine-tuning
 	MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=8589934592 MALLOC_TOP_PAD_=268435456 \
 	$(BIN)/python -m benchmarks.methods $(ARGS)
+
+bench-search: $(BIN)/.installed  ## what the service costs in a thousand trials that train nothing, beside bare Ray Tune
+	$(BIN)/python -m benchmarks.search $(ARGS)

@@ -5,6 +5,8 @@ It does not know who is watching: what it has to say goes to one callable, which
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -21,6 +23,7 @@ from trainables.data.examples import Examples, as_inputs
 from trainables.data.folds import Fold, stratified_folds
 from trainables.methods import MethodContext, build_method, uses_source_head
 from trainables.seeding import seed_for
+from trainables.training.checkpoint import Checkpoints
 from trainables.training.evaluation import top1_accuracy
 from trainables.training.loop import Fit
 from trainables.types import Batch
@@ -30,7 +33,8 @@ from trainables.types import Batch
 class FoldResult:
     """One fold of one trial: `fold` counts from 1, `val_top1` is in [0, 1].
 
-    `loss_terms` holds the curve of each loss term, its mean over the steps up to each of `loss_steps`.
+    `loss_terms` holds the curve of each loss term, its mean over the steps up to each of `loss_steps`. `taken_up_at` is
+    the step of the checkpoint from which a training that was cut off went on; 0 where there was none.
     """
 
     fold: int
@@ -38,6 +42,7 @@ class FoldResult:
     duration_s: float
     loss_steps: list[int] = field(default_factory=list)
     loss_terms: dict[str, list[float]] = field(default_factory=dict)
+    taken_up_at: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""
@@ -64,25 +69,115 @@ def validate_fold(
     config: TrialConfig, examples: Examples, number: int, fold: Fold, device: torch.device | None = None
 ) -> FoldResult:
     """Trains on the fold's training part and scores its validation part; `number` counts from 1."""
-    device = device or default_device()
-    started = time.monotonic()
-    fit = start_fit(config, examples.take(fold.train), seed_for(config.seed, "fold", number), device)
-    fit.run()
-    accuracy = accuracy_on(fit.method.student, examples.take(fold.validation), config, device)
-    return FoldResult(number, accuracy, time.monotonic() - started, fit.history.steps, fit.history.terms)
+    return FoldTraining(config, examples, number, fold, device).result()
 
 
 def train_full(
-    config: TrialConfig, examples: Examples, device: torch.device | None = None
+    config: TrialConfig,
+    examples: Examples,
+    device: torch.device | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> tuple[TransferNetwork, Fit]:
     """Trains on all of `examples`: what the best configuration is for. Returns the network and its finished fit."""
-    fit = start_fit(config, examples, seed_for(config.seed, "full"), device or default_device())
-    fit.run()
-    return fit.method.student, fit
+    training = Training(config, examples, seed_for(config.seed, "full"), device or default_device(), checkpoints)
+    training.run()
+    return training.fit.method.student, training.fit
 
 
-def start_fit(config: TrialConfig, examples: Examples, seed: int, device: torch.device) -> Fit:
-    """A training of `config` on `examples`, prepared and at step 0. `seed` is the root of all its draws."""
+class Training:
+    """A training of `config` on `examples`, at step 0 or where its checkpoint stands. `seed` is the root of its draws.
+
+    `taken_up_at` is the step at which this process took it up.
+    """
+
+    def __init__(
+        self,
+        config: TrialConfig,
+        examples: Examples,
+        seed: int,
+        device: torch.device,
+        checkpoints: Checkpoints | None = None,
+    ) -> None:
+        self.checkpoints = checkpoints
+        self.identity = identity_of(config, examples, seed) if checkpoints is not None else ""
+        kept = checkpoints.load(self.identity) if checkpoints is not None else None
+        self._started_s = time.monotonic() - (kept["duration_s"] if kept is not None else 0.0)
+        self.fit = start_fit(config, examples, seed, device, kept["fit"] if kept is not None else None)
+        self.taken_up_at = self.fit.step
+
+    @property
+    def duration_s(self) -> float:
+        """Time since it started, or since its checkpoint was taken up and what had passed before that."""
+        return time.monotonic() - self._started_s
+
+    def run(self, until: int | None = None) -> None:
+        """Trains up to step `until` (the whole budget if None), with a checkpoint now and then. Raises Diverged."""
+        self.fit.run(until, self._keep if self.checkpoints is not None else None)
+
+    def _keep(self) -> None:
+        assert self.checkpoints is not None
+        if self.checkpoints.due():
+            state = {"fit": self.fit.state_dict(), "duration_s": self.duration_s}
+            self.checkpoints.save(self.identity, state)
+
+
+class FoldTraining:
+    """One fold under way; `number` counts from 1. It may be scored in between, which leaves no trace."""
+
+    def __init__(
+        self,
+        config: TrialConfig,
+        examples: Examples,
+        number: int,
+        fold: Fold,
+        device: torch.device | None = None,
+        checkpoints: Checkpoints | None = None,
+    ) -> None:
+        self.config = config
+        self.number = number
+        self.device = device or default_device()
+        self.validation = examples.take(fold.validation)
+        seed = seed_for(config.seed, "fold", number)
+        self.training = Training(config, examples.take(fold.train), seed, self.device, checkpoints)
+
+    @property
+    def step(self) -> int:
+        """Optimiser steps done."""
+        return self.training.fit.step
+
+    def score_at(self, step: int) -> float:
+        """Trains up to `step` and gives the top-1 on the validation part there. Raises Diverged."""
+        self.training.run(step)
+        return self._score()
+
+    def result(self) -> FoldResult:
+        """Trains to the end, and scores. Raises Diverged."""
+        self.training.run()
+        history, accuracy = self.training.fit.history, self._score()
+        seconds, taken_up_at = self.training.duration_s, self.training.taken_up_at
+        return FoldResult(self.number, accuracy, seconds, history.steps, history.terms, taken_up_at)
+
+    def _score(self) -> float:
+        return accuracy_on(self.training.fit.method.student, self.validation, self.config, self.device)
+
+
+def identity_of(config: TrialConfig, examples: Examples, seed: int) -> str:
+    """A name for a training: equal for what gives the same result to the bit, from the same images in the same order.
+
+    It does not know the images' pixels, as `source_key` does not.
+    """
+    selection = hashlib.sha256(examples.index.tobytes() + examples.labels.tobytes()).hexdigest()
+    fields = [config.model_dump(mode="json"), seed, len(examples), examples.class_names, selection, torch.__version__]
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+
+
+def start_fit(
+    config: TrialConfig, examples: Examples, seed: int, device: torch.device, state: dict[str, Any] | None = None
+) -> Fit:
+    """A training of `config` on `examples`, prepared and at step 0, or at `state`, which holds what was measured then.
+
+    `seed` is the root of all its draws.
+    """
     training = config.training
     network = build_network(config.backbone, examples.num_classes, seed, uses_source_head(config.method)).to(device)
     if training.channels_last:
@@ -96,12 +191,16 @@ def start_fit(config: TrialConfig, examples: Examples, seed: int, device: torch.
     )
     method = build_method(config.method, network, context)
     inputs = as_inputs(examples, config.data, network.backbone.tokenizer)
-    method.prepare(lambda: evaluation_batches(inputs, config.data, training.eval_batch_size, device))
+    if state is None:
+        method.prepare(lambda: evaluation_batches(inputs, config.data, training.eval_batch_size, device))
 
     def batch_at(step: int) -> Batch:
         return training_batch(inputs, config.data, training.batch_size, seed, step, device, method.num_views)
 
-    return Fit(method, batch_at, training, device)
+    fit = Fit(method, batch_at, training, device)
+    if state is not None:
+        fit.load_state_dict(state)
+    return fit
 
 
 def accuracy_on(network: TransferNetwork, examples: Examples, config: TrialConfig, device: torch.device) -> float:

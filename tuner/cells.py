@@ -15,9 +15,9 @@ from trainables.data.examples import Examples
 from trainables.data.images import LabelledImages
 from trainables.measures import MEASURES
 from trainables.trial import default_device
-from tuner.cluster import Share
+from tuner.cluster import Share, one_line
 from tuner.retrain import BrokenOff, Retrained, reseeded, train_and_test
-from tuner.trials import one_line, prepare_process
+from tuner.trials import prepare_process
 
 logger = logging.getLogger(__name__)
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from trainables.errors import BadInput
+from tuner.runs import EXPERIMENTS, find_run
 from tuner.yaml_file import parse_yaml
 
 FOUND, FAILED, BAD_INPUT = 0, 1, 2
@@ -33,18 +34,36 @@ def experiment_parser(prog: str, description: str) -> argparse.ArgumentParser:
     """The flags of every command that runs an experiment file."""
     parser = argparse.ArgumentParser(prog=prog, description=description)
     add = parser.add_argument
-    add("--space", type=Path, required=True, metavar="FILE", help="the experiment, as YAML")
+    add("--space", type=Path, metavar="FILE", help="the experiment, as YAML")
     add(
         "--set", type=key_value, action="append", default=[], metavar="KEY=VALUE", help="a leaf, e.g. data.root=/photos"
     )
     add("--address", metavar="ADDRESS", help="a running Ray cluster (default: one of this machine, for this command)")
     add("--tracking-uri", metavar="URI", help="override tracking.uri")
     add("--name", metavar="NAME", help="override the experiment's name")
-    add("--resume", action="store_true", help="go on with the latest run of this name")
+    resume = "go on with the latest run of this name; without --space: a name, NAME/RUN or an experiment directory"
+    add("--resume", nargs="?", const=True, default=False, metavar="RUN", help=resume)
     add("--dry-run", action="store_true", help="check everything, print the resolved experiment, start nothing")
     add("--smoke", action="store_true", help="the same path, tiny: a minute or so")
     add("--json", type=Path, metavar="FILE", help="write the outcome there, for other programs")
     return parser
+
+
+def parsed(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
+    """The arguments of such a command; ends the process with its usage where they do not fit together."""
+    arguments = parser.parse_args(argv)
+    if (arguments.space is None) != isinstance(arguments.resume, str):
+        parser.error("exactly one of --space FILE (with or without --resume) and --resume RUN must be given")
+    return arguments
+
+
+def with_space(arguments: argparse.Namespace) -> argparse.Namespace:
+    """The arguments with the record of the run to go on with as their file. Raises BadInput where there is no such
+    run."""
+    if arguments.space is None:
+        root = Path(dict(arguments.set).get("tracking.directory", EXPERIMENTS))
+        arguments.space = find_run(arguments.resume, root, "--resume") / "space.yaml"
+    return arguments
 
 
 def overrides_of(arguments: argparse.Namespace) -> dict[str, Any]:

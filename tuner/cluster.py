@@ -13,6 +13,15 @@ from pathlib import Path
 from typing import IO, Any, TypeVar
 
 import ray
+from ray.exceptions import (
+    ActorUnavailableError,
+    ObjectStoreFullError,
+    OutOfDiskError,
+    RayActorError,
+    RayError,
+    RayTaskError,
+    WorkerCrashedError,
+)
 
 from trainables.errors import BadInput, Problem
 from tuner.settings import ResourceSettings
@@ -34,8 +43,21 @@ TUNE_ENVIRONMENT = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
+    "TUNE_GLOBAL_CHECKPOINT_S": "1e9",  # nobody reads its snapshots, and one that a full disk refuses ends the search
 }
 
+NUM_STARTS = 3
+"""How often a cluster of this machine's own is tried to be started. On a busy machine a part of Ray comes up later than
+another waits for it, which is 15 s (https://github.com/ray-project/ray/issues/65983)."""
+
+MORE_ROOM = (
+    "take fewer images or smaller ones (data.train_images, data.size_px), or more memory: for a cluster, "
+    "`ray start --object-store-memory`; for this machine's own, RAY_DEFAULT_OBJECT_STORE_MEMORY_PROPORTION"
+)
+LESS_MEMORY = "fewer trials at once (search.concurrency) or a smaller batch need less"
+LOW_ON_MEMORY = "running low on memory"  # as Ray's memory monitor says it
+
+logger = logging.getLogger(__name__)
 
 MAX_RETRIES = 2
 """How often a task whose worker died is started again."""
@@ -110,11 +132,12 @@ def _fit_on(node: Capacity, cpus: float, gpus: float) -> int:
 
 
 @contextlib.contextmanager
-def cluster(address: str | None) -> Iterator[list[Capacity]]:
+def cluster(address: str | None, data_bytes: int = 0) -> Iterator[list[Capacity]]:
     """Joins the cluster at `address`, or starts one of this machine's own, for the block; gives what each node has.
 
     Raises:
-        BadInput: where nothing answers at `address`.
+        BadInput: where nothing answers at `address`, Ray does not start here, or its object store has no room for
+            `data_bytes` of decoded data.
     """
     os.environ.update(TUNE_ENVIRONMENT)
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
@@ -125,15 +148,29 @@ def cluster(address: str | None) -> Iterator[list[Capacity]]:
     else:
         options |= {"address": address, "runtime_env": {"env_vars": WORKER_ENVIRONMENT}}
     try:
-        ray.init(**options)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+        _connect(options, attempts=1 if address else NUM_STARTS)
+    except Exception as error:
+        must_hold = "a Ray cluster answers there" if address else "Ray can be started on this machine"
         reason = str(error).strip().splitlines()[0]
-        raise BadInput(Problem("--address", "a Ray cluster answers there", f"{address}: {reason}")) from None
+        raise BadInput(Problem("--address", must_hold, f"{address or 'no address'}: {reason}")) from None
     try:
-        nodes = ray.nodes()  # type: ignore[no-untyped-call]
-        yield [_capacity(node["Resources"]) for node in nodes if node["Alive"]]
+        nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+        check_store(nodes, data_bytes)
+        yield [_capacity(node["Resources"]) for node in nodes]
     finally:
         ray.shutdown()
+
+
+def _connect(options: dict[str, Any], attempts: int) -> None:
+    """Ray's own errors are of all kinds: a plain Exception where a part of it did not come up in time."""
+    try:
+        ray.init(**options)
+    except Exception as error:
+        ray.shutdown()
+        if attempts == 1:
+            raise
+        logger.warning("Ray did not start, and is tried again: %s", one_line(error))
+        _connect(options, attempts - 1)
 
 
 def as_they_end(task: Callable[..., Result], jobs: Iterable[tuple[Any, ...]], share: Share) -> Iterator[Result]:
@@ -148,12 +185,62 @@ def as_they_end(task: Callable[..., Result], jobs: Iterable[tuple[Any, ...]], sh
         while waiting and len(running) < share.concurrency:
             running.append(remote.remote(*waiting.popleft()))
         (ready,), running = ray.wait(running, num_returns=1)
-        yield ray.get(ready)
+        try:
+            result = ray.get(ready)
+        except RayError as error:
+            raise WorkerFailed(why_it_died(error)) from error
+        yield result
+
+
+class WorkerFailed(Exception):
+    """A job raised, or its process died each time that it was tried."""
 
 
 def shared(value: Any) -> Any:
-    """`value` in the object store, once for all jobs that it is handed to."""
-    return ray.put(value)
+    """`value` in the object store, once for all jobs that it is handed to. Raises MemoryError where it does not fit."""
+    with full_store_said():
+        return ray.put(value)
+
+
+@contextlib.contextmanager
+def full_store_said() -> Iterator[None]:
+    """Says what to do where Ray's object store has no room for what the block puts into it, by a MemoryError."""
+    try:
+        yield
+    except (ObjectStoreFullError, OutOfDiskError) as error:
+        raise MemoryError(f"Ray's object store is full, and so is the disk behind it; {MORE_ROOM}") from error
+
+
+def check_store(nodes: Iterable[dict[str, Any]], num_bytes: int) -> None:
+    """Raises BadInput where the decoded data does not fit into the object store of every node that trials may run on.
+
+    Ray would put what is left over on a disk, from which each batch would then be read.
+    """
+    stores = [n["Resources"].get("object_store_memory", 0.0) for n in nodes if n["Resources"].get("CPU")]
+    if stores and min(stores) < num_bytes:
+        must_hold = f"decoded, the data fits into Ray's object store, {min(stores) / 1e9:.2f} GB ({MORE_ROOM})"
+        raise BadInput(Problem("data", must_hold, f"{num_bytes / 1e9:.2f} GB"))
+
+
+def one_line(error: BaseException) -> str:
+    """An exception in one line: its class, and the first line of what it says. A user's mistake needs no class."""
+    text = str(error).strip().splitlines()
+    if isinstance(error, BadInput):
+        return text[0] + (f" (and {len(text) - 1} more)" if len(text) > 1 else "")
+    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+
+
+def why_it_died(error: Exception | None) -> str:
+    """What Ray raised for a task or an actor, in one line: what its code raised, or what is known of its end."""
+    if error is None:
+        return "no reason known"
+    if isinstance(error, RayTaskError):  # raised by its code: Ray's text begins with where, not with what
+        return one_line(error.cause) if isinstance(error.cause, Exception) else str(error).strip().splitlines()[-1]
+    if LOW_ON_MEMORY in str(error):
+        return f"the node ran out of memory, and Ray ended the process ({LESS_MEMORY})"
+    if isinstance(error, RayActorError | WorkerCrashedError) and not isinstance(error, ActorUnavailableError):
+        return f"its process crashed or was killed, as the kernel does where memory runs out ({LESS_MEMORY})"
+    return one_line(error)
 
 
 def total(nodes: list[Capacity]) -> Capacity:

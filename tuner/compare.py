@@ -18,7 +18,7 @@ from trainables.config import TrialConfig
 from trainables.data.config import DataConfig
 from trainables.data.loading import load_test, source_key, test_key
 from tuner.cells import CellFinished, CellKey, Measuring, train_cell
-from tuner.cli import FAILED, FOUND, experiment_parser, guarded, overrides_of
+from tuner.cli import FAILED, FOUND, experiment_parser, guarded, overrides_of, parsed, with_space
 from tuner.cluster import Share, as_they_end, shared
 from tuner.comparison import Arm, Budget, Comparison, check_comparison, load_comparison
 from tuner.conductor import Conductor
@@ -31,14 +31,15 @@ from tuner.selection import best_trial
 from tuner.session import Session, carried_through, session, tracked
 from tuner.space import flatten
 from tuner.tally import Tally
-from tuner.trials import ImagesByKey, run_trials
+from tuner.trials import ImagesByKey, decoded_bytes, run_trials
 from tuner.verdict import MARKDOWN, Verdict, closing_lines, verdict_of, write_tables
+from tuner.warm_start import take_up
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command. Exit code 0: every row has a score in every column; 2: bad input; 1: anything else."""
-    arguments = parser().parse_args(argv)
-    return guarded(lambda: run(arguments))
+    arguments = parsed(parser(), argv)
+    return guarded(lambda: run(with_space(arguments)))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -54,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         print_comparison(Console(highlight=False), comparison, plans, arguments.address)
         return FOUND
-    verdict = compare(comparison, plans, arguments.address, arguments.resume)
+    verdict = compare(comparison, plans, arguments.address, bool(arguments.resume))
     if verdict is None:
         return FAILED
     if arguments.json:
@@ -72,7 +73,8 @@ def compare(
     """
     started = time.monotonic()
     images = load_training(_variants(comparison), comparison.file)
-    with session(comparison, str(Budget.of(comparison, plans)), address, resume) as running:
+    greeting, data_bytes = str(Budget.of(comparison, plans)), decoded_bytes(images)
+    with session(comparison, greeting, address, resume, data_bytes) as running:
         directory, journal = running.directory, running.journal
         tally = Tally(running.screen, comparison.name, comparison.num_cells, running.share.concurrency)
         journal.listeners.append(tally)
@@ -116,13 +118,16 @@ def _search_arm(arm: Arm, number: int, images: ImagesByKey, running: Session) ->
         run = f"{running.directory.name}-search-{number:02d}"
         journal.append("search_started", name=space.name, run=run, row=arm.row, column=arm.column, **space.described())
         try:
-            run_trials(Conductor(space, journal), images, running.share, directory / "ray")
+            for line in take_up(space, journal):
+                progress.say(line)
+            conductor = Conductor(space, journal)
+            run_trials(conductor, images, running.share, directory / "ray")
         except BaseException:
             journal.append("search_finished", why="the comparison was cut off")
             raise
         best = best_trial(journal.history.trials.values())
         found = (None, {}, None) if best is None else (best.number, best.params, best.val_top1)
-        journal.append("search_finished", why="every trial has ended", best_trial=found[0])
+        journal.append("search_finished", why=conductor.why, best_trial=found[0])
         return dict(zip(("trial", "params", "val_top1"), found, strict=True))
 
 

@@ -1,21 +1,22 @@
-"""Where experiments live: a folder a name, a folder a run below it, and one process at a time in each."""
+"""Where experiments live: a folder a name, and a folder a run below it, with the record of what was asked."""
 
 from __future__ import annotations
 
-import fcntl
 import importlib.metadata
 import json
 import os
 import platform
+import secrets
 import shlex
 import sys
 import time
 from pathlib import Path
-from typing import IO
 
 from trainables.errors import BadInput, Problem
 from tuner.redaction import without_credentials
+from tuner.runs import runs_below
 from tuner.space import Experiment, dump_space, flatten
+from tuner.tracking import tracking_uri
 
 RECORDED_PACKAGES = ("torch", "torchvision", "timm", "ray", "optuna", "mlflow", "numpy", "scikit-learn", "pydantic")
 
@@ -42,9 +43,9 @@ def new_run(space: Experiment) -> Path:
         BadInput: where it cannot be written.
     """
     root = space.tracking.directory / space.name
-    started = time.strftime("%Y%m%d-%H%M%S")
-    for attempt in range(100):
-        directory = root / (f"{started}-{attempt}" if attempt else started)
+    while True:
+        # MLflow knows the run by its name, too: two of one second must differ wherever their folders lie.
+        directory = root / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
         try:
             directory.mkdir(parents=True)
         except FileExistsError:
@@ -53,14 +54,14 @@ def new_run(space: Experiment) -> Path:
             raise _unwritable(root, error) from None
         write_record(space, directory)
         return directory
-    raise FileExistsError(root)
 
 
 def write_record(space: Experiment, directory: Path) -> None:
     """Writes `space.yaml` and `environment.json`."""
+    kept = environment() | {"tracking_uri": without_credentials(tracking_uri(space.tracking.uri))}
     try:
         (directory / "space.yaml").write_text(dump_space(space), encoding="utf-8")
-        (directory / "environment.json").write_text(json.dumps(environment(), indent=2) + "\n", encoding="utf-8")
+        (directory / "environment.json").write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise _unwritable(directory, error) from None
 
@@ -68,7 +69,7 @@ def write_record(space: Experiment, directory: Path) -> None:
 def latest_run(space: Experiment) -> Path:
     """The newest experiment directory of that name, or that whose record `space` is. Raises BadInput for none."""
     root = space.tracking.directory / space.name
-    runs = sorted(path for path in root.glob("*") if (path / "journal.jsonl").exists())
+    runs = runs_below(root)
     if not runs:
         raise BadInput(Problem("--resume", f"an earlier run of {space.name!r} lies in {root}", "none"))
     itself = Path(space.file).resolve().parent
@@ -84,22 +85,6 @@ def _check_goes_on(space: Experiment, recorded_file: Path) -> None:
         advice = "as it was when the search was started (leave out --resume to start anew)"
         problems = [Problem(key, f"{was.get(key)!r}, {advice}", repr(now.get(key))) for key in changed]
         raise BadInput(problems).in_file(space.file)
-
-
-def locked(directory: Path) -> IO[str]:
-    """Takes the directory for this process until the file is closed. Raises BadInput while another process has it."""
-    file = (directory / "lock").open("a+")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.seek(0)
-        came = f"process {file.read().strip() or 'unknown'} is at work in it"
-        file.close()
-        raise BadInput(Problem("", "no other process runs this search", came, file=str(directory))) from None
-    file.truncate(0)
-    file.write(f"{os.getpid()}\n")
-    file.flush()
-    return file
 
 
 def environment() -> dict[str, object]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -12,16 +12,19 @@ from tuner.cluster import Capacity, Share, cluster, share_of, this_machine, tota
 from tuner.comparison import Budget, Comparison
 from tuner.dimensions import spell
 from tuner.experiment import Plan
-from tuner.settings import ResourceSettings
+from tuner.settings import ResourceSettings, SearchSettings
 from tuner.space import Experiment, SearchSpace, dump_space
 
 
-def print_plan(console: Console, space: SearchSpace, plan: Plan, address: str | None) -> None:
-    """Prints the experiment and starts nothing. A cluster at `address` is only asked what it has."""
+def print_plan(
+    console: Console, space: SearchSpace, plan: Plan, address: str | None, learnt: Sequence[str] = ()
+) -> None:
+    """Prints the experiment and starts nothing. A cluster at `address` is only asked what it has; `learnt` is what is
+    said of earlier searches."""
     _print_experiment(console, space)
     console.print(_dimensions(space))
     console.print()
-    for line in _facts(space, plan, _nodes(address)):
+    for line in (*_facts(space, plan, _nodes(address)), *learnt):
         console.print(line, soft_wrap=True)
 
 
@@ -74,9 +77,23 @@ def _facts(space: SearchSpace, plan: Plan, nodes: list[Capacity]) -> list[str]:
         f"backbone   {sizes['num_parameters']:,} parameters, {sizes['num_features']} features, "
         f"{sizes['num_source_classes']} source classes",
         f"search     {plan} = {plan.total_steps:,} steps, {space.search.sampler}",
+        *_limits(space.search),
         f"retrain    {space.retrain.seeds} seeds × {plan.num_steps} steps",
         *_resources(space.resources, share, nodes),
     ]
+
+
+def _limits(search: SearchSettings) -> Iterator[str]:
+    """What may make it less, or end it sooner."""
+    racing = " ".join(f"{key}={value}" for key, value in search.racing.model_dump(exclude={"rule"}).items())
+    yield f"racing     {search.racing.rule} {racing}".rstrip()
+    budgets = [
+        f"{search.timeout_s:g} s of wall-clock" if search.timeout_s is not None else "",
+        f"{search.max_fold_trainings} fold trainings" if search.max_fold_trainings is not None else "",
+        f"{search.plateau.trials} trials without a gain above {search.plateau.min_gain:g}" if search.plateau else "",
+    ]
+    if any(budgets):
+        yield f"budget     at most {', or '.join(filter(None, budgets))}"
 
 
 def _resources(asked: ResourceSettings, share: Share, nodes: list[Capacity]) -> list[str]:

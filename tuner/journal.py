@@ -5,6 +5,7 @@
         journal.jsonl                one event a line, appended and synced; the durable truth
         environment.json             versions, host, command
         model/                       the best configuration, retrained (of a search)
+        report.html, best.yaml       what it has found, for a person; its best configuration, to be run (of a search)
         searches/, comparison.*      the rows' own searches, and the tables (of a comparison)
         logs/                        what Ray and MLflow had to say
 
@@ -13,24 +14,29 @@ Everything else (MLflow, the Optuna study, the progress display) is a projection
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from io import FileIO
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 TrialState = Literal["running", "complete", "pruned", "failed"]
 Event = dict[str, Any]
 """A journal line: always `event` (its kind) and `time_s` (Unix time); the rest by kind, see `History.apply`."""
 
+ABOUT_TRIALS = ("trial_started", "rung_reached", "fold_finished", "trial_finished")
+
 
 @dataclass
 class TrialRecord:
-    """What is known of one trial. `params` are the searched dimensions by their short names; `folds` are FoldResults as
-    dicts, in order; `reason` says why a trial did not complete."""
+    """What is known of one trial. `params` are the searched dimensions by their short names; `source` is where they
+    came from; `folds` are FoldResults as dicts, in order; `rungs` what it scored in the middle of a fold, as the events
+    say it; `reason` says why a trial did not complete."""
 
     number: int
     params: dict[str, Any]
@@ -40,6 +46,9 @@ class TrialRecord:
     reason: str = ""
     folds: list[dict[str, Any]] = field(default_factory=list)
     finished_s: float | None = None
+    source: str = ""
+    rungs: list[Event] = field(default_factory=list)
+    _val_top1: float | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
     def trial_id(self) -> str:
@@ -52,17 +61,34 @@ class TrialRecord:
         return [fold["val_top1"] for fold in self.folds]
 
     @property
+    def trained(self) -> float:
+        """Trainings of a fold that it took; a fold that was left at a rung counts as the share up to there."""
+        shares = [rung["share"] for rung in self.rungs if rung["fold"] > len(self.folds)]
+        return len(self.folds) + max(shares, default=0.0)
+
+    @property
     def val_top1(self) -> float | None:
         """Mean validation top-1 of a complete trial; None for any other, so that no part passes for the whole."""
-        return fmean(self.fold_scores) if self.state == "complete" else None
+        if self.state != "complete":
+            return None
+        if self._val_top1 is None:  # whoever looks for the best asks every trial, after every trial
+            self._val_top1 = fmean(self.fold_scores)
+        return self._val_top1
 
 
 @dataclass
 class History:
     """The journal read back: every trial by number, the retrainings by seed, and how the search stands; of a comparison
-    the settings that its searched rows came to by (row, column), and its trainings by (row, column, seed)."""
+    the settings that its searched rows came to by (row, column), and its trainings by (row, column, seed).
+
+    `ended` are the trials in the order in which they ended. `undecided` is a result that nothing about a trial follows:
+    a crash may have come before what was to be decided about it. `warm_started` is what earlier searches have taught.
+    """
 
     trials: dict[int, TrialRecord] = field(default_factory=dict)
+    ended: list[int] = field(default_factory=list)
+    undecided: Event | None = None
+    warm_started: Event | None = None
     retrained: dict[int, Event] = field(default_factory=dict)
     retrain_failures: dict[int, Event] = field(default_factory=dict)
     started: Event | None = None
@@ -74,19 +100,15 @@ class History:
 
     def apply(self, event: Event) -> None:
         """Takes in one event."""
+        if event["event"] in ABOUT_TRIALS:
+            self._apply_of_trial(event)
+            return
         match event["event"]:
             case "search_started" | "comparison_started":
                 self.started = self.started or event
                 self.finished = None
-            case "trial_started":
-                self.trials[event["trial"]] = TrialRecord(
-                    event["trial"], event["params"], event["time_s"], event.get("attrs", {})
-                )
-            case "fold_finished":
-                self.trials[event["trial"]].folds.append(event["result"])
-            case "trial_finished":
-                trial = self.trials[event["trial"]]
-                trial.state, trial.reason, trial.finished_s = event["state"], event["reason"], event["time_s"]
+            case "warm_started":
+                self.warm_started = event
             case "retrain_finished":
                 self.retrained[event["seed"]] = event
             case "retrain_failed":
@@ -97,6 +119,22 @@ class History:
                 self._apply_of_comparison(event)
             case "search_finished" | "comparison_finished":
                 self.finished = event
+
+    def _apply_of_trial(self, event: Event) -> None:
+        number = event["trial"]
+        self.undecided = event if event["event"] in ("rung_reached", "fold_finished") else None
+        match event["event"]:
+            case "trial_started":
+                attrs, source = event.get("attrs", {}), event.get("source", "")
+                self.trials[number] = TrialRecord(number, event["params"], event["time_s"], attrs, source=source)
+            case "rung_reached":
+                self.trials[number].rungs.append(event)
+            case "fold_finished":
+                self.trials[number].folds.append(event["result"])
+            case "trial_finished":
+                trial = self.trials[number]
+                trial.state, trial.reason, trial.finished_s = event["state"], event["reason"], event["time_s"]
+                self.ended.append(number)
 
     def _apply_of_comparison(self, event: Event) -> None:
         if event["event"] == "row_searched":
@@ -126,6 +164,15 @@ class History:
         return sum(trial.state == state for trial in self.trials.values())
 
 
+class EarlierSearch(NamedTuple):
+    """A search that was recorded somewhere, to learn from. The `params` of its trials are the whole flat TrialConfig;
+    `num_folds` is None where no trial says it."""
+
+    label: str
+    num_folds: int | None
+    trials: list[TrialRecord]
+
+
 def _of_trial(events: dict[int, Event], trial: int) -> dict[int, Event]:
     return {seed: event for seed, event in sorted(events.items()) if event.get("trial") == trial}
 
@@ -151,14 +198,19 @@ class Journal:
         _drop_torn_line(self.path)
         for event in read_events(self.path):
             self.history.apply(event)
-        self._file = self.path.open("a", encoding="utf-8")
+        self._file = self.path.open("ab", buffering=0)  # what a full disk refuses must not wait in a buffer
 
     def append(self, kind: str, **fields: Any) -> Event:
-        """Writes one event, through to the disk, then takes it in. Raises OSError where the disk will not have it."""
+        """Writes one event, through to the disk, then takes it in.
+
+        Raises:
+            OSError: with the journal's path, where the disk will not have it. Nothing of the event is left there.
+        """
         event = {"event": kind, "time_s": time.time(), **fields}
-        self._file.write(json.dumps(event) + "\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        try:
+            _write_through(self._file, (json.dumps(event) + "\n").encode())
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self.path)) from error
         self.history.apply(event)
         for listener in self.listeners:
             listener(event, self.history)
@@ -167,6 +219,20 @@ class Journal:
     def close(self) -> None:
         """Closes the file; the history stays."""
         self._file.close()
+
+
+def _write_through(file: FileIO, line: bytes) -> None:
+    """Appends all of `line` and waits for the disk, or leaves the file as it was."""
+    end = file.seek(0, os.SEEK_END)
+    try:
+        rest = memoryview(line)
+        while rest:  # a disk that fills up takes a part first
+            rest = rest[file.write(rest) :]
+        os.fsync(file.fileno())
+    except OSError:
+        with contextlib.suppress(OSError):
+            file.truncate(end)
+        raise
 
 
 def read_events(path: Path) -> Iterator[Event]:

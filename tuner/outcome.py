@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -38,6 +38,12 @@ class Outcome:
     test_top1_sd: float | None = None
     trials: dict[str, int] = field(default_factory=dict)
     """State → number of trials."""
+    why: str = ""
+    """Why there were no more trials."""
+    folds_trained: float = 0
+    """Fold trainings of the trials that did not fail; a fold that was left in its middle counts in part."""
+    folds_planned: int = 0
+    """What they would have been without racing."""
     model_uri: str | None = None
     seconds: float = 0.0
 
@@ -48,20 +54,35 @@ class Outcome:
 
 
 def outcome_of(
-    space: SearchSpace, directory: Path, history: History, tracking_uri: str, model_uri: str | None, seconds: float
+    space: SearchSpace,
+    directory: Path,
+    history: History,
+    tracking_uri: str,
+    model_uri: str | None,
+    seconds: float,
+    why: str = "",
 ) -> Outcome:
     """Reads the outcome off the journal."""
     shown_uri = without_credentials(tracking_uri)
     trials = {state: history.count(state) for state in get_args(TrialState)}
-    best = best_trial(history.trials.values())
-    if best is None:
-        return Outcome(space.name, str(directory), shown_uri, trials=trials, seconds=seconds)
-    tests = {str(seed): event["test_top1"] for seed, event in history.retrainings(best.number).items()}
-    mean, sd = mean_and_sd(tests.values()) if tests else (None, None)
-    return Outcome(
+    raced = [trial for trial in history.trials.values() if trial.state in ("complete", "pruned")]
+    known = Outcome(
         name=space.name,
         directory=str(directory),
         tracking_uri=shown_uri,
+        trials=trials,
+        why=why,
+        folds_trained=round(sum(trial.trained for trial in raced), 2),
+        folds_planned=space.search.folds * len(raced),
+        seconds=seconds,
+    )
+    best = best_trial(history.trials.values())
+    if best is None:
+        return known
+    tests = {str(seed): event["test_top1"] for seed, event in history.retrainings(best.number).items()}
+    mean, sd = mean_and_sd(tests.values()) if tests else (None, None)
+    return replace(
+        known,
         best_trial=best.trial_id,
         best_params=best.params,
         best_config=space.trial_config(best.params).model_dump(mode="json"),
@@ -70,16 +91,20 @@ def outcome_of(
         test_scores=tests,
         test_top1_mean=mean,
         test_top1_sd=sd,
-        trials=trials,
         model_uri=model_uri,
-        seconds=seconds,
     )
 
 
 def closing_lines(outcome: Outcome, history: History) -> Iterator[str]:
     """The end of a search for a person, and why trials failed."""
     counts = ", ".join(f"{count} {state}" for state, count in outcome.trials.items() if count)
-    yield f"{outcome.name}: {counts or 'no'} trials in {clock(outcome.seconds)}"
+    why = f" ({outcome.why})" if outcome.why else ""
+    yield f"{outcome.name}: {counts or 'no'} trials in {clock(outcome.seconds)}{why}"
+    if left_open := outcome.trials.get("running"):
+        yield f"  left open      {left_open} trials: the same command with --resume goes on with them"
+    if outcome.trials.get("pruned"):
+        saved = f"{outcome.folds_trained:g} of {outcome.folds_planned} folds trained"
+        yield f"  racing         {saved}: {outcome.trials['pruned']} trials were stopped early"
     if outcome.best_trial is None:
         yield "no trial was evaluated on every fold, so there is no best configuration"
     else:

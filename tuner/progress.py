@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from statistics import fmean
 from typing import Any
 
 from rich.console import Console, Group
@@ -56,6 +57,8 @@ class Progress(Display):
         """Trials done, running, best so far, time left."""
         best = best_trial(self.history.trials.values())
         parts = [f"{self.num_done}/{self.num_trials} trials", f"{self.history.count('running')} running"]
+        if pruned := self.history.count("pruned"):
+            parts.append(f"{pruned} stopped early")
         if failed := self.history.count("failed"):
             parts.append(f"{failed} failed")
         if best is not None:
@@ -70,19 +73,23 @@ class Progress(Display):
         return len(self.history.trials) - self.history.count("running")
 
     def seconds_left(self) -> float | None:
-        """From the mean time of the folds so far; None before the first, and when none is left."""
+        """From the mean time of the folds so far, and from how many a trial trained before it ended; None before the
+        first fold, and when none is left."""
         trials = self.history.trials.values()
         durations: list[float] = [fold["duration_s"] for trial in trials for fold in trial.folds]
-        ended_early = sum(self.num_folds - len(t.folds) for t in trials if t.state != "running")
-        folds_left = self.num_trials * self.num_folds - len(durations) - ended_early
+        raced = [trial.trained for trial in trials if trial.state in ("complete", "pruned")]
+        a_trial = fmean(raced) if raced else self.num_folds
+        folds_left = (self.num_trials - len(trials)) * a_trial
+        for folds in (len(trial.folds) for trial in trials if trial.state == "running"):
+            folds_left += min(self.num_folds - folds, max(a_trial - folds, 1))
         if not durations or folds_left <= 0:
             return None
         return folds_left * sum(durations) / len(durations) / self.concurrency
 
     def _render(self) -> Group:
-        bar = ProgressBar(
-            total=self.num_trials * self.num_folds, completed=sum(len(t.folds) for t in self.history.trials.values())
-        )
+        trials = self.history.trials.values()
+        done = sum(len(trial.folds) if trial.state == "running" else self.num_folds for trial in trials)
+        bar = ProgressBar(total=self.num_trials * self.num_folds, completed=done)
         table = Table(box=None, padding=(0, 2), show_header=False)
         for trial in self.history.trials.values():
             if trial.state == "running":

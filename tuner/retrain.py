@@ -14,6 +14,7 @@ from trainables.config import TrialConfig
 from trainables.data.examples import Examples
 from trainables.errors import Diverged
 from trainables.seeding import seed_for
+from trainables.training.checkpoint import Checkpoints
 from trainables.trial import accuracy_on, default_device, train_full
 from tuner.classifier import save_classifier
 from tuner.cluster import Share, as_they_end, shared
@@ -48,18 +49,26 @@ def retrain(
     train: Examples,
     test: Examples,
     share: Share,
-    model_directory: Path,
+    directory: Path,
+    checkpoint_period_s: float | None = None,
 ) -> Iterator[Retrained | BrokenOff]:
     """Trains `config` once per seed, as many at a time as fit; yields each as it ends, or as it broke off.
 
-    The network of `MODEL_SEED` is saved to `model_directory` before its result is yielded.
+    The network of `MODEL_SEED` is saved to `model/` in the experiment's `directory` before its result is yielded; what
+    is under way goes to `checkpoints/` every `checkpoint_period_s`, until its result has been taken in.
+
+    Raises:
+        WorkerFailed: where a training raised, or its process died too often.
+        MemoryError: where the examples do not fit into the object store.
     """
     train_ref, test_ref = shared(train), shared(test)
-    jobs = [(config, seed, train_ref, test_ref, share) for seed in seeds]
+    kept = {seed: directory / "checkpoints" / f"retrain-{seed}.pt" for seed in seeds}
+    jobs = [(config, seed, train_ref, test_ref, share, kept[seed], checkpoint_period_s) for seed in seeds]
     for retrained, files in as_they_end(_retrain_once, jobs, share):
         if files:
-            write_whole(model_directory, files)
+            write_whole(directory / "model", files)
         yield retrained
+        Checkpoints(kept[retrained.seed], 0).discard()
 
 
 def write_whole(directory: Path, files: Mapping[str, bytes]) -> None:
@@ -79,11 +88,18 @@ def reseeded(config: TrialConfig, seed: int) -> TrialConfig:
 
 
 def _retrain_once(
-    config: TrialConfig, seed: int, train: Examples, test: Examples, share: Share
+    config: TrialConfig,
+    seed: int,
+    train: Examples,
+    test: Examples,
+    share: Share,
+    kept: Path,
+    checkpoint_period_s: float | None,
 ) -> tuple[Retrained | BrokenOff, dict[str, bytes]]:
     prepare_process(share)
     config = reseeded(config, seed)
-    ended = train_and_test(config, seed, train, test)
+    checkpoints = None if checkpoint_period_s is None else Checkpoints(kept, checkpoint_period_s)
+    ended = train_and_test(config, seed, train, test, checkpoints)
     if isinstance(ended, BrokenOff):
         return ended, {}
     retrained, network = ended
@@ -91,13 +107,13 @@ def _retrain_once(
 
 
 def train_and_test(
-    config: TrialConfig, seed: int, train: Examples, test: Examples
+    config: TrialConfig, seed: int, train: Examples, test: Examples, checkpoints: Checkpoints | None = None
 ) -> tuple[Retrained, TransferNetwork] | BrokenOff:
     """One training on all of `train`, scored on `test`, and its network; in this process. `config` is that seed's."""
     device = default_device()
     started = time.monotonic()
     try:
-        network, fit = train_full(config, train, device)
+        network, fit = train_full(config, train, device, checkpoints)
     except Diverged as diverged:
         return BrokenOff(seed, str(diverged))
     accuracy = accuracy_on(network, test, config, device)

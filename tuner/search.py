@@ -7,17 +7,20 @@ python -m tuner.search --space search_spaces/smile.yaml
 from __future__ import annotations
 
 import argparse
+import logging
+import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from trainables.data.loading import load_test, source_key
 from trainables.errors import BadInput
-from tuner.cli import FAILED, FOUND, experiment_parser, guarded, overrides_of
-from tuner.cluster import Share
+from tuner.cli import FAILED, FOUND, experiment_parser, guarded, overrides_of, parsed, with_space
+from tuner.cluster import Share, one_line
 from tuner.conductor import Conductor
 from tuner.dry_run import print_plan
 from tuner.experiment import Plan, check_experiment, load_images, problems_of_sections, smoke_overrides
@@ -25,24 +28,31 @@ from tuner.extends import problems_where_they_stand
 from tuner.journal import History, Journal, TrialRecord
 from tuner.outcome import Outcome, closing_lines, outcome_of
 from tuner.progress import Progress
+from tuner.redaction import without_credentials
+from tuner.report import write_report
 from tuner.retrain import MODEL_SEED, Retrained, retrain
 from tuner.selection import best_trial
 from tuner.session import FLUSH_TIMEOUT_S, carried_through, session
 from tuner.space import SearchSpace, load_space, parse_space, read_tree
 from tuner.tracking import Tracker, TrackingFailed, register_model
-from tuner.trials import ImagesByKey, run_trials
+from tuner.trials import ImagesByKey, decoded_bytes, run_trials
+from tuner.warm_start import WarmStart, learn, take_up
+
+logger = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command. Exit code 0: a best configuration was found; 2: bad input; 1: anything else."""
-    arguments = parser().parse_args(argv)
-    return guarded(lambda: run(arguments))
+    arguments = parsed(parser(), argv)
+    return guarded(lambda: run(with_space(arguments)))
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line; a contract, held by a test."""
     parser = experiment_parser("python -m tuner.search", "Search, retrain, register a model.")
     parser.add_argument("--trials", type=int, metavar="N", help="override search.trials")
+    help = "learn from an earlier search: its directory, name or name/run, or MLflow run id; repeatable"
+    parser.add_argument("--warm-start", action="append", metavar="RUN", help=help)
     return parser
 
 
@@ -51,10 +61,11 @@ def run(arguments: argparse.Namespace) -> int:
     with problems_where_they_stand(arguments.space, dict(arguments.set)):
         space = resolve_space(arguments)
         plan = check_experiment(space)
+        learnt = WarmStart() if arguments.resume else learn(space)
     if arguments.dry_run:
-        print_plan(Console(highlight=False), space, plan, arguments.address)
+        print_plan(Console(highlight=False), space, plan, arguments.address, learnt.said)
         return FOUND
-    outcome = search(space, plan, arguments.address, arguments.resume)
+    outcome = search(space, plan, arguments.address, bool(arguments.resume))
     if outcome is None:
         return FAILED
     if arguments.json:
@@ -64,8 +75,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def resolve_space(arguments: argparse.Namespace) -> SearchSpace:
     """The experiment that the command line asks for: the file, what overrides it, and `--smoke`'s shrinking."""
-    trials = {} if arguments.trials is None else {"search.trials": arguments.trials}
-    overrides = overrides_of(arguments) | trials
+    given = {"search.trials": arguments.trials, "search.warm_start": arguments.warm_start}
+    overrides = overrides_of(arguments) | {key: value for key, value in given.items() if value is not None}
     tree = read_tree(arguments.space, overrides)
     try:
         space = parse_space(tree, str(arguments.space))
@@ -86,7 +97,7 @@ def search(space: SearchSpace, plan: Plan, address: str | None = None, resume: b
     started = time.monotonic()
     images = load_images(space)
     with (
-        session(space, str(plan), address, resume) as running,
+        session(space, str(plan), address, resume, decoded_bytes(images)) as running,
         Progress(running.screen, space, plan.num_trials, running.share.concurrency) as progress,
     ):
         directory, journal = running.directory, running.journal
@@ -94,11 +105,12 @@ def search(space: SearchSpace, plan: Plan, address: str | None = None, resume: b
 
         def story() -> Outcome:
             journal.append("search_started", name=space.name, run=directory.name, **space.described())
-            search_and_retrain(space, images, running.share, journal, progress)
+            why = search_and_retrain(space, images, running.share, journal, progress)
             model_uri = register(space, journal, images, running.uri, running.tracker, progress)
             seconds = time.monotonic() - started
-            outcome = outcome_of(space, directory, journal.history, running.uri, model_uri, seconds)
-            journal.append("search_finished", why="every trial has ended", **_summary(outcome, journal.history))
+            outcome = outcome_of(space, directory, journal.history, running.uri, model_uri, seconds, why)
+            journal.append("search_finished", why=why, **_summary(outcome, journal.history))
+            say_report(directory, progress)
             return outcome
 
         outcome = carried_through(running, progress, "search", story)
@@ -109,16 +121,19 @@ def search(space: SearchSpace, plan: Plan, address: str | None = None, resume: b
 
 def search_and_retrain(
     space: SearchSpace, images: ImagesByKey, share: Share, journal: Journal, progress: Progress
-) -> None:
-    """All trials, then what validation has chosen of them, on the full training split."""
-    if share.note:
-        progress.say(share.note)
+) -> str:
+    """All trials, then what validation has chosen of them, on the full training split. Returns why no more trials."""
+    for line in (*filter(None, [share.note]), *take_up(space, journal)):
+        progress.say(line)
     progress.enter_phase(f"searching, {share.concurrency} trials at once")
-    run_trials(Conductor(space, journal), images, share, journal.directory / "ray")
+    conductor = Conductor(space, journal)
+    run_trials(conductor, images, share, journal.directory / "ray")
+    why = conductor.why or "the cluster has stopped taking trials"
     best = best_trial(journal.history.trials.values())
     if best is not None and space.retrain.seeds:
         progress.enter_phase("retraining the best configuration")
         retrain_best(space, best, images, share, journal)
+    return why
 
 
 def register(
@@ -148,6 +163,16 @@ def register(
         return None
 
 
+def say_report(directory: Path, progress: Progress) -> None:
+    """Writes the report. One that fails is said, and takes nothing else with it."""
+    try:
+        progress.say(f"report: {write_report(directory)}")
+    except Exception as error:
+        logger.exception("there is no report")
+        again = f"python -m tuner.report {shlex.quote(str(directory))}"
+        progress.say(f"there is no report ({without_credentials(one_line(error))}); try: {again}")
+
+
 def retrain_best(space: SearchSpace, best: TrialRecord, images: ImagesByKey, share: Share, journal: Journal) -> None:
     """Retrains what validation has chosen, with every seed that has not been; the test split is loaded here."""
     config = space.trial_config(best.params)
@@ -156,7 +181,8 @@ def retrain_best(space: SearchSpace, best: TrialRecord, images: ImagesByKey, sha
     seeds = [seed for seed in range(space.retrain.seeds) if seed not in done]
     if seeds:
         train, test = images[source_key(config.data)], load_test(config.data)
-        for retrained in retrain(config, seeds, train, test, share, journal.directory / "model"):
+        period_s = space.search.checkpoint_period_s
+        for retrained in retrain(config, seeds, train, test, share, journal.directory, period_s):
             kind = "retrain_finished" if isinstance(retrained, Retrained) else "retrain_failed"
             journal.append(kind, trial=best.number, **asdict(retrained))
 

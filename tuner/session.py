@@ -10,6 +10,7 @@ import contextlib
 import logging
 import shlex
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -18,14 +19,14 @@ from typing import Literal, TypeVar
 
 from rich.console import Console
 
-from tuner.cluster import Share, chatter_to, cluster, share_of
-from tuner.directory import latest_run, locked, new_run, write_record
+from tuner.cluster import Share, chatter_to, cluster, one_line, share_of
+from tuner.directory import latest_run, new_run, write_record
 from tuner.display import Display
 from tuner.journal import Journal
-from tuner.redaction import without_credentials
+from tuner.redaction import redact_logging, without_credentials
+from tuner.runs import locked
 from tuner.space import Experiment
-from tuner.tracking import Projection, Tracker, prepare_store, tracking_uri
-from tuner.trials import one_line
+from tuner.tracking import Projection, StoreAway, Tracker, prepare_store, tracking_uri
 
 logger = logging.getLogger(__name__)
 
@@ -55,19 +56,30 @@ class Session:
 
 
 @contextlib.contextmanager
-def session(experiment: Experiment, greeting: str, address: str | None, resume: bool) -> Iterator[Session]:
+def session(
+    experiment: Experiment, greeting: str, address: str | None, resume: bool, data_bytes: int = 0
+) -> Iterator[Session]:
     """Opens a checked experiment, or its latest run again; every event of its journal is carried over to MLflow.
 
+    `data_bytes` is what the cluster must hold of decoded data.
+
     Raises:
-        BadInput: where directory, store or cluster cannot be had.
+        BadInput: where directory, store or cluster cannot be had. A store that is only away for now can.
     """
+    redact_logging()
+    stop_on_sigterm()
     with ExitStack() as stack:
         directory = stack.enter_context(experiment_directory(experiment, resume))
         screen = Console(file=stack.enter_context(chatter_to(directory / "logs" / "driver.log")), highlight=False)
         screen.print(f"{experiment.name}: {greeting}", soft_wrap=True)
         uri = tracking_uri(experiment.tracking.uri)
-        prepare_store(uri, experiment.name)
-        nodes = stack.enter_context(cluster(address))
+        try:
+            prepare_store(uri, experiment.name)
+        except StoreAway as away:
+            screen.print(f"MLflow is away, {away.problems[0].came}", soft_wrap=True, markup=False)
+            screen.print("  the search starts without it; all will be carried over as soon as it is back")
+        nodes = stack.enter_context(cluster(address, data_bytes))
+        stop_on_sigterm()  # again: Ray has put its own exit there
         share = share_of(nodes, experiment.resources, experiment.search.concurrency)
         journal = stack.enter_context(closing(Journal(directory)))
         tracker = stack.enter_context(tracked(journal, uri, experiment.name))
@@ -95,12 +107,15 @@ def carried_through(session: Session, display: Display, command: Command, story:
         journal.append(FINISHED[command], why="interrupted")
     except Exception as error:  # a bug, or a cluster that broke down: say so, keep what there is
         logger.exception("the %s broke off", command)
-        display.say(f"error: {one_line(error)}; the full story is in {logs}")
+        why = without_credentials(one_line(error))
+        display.say(f"error: {why}; the full story is in {logs}")
         with contextlib.suppress(OSError):  # it may be the disk that broke it off
-            journal.append(FINISHED[command], why=one_line(error))
+            journal.append(FINISHED[command], why=why)
     else:
         if not session.tracker.flush(FLUSH_TIMEOUT_S):
-            display.say("MLflow is behind: it will be brought into line by the next run with --resume")
+            display.say(
+                f"MLflow is behind; bring it into line with: {replaying_command(session.directory, session.uri)}"
+            )
         return result
     display.say(f"go on with: {resuming_command(command, session.directory, session.address, session.uri)}")
     return None
@@ -125,5 +140,18 @@ def resuming_command(command: Command, directory: Path, address: str | None, uri
     """What goes on from `directory`: its record says all that the first command said, but no password."""
     where = f" --address {shlex.quote(address)}" if address else ""
     record = shlex.quote(str(directory / "space.yaml"))
-    store = " --tracking-uri <with its credentials>" if without_credentials(uri) != uri else ""
-    return f"python -m tuner.{command} --space {record}{where}{store} --resume"
+    return f"python -m tuner.{command} --space {record}{where}{_store_of(uri)} --resume"
+
+
+def replaying_command(directory: Path, uri: str) -> str:
+    """What brings MLflow into line with `directory`."""
+    return f"python -m tuner.track --replay {shlex.quote(str(directory))}{_store_of(uri)}"
+
+
+def stop_on_sigterm() -> None:
+    """Makes `kill`, `python -m tuner.stop` and a pod's end what Ctrl-C is, which a job in the background may ignore."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+def _store_of(uri: str) -> str:
+    return " --tracking-uri <with its credentials>" if without_credentials(uri) != uri else ""

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
 from trainables.types import Frozen
 
@@ -22,10 +31,11 @@ class FoldRacing(Frozen):
     """After each fold, a trial that lies further behind the best one on these folds than noise explains is stopped."""
 
     rule: Literal["folds"] = "folds"
-    margin: NonNegativeFloat = 1.0
+    margin: NonNegativeFloat = 1.25
     """How far behind: in standard deviations of the mean difference of two equally good trials on as many folds."""
     min_complete: Annotated[int, Field(ge=2)] = 3
-    """Complete trials before the first may be stopped; the noise is estimated from them."""
+    """Complete trials before the first may be stopped; the noise is estimated from the better half of them, and from so
+    many at least."""
 
 
 class MedianRacing(Frozen):
@@ -56,6 +66,10 @@ class Plateau(Frozen):
     min_gain: NonNegativeFloat = 0.0
 
 
+def _one_or_more(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
 class SearchSettings(Frozen):
     """How the dimensions are searched, when a trial is hopeless, and what ends it all."""
 
@@ -67,18 +81,30 @@ class SearchSettings(Frozen):
     concurrency: PositiveInt | Literal["auto"] = "auto"
     """Trials at once; `auto` is what the cluster has room for. With 1, two runs give the same trials."""
     first_points: tuple[dict[str, Any], ...] = ()
-    """Known-good settings that are tried first, by the dimensions' names; what one leaves out, the sampler adds."""
+    """Known-good settings that are tried first, by the dimensions' names; what one leaves out, the sampler adds. They
+    are never stopped early."""
+    warm_start: Annotated[tuple[str, ...], BeforeValidator(_one_or_more)] = ()
+    """Earlier searches to learn from: experiment directories, `name` or `name/run` below `tracking.directory`, or
+    MLflow ids of search runs."""
     racing: Racing = FoldRacing()
     """When a trial is stopped before its last fold. Only a trial that trained all of them can win."""
     timeout_s: PositiveFloat | None = None
-    """Wall-clock budget of the trials; the retraining comes on top. What is cut off goes on with `--resume`."""
+    """Wall-clock budget of this command's trials; the retraining comes on top. Trials that run stop after the fold
+    that they are at, and go on with `--resume`."""
     max_fold_trainings: PositiveInt | None = None
-    """Budget in trainings of a fold, over all trials."""
+    """Budget in trainings of a fold, over all trials; at least `folds`."""
     plateau: Plateau | None = None
     fold_timeout_s: PositiveFloat | None = None
     """Limit of one fold; a trial that exceeds it hangs, and fails."""
     checkpoint_period_s: PositiveFloat | None = 30.0
     """How often a fold in training is written to disk, to go on from there after a crash; None: never."""
+
+    @model_validator(mode="after")
+    def _budget_pays_for_a_trial(self) -> Self:
+        if self.max_fold_trainings is not None and self.max_fold_trainings < self.folds:
+            must_hold = f"max_fold_trainings must pay for one trial of {self.folds} folds"
+            raise ValueError(f"{must_hold}, got {self.max_fold_trainings}")
+        return self
 
 
 def _ray_can_divide(amount: float) -> float:

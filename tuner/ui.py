@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from trainables.errors import BadInput, Problem
 from tuner.cli import guarded
 from tuner.redaction import without_credentials
-from tuner.tracking import prepare_store, tracking_uri
+from tuner.tracking import pages_of_searches, prepare_store, tracking_uri
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,7 +32,11 @@ def serve(uri: str, port: int) -> int:
         must_hold = "a database; a tracking server has its UI at its own address"
         raise BadInput(Problem("--tracking-uri", must_hold, shown_uri))
     prepare_store(uri, "Default")
-    print(f"MLflow UI of {shown_uri}: http://127.0.0.1:{port}  (Ctrl-C ends it)", flush=True)
+    address = f"http://127.0.0.1:{port}"
+    print(f"MLflow UI of {shown_uri}: {address}  (Ctrl-C ends it)")
+    for name, page in pages_of_searches(uri).items():
+        print(f"  {name}: {address}/{page}")
+    sys.stdout.flush()
     os.execve(sys.executable, server_command(uri, port), server_environment(os.environ))
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,19 @@ from trainables.config import TrialConfig
 from trainables.data.folds import stratified_folds
 from trainables.data.images import LabelledImages
 from trainables.errors import Diverged
+from trainables.methods import METHODS
 from trainables.seeding import rng_for, seed_for
-from trainables.trial import FoldResult, accuracy_on, cross_validate, start_fit, train_full, validate_fold
+from trainables.training.checkpoint import Checkpoints
+from trainables.trial import (
+    FoldResult,
+    FoldTraining,
+    accuracy_on,
+    cross_validate,
+    identity_of,
+    start_fit,
+    train_full,
+    validate_fold,
+)
 from trainables.types import Batch
 
 
@@ -45,12 +57,15 @@ def images() -> LabelledImages:
     return LabelledImages.of(pixels, labels, ("red", "green", "blue"))
 
 
+QUICK = {"delta": {"attention_head_steps": 20}}
+
+
 def trial_of(method: str = "smile", seed: int = 0, **training: Any) -> TrialConfig:
     return TrialConfig.model_validate(
         {
             "data": {"dataset": "digits", "size_px": 8, "resize_px": 10},
             "backbone": {"name": "tiny"},
-            "method": {"name": method},
+            "method": {"name": method} | QUICK.get(method, {}),
             "training": {"num_steps": 12, "batch_size": 8, "learning_rate": 0.1, "eval_batch_size": 7} | training,
             "seed": seed,
         }
@@ -124,10 +139,10 @@ class TestCrossValidation:
         seen: list[set[int]] = []
         seeds: list[int] = []
 
-        def spy(config: TrialConfig, images: LabelledImages, seed: int, device: torch.device) -> Any:
+        def spy(config: TrialConfig, images: LabelledImages, seed: int, device: torch.device, state: Any) -> Any:
             seen.append(set(images.index.tolist()))
             seeds.append(seed)
-            return start_fit(config, images, seed, device)
+            return start_fit(config, images, seed, device, state)
 
         monkeypatch.setattr(trial, "start_fit", spy)
         cross_validate(trial_of("l2"), images, 3, lambda _: None, CPU)
@@ -162,6 +177,99 @@ class TestTrainingOnEverything:
     def test_another_seed_is_another_training(self, images: LabelledImages) -> None:
         first, second = (train_full(trial_of(seed=seed), images, CPU)[1].history for seed in (0, 1))
         assert first != second
+
+
+class AtStep(Checkpoints):
+    """Writes at one step alone, and cuts the training off at another."""
+
+    def __init__(self, path: Path, written_at: int, cut_off_at: int | None = None) -> None:
+        super().__init__(path, period_s=0)
+        self.written_at, self.cut_off_at, self.asked = written_at, cut_off_at, 0
+
+    def due(self) -> bool:
+        self.asked += 1
+        if self.asked == self.cut_off_at:
+            raise KeyboardInterrupt
+        return self.asked == self.written_at
+
+
+def training_of(config: TrialConfig, images: LabelledImages, checkpoints: Checkpoints | None = None) -> FoldTraining:
+    return FoldTraining(config, images, 2, stratified_folds(images.labels, 3, 0)[1], CPU, checkpoints)
+
+
+class TestGoingOn:
+    @pytest.mark.parametrize("method", METHODS)
+    def test_gives_the_undisturbed_result_to_the_bit(
+        self, images: LabelledImages, tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        config = trial_of(method, learning_rate=0.01)
+        undisturbed = training_of(config, images).result()
+        path = tmp_path / "fold-2.pt"
+        with pytest.raises(KeyboardInterrupt):
+            training_of(config, images, AtStep(path, written_at=5, cut_off_at=8)).result()
+        monkeypatch.setattr(f"{METHODS[method].__module__}.{METHODS[method].__name__}.prepare", never)
+        result = training_of(config, images, Checkpoints(path, 1000)).result()
+        assert result.taken_up_at == 5
+        assert without_time([replace(result, taken_up_at=0)]) == without_time([undisturbed])
+
+    def test_starts_anew_where_the_checkpoint_is_broken(self, images: LabelledImages, tmp_path: Path) -> None:
+        path = tmp_path / "fold-2.pt"
+        training_of(trial_of(), images, AtStep(path, written_at=5)).result()
+        path.write_bytes(path.read_bytes()[:-1])
+        result = training_of(trial_of(), images, Checkpoints(path, 1000)).result()
+        assert without_time([result]) == without_time([training_of(trial_of(), images).result()])
+
+    def test_counts_the_time_from_the_start(self, images: LabelledImages, tmp_path: Path) -> None:
+        checkpoints = Checkpoints(tmp_path / "fold-2.pt", 0)
+        first = training_of(trial_of(), images, checkpoints)
+        first.training._started_s -= 1000
+        first.score_at(3)
+        assert training_of(trial_of(), images, checkpoints).result().duration_s > 1000
+
+    def test_of_the_training_on_everything(self, images: LabelledImages, tmp_path: Path) -> None:
+        undisturbed = train_full(trial_of(), images, CPU)[1].history
+        path = tmp_path / "retrain-0.pt"
+        with pytest.raises(KeyboardInterrupt):
+            train_full(trial_of(), images, CPU, AtStep(path, written_at=5, cut_off_at=8))
+        asked = AtStep(path, written_at=100)
+        assert train_full(trial_of(), images, CPU, asked)[1].history == undisturbed
+        assert asked.asked == 12 - 5
+
+    def test_is_for_the_same_training_alone(self, images: LabelledImages) -> None:
+        config, part = trial_of(), images.take(range(20))
+        same = identity_of(config, part, 7)
+        assert same == identity_of(trial_of(), images.take(range(20)), 7)
+        others = [
+            identity_of(config, part, 8),
+            identity_of(trial_of(seed=1), part, 7),
+            identity_of(trial_of(num_steps=13), part, 7),
+            identity_of(config, images.take(range(21)), 7),
+            identity_of(config, images.take([*range(19), 28]), 7),
+            identity_of(config, replace(part, labels=(part.labels + 1) % 3), 7),
+            identity_of(config, replace(part, class_names=("a", "b", "c")), 7),
+        ]
+        assert len({same, *others}) == 8
+
+
+class TestScoringInBetween:
+    @pytest.mark.parametrize("method", METHODS)
+    def test_leaves_no_trace(self, images: LabelledImages, method: str) -> None:
+        config = trial_of(method, learning_rate=0.01)
+        training = training_of(config, images)
+        training.score_at(4)
+        training.score_at(4)
+        training.score_at(9)
+        assert without_time([training.result()]) == without_time([training_of(config, images).result()])
+
+    def test_scores_what_there_is(self, images: LabelledImages) -> None:
+        training = training_of(trial_of(num_steps=60), images)
+        early = training.score_at(1)
+        assert training.step == 1
+        assert early == training.score_at(1) < training.result().val_top1
+
+
+def never(*_: Any) -> None:
+    raise AssertionError("it is in the checkpoint")
 
 
 class TestStarting:

@@ -1,23 +1,25 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from trainables.errors import BadInput, Problem
 from tuner import search
-from tuner.cli import guarded, key_value
+from tuner.cli import guarded, key_value, parsed, with_space
 
 CONTRACT = {
     "--help": "",
     "--space": "FILE",
     "--set": "KEY=VALUE",
     "--trials": "N",
+    "--warm-start": "RUN",
     "--address": "ADDRESS",
     "--tracking-uri": "URI",
     "--name": "NAME",
-    "--resume": "",
+    "--resume": "RUN",
     "--dry-run": "",
     "--smoke": "",
     "--json": "FILE",
@@ -36,6 +38,7 @@ def test_only_the_space_is_required() -> None:
         "space": None,
         "set": [],
         "trials": None,
+        "warm_start": None,
         "address": None,
         "tracking_uri": None,
         "name": None,
@@ -46,7 +49,16 @@ def test_only_the_space_is_required() -> None:
     }
 
 
-@pytest.mark.parametrize("arguments", [[], ["--space", "x", "--sett", "a=1"], ["--space", "x", "--trials", "many"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["--resume"],
+        ["--space", "x", "--resume", "run"],
+        ["--space", "x", "--sett", "a=1"],
+        ["--space", "x", "--trials", "many"],
+    ],
+)
 def test_a_wrong_command_line_is_bad_input(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         search.main(arguments)
@@ -97,3 +109,21 @@ def test_ctrl_c_before_anything_runs_is_no_traceback(capsys: pytest.CaptureFixtu
 
 def test_a_commands_own_exit_code_is_kept() -> None:
     assert guarded(lambda: 0) == 0
+
+
+class TestResumeByName:
+    @pytest.mark.parametrize("said", ["tiny", "tiny/2026-b", "experiments/tiny/2026-b"])
+    def test_the_file_is_the_record_of_the_run(
+        self, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        for run in ("2026-a", "2026-b"):
+            (tmp_path / "experiments" / "tiny" / run).mkdir(parents=True)
+            (tmp_path / "experiments" / "tiny" / run / "journal.jsonl").touch()
+        arguments = with_space(parsed(search.parser(), ["--resume", said]))
+        assert arguments.space == tmp_path / "experiments" / "tiny" / "2026-b" / "space.yaml"
+
+    def test_an_unknown_one_is_bad_input(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        arguments = ["--resume", "none", "--set", f"tracking.directory={tmp_path}"]
+        assert search.main(arguments) == 2
+        assert f"error: --resume: a name, a name/run below {tmp_path}" in capsys.readouterr().err

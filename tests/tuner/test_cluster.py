@@ -8,10 +8,37 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
+from ray.exceptions import (
+    ActorDiedError,
+    ActorUnavailableError,
+    NodeDiedError,
+    ObjectStoreFullError,
+    OutOfDiskError,
+    OutOfMemoryError,
+    RayTaskError,
+    WorkerCrashedError,
+)
 
-from trainables.errors import BadInput
+from trainables.errors import BadInput, Problem
 from tuner import cluster as cluster_module
-from tuner.cluster import MAX_RETRIES, Capacity, Share, as_they_end, chatter_to, cluster, num_cpus, share_of, total
+from tuner.cluster import (
+    MAX_RETRIES,
+    NUM_STARTS,
+    Capacity,
+    Share,
+    WorkerFailed,
+    as_they_end,
+    chatter_to,
+    check_store,
+    cluster,
+    num_cpus,
+    one_line,
+    share_of,
+    shared,
+    total,
+    why_it_died,
+)
 from tuner.settings import ResourceSettings
 
 
@@ -75,6 +102,105 @@ def test_a_cluster_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None
     said = r"--address: a Ray cluster answers there, got 10\.0\.0\.1:6379: nobody there"
     with pytest.raises(BadInput, match=said), cluster("10.0.0.1:6379"):
         pass
+
+
+class SlowToStart:
+    """A Ray of which a part does not come up in time, so many times."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, failures: int, store_bytes: float = 1e9) -> None:
+        self.starts = 0
+        self.failures = failures
+        monkeypatch.setattr("ray.init", self.init)
+        monkeypatch.setattr("ray.shutdown", lambda: None)
+        resources = {"CPU": 2.0, "object_store_memory": store_bytes}
+        monkeypatch.setattr("ray.nodes", lambda: [{"Alive": True, "Resources": resources}])
+        monkeypatch.setattr(os, "environ", os.environ.copy())
+
+    def init(self, **options: Any) -> None:
+        self.starts += 1
+        if self.starts <= self.failures:
+            raise Exception("The current node timed out during startup.")
+
+
+def test_a_start_that_fails_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = SlowToStart(monkeypatch, failures=NUM_STARTS - 1)
+    with cluster(None) as nodes:
+        assert nodes == [Capacity(2, 0)]
+    assert slow.starts == NUM_STARTS
+
+
+def test_a_machine_on_which_ray_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = SlowToStart(monkeypatch, failures=99)
+    with pytest.raises(BadInput, match="timed out during startup"), cluster(None):
+        pass
+    assert slow.starts == NUM_STARTS
+
+
+def test_a_cluster_that_is_joined_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = SlowToStart(monkeypatch, failures=99)
+    with pytest.raises(BadInput), cluster("10.0.0.1:6379"):
+        pass
+    assert slow.starts == 1
+
+
+class TestRoomForTheData:
+    def test_is_looked_for_when_the_cluster_is_there(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        SlowToStart(monkeypatch, failures=0, store_bytes=5e8)
+        said = r"data: decoded, the data fits into Ray's object store, 0\.50 GB \(.*data\.size_px.*\), got 0\.60 GB"
+        with pytest.raises(BadInput, match=said), cluster(None, data_bytes=600_000_000):
+            pass
+        with cluster(None, data_bytes=400_000_000):
+            pass
+
+    @pytest.mark.parametrize(("stores", "fits"), [([3, 2], True), ([3, 1], False), ([0], False), ([], True)])
+    def test_must_be_on_every_node(self, stores: list[int], fits: bool) -> None:
+        nodes = [{"Resources": {"CPU": 1.0, "object_store_memory": float(store)}} for store in stores]
+        head = {"Resources": {"object_store_memory": 0.0}}  # on which no trial runs
+        if fits:
+            check_store([*nodes, head], 2)
+        else:
+            with pytest.raises(BadInput):
+                check_store([*nodes, head], 2)
+
+    @pytest.mark.parametrize("error", [ObjectStoreFullError("full"), OutOfDiskError("full")])
+    def test_that_runs_out_later_is_said(self, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+        def put(value: Any) -> None:
+            raise error
+
+        monkeypatch.setattr("ray.put", put)
+        with pytest.raises(MemoryError, match=r"Ray's object store is full, and so is the disk behind it; take fewer"):
+            shared([1])
+
+
+class TestWhyAProcessDied:
+    def test_says_what_its_code_raised(self) -> None:
+        cause = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 MiB.\nMore.")
+        raised = RayTaskError("train()", "Traceback", cause, "ray::train", 1, "127.0.0.1")
+        said = "OutOfMemoryError: CUDA out of memory. Tried to allocate 20 MiB."
+        assert why_it_died(raised) == why_it_died(raised.as_instanceof_cause()) == said
+
+    @pytest.mark.parametrize("error", [ActorDiedError(), WorkerCrashedError()])
+    def test_says_that_it_may_have_been_for_memory(self, error: Exception) -> None:
+        assert why_it_died(error).startswith(
+            "its process crashed or was killed, as the kernel does where memory runs out"
+        )
+
+    def test_says_that_it_was_for_memory(self) -> None:
+        ended = OutOfMemoryError("Task was killed due to the node running low on memory.\nMemory on the node ...")
+        assert why_it_died(ended).startswith("the node ran out of memory, and Ray ended the process (fewer trials")
+
+    def test_says_what_else_there_was(self) -> None:
+        assert why_it_died(NodeDiedError("gone")) == "NodeDiedError: gone"
+        assert why_it_died(ActorUnavailableError("away", None)).startswith("ActorUnavailableError: ")
+        assert why_it_died(None) == "no reason known"
+
+
+def test_one_line() -> None:
+    assert one_line(ValueError("first\nsecond")) == "ValueError: first"
+    assert one_line(MemoryError()) == "MemoryError"
+    problems = [Problem("data.root", "every image must decode", f"'{name}'") for name in "ab"]
+    assert one_line(BadInput(problems[0])) == "data.root: every image must decode, got 'a'"
+    assert one_line(BadInput(problems)) == "data.root: every image must decode, got 'a' (and 1 more)"
 
 
 SPEAKER = """
@@ -142,6 +268,15 @@ def test_jobs_run_as_many_at_a_time_as_the_share_says(monkeypatch: pytest.Monkey
     assert sorted(sums) == [10, 11, 12, 13, 14]
     assert fake.most_at_once == min(concurrency, 5)
     assert fake.options == {"num_cpus": 2, "num_gpus": 0.5, "max_retries": MAX_RETRIES, "max_calls": 1}
+
+
+def test_a_job_whose_process_died_too_often_ends_them_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    def die() -> None:
+        raise WorkerCrashedError
+
+    monkeypatch.setattr(cluster_module, "ray", FakeRay())
+    with pytest.raises(WorkerFailed, match="its process crashed or was killed"):
+        list(as_they_end(die, [()], Share(1, 0, 1)))
 
 
 @pytest.mark.parametrize(("quota", "cores"), [("100000 100000", 1), ("50000 100000", 1), ("max 100000", None)])

@@ -245,7 +245,7 @@ class TestTally:
 class TestCommandLine:
     def test_the_flags_are_those_of_the_search_but_for_its_trials(self) -> None:
         flags = {action.option_strings[-1]: action.metavar or "" for action in compare.parser()._actions}
-        assert flags == {flag: takes for flag, takes in CONTRACT.items() if flag != "--trials"}
+        assert flags == {flag: takes for flag, takes in CONTRACT.items() if flag not in ("--trials", "--warm-start")}
 
     def test_a_dry_run_says_what_it_costs(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("tuner.dry_run.this_machine", lambda: Capacity(2, 0))

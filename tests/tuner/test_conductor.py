@@ -138,10 +138,175 @@ class TestResuming:
 def run_to_end(conductor: Conductor) -> dict[int, dict[str, Any]]:
     """One trial after the other; the parameters of each."""
     while (assignment := conductor.next_assignment()) is not None:
-        for k in range(assignment.first_fold, assignment.num_folds + 1):
-            conductor.fold_finished(assignment.number, fold(k, assignment.config.method.alpha))
+        train(conductor, assignment)
     assert conductor.done
     return {trial.number: trial.params for trial in conductor.journal.history.trials.values()}
+
+
+def train(conductor: Conductor, assignment: Assignment) -> None:
+    """A worker: scores alpha, with noise that only the trial and the fold decide, for as long as it may go on."""
+    number, score = assignment.number, assignment.config.method.alpha
+    for k in range(assignment.first_fold, assignment.num_folds + 1):
+        for step in assignment.rungs if k == assignment.first_fold else ():
+            if not conductor.rung_reached(number, k, step, score * step / 90):
+                return
+        if not conductor.fold_finished(number, fold(k, score + 0.02 * ((number + k) % 3))):
+            return
+
+
+RACES: dict[str, dict[str, Any]] = {
+    "folds": {"search__racing": {"rule": "folds"}},
+    "median": {"search__racing": {"rule": "median"}},
+    "asha": {"search__racing": {"rule": "asha"}},
+}
+
+
+@pytest.mark.parametrize("rule", RACES)
+class TestRacing:
+    def conductor(self, journal: Journal, rule: str) -> Conductor:
+        folds = {"search__folds": 3, "search__trials": 8, "search__sampler": "random", "training__num_steps": 90}
+        return Conductor(space_of(**folds, **RACES[rule], search__first_points=[{"alpha": 0.1}]), journal)
+
+    def told(self, journal: Journal) -> list[tuple[Any, ...]]:
+        trials = journal.history.trials.values()
+        return [(t.number, t.params, t.state, t.reason, t.fold_scores, len(t.rungs)) for t in trials]
+
+    def test_stops_some_and_keeps_the_best_and_the_first_point(self, journal: Journal, rule: str) -> None:
+        run_to_end(self.conductor(journal, rule))
+        trials = journal.history.trials
+        assert len(trials) == 8
+        pruned = [trial for trial in trials.values() if trial.state == "pruned"]
+        assert pruned
+        assert all(trial.reason.startswith("after ") and trial.trained < 3 for trial in pruned)
+        best = max(trials.values(), key=lambda trial: trial.params["alpha"])
+        assert best.state == trials[0].state == "complete"
+
+    def test_optuna_is_told_that_they_were_stopped(self, journal: Journal, rule: str) -> None:
+        conductor = self.conductor(journal, rule)
+        run_to_end(conductor)
+        for live, trial in zip(conductor.proposer._study.trials, journal.history.trials.values(), strict=True):
+            assert live.state.name == trial.state.upper()
+            assert bool(live.intermediate_values) == (trial.state == "pruned")
+            assert trial.state == "pruned" or live.value == trial.val_top1
+        best = conductor.proposer._study.best_trial
+        assert best.value == max(t.val_top1 or 0.0 for t in journal.history.trials.values())
+
+    def test_cut_off_at_any_line_it_decides_the_same(self, journal: Journal, rule: str) -> None:
+        run_to_end(self.conductor(journal, rule))
+        whole = self.told(journal)
+        lines = journal.path.read_text().splitlines(keepends=True)
+        undecided = [i for i, line in enumerate(lines) if '"state": "pruned"' in line]
+        for num_lines in (1, *range(5, len(lines), 9), *undecided[:3]):
+            journal.path.write_text("".join(lines[:num_lines]))
+            second = Journal(journal.directory)
+            run_to_end(self.conductor(second, rule))
+            assert self.told(second) == whole
+            second.close()
+
+
+def test_a_decision_that_a_crash_cut_off_is_made_with_what_was_known_then(journal: Journal) -> None:
+    """Two at once: what the first went on with is not decided again when the second has made the bar higher."""
+    space = space_of(search__folds=3, search__racing={"rule": "folds", "min_complete": 2}, search__trials=5)
+    conductor = Conductor(space, journal)
+    numbers = [next_of(conductor).number for _ in range(4)]
+    for k in (1, 2, 3):
+        conductor.fold_finished(0, fold(k, 0.5))
+    assert conductor.fold_finished(1, fold(1, 0.2))  # one complete trial is not enough
+    for k in (1, 2, 3):
+        conductor.fold_finished(2, fold(k, 0.9 + 0.01 * k))
+    assert not conductor.fold_finished(3, fold(1, 0.2))
+    last = journal.path.read_text().splitlines(keepends=True)[:-1]
+    journal.path.write_text("".join(last))
+    again = Conductor(space, Journal(journal.directory))
+    states = {number: again.journal.history.trials[number].state for number in numbers}
+    assert states == {0: "complete", 1: "running", 2: "complete", 3: "pruned"}
+
+
+def test_a_rung_that_was_passed_is_not_asked_for_again(journal: Journal) -> None:
+    asha: dict[str, Any] = {"search__racing": {"rule": "asha"}, "training__num_steps": 90}
+    conductor = conductor_of(journal, **asha)
+    assert next_of(conductor).rungs == (10, 30)
+    assert conductor.rung_reached(0, 1, 10, 0.5)
+    assert next_of(resumed(journal, **asha)).rungs == (30,)
+    conductor.fold_finished(0, fold(1, 0.5))
+    assert next_of(resumed(journal, **asha)).rungs == ()
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class TestBudgets:
+    def test_at_the_timeout_trials_stop_after_their_fold_and_stay_open(self, journal: Journal) -> None:
+        clock, space = Clock(), space_of(search__timeout_s=60, search__trials=3)
+        conductor = Conductor(space, journal, clock)
+        first, second = next_of(conductor).number, next_of(conductor).number
+        clock.now += 60
+        assert conductor.next_assignment() is None
+        assert not conductor.done  # two are at work
+        assert not conductor.fold_finished(first, fold(1, 0.5))
+        assert not conductor.done
+        assert not conductor.fold_finished(second, fold(1, 0.5))
+        assert conductor.done
+        assert conductor.why == "search.timeout_s = 60 is spent"
+        assert [trial.state for trial in journal.history.trials.values()] == ["running", "running"]
+        later = Conductor(space_of(search__timeout_s=60, search__trials=3), Journal(journal.directory), clock)
+        assert [(a.number, a.first_fold) for a in (next_of(later), next_of(later))] == [(0, 2), (1, 2)]
+
+    def test_a_last_fold_at_the_timeout_still_completes_its_trial(self, journal: Journal) -> None:
+        clock = Clock()
+        conductor = Conductor(space_of(search__timeout_s=60, search__trials=1), journal, clock)
+        next_of(conductor)
+        conductor.fold_finished(0, fold(1, 0.5))
+        clock.now += 60
+        conductor.fold_finished(0, fold(2, 0.5))
+        assert conductor.done
+        assert conductor.why == "the only trial has ended"
+
+    def test_a_worker_lost_after_the_timeout_ends_the_search(self, journal: Journal) -> None:
+        clock = Clock()
+        conductor = Conductor(space_of(search__timeout_s=60), journal, clock)
+        next_of(conductor)
+        clock.now += 60
+        conductor.worker_lost(0, "SIGKILL")
+        assert conductor.done
+        assert journal.history.trials[0].state == "running"
+
+    def test_fold_trainings_are_never_exceeded_nor_a_trial_left_half_done(self, journal: Journal) -> None:
+        conductor = conductor_of(journal, search__max_fold_trainings=3)
+        run_to_end(conductor)
+        assert [trial.state for trial in journal.history.trials.values()] == ["complete"]
+        assert "max_fold_trainings = 3 is spent" in (conductor.why or "")
+        run_to_end(resumed(journal, search__max_fold_trainings=4))
+
+    def test_a_plateau_ends_it_and_another_goes_on(self, journal: Journal) -> None:
+        def conductor(to: Journal, trials: int, plateau: int) -> Conductor:
+            return Conductor(space_of(search__trials=trials, search__plateau={"trials": plateau}), to)
+
+        def run_equal(to: Conductor) -> int:
+            while (assignment := to.next_assignment()) is not None:
+                for k in (1, 2):
+                    to.fold_finished(assignment.number, fold(k, 0.5))
+            return len(to.journal.history.trials)
+
+        first = conductor(journal, trials=9, plateau=2)
+        assert run_equal(first) == 3
+        assert first.why == "no gain above 0 in 2 trials (search.plateau)"
+        assert run_equal(conductor(Journal(journal.directory), trials=9, plateau=2)) == 3
+        assert run_equal(conductor(Journal(journal.directory), trials=9, plateau=4)) == 5
+        last = conductor(Journal(journal.directory), trials=7, plateau=40)
+        assert run_equal(last) == 7
+        assert last.why == "all 7 trials have ended"
+
+    def test_a_finite_space_ends_when_it_has_been_tried(self, journal: Journal) -> None:
+        choices = {"method__gamma_fe": {"choice": [0.02, 0.03]}, "method__alpha": 0.2}
+        conductor = Conductor(space_of(**choices), journal)
+        run_to_end(conductor)
+        assert len(journal.history.trials) == 2
+        assert conductor.why == "every configuration has been tried"
 
 
 def test_a_combination_that_cannot_be_ends_its_trial_and_no_other(

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ import pytest
 
 from tests.tuner.tiny import space_of
 from trainables.errors import BadInput
-from tuner.directory import latest_run, locked, new_run, write_record
+from tuner.directory import latest_run, new_run, write_record
 from tuner.space import SearchSpace, load_space
 
 
@@ -38,8 +37,23 @@ def test_a_run_has_a_folder_with_its_space_and_environment(root: Path) -> None:
     assert environment["command"]
 
 
-def test_runs_that_start_in_one_second_do_not_meet(root: Path) -> None:
-    assert len({new_run(space_in(root)) for _ in range(3)}) == 3
+def test_runs_that_start_in_one_second_have_names_of_their_own(root: Path, tmp_path: Path) -> None:
+    """Also those in different folders: in MLflow they meet."""
+    roots = [root, root, root, tmp_path / "of another user"]
+    assert len({new_run(space_in(root)).name for root in roots}) == len(roots)
+
+
+def test_a_name_that_is_taken_is_left_alone(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = iter(["aaaa", "aaaa", "bbbb"])
+    monkeypatch.setattr("tuner.directory.secrets.token_hex", lambda _: next(drawn))
+    monkeypatch.setattr("tuner.directory.time.strftime", lambda _: "20260101-000000")
+    assert [new_run(space_in(root)).name for _ in range(2)] == ["20260101-000000-aaaa", "20260101-000000-bbbb"]
+
+
+def test_the_record_says_where_it_is_tracked_but_no_password(root: Path) -> None:
+    directory = new_run(space_in(root, tracking__uri="http://robot:hunter2@host:5000"))
+    environment = json.loads((directory / "environment.json").read_text())
+    assert environment["tracking_uri"] == "http://host:5000"
 
 
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
@@ -51,17 +65,6 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
 def test_a_record_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"tracking\.directory: .*no such file or directory"):
         write_record(space_of(), tmp_path / "none")
-
-
-class TestLock:
-    def test_refuses_a_second_process_and_names_the_first(self, tmp_path: Path) -> None:
-        with locked(tmp_path), pytest.raises(BadInput, match=f"got process {os.getpid()} is at work in it"):
-            locked(tmp_path)
-        locked(tmp_path).close()
-
-    def test_does_not_outlive_its_process(self, tmp_path: Path) -> None:
-        (tmp_path / "lock").write_text("4194304\n")  # as a process that was killed leaves it
-        locked(tmp_path).close()
 
 
 class TestLatestRun:

@@ -33,6 +33,16 @@ def test_says_what_will_be_done_and_with_what(monkeypatch: pytest.MonkeyPatch) -
     assert "note" not in said
 
 
+def test_says_what_may_end_it_sooner(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = printed(monkeypatch, Capacity(2, 0))
+    assert "racing     folds margin=1.25 min_complete=3" in said
+    assert "budget" not in said
+    budgets = {"search__timeout_s": 600, "search__max_fold_trainings": 9, "search__plateau": {"trials": 8}}
+    said = printed(monkeypatch, Capacity(2, 0), **budgets, search__racing={"rule": "none"})
+    assert "racing     none\n" in said
+    assert "at most 600 s of wall-clock, or 9 fold trainings, or 8 trials without a gain above 0" in said
+
+
 def test_says_that_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     said = printed(monkeypatch, Capacity(2, 0), resources={"cpus": 1, "gpus": 0.25})
     assert "2 trials at once" in said

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import copy
+import errno
 import json
 import os
+from io import FileIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.tuner.tiny import add_trial, events_in
+from tests.tuner.tiny import add_trial, events_in, fold
 from tuner.journal import Event, History, Journal, read_events, trial_id
 
 
@@ -115,3 +119,35 @@ def test_what_a_trial_has_come_to_is_its_own() -> None:
     assert list(history.failed_retrainings(2)) == [0]
     assert history.failed_retrainings(1) == {}
     assert (history.model_uri(2), history.model_uri(1)) == ("models:/x@champion", None)
+
+
+@pytest.mark.parametrize("fits", [0, 10, 10_000])
+def test_a_full_disk_leaves_the_journal_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fits: int) -> None:
+    """Whether it refuses the line, takes a part of it, or takes it and cannot keep it."""
+    journal = filled(tmp_path)
+    before, history = journal.path.read_bytes(), copy.deepcopy(journal.history)
+
+    class FullDisk(FileIO):
+        room = fits
+
+        def write(self, data: Any) -> int:
+            if not self.room:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            written = super().write(data[: self.room])
+            self.room -= written
+            return written
+
+    def refuse(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    healthy = journal._file
+    with monkeypatch.context() as full, FullDisk(journal.path, "ab") as disk:
+        full.setattr(os, "fsync", refuse)
+        journal._file = disk
+        with pytest.raises(OSError, match=rf"No space left on device: '{journal.path}'"):
+            journal.append("fold_finished", trial=0, result=fold(3, 0.5))
+    assert journal.path.read_bytes() == before
+    assert journal.history == history
+    journal._file = healthy
+    journal.append("search_finished", why="disk full")
+    assert list(read_events(journal.path))[-1]["why"] == "disk full"

@@ -62,6 +62,23 @@ def test_the_end_for_a_person() -> None:
     assert "trial-0002: fold 2 diverged" in text
 
 
+def test_says_why_it_ended_and_what_racing_saved() -> None:
+    told = history()
+    told.trials[3] = record(3, [0.1], "pruned", params=PARAMS)
+    told.trials[4] = record(4, [], "pruned", params=PARAMS)
+    told.trials[4].rungs = [{"fold": 1, "share": 1 / 3}]
+    found = outcome_of(space_of(), Path("/runs"), told, "sqlite:///x", None, 75.0, "search.timeout_s = 75 is spent")
+    assert (found.why, found.folds_trained, found.folds_planned) == ("search.timeout_s = 75 is spent", 5.33, 8)
+    lines = list(closing_lines(found, told))
+    assert lines[0].endswith("trials in 1:15 (search.timeout_s = 75 is spent)")
+    assert "  racing         5.33 of 8 folds trained: 2 trials were stopped early" in lines
+
+
+def test_without_racing_nothing_is_said_of_it() -> None:
+    told = history()
+    assert not [line for line in closing_lines(outcome(told), told) if "racing" in line]
+
+
 def test_one_retraining_has_no_spread() -> None:
     told = history(first=0.5)
     (line,) = (line for line in closing_lines(outcome(told), told) if line.startswith("  test"))

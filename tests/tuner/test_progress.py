@@ -43,6 +43,12 @@ def test_plain_lines_for_folds_and_trials(plain: Screen) -> None:
     )
 
 
+def test_a_trial_that_was_stopped_says_why_and_is_counted(plain: Screen) -> None:
+    add_trial(plain.journal, 0, [0.5], "pruned", "after 1 of 2 folds 0.0410 behind trial-0004, margin 0.0180")
+    assert "trial-0000 pruned: after 1 of 2 folds 0.0410 behind trial-0004, margin 0.0180" in plain.lines[-1]
+    assert "1/4 trials, 0 running, 1 stopped early" in plain.lines[-1]
+
+
 def test_a_failure_says_why_and_is_counted(plain: Screen) -> None:
     add_trial(plain.journal, 0, [], "failed", "fold 1 diverged: target_label is not finite at step 3")
     assert "trial-0000 failed: fold 1 diverged: target_label is not finite at step 3" in plain.lines[-1]
@@ -108,6 +114,11 @@ class TestTimeLeft:
     def test_does_not_wait_for_folds_of_trials_that_ended_early(self, plain: Screen) -> None:
         add_trial(plain.journal, 0, [0.5], "failed")
         assert plain.progress.seconds_left() == pytest.approx(6 * 1 / 2)
+
+    def test_knows_that_racing_stops_some_early(self, plain: Screen) -> None:
+        add_trial(plain.journal, 0, [0.5, 0.5])
+        add_trial(plain.journal, 1, [0.5], "pruned")
+        assert plain.progress.seconds_left() == pytest.approx(2 * 1.5 / 2)  # two trials of one and a half folds
 
     def test_is_nothing_at_the_end(self, plain: Screen) -> None:
         for number in range(4):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, get_args
+from typing import Any, ClassVar, get_args
 
 import pytest
 from optuna.trial import TrialState
@@ -15,6 +15,7 @@ from tuner.journal import TrialRecord
 from tuner.proposals import Proposal, Proposer, distribution, intermediate_values
 from tuner.settings import Sampler
 from tuner.space import SearchSpace
+from tuner.warm_start import LEARNS_FROM_ITSELF
 
 NUM_TRIALS = {"tpe": 9, "random": 9, "cmaes": 9, "gp": 6}  # a Gaussian process takes a second a proposal
 PRUNED, FAILED = 2, 4
@@ -140,7 +141,7 @@ class TestTelling:
         assert complete.state is TrialState.COMPLETE
         assert complete.value == pytest.approx(0.6)
         assert pruned.state is TrialState.PRUNED
-        assert pruned.intermediate_values == {1: 0.4}
+        assert pruned.intermediate_values == {500: 0.4}
         assert failed.state is half_failed.state is TrialState.FAIL
         assert failed.value is half_failed.value is None
         assert running.state is TrialState.RUNNING
@@ -157,8 +158,102 @@ class TestTelling:
         assert [t.state for t in proposer._study.trials] == [TrialState.COMPLETE]
 
 
-def test_intermediate_values_are_running_means() -> None:
-    assert intermediate_values(record(0, [0.5, 0.7, 0.9])) == pytest.approx({1: 0.5, 2: 0.6, 3: 0.7})
+def test_intermediate_values_are_running_means_in_thousandths_of_the_trial() -> None:
+    values = intermediate_values(record(0, [0.5, 0.7, 0.9]), num_folds=3)
+    assert values == pytest.approx({333: 0.5, 667: 0.6, 1000: 0.7})
+
+
+def test_rungs_and_folds_stand_on_one_scale() -> None:
+    """So that a sampler which ranks by the latest step takes a finished fold for more than a rung."""
+    at_rungs, after_a_fold = record(0, [], "pruned"), record(1, [0.5], "pruned")
+    at_rungs.rungs = [{"fold": 1, "share": 1 / 9, "val_top1": 0.2}, {"fold": 1, "share": 1 / 3, "val_top1": 0.3}]
+    assert intermediate_values(at_rungs, num_folds=3) == {37: 0.2, 111: 0.3}
+    assert max(intermediate_values(after_a_fold, num_folds=3)) > 111
+
+
+class TestRepetition:
+    choices: ClassVar = {"method__gamma_fe": {"choice": [0.02, 0.03]}, "method__alpha": {"choice": [0.2, 0.3, 0.4]}}
+
+    def all_of(self, rebuild_at: int | None = None, **changes: Any) -> dict[int, TrialRecord]:
+        space = space_of(**self.choices, search__trials=6, **changes)
+        return search(space, rebuild_at)
+
+    @pytest.mark.parametrize("sampler", ["tpe", "random"])
+    def test_a_finite_space_is_gone_through_once(self, sampler: str) -> None:
+        tried = self.all_of(search__sampler=sampler)
+        assert len({json.dumps(trial.params) for trial in tried.values()}) == 6
+        assert Proposer(space_of(**self.choices), tried).exhausted
+
+    @pytest.mark.parametrize("rebuild_at", range(1, 6))
+    def test_rebuilt_it_goes_on_as_it_would_have(self, rebuild_at: int) -> None:
+        assert params_of(self.all_of(rebuild_at)) == params_of(self.all_of())
+
+    def test_partial_first_points_keep_what_they_say(self) -> None:
+        tried = params_of(self.all_of(search__first_points=[{"alpha": 0.4}] * 2 + [{"alpha": 0.4, "gamma_fe": 0.02}]))
+        assert tried[0]["alpha"] == 0.4
+        assert {"alpha": 0.4, "gamma_fe": 0.02} in tried[:2]
+
+    @pytest.mark.parametrize("sampler", ["tpe", "random"])
+    def test_a_first_point_that_a_partial_one_came_to_is_not_repeated(self, sampler: str) -> None:
+        partial = {"alpha": 0.4}
+        completed = Proposer(space_of(search__first_points=[partial], search__sampler=sampler), {}).propose().params
+        proposer = Proposer(space_of(search__first_points=[partial, completed], search__sampler=sampler), {})
+        first, second = proposer.propose(), proposer.propose()
+        assert first.params == completed
+        assert second.params != completed
+        assert (first.source, second.source) == ("first_point", "sampler")
+
+    def test_a_continuous_space_is_never_exhausted(self) -> None:
+        assert not Proposer(space_of(), {}).exhausted
+
+
+class TestWarmStart:
+    event: ClassVar = {
+        "trials": [
+            {"params": {"gamma_fe": 0.02, "alpha": a}, "state": state, "folds": record(0, scores).folds, "rungs": []}
+            for a, state, scores in [(0.3, "complete", [0.8, 0.9]), (0.4, "pruned", [0.1]), (0.5, "failed", [])]
+        ],
+        "first_points": [{"gamma_fe": 0.05, "alpha": 0.6}],
+    }
+
+    def test_evidence_stands_before_the_searchs_own_trials_which_keep_their_numbers(self) -> None:
+        proposer = Proposer(space_of(), {}, self.event)
+        trial = running(proposer.propose())
+        assert trial.number == 0
+        trial.state, trial.folds = "complete", record(0, [0.5, 0.5]).folds
+        proposer.tell(trial)
+        states = [t.state for t in proposer._study.trials]
+        assert states == [TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.COMPLETE]
+        assert [t.value for t in proposer._study.trials] == [pytest.approx(0.85), None, None, 0.5]
+        assert proposer._study.trials[1].intermediate_values == {500: 0.1}
+
+    def test_rebuilt_it_goes_on_as_it_would_have(self, sampler: str) -> None:
+        space = space_of(search__sampler=sampler)
+        whole = Proposer(space, {}, self.event)
+        first = whole.propose()
+        again = Proposer(space, {0: running(first)}, self.event)
+        assert again.propose().params == whole.propose().params
+
+    def test_it_makes_a_difference(self, sampler: str) -> None:
+        if sampler in LEARNS_FROM_ITSELF:
+            pytest.skip("as it says when it starts")
+        evidence = {"trials": self.event["trials"][:1] * 12, "first_points": []}
+        space = space_of(search__sampler=sampler)
+        assert Proposer(space, {}, evidence).propose().params != Proposer(space, {}).propose().params
+
+    def test_its_first_points_come_after_the_files_and_nothing_is_tried_again(self) -> None:
+        points = [{"gamma_fe": 0.02, "alpha": 0.3}, {"gamma_fe": 0.03, "alpha": 0.3}]
+        proposer = Proposer(space_of(search__first_points=points), {}, self.event)
+        proposed = [proposer.propose() for _ in range(3)]
+        assert [p.params for p in proposed[:2]] == [points[1], self.event["first_points"][0]]
+        assert [p.source for p in proposed] == ["first_point", "first_point", "sampler"]
+
+    def test_a_finite_space_has_only_what_is_left(self) -> None:
+        space = space_of(**TestRepetition.choices)
+        left = Proposer(space, {}, {"trials": self.event["trials"][:2], "first_points": []})
+        tried = [left.propose().params for _ in range(4)]
+        assert left.exhausted
+        assert not [params for params in tried if params in [t["params"] for t in self.event["trials"]]]
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import logging
 import sys
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from tuner import ui
 from tuner.directory import environment, new_run
 from tuner.journal import Journal
 from tuner.outcome import closing_lines, outcome_of
-from tuner.redaction import reason, without_credentials
+from tuner.redaction import reason, redact_logging, without_credentials
 from tuner.space import dump_space, load_space
 
 URI = "http://robot:hunter2@host:5000/?access_token=abc123"
@@ -116,3 +118,40 @@ def test_the_ui_shows_none_and_its_server_has_them(
     with pytest.raises(BadInput) as refused:
         ui.serve(URI, 5000)
     assert not holds_a_secret(str(refused.value))
+
+
+class TestSecretsOfTheEnvironment:
+    @pytest.fixture(autouse=True)
+    def environment_with_secrets(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "tok-12345678")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "aws/secret+key")
+        monkeypatch.setenv("AWS_SESSION_TOKEN", "x")  # would be found everywhere
+        monkeypatch.setenv("AWS_REGION", "eu-central-1")
+
+    def test_their_values_are_taken_out(self) -> None:
+        said = without_credentials("403 for Bearer tok-12345678 and aws/secret+key in eu-central-1, max")
+        assert said == "403 for Bearer … and … in eu-central-1, max"
+
+    def test_no_log_record_has_them(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        factory = logging.getLogRecordFactory()
+        written = io.StringIO()
+        logger, handler = logging.getLogger("somebody's"), logging.StreamHandler(written)
+        logger.addHandler(handler)
+        try:
+            redact_logging()
+            redact_logging()
+            logger.warning("at %s with %s", URI, "tok-12345678")
+            try:
+                raise ValueError(f"no answer from {URI}") from KeyError("aws/secret+key")
+            except ValueError:
+                logger.exception("it broke off")
+        finally:
+            logging.setLogRecordFactory(factory)
+            logger.removeHandler(handler)
+        text = written.getvalue()
+        assert f"at {SHOWN} with …" in text
+        assert "Traceback" in text
+        assert "ValueError: no answer from http://host" in text
+        assert not holds_a_secret(text)
+        assert "tok-12345678" not in text
+        assert "aws/secret+key" not in text

@@ -9,6 +9,7 @@ import pytest
 from tests.tuner.tiny import space_of
 from trainables.data.images import LabelledImages
 from trainables.errors import Diverged
+from trainables.training.checkpoint import Checkpoints
 from tuner import retrain
 from tuner.cluster import Share
 from tuner.retrain import MODEL_SEED, BrokenOff, reseeded, write_whole
@@ -42,25 +43,45 @@ def test_every_seed_draws_anew() -> None:
     assert reseeded(config, 0).model_copy(update={"seed": 3}) == config
 
 
-def test_the_model_is_that_of_a_seed_fixed_beforehand(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_model_is_that_of_a_seed_fixed_beforehand(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert MODEL_SEED == 0
     fit = SimpleNamespace(history=SimpleNamespace(steps=[], terms={}))
-    monkeypatch.setattr(retrain, "train_full", lambda config, images, device: (None, fit))
+    monkeypatch.setattr(retrain, "train_full", lambda *_: (None, fit))
     monkeypatch.setattr(retrain, "_classifier_files", lambda network, config, names: {"weights": b""})
     config = space_of().trial_config({"gamma_fe": 0.02, "alpha": 0.5})
     images = LabelledImages.of(np.zeros((2, 8, 8, 3), dtype=np.uint8), np.arange(2), ("a", "b"))
     for poison in (0.0, 1.0):  # whichever has the better test score
         monkeypatch.setattr(retrain, "accuracy_on", lambda *_, poison=poison: poison)
-        kept = [retrain._retrain_once(config, seed, images, images, SHARE)[1] for seed in range(3)]
+        kept = [retrain._retrain_once(config, seed, images, images, SHARE, tmp_path, None)[1] for seed in range(3)]
         assert kept == [{"weights": b""}, {}, {}]
 
 
-def test_one_that_diverges_breaks_off_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_that_diverges_breaks_off_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def diverge(*_: object) -> None:
         raise Diverged(7, "the gradient")
 
     monkeypatch.setattr(retrain, "train_full", diverge)
     config = space_of().trial_config({"gamma_fe": 0.02, "alpha": 0.5})
     images = LabelledImages.of(np.zeros((2, 8, 8, 3), dtype=np.uint8), np.arange(2), ("a", "b"))
-    ended = retrain._retrain_once(config, 0, images, images, SHARE)
+    ended = retrain._retrain_once(config, 0, images, images, SHARE, tmp_path, None)
     assert ended == (BrokenOff(0, "diverged: the gradient is not finite at step 7"), {})
+
+
+def test_each_is_kept_while_it_trains_and_until_it_is_taken_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def train_and_test(
+        config: object, seed: int, train: object, test: object, checkpoints: Checkpoints | None
+    ) -> BrokenOff:
+        assert checkpoints is not None
+        assert checkpoints.period_s == 30
+        checkpoints.save("me", {})
+        return BrokenOff(seed, "diverged")
+
+    monkeypatch.setattr(retrain, "train_and_test", train_and_test)
+    monkeypatch.setattr(retrain, "shared", lambda value: value)
+    monkeypatch.setattr(retrain, "as_they_end", lambda task, jobs, share: (task(*job) for job in jobs))
+    config = space_of().trial_config({"gamma_fe": 0.02, "alpha": 0.5})
+    images = LabelledImages.of(np.zeros((2, 8, 8, 3), dtype=np.uint8), np.arange(2), ("a", "b"))
+    folder = tmp_path / "checkpoints"
+    for broken_off in retrain.retrain(config, [0, 1], images, images, SHARE, tmp_path, 30):
+        assert [path.name for path in folder.iterdir()] == [f"retrain-{broken_off.seed}.pt"]
+    assert not folder.exists()

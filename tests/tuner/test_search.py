@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,7 +38,8 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         state["searching"] = True
         while (assignment := conductor.next_assignment()) is not None:
             for k in range(1, assignment.num_folds + 1):
-                conductor.fold_finished(assignment.number, fold(k, assignment.config.method.alpha))
+                if not conductor.fold_finished(assignment.number, fold(k, assignment.config.method.alpha)):
+                    break
         state["searching"] = False
 
     def load_test(data: Any) -> LabelledImages:
@@ -108,7 +110,26 @@ def test_what_is_retrained_is_not_repeated_unless_there_is_another_best(tmp_path
     assert list(three.history.retrainings(2)) == [0, 1, 2]
 
 
+def test_an_earlier_search_is_taken_up_and_said(tmp_path: Path, fake: dict[str, Any]) -> None:
+    settings = {"tracking__directory": str(tmp_path), "retrain__seeds": 0}
+    earlier = space_of(name="earlier", **settings)
+    directory = new_run(earlier)
+    with contextlib.closing(Journal(directory)) as journal:
+        journal.append("search_started", name="earlier", run=directory.name, **earlier.described())
+    tried = [trial.params for trial in run(earlier, directory).history.trials.values()]
+    journal = run(space_of(name="later", search__warm_start="earlier", **settings), tmp_path / "later" / "now")
+    assert journal.history.warm_started is not None
+    assert [trial["params"] for trial in journal.history.warm_started["trials"]] == tried
+    assert list(journal.history.trials) == list(range(6))
+
+
 class TestCommandLine:
+    def test_warm_start_is_repeatable_and_overrides_the_file(self, tmp_path: Path) -> None:
+        file = write_yaml(tmp_path, search__warm_start="one")
+        arguments = ["--space", str(file), "--warm-start", "two", "--warm-start", "three/now"]
+        assert resolve_space(parser().parse_args(arguments)).search.warm_start == ("two", "three/now")
+        assert resolve_space(parser().parse_args(arguments[:2])).search.warm_start == ("one",)
+
     def test_flags_override_the_file(self, tmp_path: Path) -> None:
         file = write_yaml(tmp_path)
         arguments = ["--space", str(file), "--trials", "9", "--name", "other", "--tracking-uri", "sqlite:///x.db"]

@@ -212,6 +212,7 @@ class TestBadInput:
             ({"training__batch_size": {"uniform": [8, 16.5]}}, "training.batch_size", "valid integer"),
             ({"method__name": {"choice": ["smile", "l2"]}}, "method.gamma_fe", "known keys are"),
             ({"search__trials": 0}, "search.trials", "greater than 0"),
+            ({"search__max_fold_trainings": 1}, "search", "max_fold_trainings must pay for one trial of 2 folds"),
             ({"search__concurrency": 0}, "search.concurrency", "greater than 0"),
             (
                 {"search__first_points": [{"gama_fe": 0.02}]},

@@ -35,7 +35,11 @@ def test_a_server_has_its_own_ui(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_process_becomes_the_server(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     became: list[list[str]] = []
     monkeypatch.setattr(ui, "prepare_store", lambda uri, name: "0")
+    monkeypatch.setattr(ui, "pages_of_searches", lambda uri: {"digits": "#/experiments/1/runs"})
     monkeypatch.setattr(os, "execve", lambda program, command, environment: became.append(command))
     ui.main(["--tracking-uri", "sqlite:////x/mlflow.db", "--port", "5001"])
     assert became == [ui.server_command("sqlite:////x/mlflow.db", 5001)]
-    assert "http://127.0.0.1:5001" in capsys.readouterr().out
+    assert capsys.readouterr().out.splitlines() == [
+        "MLflow UI of sqlite:////x/mlflow.db: http://127.0.0.1:5001  (Ctrl-C ends it)",
+        "  digits: http://127.0.0.1:5001/#/experiments/1/runs",
+    ]

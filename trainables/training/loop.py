@@ -68,8 +68,8 @@ class Fit:
         self.optimizer = build_optimizer(config, method)
         self.history = LossHistory(every=max(1, config.num_steps // 25))
 
-    def run(self, until: int | None = None) -> None:
-        """Trains up to step `until` (the whole budget if None).
+    def run(self, until: int | None = None, watch: Callable[[], None] | None = None) -> None:
+        """Trains up to step `until` (the whole budget if None); `watch` is called after every step.
 
         Raises:
             Diverged: with the first step at which a loss term or a gradient was not finite.
@@ -80,6 +80,8 @@ class Fit:
             while self.step < until:
                 self.step += 1
                 self._one_step()
+                if watch is not None:
+                    watch()
 
     def _one_step(self) -> None:
         batch = self.batch_at(self.step)

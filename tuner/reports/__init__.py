@@ -1,1 +1,1 @@
-"""What a finished comparison looks like: pure functions from scores to tables, and from tables to text."""
+"""What a search or a comparison has come to, as pages and tables: pure functions from records and scores to text."""

@@ -11,6 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from markupsafe import Markup
+
+from tuner.reports.page_templates import TEMPLATES
 from tuner.reports.statistics import MAX_EXACT_PAIRS, PairedTest, paired_test
 from tuner.selection import mean_and_sd
 
@@ -156,7 +159,7 @@ def as_html(title: str, tables: Sequence[Table]) -> str:
     parts = [part for table in tables for part in _html_of(table)]
     note = f"<p class='note'>{html.escape(notes(tables[0]))}</p>" if tables else ""
     body = "\n".join([f"<h1>{html.escape(title)}</h1>", *parts, note])
-    return PAGE.format(title=html.escape(title), body=body)
+    return TEMPLATES.get_template("base.html").render(title=title, body=Markup(body))
 
 
 def _html_of(table: Table) -> Iterator[str]:
@@ -236,32 +239,3 @@ def _md(text: str) -> str:
 
 def _strong(text: str, best: bool) -> str:
     return f"<strong>{html.escape(text)}</strong>" if best else html.escape(text)
-
-
-PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>
-:root {{ color-scheme: light dark; }}
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }}
-h1 {{ font-size: 1.5rem; }}
-h2 {{ font-size: 1.15rem; margin-top: 2rem; }}
-h3 {{ font-size: 1rem; font-weight: normal; }}
-.wide {{ overflow-x: auto; }}
-table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; }}
-th, td {{ padding: .3rem .9rem; text-align: right; white-space: nowrap; }}
-th:first-child {{ text-align: left; }}
-tbody th {{ font-weight: normal; }}
-thead tr {{ border-bottom: 1px solid; }}
-tbody tr + tr {{ border-top: 1px solid color-mix(in srgb, currentColor 15%, transparent); }}
-.note {{ font-size: .85rem; opacity: .75; max-width: 48rem; }}
-</style>
-</head>
-<body>
-{body}
-</body>
-</html>
-"""

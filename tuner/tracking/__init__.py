@@ -13,18 +13,24 @@ so carrying an event over twice changes nothing.
       <run>-search-03             of a comparison, a row's own search, with trials of its own; tags row, column
 """
 
-from tuner.tracking.models import TrackingFailed, load_model, register_model
+from tuner.tracking.history import read_search
+from tuner.tracking.models import TrackingFailed, has_model, load_model, register_model
 from tuner.tracking.projection import Projection
-from tuner.tracking.store import check_store, prepare_store, tracking_uri
+from tuner.tracking.store import StoreAway, check_store, prepare_store, tracking_uri
 from tuner.tracking.tracker import Tracker
+from tuner.tracking.views import pages_of_searches
 
 __all__ = [
     "Projection",
+    "StoreAway",
     "Tracker",
     "TrackingFailed",
     "check_store",
+    "has_model",
     "load_model",
+    "pages_of_searches",
     "prepare_store",
+    "read_search",
     "register_model",
     "tracking_uri",
 ]

@@ -26,6 +26,7 @@ from tuner.redaction import reason, without_credentials
 from tuner.tracking.store import ensure_experiment, require_store, runs_with, this_project, use_gentle_defaults
 
 ALIAS = "champion"
+STORE_ERRORS = (MlflowException, OSError, sqlalchemy.exc.SQLAlchemyError)
 
 INFERENCE_PACKAGES = (
     "torch",
@@ -57,7 +58,8 @@ def register_model(
     registered_name: str,
     example: Pixels | Sequence[str],
 ) -> str:
-    """Logs the classifier to the retraining run of `seed`, registers it, and makes it the champion. Returns its URI.
+    """Logs the classifier to the retraining run of `seed`, registers it, and makes it the champion, unless a later
+    retraining is. Returns its URI.
 
     `example`, uint8 N×H×W×3 or texts, goes along as input example. The signature leaves the input open (paths, bytes,
     pixels or texts);
@@ -70,16 +72,29 @@ def register_model(
     try:
         mlflow.set_tracking_uri(uri)
         client = MlflowClient(uri)
-        experiment_id = ensure_experiment(client, uri, experiment)
-        runs = runs_with(client, experiment_id, search_run=search_run, retrain_seed=str(seed))
-        run = next(runs, None)
-        if run is None:
-            raise TrackingFailed(f"no run of search {search_run} for retraining seed {seed}; MLflow may be behind")
+        run = _retraining(client, uri, experiment, search_run, seed)
         info = _log_model(client, run, classifier_dir, example)
-        _make_champion(client, registered_name, info.model_id, run.info.run_id)
-    except (MlflowException, OSError, sqlalchemy.exc.SQLAlchemyError) as error:
+        _register(client, registered_name, info.model_id, run)
+    except STORE_ERRORS as error:
         raise TrackingFailed(reason(error)) from None
     return f"models:/{registered_name}@{ALIAS}"
+
+
+def has_model(uri: str, experiment: str, search_run: str, seed: int, registered_name: str) -> bool:
+    """Whether the model of that retraining is registered. Raises TrackingFailed as `register_model` does."""
+    try:
+        client = MlflowClient(uri)
+        run = _retraining(client, uri, experiment, search_run, seed)
+        return bool(client.search_model_versions(f"name = '{registered_name}' and run_id = '{run.info.run_id}'"))
+    except STORE_ERRORS as error:
+        raise TrackingFailed(reason(error)) from None
+
+
+def _retraining(client: MlflowClient, uri: str, experiment: str, search_run: str, seed: int) -> Run:
+    experiment_id = ensure_experiment(client, uri, experiment)
+    for run in runs_with(client, experiment_id, search_run=search_run, retrain_seed=str(seed)):
+        return run
+    raise TrackingFailed(f"no run of search {search_run} for retraining seed {seed}; MLflow may be behind")
 
 
 def load_model(model_uri: str, uri: str) -> Any:
@@ -95,7 +110,7 @@ def load_model(model_uri: str, uri: str) -> Any:
         require_store(uri)
         mlflow.set_tracking_uri(uri)
         return _pyfunc().load_model(model_uri)
-    except (MlflowException, OSError, sqlalchemy.exc.SQLAlchemyError) as error:
+    except STORE_ERRORS as error:
         must_hold = f"a model in the store {without_credentials(uri)}"
         raise BadInput(Problem(model_uri, must_hold, reason(error))) from None
 
@@ -154,11 +169,24 @@ def _public_version(package: str) -> str:
     return version(package).partition("+")[0]
 
 
-def _make_champion(client: MlflowClient, registered_name: str, model_id: str, run_id: str) -> None:
+def _register(client: MlflowClient, registered_name: str, model_id: str, run: Run) -> None:
     try:
         client.create_registered_model(registered_name)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    registered = client.create_model_version(registered_name, f"models:/{model_id}", run_id, model_id=model_id)
-    client.set_registered_model_alias(registered_name, ALIAS, registered.version)
+    source, run_id = f"models:/{model_id}", run.info.run_id
+    registered = client.create_model_version(registered_name, source, run_id, model_id=model_id)
+    if _champions_start_ms(client, registered_name) <= run.info.start_time:
+        client.set_registered_model_alias(registered_name, ALIAS, registered.version)
+
+
+def _champions_start_ms(client: MlflowClient, registered_name: str) -> int:
+    """When the retraining of the present champion started; 0 if there is none."""
+    try:
+        run_id = client.get_model_version_by_alias(registered_name, ALIAS).run_id
+        return int(client.get_run(run_id).info.start_time) if run_id else 0
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+        return 0  # no champion, or its run was deleted

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
@@ -11,13 +13,19 @@ from typing import Any, NamedTuple, TypeVar
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
 
 from tuner.journal import Event, History, TrialRecord, trial_id
-from tuner.redaction import without_credentials
-from tuner.tracking.store import ensure_experiment, runs_with, use_gentle_defaults
+from tuner.redaction import reason, without_credentials
+from tuner.tracking.store import open_store, runs_with, use_gentle_defaults
+from tuner.tracking.views import VIEW_TAG, view_of_trials
+
+log = logging.getLogger("tuner.tracking")
 
 CURSOR = "mlflow.json"
-ARTIFACTS = ("space.yaml", "environment.json", "comparison.md", "comparison.html")
+ARTIFACTS = ("space.yaml", "environment.json", "report.html", "best.yaml", "comparison.md", "comparison.html")
+WITHOUT_CREDENTIALS = ("report.html",)
+"""Of these, what has none because each of its texts was freed of them; in markup a secret's end could not be told."""
 CELL_TAGS = ("row", "column", "seed")
 PARENT = "search"
 """Key of the parent run among the runs of a search; the others go by their names."""
@@ -27,11 +35,20 @@ METRICS_PER_BATCH = 800
 PARAMS_PER_BATCH = TAGS_PER_BATCH = 100
 PARAM_CHARACTERS = 6000
 TAG_CHARACTERS = 5000
+REFUSED = ("INVALID_PARAMETER_VALUE",)
+TOO_LARGE = "failed with error code 413"
+"""What a proxy in front of the server says of a request beyond its limit."""
+
+DIED = "its process died"
+DESCRIPTION = "mlflow.note.content"
+"""The tag that the UI shows as a run's description, as Markdown."""
 
 Point = tuple[str, float | None, int]
 """Key, value and step of a metric; None is a value that there is none of."""
 
 Item = TypeVar("Item")
+Entity = Metric | Param | RunTag
+"""What a batch is made of."""
 
 
 class Cursor(NamedTuple):
@@ -63,16 +80,31 @@ class Projection:
         self._client: MlflowClient
         self._experiment_id: str
 
-    def advance(self) -> None:
-        """Carries over every event that MLflow lacks. Raises what MLflow raises; the next call goes on from there."""
+    @property
+    def num_runs(self) -> int:
+        """The runs that MLflow has of this search, as far as is known."""
+        return len(self._runs)
+
+    def forget(self) -> None:
+        """Takes back what is known of the store: the next `advance` carries over every event."""
+        self._attached = False
+        (self._directory / CURSOR).unlink(missing_ok=True)
+
+    def advance(self) -> int:
+        """Carries over every event that MLflow lacks, and says how many those were.
+
+        Raises what MLflow raises; the next call goes on from there. Only what MLflow refuses for good, and would refuse
+        again, is left out, which the log then says.
+        """
         if not self._attached and not self._attach():
-            return
-        before = self._cursor
+            return 0
+        before, num_events = self._cursor, 0
         try:
             for event, end in _events_from(self._journal, self._cursor.offset):
                 self._history.apply(event)
                 self._project(event)
                 self._cursor = self._cursor._replace(offset=end, parent_run_id=self._runs.get(PARENT))
+                num_events += 1
             self._upload_artifacts()
         except BaseException:
             self._attached = False  # history may be an event ahead, and a request that failed may have made a run
@@ -80,14 +112,34 @@ class Projection:
         finally:
             if self._cursor != before:
                 self._save_cursor()
+        return num_events
+
+    def end_what_died(self) -> bool:
+        """Ends the runs of a search that was killed before it could say so; whether it was.
+
+        To be called after `advance`, and only while no process runs the search. A search that goes on makes its runs
+        run again.
+        """
+        if not self._attached or self._history.finished is not None:
+            return False
+        last = max(self._events(), key=lambda event: event["time_s"])
+        for trial in self._history.trials.values():
+            if trial.state == "running":
+                self._abandon(trial, last, DIED)
+        parent = self._run(PARENT, last)
+        self._write(parent, tags={"why": DIED})
+        self._end_run(parent, "KILLED", last)
+        return True
+
+    def _events(self) -> Iterator[Event]:
+        return (event for event, _ in _events_from(self._journal, 0))
 
     def _attach(self) -> bool:
         """Finds out what MLflow has of this search. False where there is no search yet."""
         first = next(_events_from(self._journal, 0), None)
         if first is None:
             return False
-        self._client = MlflowClient(self._uri)
-        self._experiment_id = ensure_experiment(self._client, self._uri, self._experiment)
+        self._client, self._experiment_id = open_store(self._uri, self._experiment)
         self._search_run = first[0]["run"]
         self._runs = self._find_runs()
         self._cursor = self._read_cursor()
@@ -147,6 +199,11 @@ class Projection:
         tags = {key: event[key] for key in CELL_TAGS if key in event}  # of a row's own search within a comparison
         self._open_run(PARENT, event["run"], event, tags, params)
         self._cursor = self._cursor._replace(uploaded=())
+        if "dimensions" in event:
+            num_folds = event.get("space", {}).get("search", {}).get("folds", 0)
+            self._client.set_experiment_tag(
+                self._experiment_id, VIEW_TAG, view_of_trials(num_folds, event["dimensions"])
+            )
         for trial in self._history.trials.values():
             if trial.state == "running":  # it was cut off with the search, and goes on with it
                 run_id = self._trial_run({**event, "trial": trial.number})
@@ -187,13 +244,16 @@ class Projection:
     def _search_finished(self, event: Event) -> None:
         for trial in self._history.trials.values():
             if trial.state == "running":
-                self._abandon(trial, event)
+                self._abandon(trial, event, "the search ended before the trial did")
         run_id = self._run(PARENT, event)
         best = event.get("best_trial")
         metrics = [(key, event.get(key), 0) for key in ("test_top1_mean", "test_top1_sd")]
         tags = {"why": str(event["why"]), "best_trial": "" if best is None else trial_id(best)}
+        if best in self._history.trials and "row" not in (self._history.started or {}):
+            tags[DESCRIPTION] = _described(self._history.trials[best], self._directory)
         self._write(run_id, _metrics([*metrics, ("duration_s", event.get("seconds"), 0)], event), tags)
-        self._end_run(run_id, "FINISHED" if "seconds" in event else "KILLED", event)  # only a whole search has its time
+        whole = "best_trial" in event  # a search that was cut off says only why
+        self._end_run(run_id, "FINISHED" if whole else "KILLED", event)
 
     def _cell_ended(self, event: Event) -> None:
         tags = {key: str(event[key]) for key in CELL_TAGS}
@@ -208,12 +268,12 @@ class Projection:
     def _comparison_finished(self, event: Event) -> None:
         run_id = self._run(PARENT, event)
         self._write(run_id, _metrics([("duration_s", event.get("seconds"), 0)], event), {"why": str(event["why"])})
-        self._end_run(run_id, "FINISHED", event)
+        self._end_run(run_id, "FINISHED" if "seconds" in event else "KILLED", event)
         self._cursor = self._cursor._replace(uploaded=())  # the tables have changed since they were last carried over
 
-    def _abandon(self, trial: TrialRecord, event: Event) -> None:
+    def _abandon(self, trial: TrialRecord, event: Event, why: str) -> None:
         run_id = self._run(trial.trial_id, event)
-        self._write(run_id, tags={"state": "failed", "reason": "the search ended before the trial did"})
+        self._write(run_id, tags={"state": "failed", "reason": why})
         self._end_run(run_id, "KILLED", event)
 
     def _trial_run(self, event: Event) -> str:
@@ -240,7 +300,7 @@ class Projection:
             self._write(run_id, tags=tags, params={k: text for k, text in texts.items() if k not in known})
             return run_id
         links = {} if key == PARENT else {"mlflow.parentRunId": self._run(PARENT, event)}
-        all_tags = {"search_run": self._search_run, **links, **_redacted(tags)}
+        all_tags = {"search_run": self._search_run, **links, **_redacted(tags, TAG_CHARACTERS)}
         run = self._client.create_run(self._experiment_id, _milliseconds(event), all_tags, name)
         self._runs[key] = run.info.run_id
         self._write(run.info.run_id, params=texts)
@@ -257,25 +317,56 @@ class Projection:
         params: Mapping[str, str] | None = None,
     ) -> None:
         """As few requests as MLflow's limits allow: almost always one."""
-        params_ = [Param(key, value[:PARAM_CHARACTERS]) for key, value in _redacted(params or {}).items()]
-        tags_ = [RunTag(key, value[:TAG_CHARACTERS]) for key, value in _redacted(tags or {}).items()]
+        params_ = [Param(key, value) for key, value in _redacted(params or {}, PARAM_CHARACTERS).items()]
+        tags_ = [RunTag(key, value) for key, value in _redacted(tags or {}, TAG_CHARACTERS).items()]
         for batch in zip_longest(
             _chunks(metrics, METRICS_PER_BATCH),
             _chunks(params_, PARAMS_PER_BATCH),
             _chunks(tags_, TAGS_PER_BATCH),
             fillvalue=(),
         ):
-            self._client.log_batch(run_id, *batch)
+            self._log(run_id, [entity for entities in batch for entity in entities])
+
+    def _log(self, run_id: str, entities: Sequence[Entity]) -> None:
+        """One request; where it is refused, as many as it takes to leave out nothing but what is refused."""
+        metrics = [entity for entity in entities if isinstance(entity, Metric)]
+        params = [entity for entity in entities if isinstance(entity, Param)]
+        tags = [entity for entity in entities if isinstance(entity, RunTag)]
+        try:
+            self._client.log_batch(run_id, metrics, params, tags)
+        except MlflowException as error:
+            if not self._is_final(error, run_id):
+                raise
+            if len(entities) > 1:
+                for half in _chunks(entities, (len(entities) + 1) // 2):
+                    self._log(run_id, half)
+            elif entities:
+                log.warning("MLflow refuses %r of run %s: %s", entities[0].key, run_id, reason(error))
+
+    def _is_final(self, error: MlflowException, run_id: str) -> bool:
+        """Whether the request itself is refused, and not because somebody deleted its run, which can be made anew."""
+        if error.error_code not in REFUSED and TOO_LARGE not in str(error):
+            return False
+        return bool(self._client.get_run(run_id).info.lifecycle_stage == "active")
 
     def _upload_artifacts(self) -> None:
         """The files that are there and not yet in the store, after the events: a store for files that is away must not
         hold them up."""
         for name in ARTIFACTS:
             file = self._directory / name
-            if PARENT in self._runs and name not in self._cursor.uploaded and file.exists():
-                text = without_credentials(file.read_text(encoding="utf-8"))
-                self._client.log_text(self._runs[PARENT], text, name)
-                self._cursor = self._cursor._replace(uploaded=(*self._cursor.uploaded, name))
+            if PARENT not in self._runs or not file.exists():
+                continue
+            version = f"{name} {file.stat().st_mtime_ns}"  # a report is written anew whenever there is more to report
+            if version not in self._cursor.uploaded:
+                text = file.read_text(encoding="utf-8")
+                text = text if name in WITHOUT_CREDENTIALS else without_credentials(text)
+                try:
+                    self._client.log_text(self._runs[PARENT], text, name)
+                except MlflowException as error:
+                    if not self._is_final(error, self._runs[PARENT]):
+                        raise
+                    log.warning("MLflow refuses the artifact %s: %s", name, reason(error))
+                self._cursor = self._cursor._replace(uploaded=(*self._cursor.uploaded, version))
 
 
 def _events_from(journal: Path, offset: int) -> Iterator[tuple[Event, int]]:
@@ -329,6 +420,17 @@ def _best_so_far(history: History) -> Point:
     return "best_val_top1", max(scores, default=None), finished
 
 
+def _described(best: TrialRecord, directory: Path) -> str:
+    """What a person wants to know who opens the search in the UI."""
+    score = "" if best.val_top1 is None else f", validation top-1 {best.val_top1:.4f}"
+    params = "".join(f"- {name}: `{_text(value)}`\n" for name, value in best.params.items())
+    return (
+        f"Best: **{best.trial_id}**{score}\n\n{params}\n"
+        f"`report.html` among the artifacts shows the whole search; `best.yaml` runs the best alone.\n\n"
+        f"    python -m tuner.search --resume {shlex.quote(str(directory))}\n"
+    )
+
+
 def _tags_of(key: str) -> dict[str, str]:
     return {} if key == PARENT else {"trial_id": key, "state": "running"}
 
@@ -337,8 +439,8 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
-def _redacted(texts: Mapping[str, str]) -> dict[str, str]:
-    return {key: without_credentials(value) for key, value in texts.items()}
+def _redacted(texts: Mapping[str, str], max_characters: int) -> dict[str, str]:
+    return {key: without_credentials(value)[:max_characters] for key, value in texts.items()}
 
 
 def _chunks(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:

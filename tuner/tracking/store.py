@@ -7,7 +7,7 @@ import logging
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -21,10 +21,25 @@ from tuner.redaction import reason, without_credentials
 
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 STORES = (*DATABASES, "http", "https", "databricks")
+IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
+"""For the first request to a store: it is there within seconds, or it is away."""
 A_STORE = "sqlite:///<file>, http(s)://<server> or a postgresql, mysql or mssql database, reachable and writable"
 
-# The UI opens an experiment of this kind on its training runs and their charts, others on traces of language models.
+AWAY = re.compile(
+    r"refused|timed out|timeout|no route to host|unreachable|reset by peer|remote end closed|temporary failure"
+    r"|server closed|lost connection|starting up|shutting down|too many|database is locked|(database|disk) is full"
+    r"|no space left|TEMPORARILY_UNAVAILABLE: |INTERNAL_ERROR: |failed with error code (429|5\d\d)",
+    re.IGNORECASE,
+)
+"""What servers, databases and their clients say where trying again later will help. MLflow wraps most errors into one
+class, so that only their words tell an outage from a mistake; an unknown host name is a mistake."""
+
+# What MLflow calls experiments that train; the UI of 3.17 opens them as all others, and so `views` has links.
 SHOWN_AS_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
+
+
+class StoreAway(BadInput):
+    """The store is down, slow or full, which may pass. A search can be recorded in it later."""
 
 
 def tracking_uri(configured: str | None) -> str:
@@ -38,12 +53,12 @@ def tracking_uri(configured: str | None) -> str:
 
 
 def check_store(uri: str) -> None:
-    """Whether `uri` can be recorded in, without making anything there.
+    """Whether `uri` can be recorded in, now or once it is back, without making anything there.
 
     Raises:
-        BadInput: if it cannot be reached or written, in seconds rather than after MLflow's minutes of retries.
+        BadInput: if it never will, in seconds rather than after MLflow's minutes of retries.
     """
-    with _refusals(uri), _environment(MLFLOW_HTTP_REQUEST_MAX_RETRIES="0", MLFLOW_HTTP_REQUEST_TIMEOUT="5"):
+    with suppress(StoreAway), _refusals(uri), _environment(**IMPATIENT):
         file = _sqlite_file(uri)
         if file is not None and not file.exists():
             _require_writable_parent(file)
@@ -59,20 +74,24 @@ def prepare_store(uri: str, experiment: str) -> str:
     Creates the database where there is none: processes that meet a fresh sqlite file at once can break it for good.
 
     Raises:
+        StoreAway: where it does not answer, or says that it cannot for now.
         BadInput: as `check_store`, and where it can be read but not written.
     """
-    with (
-        _refusals(uri),
-        _environment(MLFLOW_HTTP_REQUEST_MAX_RETRIES="0", MLFLOW_HTTP_REQUEST_TIMEOUT="5"),
-        _only_one(uri),
-    ):
+    with _refusals(uri), _environment(**IMPATIENT):
+        return open_store(uri, experiment)[1]
+
+
+def open_store(uri: str, experiment: str) -> tuple[MlflowClient, str]:
+    """A client, and the experiment's id; database and experiment are made where there are none. Raises what MLflow
+    raises."""
+    with _only_one(uri):
         if uri.startswith(DATABASES):
             _try_database(uri)
         client = MlflowClient(uri)
         experiment_id = ensure_experiment(client, uri, experiment)
         for tag, value in {"written_by": this_project(), **SHOWN_AS_TRAINING}.items():
             client.set_experiment_tag(experiment_id, tag, value)  # what can be read may still refuse this
-        return experiment_id
+        return client, experiment_id
 
 
 def require_store(uri: str) -> None:
@@ -135,7 +154,8 @@ def _refusals(uri: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        raise BadInput(Problem("tracking.uri", A_STORE, f"{shown!r}: {reason(error)}")) from None
+        refused = StoreAway if AWAY.search(str(error)) else BadInput
+        raise refused(Problem("tracking.uri", A_STORE, f"{shown!r}: {reason(error)}")) from None
 
 
 def _require_writable_parent(file: Path) -> None:

@@ -10,6 +10,8 @@ from tuner.redaction import reason
 
 log = logging.getLogger("tuner.tracking")
 
+BUSY = "database is locked"
+"""What sqlite says after it has waited for other writers, 20 s with MLflow's setting."""
 FIRST_RETRY_S = 1.0
 LAST_RETRY_S = 60.0
 
@@ -17,7 +19,7 @@ LAST_RETRY_S = 60.0
 class Advancing(Protocol):
     """What a tracker keeps up to date; a `Projection` is one."""
 
-    def advance(self) -> None:
+    def advance(self) -> object:
         """Takes in everything that is new. Raises where that fails, and can be called again."""
         ...
 
@@ -88,7 +90,7 @@ class Tracker:
 
     def _advance(self, first_failure: bool) -> bool:
         try:
-            self._projection.advance()
+            self._advance_in_turn()
         except Exception as error:  # a search outlives whatever its record keeper trips over
             if first_failure:
                 log.warning(
@@ -98,3 +100,13 @@ class Tracker:
         if not first_failure:
             log.warning("MLflow is in line again")
         return True
+
+    def _advance_in_turn(self) -> None:
+        """A file that others write to is not away: whoever waits for it gets his turn."""
+        while True:
+            try:
+                self._projection.advance()
+                return
+            except Exception as error:
+                if BUSY not in str(error) or self._closing:
+                    raise

@@ -93,6 +93,12 @@ class TestSteps:
             assert fit.step == done
         assert fit.method.asked == list(range(1, 9))
 
+    def test_are_watched_one_by_one(self) -> None:
+        fit = fit_of(step_itself)
+        seen: list[tuple[int, list[int]]] = []
+        fit.run(until=3, watch=lambda: seen.append((fit.step, list(fit.method.stepped))))
+        assert seen == [(1, [1]), (2, [1, 2]), (3, [1, 2, 3])]
+
     def test_put_the_student_into_training_mode(self) -> None:
         fit = fit_of(step_itself)
         fit.method.student.eval()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +15,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
 
 from tuner.journal import Journal
+from tuner.tracking import Projection, Tracker
 
 RUN = "2025-01-31_12-00-00"
 NAME = "smile-digits"
@@ -40,11 +43,11 @@ def fold(k: int, val_top1: float, **changes: Any) -> dict[str, Any]:
     return {"fold": k, "val_top1": val_top1, "duration_s": 1.5, **terms, **changes}
 
 
-def start_search(journal: Journal) -> None:
+def start_search(journal: Journal, run: str = RUN) -> None:
     journal.append(
         "search_started",
         name=NAME,
-        run=RUN,
+        run=run,
         space={"name": NAME},
         params={"data.dataset": "digits", "data.train_images": None, "data.flip": True},
         dimensions={"gamma_fe": "log_uniform [0.01, 0.1]"},
@@ -75,10 +78,10 @@ def finish_search(journal: Journal) -> None:
     journal.append("search_finished", why="all trials done", best_trial=0, **numbers)
 
 
-def whole_search(journal: Journal) -> None:
+def whole_search(journal: Journal, run: str = RUN) -> None:
     (journal.directory / "space.yaml").write_text("name: smile-digits\ntracking: {uri: 'http://a:b@host/'}\n")
     (journal.directory / "environment.json").write_text("{}")
-    start_search(journal)
+    start_search(journal, run)
     run_trial(journal, 0, [0.7, 0.8])
     run_trial(journal, 1, [0.5], "pruned", "fold 1 is too far behind")
     run_trial(journal, 2, [], "failed", "diverged: target_label is not finite at step 3")
@@ -87,6 +90,13 @@ def whole_search(journal: Journal) -> None:
     retrain(journal, 1)
     journal.append("model_registered", trial=1, uri="models:/digits@champion")
     finish_search(journal)
+
+
+def project(uri: str, directory: Path, all_at_once: Barrier) -> None:
+    """What a process does that carries over one search beside others."""
+    tracker = Tracker(Projection(uri, NAME, directory))
+    all_at_once.wait()
+    sys.exit(not tracker.close(300))
 
 
 class Store:
@@ -109,6 +119,11 @@ class Store:
         history = self.client.get_metric_history(self.runs[name].info.run_id, key)
         return sorted((point.step, point.value) for point in history)
 
+    def points(self, run_id: str, key: str) -> list[tuple[int, int, float]]:
+        """Step, time and value of every point that a run has of a metric."""
+        history = self.client.get_metric_history(run_id, key)
+        return sorted((point.step, point.timestamp, point.value) for point in history)
+
     def snapshot(self) -> dict[str, Any]:
         """Everything of every run that may not change when events are carried over again."""
         return {
@@ -118,7 +133,7 @@ class Store:
                 run.info.end_time,
                 run.data.params,
                 {key: value for key, value in run.data.tags.items() if not key.startswith("mlflow.log")},
-                {key: self.series(name, key) for key in run.data.metrics},
+                {key: self.points(run.info.run_id, key) for key in run.data.metrics},
             )
             for name, run in self.runs.items()
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from tests.tuner.tracking.searches import (
     DEAD,
@@ -299,6 +301,103 @@ def test_values_at_the_limits_of_mlflow(projection: Projection, journal: Journal
     assert np.isnan(run.data.metrics["fold_1/val_top1"])
 
 
+class TestRefusals:
+    def test_only_what_is_refused_is_left_out(
+        self, projection: Projection, journal: Journal, store: Store, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """MLflow refuses names with such characters: it would refuse them for ever."""
+        start_search(journal)
+        start_trial(journal, 0)
+        terms = {"target_label": [2.0, 1.0], "bad!name": [2.0, 1.0]}
+        journal.append("fold_finished", trial=0, result=fold(1, 0.5, loss_terms=terms))
+        config = {"data.size_px": 32, "data.bad!name": 1}
+        journal.append("trial_started", trial=1, params={"gamma_fe": 0.1}, config=config)
+        journal.append("trial_finished", trial=0, state="complete", reason="")
+        with caplog.at_level(logging.WARNING, "tuner.tracking"):
+            assert projection.advance() == 5
+            assert projection.advance() == 0
+        assert store.series("trial-0000", "fold_1/loss/target_label") == [(1, 2.0), (10, 1.0)]
+        assert store.runs["trial-0000"].data.metrics["val_top1"] == 0.5
+        assert store.runs["trial-0001"].data.params == {"gamma_fe": "0.1", "data.size_px": "32"}
+        refused = [record.getMessage().split("'")[1] for record in caplog.records if record.name == "tuner.tracking"]
+        assert refused == ["fold_1/loss/bad!name", "fold_1/loss/bad!name", "data.bad!name"]
+
+    def test_what_a_proxy_finds_too_large_goes_in_parts(
+        self, projection: Projection, journal: Journal, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        log_batch = MlflowClient.log_batch
+
+        def small(self: MlflowClient, run_id: str, metrics: Any, params: Any, tags: Any) -> None:
+            if len(metrics) + len(params) + len(tags) > 2:
+                raise MlflowException("API request to endpoint /x failed with error code 413 != 200")
+            log_batch(self, run_id, metrics, params, tags)
+
+        monkeypatch.setattr(MlflowClient, "log_batch", small)
+        start_search(journal)
+        run_trial(journal, 0, [0.7])
+        projection.advance()
+        assert store.series("trial-0000", "fold_1/loss/teacher") == [(1, 0.5), (10, 0.25)]
+        assert store.runs["trial-0000"].data.tags["state"] == "complete"
+
+    @pytest.mark.parametrize("said", ["API request to endpoint /x failed with error code 503 != 200", "timed out"])
+    def test_an_outage_is_none(
+        self, said: str, projection: Projection, journal: Journal, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def away(*_: Any, **__: Any) -> None:
+            raise MlflowException(said)
+
+        monkeypatch.setattr(MlflowClient, "log_batch", away)
+        start_search(journal)
+        for _ in range(2):
+            with pytest.raises(MlflowException):
+                projection.advance()
+
+    def test_a_run_that_is_deleted_meanwhile_is_made_anew(
+        self, projection: Projection, journal: Journal, store: Store
+    ) -> None:
+        start_search(journal)
+        start_trial(journal, 0)
+        projection.advance()
+        store.client.delete_run(store.runs["trial-0000"].info.run_id)
+        journal.append("fold_finished", trial=0, result=fold(1, 0.9))
+        with pytest.raises(MlflowException):
+            projection.advance()
+        assert projection.advance() == 1
+        active = store.client.search_runs([projection._experiment_id], "tags.trial_id = 'trial-0000'")
+        assert [run.data.metrics["fold_1/val_top1"] for run in active] == [0.9]
+
+
+class TestASearchWhoseProcessDied:
+    def test_has_no_run_that_runs(self, projection: Projection, journal: Journal, store: Store) -> None:
+        start_search(journal)
+        run_trial(journal, 0, [0.7])
+        start_trial(journal, 1)
+        projection.advance()
+        assert {store.runs[name].info.status for name in (RUN, "trial-0001")} == {"RUNNING"}
+        assert projection.end_what_died()
+        runs = store.runs
+        assert {name: run.info.status for name, run in runs.items()} == {
+            RUN: "KILLED",
+            "trial-0000": "FINISHED",
+            "trial-0001": "KILLED",
+        }
+        assert runs[RUN].data.tags["why"] == runs["trial-0001"].data.tags["reason"] == "its process died"
+        before = store.snapshot()
+        assert projection.end_what_died()
+        assert store.snapshot() == before
+
+        start_search(journal)  # it goes on
+        projection.advance()
+        assert {store.runs[name].info.status for name in (RUN, "trial-0001")} == {"RUNNING"}
+
+    def test_one_that_ended_is_left_as_it_is(self, projection: Projection, journal: Journal, store: Store) -> None:
+        whole_search(journal)
+        projection.advance()
+        before = store.snapshot()
+        assert not projection.end_what_died()
+        assert store.snapshot() == before
+
+
 def test_no_search_is_nothing_to_do(projection: Projection, directory: Path) -> None:
     projection.advance()
     assert not (directory / "mlflow.json").exists()
@@ -327,7 +426,7 @@ def test_no_credentials_reach_the_store_or_the_disk(
     artifact = finished.client.download_artifacts(finished.runs[RUN].info.run_id, "space.yaml")
     assert "http://host/" in Path(artifact).read_text()
     start_search(journal)
-    monkeypatch.setattr("tuner.tracking.projection.ensure_experiment", lambda *_: "1")
+    monkeypatch.setattr("tuner.tracking.projection.open_store", lambda *_: (None, "1"))
     monkeypatch.setattr(Projection, "_find_runs", lambda _: {})
     monkeypatch.setattr(Projection, "_project", lambda *_: None)
     Projection(DEAD, NAME, directory).advance()

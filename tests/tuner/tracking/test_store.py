@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import os
 import socket
+import sqlite3
+import threading
 import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
+import sqlalchemy
 from mlflow import MlflowClient
 
 from tests.tuner.tracking.searches import DEAD, MLFLOW_WARNINGS, NAME
 from trainables.errors import BadInput
-from tuner.tracking import prepare_store, tracking_uri
+from tuner.tracking import StoreAway, check_store, prepare_store, tracking_uri
 
 pytestmark = MLFLOW_WARNINGS
 
@@ -67,11 +73,73 @@ def test_a_store_that_cannot_be_written_is_bad_input(
     assert time.monotonic() - started < 5
 
 
+def answering(status: int, body: bytes) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_GET = do_POST  # noqa: N815
+
+        def log_message(self, *_: Any) -> None:
+            """Nothing."""
+
+    return Handler
+
+
+@pytest.fixture
+def server(request: pytest.FixtureRequest) -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), answering(*request.param)) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+class TestAStoreThatIsAway:
+    """It may be back later, so that a search can start without it."""
+
+    @pytest.mark.parametrize("server", [(503, b"away"), (429, b"slowly"), (500, b"{}")], indirect=True)
+    def test_a_server_that_answers_so(self, server: str) -> None:
+        check_store(server)
+        with pytest.raises(StoreAway):
+            prepare_store(server, NAME)
+
+    def test_a_server_that_is_not_there(self) -> None:
+        check_store(DEAD)
+        with pytest.raises(StoreAway):
+            prepare_store(DEAD, NAME)
+
+    @pytest.mark.parametrize("said", ["database is locked", "database or disk is full"])
+    def test_a_file_that_is_busy_or_full(self, said: str, uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fail(*_: Any) -> None:
+            raise sqlalchemy.exc.OperationalError("INSERT", {}, sqlite3.OperationalError(said))
+
+        monkeypatch.setattr("tuner.tracking.store._try_database", fail)
+        with pytest.raises(StoreAway):
+            prepare_store(uri, NAME)
+
+    @pytest.mark.parametrize("server", [(404, b"what?"), (200, b"<html>hello</html>"), (401, b"who?")], indirect=True)
+    def test_a_server_that_is_none_of_mlflow_or_wants_a_password_is_a_mistake(self, server: str) -> None:
+        with pytest.raises(BadInput) as refused:
+            check_store(server)
+        assert not isinstance(refused.value, StoreAway)
+
+    @pytest.mark.parametrize("uri", ["http://127.0.0.1:port", "http:///x", "htp://host", "sqlite:////dev/null/x.db"])
+    def test_a_malformed_one_is_a_mistake(self, uri: str) -> None:
+        with pytest.raises(BadInput) as refused:
+            prepare_store(uri, NAME)
+        assert not isinstance(refused.value, StoreAway)
+
+
 @pytest.mark.slow
 def test_a_server_that_never_answers_is_given_up_in_seconds() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         started = time.monotonic()
-        with pytest.raises(BadInput, match=r"tracking\.uri"):
+        with pytest.raises(StoreAway, match=r"tracking\.uri"):
             prepare_store(f"http://127.0.0.1:{silent.getsockname()[1]}", NAME)
         assert time.monotonic() - started < 15
     assert "MLFLOW_HTTP_REQUEST_TIMEOUT" not in os.environ

@@ -104,3 +104,18 @@ def test_closing_waits_no_longer_than_it_may(
     assert not tracker.close(0.2)
     assert time.monotonic() - started < 2
     release.set()
+
+
+def test_a_file_that_others_write_to_is_waited_for(trackers: list[Tracker]) -> None:
+    class Busy:
+        attempts = 0
+
+        def advance(self) -> None:
+            self.attempts += 1
+            if self.attempts < 4:
+                raise RuntimeError("(sqlite3.OperationalError) database is locked")
+
+    trackers.append(tracker := Tracker(busy := Busy()))
+    tracker.notify()
+    assert tracker.flush(10)
+    assert busy.attempts >= 4

@@ -1,0 +1,276 @@
+"""What the service itself costs, in trials that train nothing: `make bench-search`.
+
+The same number of trials with the same number of reports goes through a search (conductor, journal, TPE, display,
+MLflow in sqlite) and through bare Ray Tune (random search, no callbacks, reused actors), in one process on one cluster;
+half of the bare trials run before the search's and half after, so that a machine that is busier for a while slows both.
+Ends with one line a figure: `figure value limit ok|short`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from ray import tune
+from rich.console import Console
+
+from trainables.trial import FoldResult
+from tuner import trials
+from tuner.cluster import Share, chatter_to, cluster
+from tuner.conductor import Conductor
+from tuner.experiment import load_images
+from tuner.journal import Event, History, Journal, TrialRecord
+from tuner.progress import Progress
+from tuner.proposals import Proposer
+from tuner.session import tracked
+from tuner.space import SearchSpace, parse_space
+from tuner.tracking import prepare_store
+
+OVERHEAD_LIMIT = 1.5
+FLATNESS_LIMIT = 1.2
+MEMORY_LIMIT_MIB = 50.0
+PROPOSAL_LIMIT_MS = 100.0
+BEHIND_LIMIT_S = 5.0
+
+WARM_UP = 20
+"""Trials until the workers are up; they count for nothing."""
+BLOCK = 100
+FOLDS = 3
+
+
+@dataclass
+class Course:
+    """When trials ended (`time.monotonic()`), the CPU time that the driver had used, and its resident memory in MiB."""
+
+    ended_s: list[float] = field(default_factory=list)
+    cpu_s: list[float] = field(default_factory=list)
+    resident_mib: list[float] = field(default_factory=list)
+
+    def note(self) -> None:
+        """A trial has ended."""
+        self.ended_s.append(time.monotonic())
+        self.cpu_s.append(time.process_time())
+        if len(self.ended_s) % BLOCK == 0:
+            gc.collect()
+            self.resident_mib.append(resident_mib())
+
+    def cost_s(self, first: int, last: int) -> float:
+        """Mean seconds a trial from the end of trial `first` to that of trial `last`, counted from 0."""
+        return (self.ended_s[last] - self.ended_s[first]) / (last - first)
+
+    def cpu_cost_s(self, first: int, last: int) -> float:
+        """The same in the driver's CPU time."""
+        return (self.cpu_s[last] - self.cpu_s[first]) / (last - first)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measures and prints; exit code 1 where a figure is over its limit."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.search")
+    parser.add_argument("--trials", type=int, default=1000)
+    parser.add_argument("--concurrency", type=int, default=2)
+    arguments = parser.parse_args(argv)
+    num_trials, last = arguments.trials, arguments.trials - 1
+    block = min(BLOCK, (num_trials - WARM_UP) // 2)
+    space = space_of(num_trials)
+    with (
+        tempfile.TemporaryDirectory(prefix="bench-search-") as folder,
+        chatter_to(Path(folder) / "chatter.log"),
+        cluster(None),
+    ):
+        share = Share(1, 0, arguments.concurrency)
+        before = bare(num_trials // 2, share, Path(folder) / "before")
+        course, behind_s = searched(space, share, Path(folder) / "searched")
+        after = bare(num_trials // 2, share, Path(folder) / "after")
+    half = num_trials // 2 - 1
+    bare_s = statistics.fmean(part.cost_s(WARM_UP, half) for part in (before, after))
+    bare_cpu_s = statistics.fmean(part.cpu_cost_s(WARM_UP, half) for part in (before, after))
+    print(f"a trial {course.cost_s(WARM_UP, last):.4f} s ({course.cpu_cost_s(WARM_UP, last):.4f} s of driver CPU)")
+    print(f"a bare trial {bare_s:.4f} s ({bare_cpu_s:.4f} s of driver CPU)")
+    for start in range(WARM_UP, last - block + 1, block):
+        end = start + block
+        cost, cpu = course.cost_s(start, end), course.cpu_cost_s(start, end)
+        print(f"trials {start}-{end}: {cost:.4f} s, {cpu:.4f} s of driver CPU")
+    print("driver's memory, MiB, every hundred trials:", *(f"{value:.0f}" for value in course.resident_mib))
+    proposals_ms = proposal_times_ms(space, num_trials)
+    first_cpu_s, last_cpu_s = (course.cpu_cost_s(start, start + block) for start in (WARM_UP, last - block))
+    first_s, last_s = (course.cost_s(start, start + block) for start in (WARM_UP, last - block))
+    figures = [
+        ("overhead_ratio", course.cost_s(WARM_UP, last) / bare_s, OVERHEAD_LIMIT),
+        ("last_over_first_hundred", last_s / first_s, FLATNESS_LIMIT),
+        ("last_over_first_hundred_driver_cpu", last_cpu_s / first_cpu_s, FLATNESS_LIMIT),
+        ("memory_growth_mib", memory_growth_mib(course), MEMORY_LIMIT_MIB),
+        ("proposal_p50_ms", statistics.median(proposals_ms), PROPOSAL_LIMIT_MS),
+        ("proposal_p95_ms", statistics.quantiles(proposals_ms, n=20)[-1], PROPOSAL_LIMIT_MS),
+        ("mlflow_behind_s", behind_s, BEHIND_LIMIT_S),
+    ]
+    for name, value, limit in figures:
+        print(f"{name} {value:.3f} {limit:g} {'ok' if value <= limit else 'short'}", flush=True)
+    return int(any(value > limit for _, value, limit in figures))
+
+
+def space_of(num_trials: int, sampler: str = "tpe") -> SearchSpace:
+    """SMILE's four dimensions and two more. The racing compares every fold, and stops nothing."""
+    tree: dict[str, Any] = {
+        "name": "bench",
+        "data": {"dataset": "digits", "train_images": 30, "test_images": 20, "size_px": 32, "flip": False},
+        "backbone": {"name": "package/efficientnet_lite0"},
+        "method": {
+            "name": "smile",
+            "gamma_fe": {"log_uniform": [0.01, 0.1]},
+            "gamma_fc": {"log_uniform": [0.01, 0.1]},
+            "alpha": {"log_uniform": [0.1, 1.0]},
+            "ema_decay": {"uniform": [0.99, 0.9999]},
+        },
+        "training": {
+            "num_steps": 80,
+            "batch_size": 8,
+            "learning_rate": {"log_uniform": [0.001, 0.1]},
+            "weight_decay": {"log_uniform": [0.00001, 0.01]},
+        },
+        "search": {
+            "trials": num_trials,
+            "folds": FOLDS,
+            "sampler": sampler,
+            "racing": {"rule": "folds", "margin": 8.0},
+        },
+    }
+    return parse_space(tree, "bench.yaml")
+
+
+def searched(space: SearchSpace, share: Share, directory: Path) -> tuple[Course, float]:
+    """The search's trials, and how long MLflow took to be in line after the last."""
+    uri = f"sqlite:///{directory / 'mlflow.db'}"
+    prepare_store(uri, space.name)
+    course = Course()
+    with (
+        closing(Journal(directory / "run")) as journal,
+        tracked(journal, uri, space.name) as tracker,
+        (directory / "screen.txt").open("w") as screen,
+        Progress(Console(file=screen), space, space.search.trials, share.concurrency) as progress,
+        patch.object(trials, "FoldTrainable", Idle),
+    ):
+        journal.listeners.append(progress)
+
+        def note(event: Event, history: History) -> None:
+            if event["event"] == "trial_finished":
+                course.note()
+
+        journal.listeners.append(note)
+        journal.append("search_started", name=space.name, run="run", **space.described())
+        trials.run_trials(Conductor(space, journal), load_images(space), share, directory / "ray")
+        ended_s = time.monotonic()
+        assert tracker.flush(600)
+        assert journal.history.count("complete") == space.search.trials
+        return course, time.monotonic() - ended_s
+
+
+class Idle(trials.FoldTrainable):
+    """Everything about a trial but its training."""
+
+    def setup(self, config: dict[str, Any], **given: Any) -> None:
+        trials.FoldTraining = NoTraining
+        super().setup(config, **given)
+
+
+class NoTraining:
+    """A fold that is over at once: a score by configuration and fold, and curves as of a short training."""
+
+    step = 0
+
+    def __init__(self, config: Any, images: Any, number: int, *_: Any) -> None:
+        self._config = config
+        self._number = number
+
+    def result(self) -> FoldResult:
+        steps = list(range(10, 90, 10))
+        curves = {"target_label": [1 / step for step in steps]}
+        noise = random.Random(f"{self._number} {self._config.method.alpha}").gauss(0.0, 0.05)
+        return FoldResult(self._number, self._config.method.alpha / 2 + noise, 0.0, steps, curves)
+
+
+def bare(num_trials: int, share: Share, directory: Path) -> Course:
+    """Ray Tune's trials."""
+    course = Course()
+    tune.Tuner(
+        tune.with_resources(Bare, {"cpu": share.cpus}),
+        param_space={f"x{k}": tune.loguniform(0.01, 1.0) for k in range(6)},
+        tune_config=tune.TuneConfig(num_samples=num_trials, max_concurrent_trials=share.concurrency, reuse_actors=True),
+        run_config=tune.RunConfig(
+            name="bare",
+            storage_path=str(directory),
+            stop={"training_iteration": FOLDS},
+            callbacks=[Noting(course)],
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            failure_config=tune.FailureConfig(fail_fast=True),
+            verbose=0,
+        ),
+    ).fit()
+    return course
+
+
+class Bare(tune.Trainable):
+    """Reports and does nothing."""
+
+    def step(self) -> dict[str, Any]:
+        return {"val_top1": 0.5}
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        return True
+
+
+class Noting(tune.Callback):
+    """Notes when trials end: the only callback."""
+
+    def __init__(self, course: Course) -> None:
+        self._course = course
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        self._course.note()
+
+
+def memory_growth_mib(course: Course) -> float:
+    """From the second hundred trials to the last; a short run has no such."""
+    return course.resident_mib[-1] - course.resident_mib[1] if len(course.resident_mib) > 2 else 0.0
+
+
+def resident_mib() -> float:
+    """Of this process."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def proposal_times_ms(space: SearchSpace, num_known: int, num_timed: int = 50) -> list[float]:
+    """Of the sampler, when so many trials are known; each proposal is told before the next.
+
+    In CPU time: a proposal waits for nothing, and other work on the machine does not count.
+    """
+    at_random = Proposer(space_of(num_known, "random"), {})
+    known = {}
+    for number in range(num_known):
+        params = at_random.propose().params
+        folds = [{"val_top1": params["alpha"] / 2}] * FOLDS
+        known[number] = TrialRecord(number, params, 0.0, state="complete", folds=folds)
+    proposer = Proposer(space, known)
+    times_ms = []
+    for _ in range(num_timed):
+        started_s = time.process_time()
+        proposal = proposer.propose()
+        times_ms.append(1000 * (time.process_time() - started_s))
+        folds = [{"val_top1": proposal.params["alpha"] / 2}] * FOLDS
+        proposer.tell(TrialRecord(proposal.number, proposal.params, 0.0, state="complete", folds=folds))
+    return times_ms
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

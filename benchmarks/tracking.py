@@ -1,0 +1,241 @@
+"""What recording in MLflow costs a search: `python -m benchmarks.tracking`.
+
+A driver journals trials whose folds are a fixed amount of work of another process, with MLflow behind it in seven
+states. The states take turns trial by trial, so that what else the machine does meets all of them; a figure is the
+median over the rounds of a trial's time divided by that of the same round without MLflow. `none-again` is a second
+driver without MLflow: what it differs from 1 is noise. One line a figure: name, ratio, limit, ok or short.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import random
+import signal
+import socket
+import statistics
+import subprocess
+import tempfile
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from tuner.journal import Journal
+from tuner.tracking import Projection, Tracker
+from tuner.ui import server_command, server_environment
+
+LIMIT = 1.05
+FOLDS = 3
+DELAY_S = 2.0
+FLUSH_S = 30.0
+START_S = 500.0
+"""For a server to start, on a machine that may be busy."""
+NAME = "bench"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measures and prints. Exit code 1 where a figure falls short."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.tracking")
+    parser.add_argument("--rounds", type=int, default=16)
+    parser.add_argument("--fold-s", type=float, default=0.4, help="about so long is the work of a fold")
+    arguments = parser.parse_args(argv)
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        os.chdir(folder)
+        work = stack.enter_context(worker(arguments.fold_s))  # before there are threads: it is forked
+        proxy_port = stack.enter_context(listening(backlog=64))
+        target = multiprocessing.Value("i", 0)
+        stack.enter_context(running(multiprocessing.Process(target=delay, args=(proxy_port, target), daemon=True)))
+        server, doomed = (stack.enter_context(mlflow_server(name)) for name in ("server", "doomed"))
+        target.value = server[0]
+        silent = stack.enter_context(listening(backlog=64))
+        stores: dict[str, str | None] = {
+            "none": None,
+            "none-again": None,
+            "sqlite": f"sqlite:///{folder}/mlflow.db",
+            "server": f"http://127.0.0.1:{server[0]}",
+            "server-stopped": "http://127.0.0.1:9",
+            "server-killed": f"http://127.0.0.1:{doomed[0]}",
+            "server-in-2-s": f"http://127.0.0.1:{proxy_port.getsockname()[1]}",
+            "server-silent": f"http://127.0.0.1:{silent.getsockname()[1]}",
+        }
+        lanes = {name: stack.enter_context(lane(Path(folder) / name, uri)) for name, uri in stores.items()}
+        seconds: dict[str, list[float]] = {name: [] for name in stores}
+        for number in range(-1, arguments.rounds):  # the first one is not counted: caches, and a store's first tables
+            if number == arguments.rounds // 2:
+                kill(doomed[1])
+            for name in random.sample(list(lanes), len(lanes)):
+                journal, tracker = lanes[name]
+                took = trial(journal, number + 1, work)
+                seconds[name] += [took] if number >= 0 else []
+                if tracker is not None and name in ("sqlite", "server", "server-killed"):
+                    tracker.flush(FLUSH_S)  # what is still to be carried over burdens no other lane
+    return report(seconds)
+
+
+def report(seconds: dict[str, list[float]]) -> int:
+    """A line a figure."""
+    base = seconds.pop("none")
+    short = False
+    for name, values in seconds.items():
+        ratio = statistics.median(value / other for value, other in zip(values, base, strict=True))
+        counts = name != "none-again"
+        short |= counts and ratio > LIMIT
+        print(f"tracking-{name} {ratio:.3f} {LIMIT} {'short' if ratio > LIMIT else 'ok'}", flush=True)
+    return int(short)
+
+
+def trial(journal: Journal, number: int, work: Connection) -> float:
+    """Seconds of one trial, from its first event to its last."""
+    started = time.perf_counter()
+    config = {f"training.setting_{i}": i for i in range(40)}
+    journal.append("trial_started", trial=number, params={"x": 0.1 * number}, config=config, attrs={})
+    for k in range(1, FOLDS + 1):
+        work.send(None)
+        work.recv()
+        journal.append("fold_finished", trial=number, result=fold(k))
+    journal.append("trial_finished", trial=number, state="complete", reason="")
+    return time.perf_counter() - started
+
+
+def fold(k: int) -> dict[str, Any]:
+    """A result of the usual size: three loss terms at twenty steps."""
+    steps = list(range(1, 21))
+    terms = {term: [1 / step for step in steps] for term in ("target_label", "feature", "source_label")}
+    return {"fold": k, "val_top1": 0.5, "duration_s": 1.0, "loss_steps": steps, "loss_terms": terms}
+
+
+@contextmanager
+def lane(directory: Path, uri: str | None) -> Iterator[tuple[Journal, Tracker | None]]:
+    """A journal, with MLflow behind it as in a search."""
+    with closing(Journal(directory)) as journal:
+        journal.append("search_started", name=NAME, run=directory.name, params={}, dimensions={})
+        if uri is None:
+            yield journal, None
+            return
+        tracker = Tracker(Projection(uri, NAME, directory))
+        journal.listeners.append(lambda event, history: tracker.notify())
+        try:
+            yield journal, tracker
+        finally:
+            tracker.close(0)
+
+
+@contextmanager
+def worker(fold_s: float) -> Iterator[Connection]:
+    """A process that does the work of a fold whenever it is sent something."""
+    ours, theirs = multiprocessing.Pipe()
+    with running(multiprocessing.Process(target=train, args=(theirs, loops_for(fold_s)), daemon=True)):
+        yield ours
+
+
+def train(orders: Connection, loops: int) -> None:
+    """Works as long as it is asked to."""
+    while True:
+        orders.recv()
+        spin(loops)
+        orders.send(None)
+
+
+def spin(loops: int) -> int:
+    """A fixed amount of work."""
+    return sum(i & 1 for i in range(loops))
+
+
+def loops_for(seconds: float) -> int:
+    """The work that takes this machine so long when it does nothing else; the best of three, for it may."""
+    loops = 1_000_000
+    took = []
+    for _ in range(3):
+        started = time.perf_counter()
+        spin(loops)
+        took.append(time.perf_counter() - started)
+    return int(loops * seconds / min(took))
+
+
+@contextmanager
+def running(process: multiprocessing.Process) -> Iterator[None]:
+    """The process, for the block."""
+    process.start()
+    try:
+        yield
+    finally:
+        process.kill()
+        process.join()
+
+
+@contextmanager
+def listening(backlog: int) -> Iterator[socket.socket]:
+    """A port that takes connections; nobody answers unless somebody accepts."""
+    with socket.create_server(("127.0.0.1", 0), backlog=backlog) as server:
+        yield server
+
+
+def delay(server: socket.socket, target: Any) -> None:
+    """Hands everything on to the port in `target`, requests `DELAY_S` later."""
+
+    def pump(source: socket.socket, sink: socket.socket, delay_s: float) -> None:
+        try:
+            while chunk := source.recv(1 << 16):
+                time.sleep(delay_s)
+                sink.sendall(chunk)
+        except OSError:
+            pass
+        sink.close()
+
+    while True:
+        client, _ = server.accept()
+        upstream = socket.create_connection(("127.0.0.1", target.value))
+        for arguments in ((client, upstream, DELAY_S), (upstream, client, 0.0)):
+            threading.Thread(target=pump, args=arguments, daemon=True).start()
+
+
+@contextmanager
+def mlflow_server(name: str, port: int | None = None) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
+    """A tracking server of our own in the working folder, and its port; of the same name it has the same store."""
+    port = port or free_port()
+    command = server_command(f"sqlite:///{Path.cwd()}/{name}.db", port)
+    with Path(f"{name}.log").open("wb") as log:
+        process = subprocess.Popen(
+            command, env=server_environment(os.environ), stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        deadline = time.monotonic() + START_S
+        while not answers(port):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(Path(f"{name}.log").read_text())
+            time.sleep(0.2)
+        yield port, process
+    finally:
+        kill(process)
+
+
+def kill(server: subprocess.Popen[bytes]) -> None:
+    """Ends a server and its worker, which would outlive it."""
+    with suppress(ProcessLookupError):
+        os.killpg(server.pid, signal.SIGKILL)
+    server.wait()
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens at."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
+
+
+def answers(port: int) -> bool:
+    """Whether the server is up."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2):
+            return True
+    except OSError:
+        return False
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

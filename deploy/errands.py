@@ -1,0 +1,150 @@
+"""What `deploy.on_cluster` does on a head that has the project's requirements."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import secrets
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from deploy.on_cluster import Findings, NodeFacts, look_around
+from deploy.package import MIB
+from deploy.results import files_of, newest_run, pack
+from trainables.errors import BadInput, Problem
+from tuner.cluster import Capacity, share_of
+from tuner.experiment import check_experiment
+from tuner.space import SearchSpace, load_space
+
+ANSWER_TIMEOUT_S = 180
+"""How long the nodes have to answer, the start of a worker on each included."""
+
+SENT_MIB = 500
+"""Three of the head's processes and the client hold a whole log at once: 1.8 GiB each where it carries 400 MiB."""
+
+Node = dict[str, Any]
+"""A node as `ray.nodes()` describes it."""
+
+
+def send(directory: Path) -> int:
+    """Prints the results of the job whose folder `directory` is. Returns the exit code."""
+    run = newest_run(directory)
+    if run is None:
+        print(f"no run has begun in {directory}")
+        return 1
+    size_mib = sum(path.stat().st_size for path in files_of(run)) / MIB
+    if size_mib > SENT_MIB:
+        print(f"{size_mib:.0f} MiB are too much for a job's log; they lie in {run}, and the model is in MLflow, too")
+        return 1
+    for line in pack(run).lines():
+        print(line)
+    return 0
+
+
+def look(space_file: Path, job: str, resume: bool) -> Findings:
+    """Whether the experiment in `space_file` can run on this cluster, as a whole and on each of its nodes."""
+    found = Findings()
+    try:
+        space = load_space(space_file)
+    except BadInput as bad:
+        found.problems += map(asdict, bad.problems)
+        return found
+    ray.init(address="auto", log_to_driver=False, logging_level=logging.WARNING)
+    nodes: list[Node] = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    room = [_capacity(node) for node in nodes]
+    found.nodes, found.cpus, found.gpus = len(nodes), sum(r.cpus for r in room), sum(r.gpus for r in room)
+    directory = space.tracking.directory
+    problems = [*_problems_on_head(space), *_problems_of_room(space, room), *_problems_of_name(directory, job, resume)]
+    with _token_in(directory) as (file, token):
+        if file is None:
+            problems.append(Problem("tracking.directory", "a folder that the head can write", f"{directory}: {token}"))
+        else:
+            problems += _ask_nodes(nodes, file, token, found)
+    found.problems += map(asdict, problems)
+    ray.shutdown()
+    return found
+
+
+def _capacity(node: Node) -> Capacity:
+    return Capacity(node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0))
+
+
+def _problems_on_head(space: SearchSpace) -> Iterator[Problem]:
+    """Data, weights and tracking server as the head, on which the search's driver runs, sees them."""
+    if space.tracking.uri is None and not os.environ.get("MLFLOW_TRACKING_URI"):
+        must_hold = "--tracking-uri, this key or MLFLOW_TRACKING_URI, here or in the environment of the nodes"
+        yield Problem("tracking.uri", must_hold, "none of them")
+        return
+    try:
+        check_experiment(space)
+    except BadInput as bad:
+        yield from bad.problems
+
+
+def _problems_of_room(space: SearchSpace, room: list[Capacity]) -> Iterator[Problem]:
+    """A laptop without a card falls back on its CPUs; a cluster without one is not what was meant."""
+    if space.resources.gpus and not any(node.gpus for node in room):
+        must_hold = "0 on a cluster without GPUs, to train on its CPUs (--set resources.gpus=0)"
+        nodes = f"{len(room)} node" + ("s" if len(room) > 1 else "")
+        yield Problem("resources.gpus", must_hold, f"{space.resources.gpus}, and no GPU on {nodes}")
+        return
+    try:
+        share_of(room, space.resources, space.search.concurrency)
+    except BadInput as bad:
+        yield from bad.problems
+
+
+def _problems_of_name(directory: Path, job: str, resume: bool) -> Iterator[Problem]:
+    has_begun = newest_run(directory) is not None
+    if resume and not has_begun:
+        yield Problem("--resume", "a job that has begun", f"{job!r}, of which there is nothing in {directory}")
+    if has_begun and not resume:
+        yield Problem("--name", f"a new name, or --resume {job}", f"{job!r}, whose results lie in {directory}")
+
+
+@contextlib.contextmanager
+def _token_in(directory: Path) -> Iterator[tuple[Path | None, str]]:
+    """A file with a token in `directory`, for the block; or None, and why there can be none."""
+    token, file = secrets.token_hex(), directory / f".{secrets.token_hex(4)}"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        file.write_text(token)
+    except OSError as error:
+        yield None, (error.strerror or str(error)).lower()
+        return
+    try:
+        yield file, token
+    finally:
+        file.unlink()
+        with contextlib.suppress(OSError):  # it holds a run
+            directory.rmdir()
+
+
+def _ask_nodes(nodes: list[Node], file: Path, token: str, found: Findings) -> Iterator[Problem]:
+    """Lets every node read the file and say what it lacks."""
+    remote: Any = ray.remote(num_cpus=0)(look_around)
+    answers = [
+        remote.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
+            str(file), _capacity(node).gpus > 0
+        )
+        for node in nodes
+    ]
+    try:
+        facts: list[NodeFacts] = ray.get(answers, timeout=ANSWER_TIMEOUT_S)
+    except ray.exceptions.RayError as error:
+        found.refusals.append(f"not every node answers: {str(error).strip().splitlines()[0]}")
+        return
+    for name, said in zip((node["NodeManagerAddress"] for node in nodes), facts, strict=True):
+        if said.token != token:
+            came = f"{file.parent}: node {name} does not see what the head wrote there"
+            yield Problem("tracking.directory", "a folder on storage that all nodes share", came)
+        if said.missing:
+            found.refusals.append(f"node {name} lacks {', '.join(said.missing)}")
+        if said.note:
+            found.notes.append(f"node {name} {said.note}")

@@ -1,0 +1,109 @@
+"""Renders what a way to run needs from the settings.
+
+python -m deploy.render TARGET [--settings FILE] [--set KEY=VALUE]… [--output FOLDER]
+
+Templates are the files themselves, in deploy/templates, with values in `{{ }}`. A value is always written as JSON into
+YAML, and as one quoted word into a shell script, so that none can break out of its place.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+from collections.abc import Sequence
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from deploy.settings import Settings, load_settings
+from tuner.cli import FOUND, guarded, key_value
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+class Target(Enum):
+    """What can be rendered: the file that comes of each."""
+
+    NAMESPACE = "namespace", "namespace.yaml"
+    RAYCLUSTER = "raycluster", "raycluster.yaml"
+    RAYJOB = "rayjob", "rayjob.yaml"
+    MLFLOW = "mlflow", "mlflow.yaml"
+    RAY_UP = "ray-up", "ray_cluster.yaml"
+    RAY_UP_AWS = "ray-up-aws", "ray_cluster_aws.yaml"
+    SLURM = "slurm", "search.sbatch"
+    COMPOSE_ENV = "compose-env", "compose.env"
+
+    def __init__(self, command: str, file: str) -> None:
+        self.command = command
+        self.file = file
+
+    @classmethod
+    def by_command(cls, command: str) -> Target:
+        """The target of that name on the command line. Raises StopIteration for none."""
+        return next(target for target in cls if target.command == command)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command. Exit code 0, or 2 for bad input."""
+    arguments = parser().parse_args(argv)
+    return guarded(lambda: run(arguments))
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m deploy.render", description="Render the files of a way to run.")
+    parser.add_argument("target", choices=[target.command for target in Target])
+    add_settings(parser)
+    parser.add_argument("--output", type=Path, metavar="FOLDER", help="write the file there (default: print it)")
+    return parser
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """The flags that choose the settings."""
+    parser.add_argument("--settings", type=Path, metavar="FILE", help="laid over deploy/settings.yaml")
+    parser.add_argument(
+        "--set", type=key_value, action="append", default=[], metavar="KEY=VALUE", help="a leaf, e.g. worker.gpus=8"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """From the arguments to the exit code."""
+    target = Target.by_command(arguments.target)
+    text = render(target, load_settings(arguments.settings, dict(arguments.set)))
+    if arguments.output is None:
+        print(text, end="")
+    else:
+        arguments.output.mkdir(parents=True, exist_ok=True)
+        (arguments.output / target.file).write_text(text, encoding="utf-8")
+        print(arguments.output / target.file)
+    return FOUND
+
+
+def render(target: Target, settings: Settings) -> str:
+    """The text of the target's file."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        undefined=StrictUndefined,
+        finalize=as_yaml if target.file.endswith(".yaml") else as_shell,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template(target.file).render(s=settings, shell=shlex.join)
+
+
+def as_yaml(value: Any) -> str:
+    """A value as JSON, which is YAML."""
+    return json.dumps(value, default=str, ensure_ascii=False)
+
+
+def as_shell(value: Any) -> str:
+    """A value as one word of a shell."""
+    return shlex.quote(str(value))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,262 @@
+"""A Ray cluster of real processes on this machine, and one line a scenario at the end.
+
+Each node is started by `ray start`, as on a machine of its own: a head that runs no trials, and workers with cards that
+only Ray believes in. They live in a network namespace, whose loopback is all the network that they have: ports cannot
+clash, and what runs in it is known by it. Nothing is ever stopped but by the id of a process in it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deploy.package import project_files
+from tests.end_to_end.conftest import clean_environment
+from tests.tuner.tiny import events_in, write_yaml
+from tuner.journal import Event
+
+DEADLINE_S = 900.0
+"""For whatever is waited for. Far more than it takes: a machine with other work is no reason to fail."""
+
+ADDRESS = "http://127.0.0.1:8265"
+WORKER_CPUS, WORKER_GPUS = 4, 1
+GPU_SHARE = 0.25
+NUM_FOLDS = 2
+
+# A busy machine may take minutes to start what Ray gives half a minute to.
+PATIENCE = {
+    "RAY_raylet_start_wait_time_s": "300",
+    "RAY_worker_register_timeout_seconds": "300",
+    "RAY_agent_register_timeout_ms": "300000",
+}
+
+GATE = """
+
+# Added by tests/cluster: every fold says where it is, and waits until the test lets it go on.
+class Gated(FoldTrainable):
+    def step(self):
+        import os, ray, time
+
+        node = ray.util.get_node_ip_address()
+        gate = Path({gate!r})
+        if self.training is None:
+            said = f"{{self.number}} {{self.fold}} {{node}} {{os.environ.get('CUDA_VISIBLE_DEVICES')}}"
+            (gate / f"{{self.number}}-{{self.fold}}-{{node}}").write_text(said)
+        while not ((gate / "open").exists() or (gate / f"open-{{self.fold}}").exists()):
+            time.sleep(0.1)
+        return super().step()
+
+
+FoldTrainable = Gated
+"""
+
+
+def until(condition: Callable[[], Any], process: subprocess.Popen[str] | None = None) -> Any:
+    """Waits for something to hold, and gives it. Fails where `process` ends before, or the deadline passes."""
+    deadline = time.monotonic() + DEADLINE_S
+    while not (value := condition()):
+        assert process is None or process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, "not in time"
+        time.sleep(0.1)
+    return value
+
+
+def ended(process: subprocess.Popen[str], code: int = 0) -> str:
+    """What a command has said once it has ended, as it should."""
+    said, _ = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == code, said
+    return said
+
+
+@dataclass
+class Cluster:
+    """Nodes in a namespace, their files in `folder`, and what they share in `shared`."""
+
+    namespace: str
+    folder: Path
+    shared: Path
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def start_head(self) -> None:
+        ports = ["--port", "6379", "--dashboard-host", "127.0.0.1", "--dashboard-port", "8265"]
+        self._start("--head", *ports, "--num-cpus", "0", "--num-gpus", "0", node=1)
+
+    def start_worker(self, node: int) -> None:
+        room = ["--num-cpus", str(WORKER_CPUS), "--num-gpus", str(WORKER_GPUS)]
+        agent = ["--dashboard-agent-listen-port", str(52400 + node)]
+        self._start("--address", "127.0.0.1:6379", *room, *agent, node=node)
+
+    def _start(self, *flags: str, node: int) -> None:
+        temporary = self.folder / f"n{node}"  # each its own: nodes that share one take each other's files away
+        ports = ["--min-worker-port", f"{20000 + 200 * node}", "--max-worker-port", f"{20199 + 200 * node}"]
+        place = ["--node-ip-address", address_of(node), "--temp-dir", str(temporary), *ports]
+        limits = ["--object-store-memory", "100000000", "--disable-usage-stats"]
+        ended(self.popen("ray", "start", *flags, *place, *limits))
+
+    def kill_node(self, node: int) -> None:
+        """As a machine ends whose plug is pulled: what Ray runs there is gone, without a word to the others."""
+        marks = (f"--node_ip_address={address_of(node)} ", f"{self.folder}/n{node}/")
+        self.kill(lambda command: any(mark in command for mark in marks))
+
+    def kill(self, chosen: Callable[[str], bool] = lambda command: True) -> None:
+        for pid in self.pids():
+            try:
+                command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace") + " "
+                if chosen(command):
+                    os.kill(pid, signal.SIGKILL)
+            except (ProcessLookupError, FileNotFoundError):
+                pass  # it ended by itself
+
+    def pids(self) -> list[int]:
+        listed = subprocess.run(["ip", "netns", "pids", self.namespace], capture_output=True, text=True, check=False)
+        return [int(pid) for pid in listed.stdout.split()]
+
+    def popen(self, *words: str, cwd: Path | None = None, **changes: str) -> subprocess.Popen[str]:
+        """A command in the namespace, from the environment of the tests; stderr goes with stdout."""
+        bin = Path(sys.executable).parent
+        environment = clean_environment() | {
+            "HOME": str(self.folder / "home"),  # a token that another Ray left in the real one would lock this one
+            "PATH": f"{bin}:{os.environ['PATH']}",
+            "OMP_NUM_THREADS": "1",
+            "RAY_AUTH_MODE": "disabled",
+        }
+        return subprocess.Popen(
+            ["ip", "netns", "exec", self.namespace, *words],
+            cwd=cwd or self.folder,
+            env=environment | PATIENCE | self.environment | changes,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def end(self) -> None:
+        until(lambda: self.kill() or not self.pids())
+        subprocess.run(["ip", "netns", "delete", self.namespace], check=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def address_of(node: int) -> str:
+    return f"127.0.0.{node}"
+
+
+@dataclass
+class Client:
+    """A user's machine: a copy of the project, whose trials wait at a gate, and an experiment."""
+
+    cluster: Cluster
+    project: Path
+    gate: Path
+    user: str = "ada"
+
+    def popen(self, *words: str, address: str = ADDRESS, **changes: str) -> subprocess.Popen[str]:
+        """`python -m deploy.submit …` as its user gives it."""
+        command = ["python", "-m", "deploy.submit", *words, "--address", address, "--wait-s", "300"]
+        return self.cluster.popen(*command, cwd=self.project, LOGNAME=self.user, **changes)
+
+    def give(self, *words: str, code: int = 0, **changes: str) -> str:
+        """The same, to its end; what it said."""
+        return ended(self.popen(*words, **changes), code)
+
+    def submit(self, name: str, *words: str, **changes: str) -> subprocess.Popen[str]:
+        return self.popen("--space", "tiny.yaml", "--name", name, *words, **changes)
+
+    def open(self, fold: int | None = None) -> None:
+        """Lets every trial through, or those that come to this fold."""
+        (self.gate / ("open" if fold is None else f"open-{fold}")).touch()
+
+    def at_gate(self) -> list[tuple[int, int, str, str]]:
+        """Trial, fold, node and card of every fold that has come, whether or not it has been let through."""
+        texts = [path.read_text() for path in self.gate.glob("*-*-*")]
+        return [(int(t), int(k), node, card) for t, k, node, card in (text.split() for text in texts if text)]
+
+    def events(self, name: str) -> list[Event]:
+        """The journal of a job; of a line that is being written, nothing."""
+        files = list((self.cluster.shared / name).glob("*/*/journal.jsonl"))
+        return [] if not files else events_in(files[0])
+
+    def kinds(self, name: str) -> list[str]:
+        return [event["event"] for event in self.events(name)]
+
+
+def new_client(cluster: Cluster, user: str = "ada", trials: int = 3) -> Client:
+    """A user with an experiment of so many trials, none of which races."""
+    project, gate = (Path(tempfile.mkdtemp(prefix=f"{kind}-", dir=cluster.folder)) for kind in (user, "gate"))
+    for name, path in project_files().items():
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, project / name)
+    with (project / "tuner" / "trials.py").open("a") as file:
+        file.write(GATE.format(gate=str(gate)))
+    settings: dict[str, Any] = {
+        "search": {"trials": trials, "folds": NUM_FOLDS, "racing": {"rule": "none"}},
+        "resources": {"cpus": 1, "gpus": GPU_SHARE},
+        "retrain": {"seeds": 1},
+        "tracking": {"directory": str(cluster.shared), "uri": f"sqlite:///{cluster.shared}/mlflow-{user}.db"},
+    }
+    write_yaml(project, **settings)
+    return Client(cluster, project, gate, user)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Iterator[Path]:
+    """What all nodes of all clusters see, as a network file system gives it."""
+    with tempfile.TemporaryDirectory(prefix="shared-") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(scope="session")
+def new_cluster(shared: Path) -> Iterator[Callable[..., Cluster]]:
+    """Starts a head and so many workers; all are ended with the tests, if not before."""
+    if os.geteuid() != 0 or shutil.which("ip") is None:
+        pytest.skip("a network namespace takes root and `ip`")
+    started: list[Cluster] = []
+
+    def start(workers: int, **environment: str) -> Cluster:
+        # Short: the path of a Unix socket in it has at most 107 characters.
+        cluster = Cluster(
+            f"tuner-{os.getpid()}-{len(started)}", Path(tempfile.mkdtemp(prefix="c")), shared, environment
+        )
+        (cluster.folder / "home").mkdir()
+        subprocess.run(["ip", "netns", "add", cluster.namespace], check=True)
+        started.append(cluster)
+        subprocess.run(["ip", "-n", cluster.namespace, "link", "set", "lo", "up"], check=True)
+        cluster.start_head()
+        for node in range(2, 2 + workers):
+            cluster.start_worker(node)
+        return cluster
+
+    yield start
+    for cluster in started:
+        if cluster.folder.exists():
+            cluster.end()
+
+
+@pytest.fixture(scope="session")
+def cluster(new_cluster: Callable[..., Cluster]) -> Cluster:
+    """A head and two workers with a card each, for scenarios that leave them as they were."""
+    return new_cluster(workers=2)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """`scenario ok|failed seconds` for each, its share of the fixtures included."""
+    seconds: dict[str, float] = {}
+    failed: set[str] = set()
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if isinstance(report, pytest.TestReport) and "tests/cluster/" in report.nodeid and not report.skipped:
+                seconds[report.nodeid] = seconds.get(report.nodeid, 0.0) + report.duration
+                failed |= {report.nodeid} if report.failed else set()
+    for nodeid, duration in seconds.items():
+        name = nodeid.rpartition("::test_")[2].replace("_", "-")
+        terminalreporter.write_line(f"{name} {'failed' if nodeid in failed else 'ok'} {duration:.0f}")

@@ -1,0 +1,92 @@
+"""Run by `test_failures.py`: `python -m tests.end_to_end.sabotage KIND <arguments of tuner.search>`, a search to which
+something happens.
+
+`workers`: the worker of trial 0 is killed in the middle of its second fold, once; trial 1 hangs in its second fold, in
+C and with the interpreter's lock; trial 2 always finds its card full. `disk`: no file of the driver may grow after the
+first fold has been taken in. `image`: an image of the test split breaks while the trials are trained.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trainables.trial import FoldTraining, Training
+from tuner import search, trials
+from tuner.conductor import Conductor
+from tuner.watchdog import time_limit
+
+
+class SabotagedTrainable(trials.FoldTrainable):
+    """Real trials in real processes, but for what is done to them here."""
+
+    def _begun(self) -> FoldTraining:
+        if self.number == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+        if self.number == 1 and self.fold == 2:
+            with time_limit(1, self.safety.stacks(self.number, self.fold)):
+                ctypes.PyDLL(None).sleep(600)
+        fold = super()._begun()
+        if self.number == 0 and self.fold == 2:
+            kill_after_a_checkpoint(fold.training)
+        return fold
+
+
+def kill_after_a_checkpoint(training: Training) -> None:
+    """The process, after its first step; unless that is the one at which it was taken up."""
+    keep = training._keep
+
+    def keep_and_die() -> None:
+        keep()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    if training.taken_up_at == 0:
+        training._keep = keep_and_die  # type: ignore[method-assign]
+
+
+def fill_the_disk(after: int) -> None:
+    """Lets no file of this process grow beyond what the journal has, once so many folds are in it."""
+    taken_in, fold_finished = 0, Conductor.fold_finished
+
+    def with_little_room(self: Conductor, number: int, result: dict[str, Any]) -> bool:
+        nonlocal taken_in
+        taken_in += 1
+        if taken_in > after:
+            room = self.journal.path.stat().st_size + 20  # for a part of the next line
+            resource.setrlimit(resource.RLIMIT_FSIZE, (room, resource.RLIM_INFINITY))
+        return fold_finished(self, number, result)
+
+    Conductor.fold_finished = with_little_room  # type: ignore[method-assign]
+
+
+def break_an_image(image: Path) -> None:
+    """Cuts `image` off while trials are trained."""
+    fold_finished = Conductor.fold_finished
+
+    def beside_a_failing_disk(self: Conductor, number: int, result: dict[str, Any]) -> bool:
+        image.write_bytes(image.read_bytes()[:40])
+        return fold_finished(self, number, result)
+
+    Conductor.fold_finished = beside_a_failing_disk  # type: ignore[method-assign]
+
+
+def main(kind: str, arguments: list[str]) -> int:
+    match kind:
+        case "workers":
+            trials.FoldTrainable = SabotagedTrainable  # type: ignore[misc]
+        case "disk":
+            fill_the_disk(after=1)
+        case "image":
+            break_an_image(Path("photos", "test", "apple", "2.png"))
+    return search.main(arguments)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1], sys.argv[2:]))

@@ -1,0 +1,61 @@
+"""A search survives the death of any of its processes: a round of each kind. `make chaos` draws twenty at random."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.end_to_end.chaos import KINDS, SEEDS, TRIALS, Kill, Kind, Round, check_journal, run_round, undisturbed
+from tests.tuner.tiny import add_trial, fold
+from tuner.journal import Journal
+
+AFTER_EVENTS = 4
+"""In the middle of the trials: the search and a trial have started, and that trial has its folds."""
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    outcome, _ = undisturbed(tmp_path_factory.mktemp("undisturbed"))
+    return outcome
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_search_whose_process_is_killed_comes_to_the_same(
+    kind: Kind, expected: dict[str, Any], tmp_path: Path
+) -> None:
+    assert run_round(tmp_path, [Kill(kind, AFTER_EVENTS, 0.0)], expected) == []
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    """Of a search that is in order, but that its trials are all alike."""
+    with closing(Journal(tmp_path / "experiments" / "tiny" / "run")) as journal:
+        for number in range(TRIALS):
+            add_trial(journal, number, [0.5, 0.6])
+        for seed in range(SEEDS):
+            journal.append("retrain_finished", trial=0, seed=seed, test_top1=0.5)
+        yield journal
+
+
+def problems_in(folder: Path) -> list[str]:
+    this = Round(folder)
+    check_journal(this)
+    return this.problems
+
+
+def test_a_configuration_twice_is_seen(journal: Journal, tmp_path: Path) -> None:
+    (problem,) = problems_in(tmp_path)
+    assert problem.startswith("a configuration twice")
+
+
+def test_a_fold_a_trial_or_a_retraining_too_many_is_seen(journal: Journal, tmp_path: Path) -> None:
+    journal.append("fold_finished", trial=1, result=fold(2, 0.6))
+    add_trial(journal, TRIALS, [0.5, 0.6], "failed", "its worker died")
+    journal.append("retrain_finished", trial=0, seed=0, test_top1=0.5)
+    starts = {problem.partition(":")[0] for problem in problems_in(tmp_path)}
+    assert starts >= {"trial_started", "trial_finished", "a fold twice", "ends of the trials", "retrainings"}

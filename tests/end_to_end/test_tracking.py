@@ -1,0 +1,275 @@
+"""MLflow away, coming back and shared; a search stopped and gone on with by name. Nothing is lost, nothing told."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.tracking import free_port, kill, mlflow_server
+from tests.end_to_end.conftest import SPACE, clean_environment, journal_text, wait_until
+from tests.tuner.tiny import events_in, write_yaml
+from tests.tuner.tracking.searches import (
+    MLFLOW_WARNINGS,
+    NAME,
+    RUN,
+    Store,
+    finish_search,
+    project,
+    retrain,
+    run_trial,
+    start_search,
+    ticking_journal,
+    whole_search,
+)
+from tuner.journal import Event
+from tuner.tracking import Projection, Tracker
+
+pytestmark = [pytest.mark.slow, *MLFLOW_WARNINGS]
+
+NUM_SEARCHES = 8
+DEADLINE_S = 600  # on a machine that may be busy
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(os, "environ", clean_environment())
+
+
+@pytest.mark.parametrize("kind", ["a fresh file", "server"])
+def test_eight_searches_at_once_lose_nothing(kind: str, tmp_path: Path) -> None:
+    if kind == "server":
+        with mlflow_server("shared") as (port, _):
+            eight_at_once(f"http://127.0.0.1:{port}", tmp_path)
+    else:
+        eight_at_once(f"sqlite:///{tmp_path}/mlflow.db", tmp_path)
+
+
+def eight_at_once(uri: str, folder: Path) -> None:
+    directories = [folder / f"run-{number}" for number in range(NUM_SEARCHES)]
+    for directory in directories:
+        with ticking_journal(directory) as journal:
+            whole_search(journal, directory.name)
+    # from one process that has imported everything: importing is most of what such a process does
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.tuner.tracking.searches"])
+    all_at_once = context.Barrier(NUM_SEARCHES)
+    arguments = [(uri, directory, all_at_once) for directory in directories]
+    processes = [context.Process(target=project, args=each, daemon=True) for each in arguments]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(DEADLINE_S)
+    assert [process.exitcode for process in processes] == [0] * NUM_SEARCHES
+    client = Store(uri).client
+    experiment = client.get_experiment_by_name(NAME)
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id], max_results=1000)
+    assert len(runs) == 7 * NUM_SEARCHES
+    for directory in directories:
+        own = {run.info.run_name: run for run in runs if run.data.tags["search_run"] == directory.name}
+        assert {run.info.status for run in own.values()} == {"FINISHED", "FAILED"}
+        for event in events_in(directory / "journal.jsonl"):
+            for name, key, points in metrics_in(event):
+                found = client.get_metric_history(own[name].info.run_id, key)
+                assert sorted((point.step, point.value) for point in found) == points
+
+
+def metrics_in(event: Event) -> Iterator[tuple[str, str, list[tuple[int, float]]]]:
+    """Run, key and points of what an event says of scores and losses."""
+    match event["event"]:
+        case "fold_finished":
+            run, result = f"trial-{event['trial']:04d}", event["result"]
+            prefix = f"fold_{result['fold']}/"
+            yield run, f"{prefix}val_top1", [(0, result["val_top1"])]
+        case "retrain_finished":
+            run, result, prefix = f"retrain-seed-{event['seed']}", event, ""
+            yield run, "test_top1", [(0, event["test_top1"])]
+        case _:
+            return
+    for term, values in result["loss_terms"].items():
+        yield run, f"{prefix}loss/{term}", list(zip(result["loss_steps"], values, strict=True))
+
+
+def test_a_server_that_comes_and_goes_has_everything_in_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Down at the start, killed in mid-run, and back before the end: the search's own thread catches up."""
+    monkeypatch.setattr("tuner.tracking.tracker.LAST_RETRY_S", 1.0)
+    port = free_port()
+    uri = f"http://127.0.0.1:{port}"
+    with ticking_journal(tmp_path / "run") as journal:
+        tracker = Tracker(Projection(uri, NAME, journal.directory))
+        journal.listeners.append(lambda event, history: tracker.notify())
+        start_search(journal)
+        run_trial(journal, 0, [0.7, 0.8])
+        assert not tracker.flush(30)
+        with mlflow_server("coming-and-going", port) as (_, server):
+            wait_until(lambda: tracker.flush(30), server)
+            assert Store(uri).runs.keys() == {RUN, "trial-0000"}
+            kill(server)
+        run_trial(journal, 1, [0.6, 0.9])
+        retrain(journal, 0)
+        assert not tracker.flush(30)
+        with mlflow_server("coming-and-going", port) as (_, server):
+            wait_until(lambda: tracker.flush(30), server)
+            finish_search(journal)
+            assert tracker.close(60)
+            there = Store(uri).snapshot()
+    assert there.keys() == {RUN, "trial-0000", "trial-0001", "retrain-seed-0"}
+    assert {run[0] for run in there.values()} == {"FINISHED"}
+    at_once = Store(f"sqlite:///{tmp_path}/at-once.db")
+    Projection(f"sqlite:///{tmp_path}/at-once.db", NAME, tmp_path / "run").advance()
+    assert comparable(there) == comparable(at_once.snapshot())
+
+
+def comparable(snapshot: dict[str, Any]) -> dict[str, Any]:
+    for run in snapshot.values():
+        run[4].pop("mlflow.parentRunId", None)
+    return snapshot
+
+
+SECRETS = {
+    "MLFLOW_TRACKING_USERNAME": "robot-of-the-lab",
+    "MLFLOW_TRACKING_PASSWORD": "pw-5f0c1a7d",
+    "MLFLOW_TRACKING_TOKEN": "tok-77aa21c9",
+    "AWS_ACCESS_KEY_ID": "AKIAHUNTER2HUNTER2",
+    "AWS_SECRET_ACCESS_KEY": "aws/9d1e+secret",
+    "AWS_SESSION_TOKEN": "session-31337-token",
+}
+URI_PASSWORD = "hunter2-of-the-uri"
+AWAY = f"http://somebody:{URI_PASSWORD}@127.0.0.1:9"
+
+
+@dataclass(frozen=True)
+class Story:
+    """A search whose server is away, that is stopped and gone on with by name: its folder, and what each command came
+    to and said."""
+
+    folder: Path
+    ray: Path
+    ended: dict[str, tuple[int, str]]
+
+
+@pytest.fixture(scope="module")
+def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
+    folder = tmp_path_factory.mktemp("away")
+    ray = Path(tempfile.mkdtemp(prefix="ray-"))  # short: sockets lie in it
+    write_yaml(folder, **SPACE)
+    environment = clean_environment() | SECRETS | {"RAY_TMPDIR": str(ray)}
+    ended: dict[str, tuple[int, str]] = {}
+
+    def command(*arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", *arguments],
+            cwd=folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def give(name: str, *arguments: str) -> None:
+        process = command(*arguments)
+        out, _ = process.communicate(timeout=DEADLINE_S)
+        ended[name] = process.returncode, out
+
+    more = ["--space", "tiny.yaml", "--trials", "2000"]  # it runs until it is stopped
+    search = command("tuner.search", *more, "--tracking-uri", AWAY)
+    wait_until(lambda: "fold_finished" in journal_text(folder), search)
+    give("second start", "tuner.search", "--resume", "tiny", "--tracking-uri", AWAY)
+    give("list", "tuner.list", "--json", "running.json")
+    give("replay of what runs", "tuner.track", "--replay", "tiny", "--tracking-uri", "sqlite:///mlflow.db")
+    give("stop", "tuner.stop", "tiny")
+    out, _ = search.communicate(timeout=DEADLINE_S)
+    ended["first"] = search.returncode, out
+    begun = journal_text(folder).count("trial_started")
+    fewer = ["--trials", str(max(3, begun)), "--tracking-uri", AWAY, "--json", "outcome.json"]
+    give("resume", "tuner.search", "--resume", "tiny", *fewer)
+    give("list of the end", "tuner.list")
+    give("replay", "tuner.track", "--replay", "tiny", "--tracking-uri", "sqlite:///mlflow.db")
+    give("replay again", "tuner.track", "--replay", "tiny", "--tracking-uri", "sqlite:///mlflow.db", "--from-start")
+    yield Story(folder, ray, ended)
+    shutil.rmtree(ray)
+
+
+def test_a_search_starts_without_its_server_and_says_so(story: Story) -> None:
+    _, out = story.ended["first"]
+    assert "MLflow is away, 'http://127.0.0.1:9': API request to http://127.0.0.1:9" in out
+    assert "the search starts without it; all will be carried over as soon as it is back" in out
+
+
+def test_a_second_start_is_refused_with_who_runs_it(story: Story) -> None:
+    code, out = story.ended["second start"]
+    assert code == 2, out
+    assert "no other process runs this search, got process " in out
+    assert f" on {socket.gethostname()} is at work in it" in out
+    code, out = story.ended["replay of what runs"]
+    assert (code, "no other process runs this search" in out) == (2, True), out
+
+
+def test_it_is_listed(story: Story) -> None:
+    (running,) = json.loads((story.folder / "running.json").read_text())
+    assert (running["name"], running["state"], running["asked"]) == ("tiny", "running", 2000)
+    assert "finished" in story.ended["list of the end"][1]
+
+
+def test_stop_stops_it_as_ctrl_c_would(story: Story) -> None:
+    code, out = story.ended["stop"]
+    assert code == 0, out
+    assert "has ended (interrupted); kept in " in out
+    code, out = story.ended["first"]
+    assert code == 1
+    assert "interrupted: every finished fold is kept" in out
+    assert "Traceback" not in out
+
+
+def test_it_goes_on_by_name_and_ends_well_without_a_server(story: Story) -> None:
+    code, out = story.ended["resume"]
+    assert code == 0, out
+    assert "the model is not registered" in out
+    assert "MLflow is behind; bring it into line with: python -m tuner.track --replay " in out
+    events = [event for event in events_in(next(story.folder.glob("experiments/tiny/*/journal.jsonl")))]
+    folds = [(event["trial"], event["result"]["fold"]) for event in events if event["event"] == "fold_finished"]
+    assert len(folds) == len(set(folds))
+    outcome = json.loads((story.folder / "outcome.json").read_text())
+    assert outcome["trials"]["running"] == 0
+
+
+def test_a_replay_brings_everything_and_the_model(story: Story) -> None:
+    code, out = story.ended["replay"]
+    assert code == 0, out
+    assert "registered models:/tiny@champion" in out
+    store = Store(f"sqlite:///{story.folder}/mlflow.db", "tiny")
+    outcome = json.loads((story.folder / "outcome.json").read_text())
+    assert {run.info.status for run in store.runs.values()} == {"FINISHED"}
+    assert store.runs[outcome["best_trial"]].data.metrics["val_top1"] == pytest.approx(outcome["val_top1"])
+    assert int(store.client.get_model_version_by_alias("tiny", "champion").version) == 1
+    code, out = story.ended["replay again"]
+    assert code == 0, out
+    assert "registered" not in out
+    assert len(store.client.search_model_versions("name = 'tiny'")) == 1
+
+
+def test_no_secret_is_in_any_file_or_said(story: Story) -> None:
+    secrets = [value.encode() for value in (*SECRETS.values(), URI_PASSWORD)]
+    said = {name: out.encode() for name, (_, out) in story.ended.items()}
+    files = [path for root in (story.folder, story.ray) for path in root.rglob("*") if path.is_file()]
+    assert any(path.name == "driver.log" for path in files)
+    assert any(path.name.startswith("raylet") for path in files)
+    written = said | {str(path): path.read_bytes() for path in files}
+    told = {(name, secret) for name, content in written.items() for secret in secrets if secret in content}
+    assert told == set()

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from trainables.training import checkpoint
+from trainables.training.checkpoint import DIGEST_BYTES, MAGIC, Checkpoints, decoded, encoded, write_whole
+
+STATE: dict[str, Any] = {"step": 3, "weights": {"a": torch.arange(5.0)}, "curve": [0.5, 0.25], "none": None}
+WHOLE = encoded("me", STATE)
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Checkpoints:
+    return Checkpoints(tmp_path / "checkpoints" / "trial-0000" / "fold-1.pt", period_s=0)
+
+
+def said(caplog: pytest.LogCaptureFixture) -> str:
+    (record,) = caplog.records
+    return record.getMessage()
+
+
+class TestComingBack:
+    def test_a_state_as_it_was(self, kept: Checkpoints) -> None:
+        kept.save("me", STATE)
+        state = kept.load("me")
+        assert state is not None
+        assert torch.equal(state["weights"].pop("a"), torch.arange(5.0))
+        assert state == {"step": 3, "weights": {}, "curve": [0.5, 0.25], "none": None}
+
+    def test_the_latest(self, kept: Checkpoints) -> None:
+        kept.save("me", {"step": 1})
+        kept.save("me", {"step": 2})
+        assert kept.load("me") == {"step": 2}
+        assert [path.name for path in kept.path.parent.iterdir()] == ["fold-1.pt"]
+
+    def test_nothing_where_there_is_nothing(self, kept: Checkpoints, caplog: pytest.LogCaptureFixture) -> None:
+        assert kept.load("me") is None
+        assert caplog.records == []
+
+    def test_nothing_after_it_was_discarded(self, kept: Checkpoints) -> None:
+        kept.save("me", STATE)
+        kept.discard()
+        kept.discard()
+        assert kept.load("me") is None
+        assert not kept.path.parent.exists()
+
+    def test_discarding_one_leaves_the_others(self, kept: Checkpoints) -> None:
+        other = Checkpoints(kept.path.with_name("fold-2.pt"), 0)
+        kept.save("me", STATE)
+        other.save("me", STATE)
+        kept.discard()
+        assert other.load("me") is not None
+
+
+class TestWhatIsNotToBeTrusted:
+    @pytest.mark.parametrize(
+        "length", [0, 1, len(MAGIC) - 1, len(MAGIC), len(MAGIC) + DIGEST_BYTES, len(WHOLE) // 2, len(WHOLE) - 1]
+    )
+    def test_is_torn(self, kept: Checkpoints, caplog: pytest.LogCaptureFixture, length: int) -> None:
+        write_whole(kept.path, WHOLE[:length])
+        assert kept.load("me") is None
+        reason = "it is torn or corrupt" if length >= len(MAGIC) else "it is no checkpoint of this version"
+        assert said(caplog) == f"{kept.path} is skipped, training starts anew: {reason}"
+
+    @pytest.mark.parametrize("place", [0, len(MAGIC), len(MAGIC) + DIGEST_BYTES, len(WHOLE) // 2, len(WHOLE) - 1])
+    def test_has_a_flipped_bit(self, place: int) -> None:
+        content = bytearray(WHOLE)
+        content[place] ^= 1
+        with pytest.raises(ValueError, match=r"it is (no checkpoint|torn or corrupt)"):
+            decoded(bytes(content), "me")
+
+    def test_goes_on_after_its_end(self) -> None:
+        with pytest.raises(ValueError, match="torn or corrupt"):
+            decoded(WHOLE + b"\0", "me")
+
+    def test_is_of_another_training(self, kept: Checkpoints, caplog: pytest.LogCaptureFixture) -> None:
+        kept.save("me", STATE)
+        assert kept.load("you") is None
+        assert said(caplog).endswith("it is of another training")
+
+    def test_cannot_be_read(self, kept: Checkpoints, caplog: pytest.LogCaptureFixture) -> None:
+        kept.path.mkdir(parents=True)
+        assert kept.load("me") is None
+        assert "is skipped" in said(caplog)
+
+
+class TestADiskThatIsFull:
+    @pytest.fixture
+    def full(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def refuse(descriptor: int) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(checkpoint.os, "fsync", refuse)
+
+    def test_leaves_the_old_one_and_nothing_else(self, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+        write_whole(tmp_path / "file", b"old")
+        request.getfixturevalue("full")
+        with pytest.raises(OSError, match="No space left"):
+            write_whole(tmp_path / "file", b"new")
+        assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"file": b"old"}
+
+    @pytest.mark.usefixtures("full")
+    def test_is_said_once_and_ends_no_training(self, kept: Checkpoints, caplog: pytest.LogCaptureFixture) -> None:
+        kept.save("me", STATE)
+        kept.save("me", STATE)
+        assert "training goes on without: [Errno 28] No space left on device" in said(caplog)
+
+    @pytest.mark.usefixtures("full")
+    def test_is_not_tried_again_before_a_period_has_passed(self, tmp_path: Path) -> None:
+        kept = Checkpoints(tmp_path / "fold-1.pt", 60)
+        kept._written_s -= 60
+        assert kept.due()
+        kept.save("me", STATE)
+        assert not kept.due()
+
+
+def test_a_reader_never_sees_half_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The new content is on the disk under another name before it takes the old one's place."""
+    write_whole(tmp_path / "file", b"old")
+    seen: list[bytes] = []
+    sync = os.fsync
+
+    def spy(descriptor: int) -> None:
+        sync(descriptor)
+        seen.append((tmp_path / "file").read_bytes())
+        seen.append((tmp_path / "file.new").read_bytes())
+
+    monkeypatch.setattr(checkpoint.os, "fsync", spy)
+    write_whole(tmp_path / "file", b"new")
+    assert seen == [b"old", b"new"]
+    assert (tmp_path / "file").read_bytes() == b"new"
+
+
+def test_one_is_due_once_a_period_has_passed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    kept = Checkpoints(tmp_path / "fold-1.pt", 30)
+    assert not kept.due()
+    now = 130.0
+    assert kept.due()
+    kept.save("me", {})
+    assert not kept.due()
+
+
+def test_that_a_training_goes_on_is_said(kept: Checkpoints, caplog: pytest.LogCaptureFixture) -> None:
+    kept.save("me", STATE)
+    with caplog.at_level(logging.INFO):
+        kept.load("me")
+    assert said(caplog) == f"training goes on from {kept.path}"

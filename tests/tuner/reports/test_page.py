@@ -1,0 +1,161 @@
+"""The report as a person reads it, without a browser (`tests/end_to_end/test_browser.py` has one)."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from plotly.offline import get_plotlyjs
+
+from tests.tuner.reports.searches import MIXED, many, write_search
+from tests.tuner.tiny import space_of
+from tuner.reports import page
+from tuner.reports.page import racing_sentence, report_page
+from tuner.reports.run import SearchRun, read_run
+
+
+class Page(HTMLParser):
+    """Elements, their texts, and what would be fetched."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.ids: set[str] = set()
+        self.fetched: list[str] = []
+        self.texts: list[str] = []
+        self.num_rows = 0
+        self.num_scripts = 0
+        self.figures: dict[str, Any] = {}
+        self._in = ""
+        self.feed(text)
+        self.text = " ".join(" ".join(self.texts).split())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        known = dict(attrs)
+        self._in = known.get("id") or tag if tag in ("script", "style") else ""
+        self.ids.add(known.get("id") or "")
+        self.num_rows += tag == "tr"
+        self.num_scripts += tag == "script"
+        links = (known.get("src"), known.get("href"))
+        self.fetched += [link for link in links if link and not link.startswith(("#", "data:"))]
+
+    def handle_endtag(self, tag: str) -> None:
+        self._in = ""
+
+    def handle_data(self, data: str) -> None:
+        if self._in == "figures":
+            self.figures = json.loads(data)
+        elif not self._in:
+            self.texts.append(data)
+
+
+@pytest.fixture(autouse=True)
+def no_plotly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two megabytes that no test here looks into."""
+    monkeypatch.setattr(page, "_packed_plotly", lambda: "cGxvdGx5")
+
+
+def run_of(directory: Path, *arguments: Any, **changes: Any) -> SearchRun:
+    return read_run(write_search(directory / "run", *arguments, **changes))
+
+
+def test_it_needs_nothing_else(tmp_path: Path) -> None:
+    text = report_page(run_of(tmp_path))
+    assert Page(text).fetched == []
+    assert "default-src 'none'" in text
+    assert "url(" not in text
+
+
+def test_it_says_what_was_found(tmp_path: Path) -> None:
+    shown = Page(report_page(run_of(tmp_path)))
+    for said in (
+        "2 dimensions of smile",
+        "package/efficientnet_lite0 on digits",
+        "0.8500 ± 0.0707 over 2 folds",
+        "4 of 6",
+        "2 complete, 1 pruned, 1 failed",
+        "Best is trial-0001",
+        "Why it ended: all 4 trials have ended.",
+        "after 1 of 2 folds 0.6000 behind trial-0001",
+        "trial-0003 : fold 1 diverged".replace(" :", ":"),
+        "first point",
+        "Importance needs 10 complete trials, and there are 2",
+        "python -m tuner.search --space best.yaml",
+        f"python -m tuner.search --resume {tmp_path / 'run'} --trials 12",
+        "name: tiny-best",
+    ):
+        assert said in shown.text, said
+    assert shown.num_rows == 1 + len(MIXED)
+
+
+def test_every_figure_has_its_place(tmp_path: Path) -> None:
+    shown = Page(report_page(run_of(tmp_path, many(12))))
+    assert set(shown.figures) <= shown.ids
+    expected = {"history", "slice-0", "slice-1", "importance-plot", "parallel-plot", "leaders", "folds"}
+    assert set(shown.figures) == expected | {"loss-0", "loss-1"}
+
+
+@pytest.mark.parametrize(
+    ("trials", "why", "said"),
+    [
+        ((), None, "no trial has trained every fold"),
+        ((("running", (0.5,), ""),), None, "The search was cut off"),
+        ((("failed", (), "it broke"),), "interrupted", "Why it ended: interrupted."),
+        ((("complete", (0.5, 0.5), ""),), None, "0.5000 ± 0.0000"),
+    ],
+)
+def test_a_search_that_found_little_has_a_report(tmp_path: Path, trials: Any, why: str | None, said: str) -> None:
+    assert said in Page(report_page(run_of(tmp_path, trials, why=why))).text
+
+
+def test_a_search_without_dimensions_has_a_report(tmp_path: Path) -> None:
+    space = space_of(method__gamma_fe=0.01, method__alpha=0.2)
+    shown = Page(report_page(run_of(tmp_path, [("complete", (0.5, 0.6), "")], space=space)))
+    assert "nothing was searched" in shown.text
+    assert "1 of 1" in shown.text
+    assert "importance" not in shown.ids
+
+
+def test_what_users_wrote_is_shown_and_never_run(tmp_path: Path) -> None:
+    attack = "</script><script>alert(1)</script><img src=x onerror=alert(1)>"
+    trials = [*MIXED, ("failed", (0.1,), attack), ("pruned", (0.2,), attack)]
+    plain = Page(report_page(run_of(tmp_path)))
+    text = report_page(
+        read_run(write_search(tmp_path / "attacked", trials, why=attack, environment={"command": attack}))
+    )
+    shown = Page(text)
+    assert shown.num_scripts == plain.num_scripts
+    assert shown.fetched == []
+    assert f"Why it ended: {attack}." in shown.text
+    assert "<img" not in text
+    assert shown.figures.keys() == plain.figures.keys()
+
+
+def test_no_credential_is_shown(tmp_path: Path) -> None:
+    secret = "http://robot:hunter2@host:5000/?access_token=abc123"
+    environment = {"tracking_uri": secret, "command": f"search.py --tracking-uri {secret}"}
+    trials = [("complete", (0.5, 0.6), ""), ("failed", (0.1,), f"lost {secret}")]
+    text = report_page(run_of(tmp_path, trials, why=f"lost {secret}", environment=environment))
+    assert not re.search("robot|hunter2|abc123", text)
+    assert "http://host:5000/" in Page(text).text
+
+
+def test_what_racing_saved_is_counted(tmp_path: Path) -> None:
+    said = racing_sentence(run_of(tmp_path))
+    assert said == (
+        "5 of 8 fold trainings were done: racing spared 1 of them (12%) by stopping 1 trial early. "
+        "2 are missing of trials that failed."
+    )
+    off = run_of(tmp_path / "off", many(3), space=space_of(search__racing={"rule": "none"}))
+    assert racing_sentence(off) == "6 of 6 fold trainings were done. No trial was stopped early; racing was off."
+
+
+def test_plotly_is_there_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    packed = page._packed_plotly()
+    assert gzip.decompress(base64.b64decode(packed)).decode() == get_plotlyjs()

@@ -1,0 +1,108 @@
+"""Runs that are on the disk: found by name, and one process at a time in each. Quick to import, to look at them."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shlex
+import socket
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from trainables.errors import BadInput, Problem, nearest
+
+EXPERIMENTS = Path("experiments")
+"""Where experiments lie unless `tracking.directory` says otherwise."""
+
+
+def runs_below(folder: Path) -> list[Path]:
+    """The runs that have begun, oldest first."""
+    return sorted(path.parent for path in folder.glob("*/journal.jsonl"))
+
+
+def find_run(text: str, root: Path, where: str = "") -> Path:
+    """The run that a person means by `name` (its latest), `name/run` below `root`, or an experiment directory.
+
+    Raises:
+        BadInput: of `where`, if there is none.
+    """
+    for directory in (Path(text), root / text):
+        if (directory / "journal.jsonl").exists():
+            return directory.resolve()
+    if text and (runs := runs_below(root / text)):
+        return runs[-1].resolve()
+    known = sorted({run.parent.parent.name for run in root.glob("*/*/journal.jsonl")})
+    close = nearest(text, known)
+    hint = f" (did you mean {' or '.join(map(repr, close))}?)" if close else ""
+    raise BadInput(Problem(where, f"a name, a name/run below {root}, or an experiment directory{hint}", repr(text)))
+
+
+@dataclass(frozen=True)
+class Holder:
+    """The process that has a directory. `host` tells its number from that of another machine's process."""
+
+    pid: int
+    host: str
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it runs on this machine."""
+        return self.host == socket.gethostname()
+
+    def __str__(self) -> str:
+        return f"process {self.pid or 'unknown'} on {self.host}"
+
+
+PROBE_S = 0.2
+"""Within it a process that only asks who has a directory lets go of it."""
+
+
+def locked(directory: Path) -> IO[str]:
+    """Takes the directory for this process until the file is closed.
+
+    The lock is the kernel's: it dies with its process, and on NFS it holds among all machines.
+
+    Raises:
+        BadInput: while another process has it, or where the file system has no locks.
+    """
+    file = (directory / "lock").open("a+")
+    deadline = time.monotonic() + PROBE_S
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            if time.monotonic() < deadline:
+                time.sleep(PROBE_S / 10)
+                continue
+            came = f"{_holder_in(file)} is at work in it (python -m tuner.stop {shlex.quote(str(directory))} ends that)"
+            file.close()
+            raise BadInput(Problem("", "no other process runs this search", came, file=str(directory))) from None
+        except OSError as error:
+            file.close()
+            raise BadInput(Problem("tracking.directory", "a file system that has locks", f"{error}")) from None
+    file.truncate(0)
+    file.write(f"{os.getpid()} {socket.gethostname()}\n")
+    file.flush()
+    return file
+
+
+def holder_of(directory: Path) -> Holder | None:
+    """Who has the directory now; None if nobody has, whatever a process that died has left written there."""
+    try:
+        with (directory / "lock").open() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return _holder_in(file)
+    except OSError:  # no such file, or no permission to see it
+        pass
+    return None
+
+
+def _holder_in(lock: IO[str]) -> Holder:
+    lock.seek(0)
+    pid, _, host = lock.read().strip().partition(" ")
+    return Holder(int(pid) if pid.isdigit() else 0, host or "an unknown host")

@@ -1,0 +1,77 @@
+"""Stops a running search or comparison of this machine as Ctrl-C would: `python -m tuner.stop NAME`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import signal
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from trainables.errors import BadInput, Problem
+from tuner.cli import FAILED, FOUND, guarded
+from tuner.list import summary_of
+from tuner.runs import EXPERIMENTS, Holder, find_run, holder_of
+
+POLL_S = 0.1
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command. Exit code 0: it has stopped; 1: it has not yet; 2: there is nothing that could be stopped."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tuner.stop", description="Stop a search; what is finished is kept."
+    )
+    add = parser.add_argument
+    add("run", metavar="NAME", help="its name, NAME/RUN, or its experiment directory")
+    add("--directory", type=Path, default=EXPERIMENTS, metavar="FOLDER", help="where the experiments lie")
+    add("--timeout-s", type=float, default=90.0, metavar="S", help="how long to wait for its end")
+    arguments = parser.parse_args(argv)
+    return guarded(lambda: stop(find_run(arguments.run, arguments.directory, "NAME"), arguments.timeout_s))
+
+
+def stop(directory: Path, timeout_s: float) -> int:
+    """Asks the process that has `directory` to end, and waits until it has.
+
+    Raises:
+        BadInput: where none has it, or none of this machine.
+    """
+    holder = holder_of(directory)
+    if holder is None:
+        summary = summary_of(directory)
+        raise BadInput(Problem("", "a search that runs", f"one that is {summary.state}", file=str(directory)))
+    if not holder.is_here or not _has_open(holder, directory / "lock"):
+        raise BadInput(Problem("", "a search of this machine", str(holder), file=str(directory)))
+    os.kill(holder.pid, signal.SIGTERM)
+    print(f"asked {holder} to end", flush=True)
+    deadline = time.monotonic() + timeout_s
+    while holder_of(directory) == holder:
+        if time.monotonic() > deadline:
+            print(
+                f"it still runs after {timeout_s:g} s; kill -9 {holder.pid} would lose no more than folds in training"
+            )
+            return FAILED
+        time.sleep(POLL_S)
+    summary = summary_of(directory)
+    kept = ", ".join(f"{count} {state}" for state, count in summary.counts.items() if count) or "nothing yet"
+    print(f"{summary.name}/{summary.run} has ended ({summary.state}); kept in {directory}:")
+    print(f"  {kept}; every finished {'fold' if summary.kind == 'search' else 'training'}")
+    if summary.state != "finished":
+        command = "compare" if summary.kind == "comparison" else "search"
+        print(f"go on with: python -m tuner.{command} --resume {shlex.quote(str(directory))}")
+    return FOUND
+
+
+def _has_open(holder: Holder, file: Path) -> bool:
+    """Whether that process really has the lock: a number may have been given to another one since."""
+    try:
+        return any(
+            os.path.samefile(entry, file) for entry in Path(f"/proc/{holder.pid}/fd").iterdir() if entry.exists()
+        )
+    except OSError:
+        return False
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

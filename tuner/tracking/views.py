@@ -1,0 +1,38 @@
+"""How the MLflow UI shows a search: a view of its trials with the columns that a person looks for.
+
+The UI (3.17) has no columns of metrics unless somebody picks them, opens on traces of language models whatever the kind
+of an experiment is, and keeps what is picked in the browser. A view that is shared is a tag of the experiment, and a
+link to it shows it to everybody.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+
+from mlflow import MlflowClient
+
+KEY = "trials"
+VIEW_TAG = f"mlflow.sharedViewState.{KEY}"
+MAX_LISTED = 10
+
+
+def view_of_trials(num_folds: int, dimensions: Iterable[str]) -> str:
+    """The best trials first, with their scores, what was searched, and how they ended; the value of `VIEW_TAG`."""
+    scores = ("val_top1", *(f"fold_{k}/val_top1" for k in range(1, num_folds + 1)))
+    columns = [f"metrics.`{name}`" for name in scores] + [f"params.`{name}`" for name in dimensions]
+    view = {"orderByKey": columns[0], "orderByAsc": False, "selectedColumns": [*columns, "tags.`state`"]}
+    return json.dumps(view)
+
+
+def page_of_trials(experiment_id: str) -> str:
+    """The page of that view, to be put behind the server's address."""
+    return f"#/experiments/{experiment_id}/runs?workflowType=machine_learning&viewStateShareKey={KEY}"
+
+
+def pages_of_searches(uri: str) -> dict[str, str]:
+    """Name → page of the experiments that have such a view, the latest first."""
+    has_view = f"tags.`{VIEW_TAG}` LIKE '%'"
+    order = ["last_update_time DESC"]
+    found = MlflowClient(uri).search_experiments(filter_string=has_view, order_by=order, max_results=MAX_LISTED)
+    return {experiment.name: page_of_trials(experiment.experiment_id) for experiment in found}

@@ -1,0 +1,34 @@
+"""A limit on the time that a block may take, which holds even where the interpreter hangs."""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+
+@contextlib.contextmanager
+def time_limit(limit_s: float | None, stacks: Path) -> Iterator[None]:
+    """Ends this process where the block takes longer, and leaves in `stacks` where each thread stood.
+
+    A thread of C does it, which needs no part of the interpreter: what hangs may hold its lock.
+    """
+    if limit_s is None:
+        yield
+        return
+    with contextlib.ExitStack() as opened:
+        try:
+            stacks.parent.mkdir(parents=True, exist_ok=True)
+            file: Any = opened.enter_context(stacks.open("w"))
+        except OSError:  # another node's disk, or a full one
+            file = sys.__stderr__
+        faulthandler.dump_traceback_later(max(limit_s, 0.001), exit=True, file=file)
+        try:
+            yield
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+            with contextlib.suppress(OSError):
+                stacks.unlink(missing_ok=True)
