@@ -3,7 +3,8 @@
 The same number of trials with the same number of reports goes through a search (conductor, journal, TPE, display,
 MLflow in sqlite) and through bare Ray Tune (random search, no callbacks, reused actors), in one process on one cluster;
 half of the bare trials run before the search's and half after, so that a machine that is busier for a while slows both.
-Ends with one line a figure: `figure value limit ok|short`.
+A second reference is Ray Tune's OptunaSearch with the same sampler. Ends with one line a figure: `figure value limit
+ok|short`.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from optuna.distributions import FloatDistribution
 from ray import tune
+from ray.tune.search.optuna import OptunaSearch
 from rich.console import Console
 
 from trainables.trial import FoldResult
@@ -32,7 +35,7 @@ from tuner.conductor import Conductor
 from tuner.experiment import load_images
 from tuner.journal import Event, History, Journal, TrialRecord
 from tuner.progress import Progress
-from tuner.proposals import Proposer
+from tuner.proposals import Proposer, build_sampler
 from tuner.session import tracked
 from tuner.space import SearchSpace, parse_space
 from tuner.tracking import prepare_store
@@ -92,11 +95,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         before = bare(num_trials // 2, share, Path(folder) / "before")
         course, behind_s = searched(space, share, Path(folder) / "searched")
         after = bare(num_trials // 2, share, Path(folder) / "after")
+        with_tpe = bare(num_trials, share, Path(folder) / "with_tpe", with_tpe=True)
     half = num_trials // 2 - 1
     bare_s = statistics.fmean(part.cost_s(WARM_UP, half) for part in (before, after))
     bare_cpu_s = statistics.fmean(part.cpu_cost_s(WARM_UP, half) for part in (before, after))
     print(f"a trial {course.cost_s(WARM_UP, last):.4f} s ({course.cpu_cost_s(WARM_UP, last):.4f} s of driver CPU)")
     print(f"a bare trial {bare_s:.4f} s ({bare_cpu_s:.4f} s of driver CPU)")
+    tpe_s = with_tpe.cost_s(WARM_UP, last)
+    print(f"a bare trial with TPE {tpe_s:.4f} s ({with_tpe.cpu_cost_s(WARM_UP, last):.4f} s of driver CPU)")
     for start in range(WARM_UP, last - block + 1, block):
         end = start + block
         cost, cpu = course.cost_s(start, end), course.cpu_cost_s(start, end)
@@ -107,6 +113,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     first_s, last_s = (course.cost_s(start, start + block) for start in (WARM_UP, last - block))
     figures = [
         ("overhead_ratio", course.cost_s(WARM_UP, last) / bare_s, OVERHEAD_LIMIT),
+        ("overhead_ratio_to_tune_with_tpe", course.cost_s(WARM_UP, last) / tpe_s, OVERHEAD_LIMIT),
         ("last_over_first_hundred", last_s / first_s, FLATNESS_LIMIT),
         ("last_over_first_hundred_driver_cpu", last_cpu_s / first_cpu_s, FLATNESS_LIMIT),
         ("memory_growth_mib", memory_growth_mib(course), MEMORY_LIMIT_MIB),
@@ -199,13 +206,24 @@ class NoTraining:
         return FoldResult(self._number, self._config.method.alpha / 2 + noise, 0.0, steps, curves)
 
 
-def bare(num_trials: int, share: Share, directory: Path) -> Course:
-    """Ray Tune's trials."""
+def bare(num_trials: int, share: Share, directory: Path, with_tpe: bool = False) -> Course:
+    """Ray Tune's trials: random search, or its OptunaSearch with our sampler."""
     course = Course()
+    names = [f"x{k}" for k in range(6)]
+    search_alg = None
+    if with_tpe:
+        space = {name: FloatDistribution(0.01, 1.0, log=True) for name in names}
+        sampler = build_sampler("tpe", num_trials, 0)
+        search_alg = OptunaSearch(space, metric="val_top1", mode="max", sampler=sampler)
     tune.Tuner(
         tune.with_resources(Bare, {"cpu": share.cpus}),
-        param_space={f"x{k}": tune.loguniform(0.01, 1.0) for k in range(6)},
-        tune_config=tune.TuneConfig(num_samples=num_trials, max_concurrent_trials=share.concurrency, reuse_actors=True),
+        param_space=None if with_tpe else {name: tune.loguniform(0.01, 1.0) for name in names},
+        tune_config=tune.TuneConfig(
+            search_alg=search_alg,
+            num_samples=num_trials,
+            max_concurrent_trials=share.concurrency,
+            reuse_actors=True,
+        ),
         run_config=tune.RunConfig(
             name="bare",
             storage_path=str(directory),

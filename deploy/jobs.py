@@ -121,7 +121,7 @@ class Cluster:
         self._client: JobSubmissionClient = self._patiently(self._connect)
 
     def _connect(self) -> JobSubmissionClient:
-        return JobSubmissionClient(self.access.address, headers=_token_header(), verify=self.access.verify)
+        return JobSubmissionClient(self.access.address, headers=token_header(), verify=self.access.verify)
 
     def submit(
         self, entrypoint: str, submission_id: str, archive: Path, environment: dict[str, str], metadata: dict[str, str]
@@ -269,7 +269,7 @@ def _may_pass(error: Exception) -> bool:
     return "status code 5" in str(error)
 
 
-def _token_header() -> dict[str, str]:
+def token_header() -> dict[str, str]:
     """The token that this command was given, if any. Ray itself would send it only with RAY_AUTH_MODE=token, and then
     adds that of ~/.ray/auth_token where there is no other."""
     token = os.environ.get("RAY_AUTH_TOKEN")

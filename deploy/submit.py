@@ -27,12 +27,13 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import ray
 from rich.console import Console
 from rich.table import Table
 
-from deploy.jobs import Access, Cluster, Job, Refused, check_address
+from deploy.jobs import Access, Cluster, Job, Refused, check_address, token_header
 from deploy.on_cluster import Findings
 from deploy.package import (
     MIB,
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from deploy.errand import Errand
 
 DONE, FAILED, UNREACHABLE, STOPPED = 0, 1, 3, 4
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
 EXIT_CODES = {"FAILED": FAILED, "STOPPED": STOPPED}
 """Of a job's status; 0 for any other."""
 
@@ -313,7 +315,12 @@ def connect(arguments: argparse.Namespace) -> Cluster:
     if arguments.ca_file is not None and not arguments.ca_file.exists():
         raise BadInput(Problem("--ca-file", "a file of certificates", str(arguments.ca_file)))
     verify = str(arguments.ca_file) if arguments.ca_file is not None else True
-    return Cluster(Access(check_address(arguments.address), verify, arguments.wait_s))
+    url = urlsplit(check_address(arguments.address))
+    if url.scheme == "http" and url.hostname not in LOOPBACK and token_header():
+        print(
+            f"note: the token goes to {url.hostname} unencrypted; https or an SSH tunnel would hide it", file=sys.stderr
+        )
+    return Cluster(Access(arguments.address, verify, arguments.wait_s))
 
 
 def _follow(arguments: argparse.Namespace, cluster: Cluster, name: str) -> int:

@@ -11,6 +11,7 @@ import logging
 import shlex
 import shutil
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -37,6 +38,8 @@ FLUSH_TIMEOUT_S = 60.0
 """How long the end of a session waits for MLflow to have taken everything in."""
 CLOSE_TIMEOUT_S = 10.0
 """The same where it was cut off."""
+SWITCH_INTERVAL_S = 0.0005
+"""Python's own 5 ms are what the search would wait for MLflow's thread, each time that Ray has an answer for it."""
 
 Result = TypeVar("Result")
 
@@ -89,12 +92,15 @@ def session(
 @contextlib.contextmanager
 def tracked(journal: Journal, uri: str, experiment: str) -> Iterator[Tracker]:
     """Carries the journal over to MLflow in the background."""
+    interval_s = sys.getswitchinterval()
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     tracker = Tracker(Projection(uri, experiment, journal.directory))
     journal.listeners.append(lambda event, history: tracker.notify())
     try:
         yield tracker
     finally:
         tracker.close(CLOSE_TIMEOUT_S)
+        sys.setswitchinterval(interval_s)
 
 
 def carried_through(session: Session, display: Display, command: Command, story: Callable[[], Result]) -> Result | None:

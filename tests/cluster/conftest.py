@@ -7,6 +7,7 @@ clash, and what runs in it is known by it. Nothing is ever stopped but by the id
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import signal
@@ -248,15 +249,15 @@ def cluster(new_cluster: Callable[..., Cluster]) -> Cluster:
     return new_cluster(workers=2)
 
 
-def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """`scenario ok|failed seconds` for each, its share of the fixtures included."""
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """`scenario ok|failed seconds` for each, its share of the fixtures included; after pytest's own last word."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
     seconds: dict[str, float] = {}
     failed: set[str] = set()
-    for reports in terminalreporter.stats.values():
-        for report in reports:
-            if isinstance(report, pytest.TestReport) and "tests/cluster/" in report.nodeid and not report.skipped:
-                seconds[report.nodeid] = seconds.get(report.nodeid, 0.0) + report.duration
-                failed |= {report.nodeid} if report.failed else set()
-    for nodeid, duration in seconds.items():
-        name = nodeid.rpartition("::test_")[2].replace("_", "-")
-        terminalreporter.write_line(f"{name} {'failed' if nodeid in failed else 'ok'} {duration:.0f}")
+    for report in itertools.chain(*(reporter.stats.values() if reporter else ())):
+        if isinstance(report, pytest.TestReport) and "tests/cluster/" in report.nodeid and not report.skipped:
+            scenario = report.nodeid.rpartition("::test_")[2].replace("_", "-")
+            seconds[scenario] = seconds.get(scenario, 0.0) + report.duration
+            failed |= {scenario} if report.failed else set()
+    for scenario, duration in seconds.items():
+        reporter.write_line(f"{scenario} {'failed' if scenario in failed else 'ok'} {duration:.0f}")

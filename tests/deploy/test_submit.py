@@ -319,3 +319,15 @@ def test_results_outlive_their_cluster(
     monkeypatch.setattr(submit, "Cluster", None)
     assert give("result", "mine", "--directory", str(tmp_path / "shared")) == 0
     assert give("result", "mine", "--directory", "shared") == 2
+
+
+def test_a_token_that_anybody_could_read_on_its_way_is_said(
+    cluster: type[Played], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "abc")
+    note = "note: the token goes to head unencrypted"
+    assert give("list") == 0
+    assert note in capsys.readouterr().err
+    for address in ("https://head:8265", "http://127.0.0.1:8265"):
+        assert submit.main(["list", "--address", address]) == 0
+        assert note not in capsys.readouterr().err

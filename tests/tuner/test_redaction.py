@@ -108,6 +108,7 @@ def test_the_ui_shows_none_and_its_server_has_them(
         started.append(command)
 
     monkeypatch.setattr(ui, "prepare_store", lambda uri, experiment: prepared.append(uri))
+    monkeypatch.setattr(ui, "pages_of_searches", lambda uri: {})
     monkeypatch.setattr("os.execve", execve)
     ui.serve(database, 5000)
     assert prepared == [database]
