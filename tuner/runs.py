@@ -12,14 +12,23 @@ from pathlib import Path
 from typing import IO
 
 from trainables.errors import BadInput, Problem, nearest
+from tuner.journal import read_events
 
 EXPERIMENTS = Path("experiments")
 """Where experiments lie unless `tracking.directory` says otherwise."""
 
 
 def runs_below(folder: Path) -> list[Path]:
-    """The runs that have begun, oldest first."""
-    return sorted(path.parent for path in folder.glob("*/journal.jsonl"))
+    """The runs that have begun, oldest first; of those named for one second, by the time of their first event."""
+    return sorted((path.parent for path in folder.glob("*/journal.jsonl")), key=_began)
+
+
+def _began(run: Path) -> tuple[str, float, str]:
+    try:
+        first = next(read_events(run / "journal.jsonl"), {})
+    except ValueError:  # a journal that cannot be read is for whoever opens it to say
+        first = {}
+    return run.name[: len("20261124-180018")], first.get("time_s", 0.0), run.name
 
 
 def find_run(text: str, root: Path, where: str = "") -> Path:

@@ -26,6 +26,7 @@ from trainables.config import TrialConfig
 from trainables.errors import BadInput, Problem
 from tuner.dimensions import contains
 from tuner.journal import EarlierSearch, History, Journal, TrialRecord, read_events
+from tuner.runs import runs_below
 from tuner.space import SearchSpace, flatten, set_leaf
 from tuner.tracking import read_search, tracking_uri
 
@@ -98,7 +99,7 @@ def find(run: str, space: SearchSpace, excluding: Path | None = None) -> Earlier
 
 def _journals(directory: Path, excluding: Path | None) -> Iterator[Path]:
     """That of a run's directory, or those of a search's runs, the latest first."""
-    candidates = [directory / "journal.jsonl", *sorted(directory.glob("*/journal.jsonl"), reverse=True)]
+    candidates = [run / "journal.jsonl" for run in (directory, *reversed(runs_below(directory)))]
     inside = [] if excluding is None else excluding.resolve().parents
     for file in candidates:
         run = file.parent.resolve()

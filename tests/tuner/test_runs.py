@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from trainables.errors import BadInput
-from tuner.runs import Holder, find_run, holder_of, locked
+from tuner.runs import Holder, find_run, holder_of, locked, runs_below
 
 HERE = Holder(os.getpid(), socket.gethostname())
 
@@ -89,3 +89,9 @@ class TestFindRun:
         with pytest.raises(BadInput, match=r"--replay: a name, a name/run below .*, or an experiment directory") as bad:
             find_run(text, tmp_path, "--replay")
         assert ("did you mean 'tiny'?" in str(bad.value)) == bool(text)
+
+
+def test_of_runs_that_were_named_in_one_second_the_later_comes_last(tmp_path: Path) -> None:
+    for name, time_s in {"20261124-180018-ffff": 1.5, "20261124-180018-0000": 1.9, "20261124-180017-8888": 3.0}.items():
+        (begun(tmp_path / name) / "journal.jsonl").write_text(f'{{"event": "search_started", "time_s": {time_s}}}\n')
+    assert [run.name[9:] for run in runs_below(tmp_path)] == ["180017-8888", "180018-ffff", "180018-0000"]
