@@ -5,12 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from tests.end_to_end.conftest import Run, give
-from tests.tuner.tiny import write_yaml
+from tests.tuner.tiny import write_photos, write_yaml
 
 pytestmark = pytest.mark.slow
 
@@ -54,12 +52,7 @@ def test_data_and_backbone_that_are_not_there(tmp_path: Path) -> None:
 
 
 def test_an_image_that_does_not_decode(tmp_path: Path) -> None:
-    for split in ("train", "test"):
-        for name in ("apple", "pear"):
-            (tmp_path / "photos" / split / name).mkdir(parents=True)
-            for i in range(3):
-                pixels = np.full((8, 8, 3), 10 * i, dtype=np.uint8)
-                Image.fromarray(pixels).save(tmp_path / "photos" / split / name / f"{i}.png")
+    write_photos(tmp_path / "photos", side_px=8, train=3, test=3)
     broken = [tmp_path / "photos" / "train" / "pear" / "1.png", tmp_path / "photos" / "test" / "apple" / "2.png"]
     for file in broken:
         file.write_bytes(file.read_bytes()[:40])

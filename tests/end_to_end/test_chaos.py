@@ -10,8 +10,11 @@ from typing import Any
 import pytest
 
 from tests.end_to_end.chaos import KINDS, SEEDS, TRIALS, Kill, Kind, Round, check_journal, run_round, undisturbed
+from tests.marks import MLFLOW_LEAKS
 from tests.tuner.tiny import add_trial, fold
 from tuner.journal import Journal
+
+pytestmark = MLFLOW_LEAKS
 
 AFTER_EVENTS = 4
 """In the middle of the trials: the search and a trial have started, and that trial has its folds."""

@@ -17,15 +17,10 @@ from mlflow import MlflowClient
 from mlflow.entities import Run as MlflowRun
 
 from tests.end_to_end.conftest import DEADLINE_S, Run, clean_environment, give, journal_text, wait_until
+from tests.marks import MLFLOW_LEAKS
 from tests.tuner.comparisons import ROWS, SEARCHED, write_yaml
 
-pytestmark = [
-    pytest.mark.slow,
-    # MLflow leaves its pooled sqlite connections to the garbage collector
-    pytest.mark.filterwarnings("ignore:unclosed database:ResourceWarning"),
-    # MLflow's table mappings use what SQLAlchemy 2.1 deprecates
-    pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning"),
-]
+pytestmark = [pytest.mark.slow, MLFLOW_LEAKS]
 
 ARGUMENTS = ("--space", "tiny.yaml", "--json", "outcome.json")
 CELLS = {(row, column, seed) for row in ("L²", "SMILE") for column in ("20", "30") for seed in range(2)}

@@ -10,13 +10,11 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from tests.end_to_end.conftest import DEADLINE_S, SPACE, Run, clean_environment, give
 from tests.end_to_end.test_resume import trials_of
-from tests.tuner.tiny import write_yaml
+from tests.tuner.tiny import write_photos, write_yaml
 
 pytestmark = pytest.mark.slow
 
@@ -88,12 +86,7 @@ class TestWorkers:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("disk")
-    for split in ("train", "test"):
-        for name in ("apple", "pear"):
-            (folder / "photos" / split / name).mkdir(parents=True)
-            for i in range(8):
-                pixels = np.full((32, 32, 3), 10 * i, dtype=np.uint8)
-                Image.fromarray(pixels).save(folder / "photos" / split / name / f"{i}.png")
+    write_photos(folder / "photos", side_px=32, train=8, test=8)
     data = {"dataset": "imagefolder", "root": "photos", "size_px": 32}
     write_yaml(folder, **deepcopy(SPACE), data=data, search__trials=2, retrain__seeds=1)
     return folder

@@ -8,16 +8,11 @@ import pytest
 from mlflow import MlflowClient
 
 from tests.end_to_end.conftest import Interrupted, Run, give
+from tests.marks import MLFLOW_LEAKS
 from tuner.reports.run import read_run
 from tuner.space import load_space
 
-pytestmark = [
-    pytest.mark.slow,
-    # MLflow leaves its pooled sqlite connections to the garbage collector
-    pytest.mark.filterwarnings("ignore:unclosed database:ResourceWarning"),
-    # MLflow's table mappings use what SQLAlchemy 2.1 deprecates
-    pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning"),
-]
+pytestmark = [pytest.mark.slow, MLFLOW_LEAKS]
 
 
 def test_each_search_ends_with_its_report_which_mlflow_has_too(finished: Run) -> None:

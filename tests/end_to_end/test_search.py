@@ -13,14 +13,9 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from tests.end_to_end.conftest import Run, give
+from tests.marks import MLFLOW_LEAKS
 
-pytestmark = [
-    pytest.mark.slow,
-    # MLflow leaves its pooled sqlite connections to the garbage collector
-    pytest.mark.filterwarnings("ignore:unclosed database:ResourceWarning"),
-    # MLflow's table mappings use what SQLAlchemy 2.1 deprecates
-    pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning"),
-]
+pytestmark = [pytest.mark.slow, MLFLOW_LEAKS]
 
 
 @pytest.fixture(scope="module")

@@ -19,9 +19,9 @@ import pytest
 
 from benchmarks.tracking import free_port, kill, mlflow_server
 from tests.end_to_end.conftest import SPACE, clean_environment, journal_text, wait_until
+from tests.marks import MLFLOW_LEAKS
 from tests.tuner.tiny import events_in, write_yaml
 from tests.tuner.tracking.searches import (
-    MLFLOW_WARNINGS,
     NAME,
     RUN,
     Store,
@@ -36,7 +36,7 @@ from tests.tuner.tracking.searches import (
 from tuner.journal import Event
 from tuner.tracking import Projection, Tracker
 
-pytestmark = [pytest.mark.slow, *MLFLOW_WARNINGS]
+pytestmark = [pytest.mark.slow, MLFLOW_LEAKS]
 
 NUM_SEARCHES = 8
 DEADLINE_S = 600  # on a machine that may be busy

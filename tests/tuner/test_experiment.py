@@ -3,11 +3,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from tests.tuner.tiny import space_of
+from tests.tuner.tiny import space_of, write_photos
 from trainables.errors import BadInput
 from tuner.experiment import check_experiment, corner_configs, load_images, smoke_overrides
 from tuner.space import SearchSpace, load_space
@@ -18,12 +16,7 @@ SHIPPED = Path(__file__).parents[2] / "search_spaces" / "smile.yaml"
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """Two classes of four training and two test images."""
-    for split, count in (("train", 4), ("test", 2)):
-        for name in ("apple", "pear"):
-            (tmp_path / split / name).mkdir(parents=True)
-            for i in range(count):
-                pixels = np.full((8, 8, 3), 20 * i, dtype=np.uint8)
-                Image.fromarray(pixels).save(tmp_path / split / name / f"{i}.png")
+    write_photos(tmp_path, side_px=8, train=4, test=2)
     return tmp_path
 
 

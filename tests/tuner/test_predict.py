@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.marks import MLFLOW_LEAKS
 from trainables.backbones import build_network
 from trainables.config import TrialConfig
 from tuner import predict
@@ -23,12 +24,7 @@ from tuner.tracking import Projection, prepare_store, register_model
 CLASSES = ("apple", "banana", "cherry", "date", "elderberry", "fig")
 RUN = "2025-01-31_12-00-00"
 
-pytestmark = [
-    # MLflow leaves its pooled sqlite connections to the garbage collector
-    pytest.mark.filterwarnings("ignore:unclosed database:ResourceWarning"),
-    # MLflow's table mappings use what SQLAlchemy 2.1 deprecates
-    pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning"),
-]
+pytestmark = MLFLOW_LEAKS
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.marks import MLFLOW_LEAKS
 from tests.tuner.tracking.conftest import empty_database, own_environment
 from tests.tuner.tracking.searches import (
     DEAD,
-    MLFLOW_WARNINGS,
     NAME,
     RUN,
     Store,
@@ -29,7 +29,7 @@ from tuner.runs import locked
 from tuner.track import main, store_of
 
 __all__ = ["empty_database", "own_environment"]  # fixtures
-pytestmark = MLFLOW_WARNINGS
+pytestmark = MLFLOW_LEAKS
 
 
 @pytest.fixture(autouse=True)

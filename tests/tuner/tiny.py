@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
+from PIL import Image
 
 from tuner.journal import Event, History, Journal, TrialRecord
 from tuner.space import SearchSpace, parse_space, set_leaf
@@ -42,6 +44,16 @@ def write_yaml(folder: Path, **changes: Any) -> Path:
     file = folder / "tiny.yaml"
     file.write_text(yaml.safe_dump(tree_of(**changes), sort_keys=False), encoding="utf-8")
     return file
+
+
+def write_photos(folder: Path, side_px: int, **counts: int) -> None:
+    """A folder of images with two classes, apple and pear; `counts` are the images of each class by split."""
+    for split, count in counts.items():
+        for name in ("apple", "pear"):
+            (folder / split / name).mkdir(parents=True)
+            for i in range(count):
+                pixels = np.full((side_px, side_px, 3), 10 * i, dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / split / name / f"{i}.png")
 
 
 def fold(number: int, val_top1: float, duration_s: float = 1.0) -> dict[str, Any]:

@@ -21,13 +21,6 @@ RUN = "2025-01-31_12-00-00"
 NAME = "smile-digits"
 DEAD = "http://robot:hunter2@127.0.0.1:9"
 
-MLFLOW_WARNINGS = [
-    # MLflow leaves its pooled sqlite connections to the garbage collector
-    pytest.mark.filterwarnings("ignore:unclosed database:ResourceWarning"),
-    # MLflow's table mappings use what SQLAlchemy 2.1 deprecates
-    pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning"),
-]
-
 
 @contextmanager
 def ticking_journal(directory: Path) -> Iterator[Journal]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tests.marks import MLFLOW_LEAKS
 from tests.tuner.comparisons import fail_cell, finish_cell
-from tests.tuner.tracking.searches import MLFLOW_WARNINGS, NAME, RUN, Store
+from tests.tuner.tracking.searches import NAME, RUN, Store
 from tuner.journal import Journal
 from tuner.tracking import Projection
 
-pytestmark = MLFLOW_WARNINGS
+pytestmark = MLFLOW_LEAKS
 
 
 def start(journal: Journal) -> None:

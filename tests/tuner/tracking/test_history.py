@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from tests.marks import MLFLOW_LEAKS
 from tests.tuner.test_warm_start import later, searched
-from tests.tuner.tracking.searches import MLFLOW_WARNINGS
 from trainables.errors import BadInput
 from tuner.tracking import Projection
 from tuner.warm_start import learn
 
-pytestmark = MLFLOW_WARNINGS
+pytestmark = MLFLOW_LEAKS
 
 
 def test_from_mlflow_as_from_disk(uri: str, tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ import torch
 from mlflow import MlflowClient
 from PIL import Image
 
-from tests.tuner.tracking.searches import DEAD, MLFLOW_WARNINGS, NAME, RUN, Store, start_search, whole_search
+from tests.marks import MLFLOW_LEAKS
+from tests.tuner.tracking.searches import DEAD, NAME, RUN, Store, start_search, whole_search
 from trainables.backbones import build_network
 from trainables.config import TrialConfig
 from trainables.errors import BadInput
@@ -21,7 +22,7 @@ from tuner.classifier import Classifier, save_classifier
 from tuner.journal import Journal
 from tuner.tracking import Projection, TrackingFailed, load_model, prepare_store, register_model
 
-pytestmark = MLFLOW_WARNINGS
+pytestmark = MLFLOW_LEAKS
 
 CLASSES = ("cat", "dog")
 

@@ -14,9 +14,9 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from tests.marks import MLFLOW_LEAKS
 from tests.tuner.tracking.searches import (
     DEAD,
-    MLFLOW_WARNINGS,
     NAME,
     RUN,
     Store,
@@ -30,7 +30,7 @@ from tests.tuner.tracking.searches import (
 from tuner.journal import Journal
 from tuner.tracking import Projection
 
-pytestmark = MLFLOW_WARNINGS
+pytestmark = MLFLOW_LEAKS
 
 
 def test_a_whole_search(finished: Store) -> None:
@@ -256,14 +256,19 @@ def test_the_file_that_is_written_later_still_goes_along(
     assert [file.path for file in artifacts] == ["environment.json"]
 
 
-def test_a_run_that_somebody_deleted_does_not_stop_the_rest(
-    projection: Projection, journal: Journal, store: Store, uri: str, directory: Path
-) -> None:
+def lose_a_trial(projection: Projection, journal: Journal, store: Store) -> None:
+    """A trial's run is deleted from the store, and then its first fold ends."""
     start_search(journal)
     start_trial(journal, 0)
     projection.advance()
     store.client.delete_run(store.runs["trial-0000"].info.run_id)
     journal.append("fold_finished", trial=0, result=fold(1, 0.9))
+
+
+def test_a_run_that_somebody_deleted_does_not_stop_the_rest(
+    projection: Projection, journal: Journal, store: Store, uri: str, directory: Path
+) -> None:
+    lose_a_trial(projection, journal, store)
     journal.append("trial_finished", trial=0, state="complete", reason="")
     Projection(uri, NAME, directory).advance()
     experiment = store.client.get_experiment_by_name(NAME)
@@ -355,11 +360,7 @@ class TestRefusals:
     def test_a_run_that_is_deleted_meanwhile_is_made_anew(
         self, projection: Projection, journal: Journal, store: Store
     ) -> None:
-        start_search(journal)
-        start_trial(journal, 0)
-        projection.advance()
-        store.client.delete_run(store.runs["trial-0000"].info.run_id)
-        journal.append("fold_finished", trial=0, result=fold(1, 0.9))
+        lose_a_trial(projection, journal, store)
         with pytest.raises(MlflowException):
             projection.advance()
         assert projection.advance() == 1

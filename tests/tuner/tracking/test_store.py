@@ -16,11 +16,12 @@ import pytest
 import sqlalchemy
 from mlflow import MlflowClient
 
-from tests.tuner.tracking.searches import DEAD, MLFLOW_WARNINGS, NAME
+from tests.marks import MLFLOW_LEAKS
+from tests.tuner.tracking.searches import DEAD, NAME
 from trainables.errors import BadInput
 from tuner.tracking import StoreAway, check_store, prepare_store, tracking_uri
 
-pytestmark = MLFLOW_WARNINGS
+pytestmark = MLFLOW_LEAKS
 
 
 def test_the_store_is_the_configured_one_or_the_environments_or_a_file_here(

@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from tests.tuner.tracking.searches import DEAD, MLFLOW_WARNINGS, NAME, RUN, Store, run_trial, start_search, whole_search
+from tests.marks import MLFLOW_LEAKS
+from tests.tuner.tracking.searches import DEAD, NAME, RUN, Store, run_trial, start_search, whole_search
 from tuner.journal import Journal
 from tuner.tracking import Projection, Tracker
 
-pytestmark = MLFLOW_WARNINGS
+pytestmark = MLFLOW_LEAKS
 
 
 @pytest.fixture

@@ -6,11 +6,12 @@ import json
 import os
 from pathlib import Path
 
-from tests.tuner.tracking.searches import MLFLOW_WARNINGS, NAME, RUN, Store, finish_search, run_trial, start_search
+from tests.marks import MLFLOW_LEAKS
+from tests.tuner.tracking.searches import NAME, RUN, Store, finish_search, run_trial, start_search
 from tuner.journal import Journal
 from tuner.tracking import Projection, pages_of_searches
 
-pytestmark = MLFLOW_WARNINGS
+pytestmark = MLFLOW_LEAKS
 
 
 def test_a_report_is_an_artifact_as_it_is_and_anew_whenever_it_is_written_anew(
