@@ -18,7 +18,7 @@ from deploy.on_cluster import Findings, NodeFacts, look_around
 from deploy.package import MIB
 from deploy.results import files_of, newest_run, pack
 from trainables.errors import BadInput, Problem
-from tuner.cluster import Capacity, share_of
+from tuner.cluster import Capacity, alive_nodes, share_of
 from tuner.experiment import check_experiment
 from tuner.space import SearchSpace, load_space
 
@@ -56,8 +56,8 @@ def look(space_file: Path, job: str, resume: bool) -> Findings:
         found.problems += map(asdict, bad.problems)
         return found
     ray.init(address="auto", log_to_driver=False, logging_level=logging.WARNING)
-    nodes: list[Node] = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-    room = [_capacity(node) for node in nodes]
+    nodes = alive_nodes()
+    room = [Capacity.of(node) for node in nodes]
     found.nodes, found.cpus, found.gpus = len(nodes), sum(r.cpus for r in room), sum(r.gpus for r in room)
     directory = space.tracking.directory
     problems = [*_problems_on_head(space), *_problems_of_room(space, room), *_problems_of_name(directory, job, resume)]
@@ -69,10 +69,6 @@ def look(space_file: Path, job: str, resume: bool) -> Findings:
     found.problems += map(asdict, problems)
     ray.shutdown()
     return found
-
-
-def _capacity(node: Node) -> Capacity:
-    return Capacity(node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0))
 
 
 def _problems_on_head(space: SearchSpace) -> Iterator[Problem]:
@@ -131,7 +127,7 @@ def _ask_nodes(nodes: list[Node], file: Path, token: str, found: Findings) -> It
     remote: Any = ray.remote(num_cpus=0)(look_around)
     answers = [
         remote.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
-            str(file), _capacity(node).gpus > 0
+            str(file), Capacity.of(node).gpus > 0
         )
         for node in nodes
     ]

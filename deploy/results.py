@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainables.errors import BadInput, Problem
-from tuner.journal import History, read_events
+from tuner.journal import JOURNAL
+from tuner.runs import runs_below
 
-JOURNAL = "journal.jsonl"
 LEFT_BEHIND = ("lock",)
 FOLDERS = ("model",)
 """Besides the files at the top of a run's directory; Ray's own files, checkpoints and logs stay."""
@@ -60,7 +60,7 @@ class Results:
 
 def newest_run(directory: Path) -> Path | None:
     """The run of a job that has begun: `directory` is the job's own folder, runs are two levels below it."""
-    runs = sorted(file.parent for file in directory.glob(f"*/*/{JOURNAL}"))
+    runs = runs_below(directory, depth=2)
     return runs[-1] if runs else None
 
 
@@ -115,11 +115,3 @@ def _verify(folder: Path, manifest: dict[str, str]) -> None:
             raise Incomplete(f"{name} is missing")
         if hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
             raise Incomplete(f"{name} is not what was sent")
-
-
-def history_of(run: Path) -> History:
-    """What a run's journal amounts to."""
-    history = History()
-    for event in read_events(run / JOURNAL):
-        history.apply(event)
-    return history

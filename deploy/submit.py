@@ -44,7 +44,7 @@ from deploy.package import (
     new_job_name,
     project_files,
 )
-from deploy.results import Incomplete, Results, history_of, newest_run, pack, unpack
+from deploy.results import Incomplete, Results, newest_run, pack, unpack
 from trainables.errors import BadInput, Problem
 from tuner.cli import guarded, key_value
 from tuner.display import clock
@@ -285,7 +285,7 @@ def result(arguments: argparse.Namespace) -> int:
         directory = cluster.newest(name).directory
     run = newest_run(Path(directory))
     unpack(pack(run) if run is not None else _fetched(cluster or connect(arguments), name, directory), target)
-    history = history_of(target)
+    history = History.read(target)
     came = "model, report and record" if (target / "model").exists() else "record alone, as there is no model yet"
     say(f"{target}: {came}, complete by SHA-256" + ("" if history.finished else "; the search has not finished"))
     return _finish(arguments, {"name": name, "folder": str(target.resolve()), **_best(history)}, DONE)
@@ -358,7 +358,7 @@ def _when(time_s: float | None) -> str:
 def _standing(job: Job) -> dict[str, Any]:
     """What the journal says, where this machine sees it."""
     run = newest_run(Path(job.directory))
-    return _best(history_of(run)) if run is not None else {}
+    return _best(History.read(run)) if run is not None else {}
 
 
 def _best(history: History) -> dict[str, Any]:

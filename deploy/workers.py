@@ -23,6 +23,7 @@ from ray.autoscaler.sdk import request_resources
 
 from trainables.errors import BadInput, Problem
 from tuner.cli import FAILED, guarded
+from tuner.cluster import alive_nodes
 
 PERIOD_S = 2.0
 
@@ -99,7 +100,7 @@ class RayCluster:
     """The cluster that this process has joined."""
 
     def nodes(self) -> list[dict[str, float]]:
-        return [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+        return [node["Resources"] for node in alive_nodes()]
 
     def ask_for(self, bundles: list[dict[str, float]]) -> None:
         request_resources(bundles=bundles)

@@ -16,6 +16,7 @@ from trainables.data.images import LabelledImages
 from trainables.measures import MEASURES
 from trainables.trial import default_device
 from tuner.cluster import Share, one_line
+from tuner.redaction import without_credentials
 from tuner.retrain import BrokenOff, Retrained, reseeded, train_and_test
 from tuner.trials import prepare_process
 
@@ -91,7 +92,7 @@ def train_cell(
         return CellFinished(key, trained, measure(network, measuring, column_train, test))
     except Exception as error:
         logger.exception("%s failed", key)
-        return CellFailed(key, one_line(error), diverged=False)
+        return CellFailed(key, without_credentials(one_line(error)), diverged=False)
 
 
 def measure(network: TransferNetwork, measuring: Measuring, column_train: Examples, test: Examples) -> dict[str, float]:

@@ -7,10 +7,10 @@ import logging
 import os
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, Any, Self, TypeVar
 
 import ray
 from ray.exceptions import (
@@ -72,6 +72,11 @@ class Capacity:
     cpus: float
     gpus: float
     nodes: int = 1
+
+    @classmethod
+    def of(cls, node: Mapping[str, Any]) -> Self:
+        """What a node has, as `ray.nodes()` describes it."""
+        return cls(node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0))
 
     def __str__(self) -> str:
         nodes = f"{self.nodes} node" + ("s" if self.nodes != 1 else "")
@@ -154,11 +159,16 @@ def cluster(address: str | None, data_bytes: int = 0) -> Iterator[list[Capacity]
         reason = str(error).strip().splitlines()[0]
         raise BadInput(Problem("--address", must_hold, f"{address or 'no address'}: {reason}")) from None
     try:
-        nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+        nodes = alive_nodes()
         check_store(nodes, data_bytes)
-        yield [_capacity(node["Resources"]) for node in nodes]
+        yield [Capacity.of(node) for node in nodes]
     finally:
         ray.shutdown()
+
+
+def alive_nodes() -> list[dict[str, Any]]:
+    """The nodes of the cluster that this process has joined, as Ray describes them."""
+    return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
 
 
 def _connect(options: dict[str, Any], attempts: int) -> None:
@@ -246,10 +256,6 @@ def why_it_died(error: Exception | None) -> str:
 def total(nodes: list[Capacity]) -> Capacity:
     """The nodes together."""
     return Capacity(sum(n.cpus for n in nodes), sum(n.gpus for n in nodes), len(nodes))
-
-
-def _capacity(resources: dict[str, float]) -> Capacity:
-    return Capacity(resources.get("CPU", 0.0), resources.get("GPU", 0.0))
 
 
 @contextlib.contextmanager

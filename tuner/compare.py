@@ -127,7 +127,7 @@ def _search_arm(arm: Arm, number: int, images: ImagesByKey, running: Session) ->
             raise
         best = best_trial(journal.history.trials.values())
         found = (None, {}, None) if best is None else (best.number, best.params, best.val_top1)
-        journal.append("search_finished", why=conductor.why, best_trial=found[0])
+        journal.append("search_finished", why=conductor.ending, best_trial=found[0])
         return dict(zip(("trial", "params", "val_top1"), found, strict=True))
 
 

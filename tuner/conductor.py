@@ -20,6 +20,7 @@ from tuner.journal import Event, Journal, TrialRecord
 from tuner.problems import from_pydantic
 from tuner.proposals import Proposer
 from tuner.racing import rungs, why_stop, why_stop_at_rung
+from tuner.redaction import without_credentials
 from tuner.space import SearchSpace, flatten
 
 MAX_LOST = 2
@@ -68,6 +69,11 @@ class Conductor:
             return why_no_time(settings, self._elapsed_s)
         enough = why_enough(settings, self.num_trials, history, self._elapsed_s)
         return enough or ("every configuration has been tried" if self.proposer.exhausted else None)
+
+    @property
+    def ending(self) -> str:
+        """Why there were no more trials, once Ray Tune asks for none."""
+        return self.why or "the cluster has stopped taking trials"
 
     def next_assignment(self) -> Assignment | None:
         """A trial that was cut off, or a new one; None while none is to be started."""
@@ -158,5 +164,5 @@ class Conductor:
 
     def _end(self, number: int, state: str, reason: str) -> None:
         self._at_work.discard(number)
-        self.journal.append("trial_finished", trial=number, state=state, reason=reason)
+        self.journal.append("trial_finished", trial=number, state=state, reason=without_credentials(reason))
         self.proposer.tell(self.journal.history.trials[number])

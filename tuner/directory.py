@@ -95,8 +95,14 @@ def environment() -> dict[str, object]:
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
         "packages": {name: importlib.metadata.version(name) for name in RECORDED_PACKAGES},
-        "command": shlex.join([Path(sys.argv[0]).name, *arguments]),
+        "command": shlex.join([*_program(), *arguments]),
     }
+
+
+def _program() -> list[str]:
+    """What to type for the command that runs: `python -m` and its module, or the script's file."""
+    spec = sys.modules["__main__"].__spec__
+    return ["python", "-m", spec.name] if spec is not None else [sys.argv[0]]
 
 
 def _unwritable(directory: Path, error: OSError) -> BadInput:

@@ -23,8 +23,9 @@ from dataclasses import dataclass, field
 from io import FileIO
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
+JOURNAL = "journal.jsonl"
 TrialState = Literal["running", "complete", "pruned", "failed"]
 Event = dict[str, Any]
 """A journal line: always `event` (its kind) and `time_s` (Unix time); the rest by kind, see `History.apply`."""
@@ -97,6 +98,14 @@ class History:
     chosen: dict[tuple[str, str], Event] = field(default_factory=dict)
     cells: dict[tuple[str, str, int], Event] = field(default_factory=dict)
     cell_failures: dict[tuple[str, str, int], Event] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, directory: Path) -> Self:
+        """What the journal in an experiment directory amounts to."""
+        history = cls()
+        for event in read_events(directory / JOURNAL):
+            history.apply(event)
+        return history
 
     def apply(self, event: Event) -> None:
         """Takes in one event."""
@@ -191,13 +200,11 @@ class Journal:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.path = directory / "journal.jsonl"
-        self.history = History()
+        self.path = directory / JOURNAL
         self.listeners: list[Listener] = []
         directory.mkdir(parents=True, exist_ok=True)
         _drop_torn_line(self.path)
-        for event in read_events(self.path):
-            self.history.apply(event)
+        self.history = History.read(directory)
         self._file = self.path.open("ab", buffering=0)  # what a full disk refuses must not wait in a buffer
 
     def append(self, kind: str, **fields: Any) -> Event:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trainables.errors import BadInput, Problem
+from trainables.files import write_whole
 from tuner.cli import FOUND, guarded
 from tuner.reports.page import report_page
 from tuner.reports.run import best_space, read_run
@@ -31,7 +32,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def report(directory: Path, output: Path | None) -> int:
     """Writes the page and says where it is. Raises BadInput where it cannot be made or written."""
     try:
-        print(write_report(directory) if output is None else _written(output, report_page(read_run(directory))))
+        if output is None:
+            output = write_report(directory)
+        else:
+            write_whole(output, report_page(read_run(directory)).encode())
+        print(output)
     except OSError as error:
         where, came = error.filename or str(output or directory), error.strerror or str(error)
         raise BadInput(Problem("", "a place that can be written (--output FILE)", came.lower(), file=where)) from None
@@ -48,17 +53,9 @@ def write_report(directory: Path) -> Path:
     """
     run = read_run(directory)
     if (alone := best_space(run)) is not None:
-        _written(directory / BEST, dump_space(alone))
-    return _written(directory / REPORT, report_page(run))
-
-
-def _written(file: Path, text: str) -> Path:
-    """Whole or not at all: somebody may be looking at it."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_name(f"{file.name}.tmp")
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.replace(file)
-    return file
+        write_whole(directory / BEST, dump_space(alone).encode())
+    write_whole(directory / REPORT, report_page(run).encode())
+    return directory / REPORT
 
 
 if __name__ == "__main__":

@@ -66,12 +66,12 @@ def retrain(
     jobs = [(config, seed, train_ref, test_ref, share, kept[seed], checkpoint_period_s) for seed in seeds]
     for retrained, files in as_they_end(_retrain_once, jobs, share):
         if files:
-            write_whole(directory / "model", files)
+            put_folder(directory / "model", files)
         yield retrained
         Checkpoints(kept[retrained.seed], 0).discard()
 
 
-def write_whole(directory: Path, files: Mapping[str, bytes]) -> None:
+def put_folder(directory: Path, files: Mapping[str, bytes]) -> None:
     """Puts a folder of files in place at once, so that a crash leaves the old one or the new one."""
     fresh = directory.with_name(directory.name + ".new")
     shutil.rmtree(fresh, ignore_errors=True)

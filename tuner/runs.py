@@ -18,9 +18,10 @@ EXPERIMENTS = Path("experiments")
 """Where experiments lie unless `tracking.directory` says otherwise."""
 
 
-def runs_below(folder: Path) -> list[Path]:
-    """The runs that have begun, oldest first; of those named for one second, by the time of their first event."""
-    return sorted((path.parent for path in folder.glob("*/journal.jsonl")), key=_began)
+def runs_below(folder: Path, depth: int = 1) -> list[Path]:
+    """The runs `depth` folders below that have begun, oldest first; of those named for one second, by the time of their
+    first event."""
+    return sorted((path.parent for path in folder.glob("*/" * depth + "journal.jsonl")), key=_began)
 
 
 def _began(run: Path) -> tuple[str, float, str]:

@@ -128,12 +128,11 @@ def search_and_retrain(
     progress.enter_phase(f"searching, {share.concurrency} trials at once")
     conductor = Conductor(space, journal)
     run_trials(conductor, images, share, journal.directory / "ray")
-    why = conductor.why or "the cluster has stopped taking trials"
     best = best_trial(journal.history.trials.values())
     if best is not None and space.retrain.seeds:
         progress.enter_phase("retraining the best configuration")
         retrain_best(space, best, images, share, journal)
-    return why
+    return conductor.ending
 
 
 def register(

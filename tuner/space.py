@@ -39,7 +39,8 @@ PATHS = {"data": "root", "backbone": "checkpoint"}
 """Section → its key that names a file or folder."""
 
 # It names a folder, a MLflow experiment and a registered model, so it may not leave or confuse any of them.
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+MAX_NAME_CHARACTERS = 100
+NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{MAX_NAME_CHARACTERS - 1}}}")
 
 
 class Experiment(Protocol):
@@ -221,7 +222,8 @@ def _section_problems(tree: Mapping[str, Any]) -> Iterator[Problem]:
             yield Problem(section, "this section must be there", "nothing")
     name = tree.get("name")
     if not isinstance(name, str) or not NAME.fullmatch(name):
-        must_hold = "a name of letters, digits, '.', '_' and '-' that starts with a letter or digit, at most 100 long"
+        must_hold = "a name of letters, digits, '.', '_' and '-' that starts with a letter or digit, "
+        must_hold += f"at most {MAX_NAME_CHARACTERS} long"
         yield Problem("name", must_hold, repr(name) if name is not None else "nothing")
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from deploy.results import DATA, Incomplete, Results, history_of, newest_run, pack, unpack
+from deploy.results import DATA, Incomplete, Results, newest_run, pack, unpack
 from tests.tuner.tiny import add_trial
 from trainables.errors import BadInput
-from tuner.journal import Journal
+from tuner.journal import History, Journal
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_model_report_and_record_come_home_as_they_were(run: Path, tmp_path: Pat
     assert names == {"journal.jsonl", "space.yaml", "report.html", "model/weights.pt", "model/deep/labels.json"}
     for name in names:
         assert (tmp_path / "home" / name).read_bytes() == (run / name).read_bytes()
-    assert history_of(tmp_path / "home").trials[0].fold_scores == [0.5, 0.7]
+    assert History.read(tmp_path / "home").trials[0].fold_scores == [0.5, 0.7]
 
 
 def test_lines_of_others_in_the_log_do_no_harm(run: Path) -> None:

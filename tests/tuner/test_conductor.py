@@ -72,6 +72,15 @@ def test_a_failed_trial_is_not_repeated(journal: Journal) -> None:
     assert conductor.done
 
 
+def test_why_a_trial_failed_is_recorded_without_credentials(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter2-of-the-store")
+    conductor = conductor_of(journal)
+    next_of(conductor)
+    conductor.trial_failed(0, "fold 1: s3://robot:hunter3@bucket refuses hunter2-of-the-store")
+    assert "hunter" not in journal.path.read_text()
+    assert journal.history.trials[0].reason.startswith("fold 1: s3://")
+
+
 def test_a_lost_worker_goes_on_from_its_last_fold_until_it_is_lost_too_often(journal: Journal) -> None:
     conductor = conductor_of(journal)
     next_of(conductor)

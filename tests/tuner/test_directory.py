@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from tests.tuner.tiny import space_of
 from trainables.errors import BadInput
-from tuner.directory import latest_run, new_run, write_record
+from tuner.directory import environment, latest_run, new_run, write_record
 from tuner.space import SearchSpace, load_space
 
 
@@ -32,9 +34,21 @@ def test_a_run_has_a_folder_with_its_space_and_environment(root: Path) -> None:
     directory = new_run(space)
     assert directory.parent == root / "tiny"
     assert load_space(directory / "space.yaml").as_tree() == space.as_tree()
-    environment = json.loads((directory / "environment.json").read_text())
-    assert {"ray", "optuna", "mlflow", "torch"} <= environment["packages"].keys()
-    assert environment["command"]
+    kept = json.loads((directory / "environment.json").read_text())
+    assert {"ray", "optuna", "mlflow", "torch"} <= kept["packages"].keys()
+    assert kept["command"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "typed"),
+    [(SimpleNamespace(name="tuner.search"), "python -m tuner.search"), (None, "'/my tools/search.py'")],
+)
+def test_the_command_that_is_recorded_can_be_typed(
+    monkeypatch: pytest.MonkeyPatch, spec: SimpleNamespace | None, typed: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "__main__", SimpleNamespace(__spec__=spec))
+    monkeypatch.setattr(sys, "argv", ["/my tools/search.py", "--set", "data.root=/my photos"])
+    assert environment()["command"] == f"{typed} --set 'data.root=/my photos'"
 
 
 def test_runs_that_start_in_one_second_have_names_of_their_own(root: Path, tmp_path: Path) -> None:
@@ -52,8 +66,8 @@ def test_a_name_that_is_taken_is_left_alone(root: Path, monkeypatch: pytest.Monk
 
 def test_the_record_says_where_it_is_tracked_but_no_password(root: Path) -> None:
     directory = new_run(space_in(root, tracking__uri="http://robot:hunter2@host:5000"))
-    environment = json.loads((directory / "environment.json").read_text())
-    assert environment["tracking_uri"] == "http://host:5000"
+    kept = json.loads((directory / "environment.json").read_text())
+    assert kept["tracking_uri"] == "http://host:5000"
 
 
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def test_the_outcome_has_none(tmp_path: Path, scores: list[float]) -> None:
 def test_the_recorded_command_has_none(given: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["/bin/search", "--space", "a b.yaml", *given, "--resume"])
     command = str(environment()["command"])
-    assert command.startswith("search --space 'a b.yaml' ")
+    assert " --space 'a b.yaml' " in command
     assert command.endswith("--resume")
     assert SHOWN in command
     assert not holds_a_secret(command)

@@ -12,26 +12,26 @@ from trainables.errors import Diverged
 from trainables.training.checkpoint import Checkpoints
 from tuner import retrain
 from tuner.cluster import Share
-from tuner.retrain import MODEL_SEED, BrokenOff, reseeded, write_whole
+from tuner.retrain import MODEL_SEED, BrokenOff, put_folder, reseeded
 
 SHARE = Share(1, 0, 1)
 
 
 def test_a_folder_is_put_in_place_whole(tmp_path: Path) -> None:
     folder = tmp_path / "model"
-    write_whole(folder, {"a": b"1", "b": b"2"})
-    write_whole(folder, {"a": b"3"})
+    put_folder(folder, {"a": b"1", "b": b"2"})
+    put_folder(folder, {"a": b"3"})
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == {"a": b"3"}
     assert list(tmp_path.iterdir()) == [folder]
 
 
 def test_a_write_that_breaks_off_leaves_the_old_folder(tmp_path: Path) -> None:
     folder = tmp_path / "model"
-    write_whole(folder, {"a": b"old"})
+    put_folder(folder, {"a": b"old"})
     with pytest.raises(TypeError):
-        write_whole(folder, {"a": b"new", "b": None})  # type: ignore[dict-item]
+        put_folder(folder, {"a": b"new", "b": None})  # type: ignore[dict-item]
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == {"a": b"old"}
-    write_whole(folder, {"a": b"new"})  # and is no hindrance
+    put_folder(folder, {"a": b"new"})  # and is no hindrance
     assert (folder / "a").read_bytes() == b"new"
 
 

@@ -10,12 +10,13 @@ import contextlib
 import hashlib
 import io
 import logging
-import os
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from trainables.files import write_whole
 
 logger = logging.getLogger(__name__)
 
@@ -87,19 +88,3 @@ def decoded(content: bytes, identity: str) -> dict[str, Any]:
         raise ValueError("it is of another training")
     state: dict[str, Any] = kept["state"]
     return state
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file so that after a crash the old one or the new one is there. Raises OSError, leaving the old one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(path.name + ".new")
-    try:
-        with fresh.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.rename(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            fresh.unlink(missing_ok=True)  # half a file would only keep a full disk full
-        raise

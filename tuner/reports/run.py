@@ -15,10 +15,7 @@ from tuner.redaction import without_credentials
 from tuner.runs import holder_of
 from tuner.selection import best_trial
 from tuner.settings import SearchSettings
-from tuner.space import SearchSpace, parse_space
-
-MAX_NAME = 100
-"""Characters of an experiment's name."""
+from tuner.space import MAX_NAME_CHARACTERS, SearchSpace, parse_space
 
 
 @dataclass(frozen=True)
@@ -86,7 +83,7 @@ def best_space(run: SearchRun) -> SearchSpace | None:
     settings = SearchSettings(trials=1, folds=asked.folds, seed=asked.seed, concurrency=asked.concurrency)
     return replace(
         run.space,
-        name=f"{run.space.name[: MAX_NAME - len('-best')]}-best",
+        name=f"{run.space.name[: MAX_NAME_CHARACTERS - len('-best')]}-best",
         fixed=run.space.trial_config(best.params).model_dump(mode="json", exclude={"seed"}),
         dimensions={},
         search=settings,

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import torch
 
-from trainables.training import checkpoint
-from trainables.training.checkpoint import DIGEST_BYTES, MAGIC, Checkpoints, decoded, encoded, write_whole
+from trainables import files
+from trainables.files import write_whole
+from trainables.training.checkpoint import DIGEST_BYTES, MAGIC, Checkpoints, decoded, encoded
 
 STATE: dict[str, Any] = {"step": 3, "weights": {"a": torch.arange(5.0)}, "curve": [0.5, 0.25], "none": None}
 WHOLE = encoded("me", STATE)
@@ -98,14 +99,7 @@ class TestADiskThatIsFull:
         def refuse(descriptor: int) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-        monkeypatch.setattr(checkpoint.os, "fsync", refuse)
-
-    def test_leaves_the_old_one_and_nothing_else(self, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-        write_whole(tmp_path / "file", b"old")
-        request.getfixturevalue("full")
-        with pytest.raises(OSError, match="No space left"):
-            write_whole(tmp_path / "file", b"new")
-        assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"file": b"old"}
+        monkeypatch.setattr(files.os, "fsync", refuse)
 
     @pytest.mark.usefixtures("full")
     def test_is_said_once_and_ends_no_training(self, kept: Checkpoints, caplog: pytest.LogCaptureFixture) -> None:
@@ -120,23 +114,6 @@ class TestADiskThatIsFull:
         assert kept.due()
         kept.save("me", STATE)
         assert not kept.due()
-
-
-def test_a_reader_never_sees_half_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The new content is on the disk under another name before it takes the old one's place."""
-    write_whole(tmp_path / "file", b"old")
-    seen: list[bytes] = []
-    sync = os.fsync
-
-    def spy(descriptor: int) -> None:
-        sync(descriptor)
-        seen.append((tmp_path / "file").read_bytes())
-        seen.append((tmp_path / "file.new").read_bytes())
-
-    monkeypatch.setattr(checkpoint.os, "fsync", spy)
-    write_whole(tmp_path / "file", b"new")
-    assert seen == [b"old", b"new"]
-    assert (tmp_path / "file").read_bytes() == b"new"
 
 
 def test_one_is_due_once_a_period_has_passed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

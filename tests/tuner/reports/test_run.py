@@ -11,9 +11,9 @@ from tests.tuner.reports.searches import params_of, write_search
 from tests.tuner.tiny import space_of
 from trainables.errors import BadInput
 from tuner.journal import Journal
-from tuner.reports.run import MAX_NAME, best_space, read_run
+from tuner.reports.run import best_space, read_run
 from tuner.runs import locked
-from tuner.space import dump_space, load_space
+from tuner.space import MAX_NAME_CHARACTERS, dump_space, load_space
 
 
 def test_a_search_is_read_back(tmp_path: Path) -> None:
@@ -69,9 +69,9 @@ def test_the_best_configuration_runs_as_it_is(tmp_path: Path) -> None:
 
 
 def test_a_long_name_leaves_room_for_best(tmp_path: Path) -> None:
-    alone = best_space(read_run(write_search(tmp_path / "run", space=space_of(name="n" * MAX_NAME))))
+    alone = best_space(read_run(write_search(tmp_path / "run", space=space_of(name="n" * MAX_NAME_CHARACTERS))))
     assert alone is not None
-    assert len(alone.name) == MAX_NAME
+    assert len(alone.name) == MAX_NAME_CHARACTERS
     assert alone.name.endswith("n-best")
 
 
