@@ -90,7 +90,7 @@ def open_store(uri: str, experiment: str) -> tuple[MlflowClient, str]:
         client = MlflowClient(uri)
         experiment_id = ensure_experiment(client, uri, experiment)
         for tag, value in {"written_by": this_project(), **SHOWN_AS_TRAINING}.items():
-            client.set_experiment_tag(experiment_id, tag, value)  # what can be read may still refuse this
+            _tag(client, experiment_id, tag, value)  # what can be read may still refuse this
         return client, experiment_id
 
 
@@ -116,6 +116,15 @@ def ensure_experiment(client: MlflowClient, uri: str, name: str) -> str:
     if found.lifecycle_stage != "active":
         client.restore_experiment(found.experiment_id)
     return str(found.experiment_id)
+
+
+def _tag(client: MlflowClient, experiment_id: str, key: str, value: str) -> None:
+    try:
+        client.set_experiment_tag(experiment_id, key, value)
+    except MlflowException:
+        # MLflow looks and then inserts: of two searches that start at once, one may be told that the tag is there
+        if client.get_experiment(experiment_id).tags.get(key) != value:
+            raise
 
 
 def runs_with(client: MlflowClient, experiment_id: str, **tags: str) -> Iterator[Run]:

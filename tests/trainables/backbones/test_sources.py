@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
@@ -144,7 +143,6 @@ def test_cached_torchvision_weights_need_no_network(caches: Path) -> None:
 
 @pytest.mark.parametrize("name", ["torchvision/resnet18", "timm/test_resnet"])
 def test_weights_out_of_reach_are_said_quickly(name: str, caches: Path, network: list[str]) -> None:
-    began = time.monotonic()
     for attempt in (
         lambda config: check_backbone(config),
         lambda config: build_network(config, 3, seed=0, keep_source_head=False),
@@ -153,8 +151,7 @@ def test_weights_out_of_reach_are_said_quickly(name: str, caches: Path, network:
             BadInput, match=f"weights can be downloaded, or lie in {caches}.*; or give backbone.checkpoint"
         ):
             attempt(BackboneConfig(name=name))
-    assert time.monotonic() - began < 10
-    assert network
+    assert 0 < len(network) <= 4, "asked, and not again and again"
     network.clear()
 
 
