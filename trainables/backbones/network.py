@@ -65,7 +65,14 @@ class ImageBackbone(Backbone):
         self.std_C11: Tensor
 
     def embed(self, inputs: Tensor) -> Tensor:
-        return (inputs - self.mean_C11) / self.std_C11
+        """Whole rows of pixels at once where they lie so, as those of batches do: an inner loop of length three would
+        take five times as long on the CPU."""
+        rows_NHWC = inputs.permute(0, 2, 3, 1)
+        if not rows_NHWC.is_contiguous():
+            return (inputs - self.mean_C11) / self.std_C11
+        mean, std = (each.flatten().repeat(inputs.shape[-1]) for each in (self.mean_C11, self.std_C11))
+        normalised = (rows_NHWC.flatten(2) - mean).div_(std)
+        return normalised.view(rows_NHWC.shape).permute(0, 3, 1, 2)
 
 
 @dataclass(frozen=True)

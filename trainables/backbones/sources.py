@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import re
 from functools import lru_cache
 from pathlib import Path
@@ -13,6 +12,7 @@ from trainables.backbones.architecture import Architecture, Parts, blank_on_meta
 from trainables.backbones.bert import PACKAGED_TEXT, BertArchitecture, HubFolder, PackageFolder
 from trainables.backbones.checkpoints import fitting_state, load_fitting
 from trainables.backbones.config import BackboneConfig
+from trainables.backbones.copies import Mould
 from trainables.backbones.network import BackboneFacts, TransferNetwork
 from trainables.backbones.packaged import PACKAGED, PackagedArchitecture
 from trainables.backbones.timm_models import TimmArchitecture
@@ -88,7 +88,7 @@ def find_architecture(name: str) -> Architecture:
 def _fresh_parts(config: BackboneConfig, seed: int) -> Parts:
     _require_one_meaning(config)
     if config.pretrained:
-        return copy.deepcopy(_pretrained_parts(config.name, config.checkpoint, _stamp(config.checkpoint)))
+        return _pretrained_parts(config.name, config.checkpoint, _stamp(config.checkpoint)).copy()
     architecture = find_architecture(config.name)
     with torch_seeded(seed, "backbone"):
         model = architecture.blank()
@@ -96,19 +96,19 @@ def _fresh_parts(config: BackboneConfig, seed: int) -> Parts:
 
 
 @lru_cache(maxsize=2)
-def _pretrained_parts(name: str, checkpoint: Path | None, stamp: tuple[int, int]) -> Parts:
-    """Read from disk once per process; `stamp` tells versions of a file apart. Callers copy, never change."""
+def _pretrained_parts(name: str, checkpoint: Path | None, stamp: tuple[int, int]) -> Mould[Parts]:
+    """Read from disk once per process; `stamp` tells versions of a file apart."""
     architecture = find_architecture(name)
     # Building a model draws random numbers even where weights then replace them: whether this call finds its result in
     # the cache must not show in the global generator.
     with torch_seeded(0, "backbone"):
         if checkpoint is None:
-            return architecture.cut(architecture.published())
+            return Mould(architecture.cut(architecture.published()))
         state, num_classes = fitting_state(checkpoint, architecture)
         model = architecture.blank(num_classes)
     load_fitting(model, state)
     backbone, source_head = architecture.cut(model)
-    return Parts(backbone, None if num_classes is None else source_head)
+    return Mould(Parts(backbone, None if num_classes is None else source_head))
 
 
 def _stamp(file: Path | None) -> tuple[int, int]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Literal
 
 import torch
 from torch import nn
 
+from trainables.backbones.copies import copied
 from trainables.backbones.network import TransferNetwork
 
 TeacherPrecision = Literal["auto", "bf16", "fp32"]
@@ -16,7 +16,7 @@ TeacherPrecision = Literal["auto", "bf16", "fp32"]
 
 def frozen_copy(network: TransferNetwork) -> TransferNetwork:
     """A copy in evaluation mode whose parameters take no gradient."""
-    return copy.deepcopy(network).requires_grad_(False).eval()
+    return copied(network).requires_grad_(False).eval()
 
 
 @torch.no_grad()

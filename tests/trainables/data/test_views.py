@@ -3,10 +3,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
+from scipy.stats import chi2_contingency
+from torchvision import transforms
 
 from trainables.data.images import LabelledImages
 from trainables.data.resident import upload
 from trainables.data.views import View, cut_on_device, cut_on_host
+from trainables.seeding import torch_seeded
 
 STORED = (20, 20)
 CPU = torch.device("cpu")
@@ -59,3 +63,33 @@ def test_switching_one_augmentation_off_leaves_the_other() -> None:
     np.testing.assert_array_equal(no_crop.mirrored, both.mirrored)
     assert not no_flip.mirrored.any()
     assert (no_crop.left == 3).all()
+
+
+def torchvision_draws(count: int, stored_px: int, size_px: int) -> NDArray[np.int64]:
+    """Top, left and whether mirrored, of `count` augmentations as everybody does them: read off an image that says
+    where each of its pixels was."""
+    ramp = torch.stack(torch.meshgrid(torch.arange(stored_px), torch.arange(stored_px), indexing="ij"))
+    augment = transforms.Compose([transforms.RandomCrop(size_px), transforms.RandomHorizontalFlip()])
+    with torch_seeded(0, "torchvision"):
+        corners = [augment(ramp)[:, 0, [0, -1]] for _ in range(count)]
+    return np.array([[rows[0], min(columns), columns[0] > columns[1]] for rows, columns in corners])
+
+
+def test_augmentation_is_distributed_as_torchvisions() -> None:
+    """Every corner of the crop (4 × 4) and mirrored or not, counted, and compared by χ² of two samples."""
+    count, stored_px, size_px = 3000, 8, 5
+    views = [View.random(30, (stored_px, stored_px), size_px, True, True, 0, step) for step in range(count // 30)]
+    ours = np.concatenate([np.stack([v.top, v.left, v.mirrored], axis=1) for v in views])
+    theirs = torchvision_draws(count, stored_px, size_px)
+    ours_counted, theirs_counted = (
+        np.bincount(np.ravel_multi_index(draws.T, (4, 4, 2)), minlength=32) for draws in (ours, theirs)
+    )
+    assert ours_counted.min() > 0
+    assert theirs_counted.min() > 0
+    assert chi2_contingency([ours_counted, theirs_counted]).pvalue > 0.01
+
+
+def test_the_comparison_with_torchvision_would_notice_a_crop_that_is_not_uniform() -> None:
+    theirs = np.bincount(torchvision_draws(3000, 8, 5)[:, 0], minlength=4)
+    off_by_one = np.array([0, 1000, 1000, 1000])
+    assert chi2_contingency([off_by_one, theirs]).pvalue < 1e-6
