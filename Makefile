@@ -50,9 +50,17 @@ chaos: $(BIN)/.installed    ## twenty searches killed at random moments, and gon
 clean:           ## remove the environment and caches; experiments and mlflow.db stay
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache *.egg-info
 
+# What workers start with (tuner.cluster.WORKER_ENVIRONMENT), for benchmarks that train in their own process.
+WORKER := MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=8589934592 MALLOC_TOP_PAD_=268435456
+
+bench: $(BIN)/.installed    ## every benchmark, one line a figure at the end; ARGS="--root FOLDER" for those on photographs
+	$(WORKER) $(BIN)/python -m benchmarks.bench $(ARGS)
+
+bench-quick: $(BIN)/.installed ## the same figures within five minutes, with more noise
+	$(WORKER) $(BIN)/python -m benchmarks.bench --quick $(ARGS)
+
 bench-methods: $(BIN)/.installed ## what a step of each method costs, paired with plain fine-tuning
-	MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=8589934592 MALLOC_TOP_PAD_=268435456 \
-	$(BIN)/python -m benchmarks.methods $(ARGS)
+	$(WORKER) $(BIN)/python -m benchmarks.methods $(ARGS)
 
 bench-search: $(BIN)/.installed  ## what the service costs in a thousand trials that train nothing, beside bare Ray Tune
 	$(BIN)/python -m benchmarks.search $(ARGS)

@@ -31,18 +31,27 @@ print(seconds(training, {steps}) / {steps})
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measures and prints."""
+    print(f"median ratio {ratio(parsed(argv)):.2f}")
+    return 0
+
+
+def parsed(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.allocator")
     for name, default in (("size-px", 128), ("batch-size", 24), ("steps", 8), ("threads", 1), ("pairs", 5)):
         parser.add_argument(f"--{name}", type=int, default=default)
-    arguments = parser.parse_args(argv)
+    return parser.parse_args(argv)
+
+
+def ratio(arguments: argparse.Namespace) -> float:
+    """Median over pairs of a step's time with the environment, over that without it."""
     code = STEPS.format(**vars(arguments))
     ratios = []
     for _ in range(arguments.pairs):
         plain, tuned = seconds_a_step(code, {}), seconds_a_step(code, WORKER_ENVIRONMENT)
         ratios.append(tuned / plain)
         print(f"without {plain:.3f} s  with {tuned:.3f} s  ratio {ratios[-1]:.2f}", flush=True)
-    print(f"median ratio {statistics.median(ratios):.2f}")
-    return 0
+    return statistics.median(ratios)
 
 
 def seconds_a_step(code: str, environment: Mapping[str, str]) -> float:

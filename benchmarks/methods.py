@@ -7,16 +7,18 @@ pair by pair and its median reported. Ends with one line a method: `method ratio
 from __future__ import annotations
 
 import argparse
-import statistics
 import time
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 import torch
 
+from benchmarks.figures import Figure, paired_ratio
 from trainables.backbones.config import BackboneConfig
 from trainables.config import TrialConfig
 from trainables.data.config import DataConfig
-from trainables.data.images import LabelledImages
+from trainables.data.examples import Examples
 from trainables.data.loading import load_train
 from trainables.methods import METHODS
 from trainables.methods.l2 import L2
@@ -41,33 +43,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     torch.set_num_threads(arguments.threads)
     data = DataConfig(dataset="digits", train_images=120, test_images=10, size_px=arguments.size_px, flip=False)
     images = load_train(data)
-    short = 0
+    figures = []
     for name in arguments.methods:
         ratio = measure(name, data, images, arguments)
-        limit = LIMITS.get(name, LIMIT)
-        short += ratio > limit
-        print(f"{name} {ratio:.3f} {limit:.2f} {'ok' if ratio <= limit else 'short'}", flush=True)
-    return int(short > 0)
+        figures.append(Figure(name, ratio, LIMITS.get(name, LIMIT)))
+        print(figures[-1], flush=True)
+    return int(any(figure.verdict != "ok" for figure in figures))
 
 
-def measure(name: str, data: DataConfig, images: LabelledImages, arguments: argparse.Namespace) -> float:
+def measure(name: str, data: DataConfig, images: Examples, arguments: argparse.Namespace) -> float:
     """Median over pairs of (a few steps of the method) / (as many of plain fine-tuning)."""
     plain = fit(L2.Config(), data, images, arguments)
-    other = fit(METHODS[name].Config(), data, images, arguments)
+    other = fit(METHODS[name].Config(name=name), data, images, arguments)
     for warm_up in (plain, other):
         seconds(warm_up, arguments.steps)
-    pairs = [(seconds(other, arguments.steps), seconds(plain, arguments.steps)) for _ in range(arguments.pairs)]
-    return statistics.median(method / base for method, base in pairs)
+    ours, base = (partial(seconds, training, arguments.steps) for training in (other, plain))
+    return paired_ratio(ours, base, arguments.pairs)
 
 
-def fit(method: object, data: DataConfig, images: LabelledImages, arguments: argparse.Namespace) -> Fit:
-    """A training of EfficientNet-Lite0 at step 0, with a budget that is not used up."""
+def fit(method: object, data: DataConfig, images: Examples, arguments: argparse.Namespace, **training: Any) -> Fit:
+    """A training of EfficientNet-Lite0 at step 0, with a budget that is not used up. `training` overrides settings."""
     config = TrialConfig(
         data=data,
         backbone=BackboneConfig(name="package/efficientnet_lite0"),
         method=method,
         # A rate at which no method diverges, however long this runs; what a step costs does not depend on it.
-        training=TrainingConfig(num_steps=9000, batch_size=arguments.batch_size, learning_rate=1e-4),
+        training=TrainingConfig(num_steps=9000, batch_size=arguments.batch_size, learning_rate=1e-4, **training),
     )
     return start_fit(config, images, seed=0, device=default_device())
 

@@ -1,9 +1,9 @@
 """What recording in MLflow costs a search: `python -m benchmarks.tracking`.
 
 A driver journals trials whose folds take a fixed time in another process, with MLflow behind it in seven states that
-take turns trial by trial. A trial's cost is its time from first to last event, which the tracking thread lengthens if
-it holds up the driver, and the processor time of that thread on top, as if all of it had been taken from the training.
-A figure is the mean cost divided by the mean without MLflow. (Folds that compute would measure what else this machine
+take turns trial by trial. A trial's cost is its time from first to last event, which tracking lengthens if it holds up
+the driver, and the processor time of the process behind it on top, as if all of it had been taken from the training. A
+figure is the mean cost divided by the mean without MLflow. (Folds that compute would measure what else this machine
 does; those of `search_spaces/smile.yaml` take longer than these.) `none-again` is a second driver without MLflow: what
 it differs from 1 is noise. One line a figure: name, ratio, limit, ok or short.
 """
@@ -28,8 +28,11 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from tuner.journal import Journal
-from tuner.tracking import Projection, Tracker
+from tuner.session import tracked
+from tuner.tracking import Tracker
 from tuner.ui import server_command, server_environment
 
 LIMIT = 1.05
@@ -92,9 +95,9 @@ def report(costs: dict[str, list[float]]) -> int:
 
 
 def processor_s(tracker: Tracker | None) -> float:
-    """Processor time of the tracking thread so far."""
-    ident = tracker._thread.ident if tracker is not None else None
-    return time.clock_gettime(time.pthread_getcpuclockid(ident)) if ident is not None else 0.0
+    """Processor time of the tracking process so far."""
+    pid = tracker._projection.pid if tracker is not None else None  # type: ignore[attr-defined]
+    return sum(psutil.Process(pid).cpu_times()[:2]) if pid is not None else 0.0
 
 
 def trial(journal: Journal, number: int, work: Connection) -> float:
@@ -125,12 +128,8 @@ def lane(directory: Path, uri: str | None) -> Iterator[tuple[Journal, Tracker | 
         if uri is None:
             yield journal, None
             return
-        tracker = Tracker(Projection(uri, NAME, directory))
-        journal.listeners.append(lambda event, history: tracker.notify())
-        try:
+        with tracked(journal, uri, NAME) as tracker:
             yield journal, tracker
-        finally:
-            tracker.close(0)
 
 
 @contextmanager

@@ -1,0 +1,139 @@
+"""What a training step costs, and what it would without what this project does: `python -m benchmarks.step`.
+
+smile_over_plain             a step of SMILE over one of plain fine-tuning
+ema_together_over_one_by_one the teacher's moving average over all tensors at once, over a loop
+channels_last_over_contiguous  a step of plain fine-tuning in either layout of memory
+allocator_over_default       with the workers' environment over without, each time in a fresh process
+own_core_over_all_cores      two trials at once, each with a thread on a core of its own, over both with as many threads
+                             as there are cores
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import partial
+
+import torch
+
+from benchmarks import allocator
+from benchmarks.contestants import Contestant, contestant
+from benchmarks.figures import Figure, paired_ratio, report
+from benchmarks.methods import fit, seconds
+from benchmarks.methods import measure as method_ratio
+from trainables.data.config import DataConfig
+from trainables.data.loading import load_train
+from trainables.methods.l2 import L2
+from trainables.methods.smile import Smile
+from trainables.methods.teacher import follow
+from tuner.cluster import WORKER_ENVIRONMENT, num_cpus
+
+EMA_CALLS = 10
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measures and prints; exit code 1 where a figure is over its limit."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.step")
+    for name, default in (("size-px", 128), ("batch-size", 24), ("steps", 2), ("pairs", 12), ("processes", 4)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--threads", type=int, default=1)
+    return report(measure(parser.parse_args(argv)))
+
+
+def measure(arguments: argparse.Namespace) -> list[Figure]:
+    """The figures."""
+    torch.set_num_threads(arguments.threads)
+    data = data_config(arguments)
+    images = load_train(data)
+    in_processes = argparse.Namespace(**vars(arguments) | {"pairs": arguments.processes, "steps": 8})
+    return [
+        Figure("smile_over_plain", method_ratio("smile", data, images, arguments), 1.15),
+        Figure("ema_together_over_one_by_one", ema_ratio(arguments), 1.0),
+        Figure("channels_last_over_contiguous", layout_ratio(arguments), 1.0),
+        Figure("allocator_over_default", allocator.ratio(in_processes), 1.0),
+        Figure("own_core_over_all_cores", threads_ratio(arguments), 1.0),
+    ]
+
+
+def data_config(arguments: argparse.Namespace) -> DataConfig:
+    """Digits of any size: what a step costs does not depend on what is seen."""
+    return DataConfig(dataset="digits", train_images=120, test_images=10, size_px=arguments.size_px, flip=False)
+
+
+def ema_ratio(arguments: argparse.Namespace) -> float:
+    """Of the backbone's parameters."""
+    data = data_config(arguments)
+    smile = fit(Smile.Config(), data, load_train(data), arguments).method
+    assert isinstance(smile, Smile)
+    assert smile.teacher is not None
+    teacher, student = smile.teacher.backbone, smile.student.backbone
+
+    @torch.no_grad()
+    def one_by_one() -> None:
+        for kept, new in zip(teacher.parameters(), student.parameters(), strict=True):
+            kept.mul_(0.999).add_(new, alpha=0.001)
+
+    together = partial(follow, teacher, student, 0.999)
+    for warm_up in (together, one_by_one):
+        warm_up()
+    return paired_ratio(partial(time_of, together), partial(time_of, one_by_one), arguments.pairs)
+
+
+def time_of(call: Callable[[], None]) -> float:
+    """Seconds of a few calls."""
+    started = time.perf_counter()
+    for _ in range(EMA_CALLS):
+        call()
+    return time.perf_counter() - started
+
+
+def layout_ratio(arguments: argparse.Namespace) -> float:
+    """Of a step of plain fine-tuning."""
+    data = data_config(arguments)
+    images = load_train(data)
+    ours, contiguous = (
+        partial(seconds, fit(L2.Config(), data, images, arguments, channels_last=channels_last), arguments.steps)
+        for channels_last in (True, False)
+    )
+    for warm_up in (ours, contiguous):
+        warm_up()
+    return paired_ratio(ours, contiguous, arguments.pairs)
+
+
+def threads_ratio(arguments: argparse.Namespace) -> float:
+    """Time of two trials at once."""
+    with ExitStack() as stack:
+
+        def two(threads: int, environment: dict[str, str], without: tuple[str, ...]) -> list[Contestant]:
+            return [
+                stack.enter_context(contestant(training, arguments, threads, environment=environment, without=without))
+                for _ in range(2)
+            ]
+
+        ours = two(1, WORKER_ENVIRONMENT, ())
+        others = two(num_cpus(), {}, (*WORKER_ENVIRONMENT, "OMP_NUM_THREADS"))
+        for both in (ours, others):
+            at_once(both, 1)
+        return paired_ratio(
+            partial(at_once, ours, arguments.steps), partial(at_once, others, arguments.steps), arguments.processes
+        )
+
+
+def at_once(both: Sequence[Contestant], amount: int) -> float:
+    """Mean seconds of what they do at the same time."""
+    for each in both:
+        each.begin(amount)
+    return sum(each.ended() for each in both) / len(both)
+
+
+def training(arguments: argparse.Namespace, threads: int) -> Callable[[int], float]:
+    """A trial's steps, in a process of its own."""
+    torch.set_num_threads(threads)
+    data = data_config(arguments)
+    return partial(seconds, fit(L2.Config(), data, load_train(data), arguments))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
