@@ -16,6 +16,7 @@ from trainables.data.images import LabelledImages
 from trainables.measures import MEASURES
 from trainables.trial import default_device
 from tuner.cluster import Share, one_line
+from tuner.gpu_share import ran_out_of_card
 from tuner.redaction import without_credentials
 from tuner.retrain import BrokenOff, Retrained, reseeded, train_and_test
 from tuner.trials import prepare_process
@@ -82,6 +83,9 @@ def train_cell(
     """Trains `config` with the key's seed on `train`, scores it on `test`, measures it on `column_train` and `test`.
 
     Whatever the training raises is this cell's end, not the comparison's.
+
+    Raises:
+        RuntimeError: where the share of a card is too little, and can be made larger.
     """
     prepare_process(share)
     try:
@@ -91,6 +95,8 @@ def train_cell(
         trained, network = ended
         return CellFinished(key, trained, measure(network, measuring, column_train, test))
     except Exception as error:
+        if share.is_auto and share.gpus < 1 and ran_out_of_card(error):
+            raise  # to be tried again with more of a card
         logger.exception("%s failed", key)
         return CellFailed(key, without_credentials(one_line(error)), diverged=False)
 

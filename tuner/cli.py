@@ -61,7 +61,13 @@ def with_space(arguments: argparse.Namespace) -> argparse.Namespace:
     """The arguments with the record of the run to go on with as their file. Raises BadInput where there is no such
     run."""
     if arguments.space is None:
-        root = Path(dict(arguments.set).get("tracking.directory", EXPERIMENTS))
+        given = dict(arguments.set)
+        root = Path(given.get("tracking.directory", EXPERIMENTS))
+        if mirror := given.get("tracking.mirror"):
+            from tuner.mirror import fetch  # with MLflow, which the other commands need not wait for
+
+            fetch(str(mirror), arguments.resume, root)
+            arguments.set.append(("tracking.directory", str(root)))  # its record says where it lay on another machine
         arguments.space = find_run(arguments.resume, root, "--resume") / "space.yaml"
     return arguments
 

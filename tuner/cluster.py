@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, Self, TypeVar
 
@@ -24,6 +25,7 @@ from ray.exceptions import (
 )
 
 from trainables.errors import BadInput, Problem
+from tuner.gpu_share import ran_out_of_card, trials_a_card
 from tuner.settings import ResourceSettings
 
 # Read by glibc and OpenMP when a process starts. Training allocates and frees the same large blocks at every step;
@@ -56,6 +58,7 @@ MORE_ROOM = (
 )
 LESS_MEMORY = "fewer trials at once (search.concurrency) or a smaller batch need less"
 LOW_ON_MEMORY = "running low on memory"  # as Ray's memory monitor says it
+CARD_KIND = "accelerator_type:"  # as Ray names the resource by which a node tells what cards it has
 
 logger = logging.getLogger(__name__)
 
@@ -67,16 +70,19 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Capacity:
-    """What a cluster, or this machine, has."""
+    """What a cluster, or this machine, has. `card` is the kind of its GPUs, where it tells."""
 
     cpus: float
     gpus: float
     nodes: int = 1
+    card: str = ""
 
     @classmethod
     def of(cls, node: Mapping[str, Any]) -> Self:
         """What a node has, as `ray.nodes()` describes it."""
-        return cls(node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0))
+        has = node["Resources"]
+        kinds = [name.removeprefix(CARD_KIND) for name in has if name.startswith(CARD_KIND)]
+        return cls(has.get("CPU", 0.0), has.get("GPU", 0.0), card=kinds[0] if kinds else "")
 
     def __str__(self) -> str:
         nodes = f"{self.nodes} node" + ("s" if self.nodes != 1 else "")
@@ -85,12 +91,42 @@ class Capacity:
 
 @dataclass(frozen=True)
 class Share:
-    """What each trial gets, and how many run at once. `note` says where that is less than was asked for."""
+    """What each trial gets, and how many run at once. `note` says where that is less than was asked for.
+
+    One that is auto knows the `nodes` that it divides, how many trials at once were asked for (`limit`; None: as many
+    as fit), and what of a card a process takes beyond what torch allocates (`context`).
+    """
 
     cpus: float
     gpus: float
     concurrency: int
     note: str = ""
+    nodes: tuple[Capacity, ...] = ()
+    limit: int | None = None
+    context: float = 0.0
+
+    @property
+    def is_auto(self) -> bool:
+        """Whether it is a measured one, or to be measured, which grows where it is too little."""
+        return bool(self.nodes)
+
+    def grown_to(self, least: float | None) -> Self:
+        """What each trial gets where one was found to need `least` of a card; this, where it is auto and gives more."""
+        return self.giving(least) if self.is_auto and least is not None and least > self.gpus else self
+
+    def giving(self, least: float) -> Self:
+        """The nodes of a share that is auto, divided among trials that need `least` of a card each."""
+        gpus = 1 / trials_a_card(least, self._places_a_card)
+        room = sum(_fit_on(node, self.cpus, gpus) for node in self.nodes)
+        return replace(self, gpus=gpus, concurrency=min(room, self.limit or room))
+
+    @property
+    def _places_a_card(self) -> int:
+        """Trials on a card beyond which there are no CPUs for them, or nobody asked for so many."""
+        with_cards = [node for node in self.nodes if node.gpus >= 1]
+        by_cpus = max(math.ceil(_fit_on(node, self.cpus, 0) / int(node.gpus)) for node in with_cards)
+        asked = math.ceil(self.limit / sum(int(node.gpus) for node in with_cards)) if self.limit else by_cpus
+        return min(by_cpus, asked)
 
 
 def this_machine() -> Capacity:
@@ -113,18 +149,21 @@ def share_of(nodes: list[Capacity], asked: ResourceSettings, concurrency: int | 
     """Divides a cluster among trials. Raises BadInput where not even one fits on any node.
 
     Each trial runs on one node, so what counts is how many fit on each, not on the sum. A trial that asks for a GPU
-    where there is none runs on its CPUs: the stated fallback.
+    where there is none runs on its CPUs: the stated fallback. One that is auto gets a whole card, until it is measured.
     """
     note = ""
-    gpus = asked.gpus
+    gpus = 1.0 if asked.gpus == "auto" else asked.gpus
     if gpus and not any(node.gpus for node in nodes):
-        note = f"resources.gpus is {gpus:g}, but there is no GPU: trials run on the CPU"
+        note = f"resources.gpus is {asked.gpus}, but there is no GPU: trials run on the CPU"
         gpus = 0.0
     room = sum(_fit_on(node, asked.cpus, gpus) for node in nodes)
     if room < 1:
         must_hold = f"one trial fits on a node (largest: {max(nodes, key=lambda n: (n.gpus, n.cpus))})"
-        raise BadInput(Problem("resources", must_hold, f"cpus: {asked.cpus:g}, gpus: {asked.gpus:g}"))
-    return Share(asked.cpus, gpus, room if concurrency == "auto" else int(concurrency), note)
+        raise BadInput(Problem("resources", must_hold, f"cpus: {asked.cpus:g}, gpus: {asked.gpus}"))
+    limit = None if concurrency == "auto" else int(concurrency)
+    if asked.gpus == "auto" and gpus:
+        return Share(asked.cpus, gpus, min(room, limit or room), nodes=tuple(nodes), limit=limit)
+    return Share(asked.cpus, gpus, limit or room, note)
 
 
 def _fit_on(node: Capacity, cpus: float, gpus: float) -> int:
@@ -183,11 +222,20 @@ def _connect(options: dict[str, Any], attempts: int) -> None:
         _connect(options, attempts - 1)
 
 
-def as_they_end(task: Callable[..., Result], jobs: Iterable[tuple[Any, ...]], share: Share) -> Iterator[Result]:
+def as_they_end(
+    task: Callable[..., Result], jobs: Iterable[tuple[Any, ...]], share: Share, accelerator: str = ""
+) -> Iterator[Result]:
     """Runs `task(*job)` for every job on the cluster, as many at a time as the share says; yields what each returns as
-    it ends. Arguments from `shared` arrive as what was shared."""
+    it ends. Arguments from `shared` arrive as what was shared. `accelerator` is the kind of card that is to be used.
+
+    Raises:
+        WorkerFailed: where a job raised, or its process died too often; the others are then ended, too.
+        CardFull: where that was for want of memory on a card.
+    """
     # A process that has used one card stays on it, so that with GPUs each job gets a process of its own.
     once: dict[str, Any] = {"num_gpus": share.gpus, "max_calls": 1} if share.gpus else {}
+    if accelerator:
+        once["accelerator_type"] = accelerator
     remote: Any = ray.remote(num_cpus=share.cpus, max_retries=MAX_RETRIES, **once)(task)
     waiting = deque(jobs)
     running: list[Any] = []
@@ -198,12 +246,19 @@ def as_they_end(task: Callable[..., Result], jobs: Iterable[tuple[Any, ...]], sh
         try:
             result = ray.get(ready)
         except RayError as error:
-            raise WorkerFailed(why_it_died(error)) from error
+            for other in running:
+                ray.cancel(other, force=True)
+            why = why_it_died(error)
+            raise (CardFull if ran_out_of_card(why) else WorkerFailed)(why) from error
         yield result
 
 
 class WorkerFailed(Exception):
     """A job raised, or its process died each time that it was tried."""
+
+
+class CardFull(WorkerFailed):
+    """A job's part of a card was too little."""
 
 
 def shared(value: Any) -> Any:

@@ -10,6 +10,7 @@ import argparse
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 from rich.console import Console
@@ -17,6 +18,7 @@ from rich.console import Console
 from trainables.config import TrialConfig
 from trainables.data.config import DataConfig
 from trainables.data.loading import load_test, source_key, test_key
+from tuner.cards import settled, with_room
 from tuner.cells import CellFinished, CellKey, Measuring, train_cell
 from tuner.cli import FAILED, FOUND, experiment_parser, guarded, overrides_of, parsed, with_space
 from tuner.cluster import Share, as_they_end, shared
@@ -74,13 +76,16 @@ def compare(
     started = time.monotonic()
     images = load_training(_variants(comparison), comparison.file)
     greeting, data_bytes = str(Budget.of(comparison, plans)), decoded_bytes(images)
-    with session(comparison, greeting, address, resume, data_bytes) as running:
-        directory, journal = running.directory, running.journal
-        tally = Tally(running.screen, comparison.name, comparison.num_cells, running.share.concurrency)
+    with session(comparison, greeting, address, resume, data_bytes) as opened:
+        directory, journal = opened.directory, opened.journal
+        tally = Tally(opened.screen, comparison.name, comparison.num_cells, opened.share.concurrency)
         journal.listeners.append(tally)
 
         def story() -> Verdict:
             journal.append("comparison_started", name=comparison.name, run=directory.name, **_described(comparison))
+            spaces = [arm.space for arm in comparison.arms]
+            share = settled(opened.share, spaces, images, comparison.search.folds, journal)
+            running, tally.concurrency = replace(opened, share=share), share.concurrency
             if running.share.note:
                 tally.say(running.share.note)
             search_rows(comparison, images, running, tally)
@@ -90,7 +95,7 @@ def compare(
             journal.append("comparison_finished", why="every training has ended", seconds=seconds)
             return verdict_of(comparison, directory, journal.history, running.uri, seconds)
 
-        verdict = carried_through(running, tally, "compare", story)
+        verdict = carried_through(opened, tally, "compare", story)
         if verdict is not None:
             tally.show(closing_lines(verdict, (directory / MARKDOWN).read_text(encoding="utf-8")))
         return verdict
@@ -109,10 +114,11 @@ def search_rows(comparison: Comparison, images: ImagesByKey, running: Session, t
 def _search_arm(arm: Arm, number: int, images: ImagesByKey, running: Session) -> dict[str, Any]:
     """What validation chooses of the arm's trials; a search that was cut off goes on."""
     space, directory = arm.space, running.directory / "searches" / f"{number:02d}"
+    share = running.share.grown_to(running.journal.history.gpus)
     with (
         closing(Journal(directory)) as journal,
         tracked(journal, running.uri, space.name),
-        Progress(running.screen, space, space.search.trials, running.share.concurrency) as progress,
+        Progress(running.screen, space, space.search.trials, share.concurrency) as progress,
     ):
         journal.listeners.append(progress)
         run = f"{running.directory.name}-search-{number:02d}"
@@ -121,11 +127,13 @@ def _search_arm(arm: Arm, number: int, images: ImagesByKey, running: Session) ->
             for line in take_up(space, journal):
                 progress.say(line)
             conductor = Conductor(space, journal)
-            run_trials(conductor, images, running.share, directory / "ray")
+            run_trials(conductor, images, share, directory / "ray")
         except BaseException:
             journal.append("search_finished", why="the comparison was cut off")
             raise
         best = best_trial(journal.history.trials.values())
+        if (journal.history.gpus or 0.0) > share.gpus:
+            running.journal.append("share_grown", gpus=journal.history.gpus, reason=f"as in {directory.name}")
         found = (None, {}, None) if best is None else (best.number, best.params, best.val_top1)
         journal.append("search_finished", why=conductor.ending, best_trial=found[0])
         return dict(zip(("trial", "params", "val_top1"), found, strict=True))
@@ -133,16 +141,21 @@ def _search_arm(arm: Arm, number: int, images: ImagesByKey, running: Session) ->
 
 def train_cells(comparison: Comparison, images: ImagesByKey, running: Session, tally: Tally) -> None:
     """Every training that has no score yet; the test split is loaded here, after everything has been chosen."""
-    jobs = list(missing_cells(comparison, running.journal.history))
-    if not jobs:
-        return
-    configs = {key: config for key, config, _ in jobs}
-    with tally:
-        tally.enter_phase(f"training, {running.share.concurrency} at once")
-        for ended in as_they_end(train_cell, _with_images(comparison, jobs, images, running.share), running.share):
+
+    def train_missing(share: Share) -> None:
+        jobs = list(missing_cells(comparison, running.journal.history))
+        if not jobs:
+            return
+        configs = {key: config for key, config, _ in jobs}
+        tally.enter_phase(f"training, {share.concurrency} at once")
+        for ended in as_they_end(train_cell, _with_images(comparison, jobs, images, share), share):
             kind = "cell_finished" if isinstance(ended, CellFinished) else "cell_failed"
             config = flatten(configs[ended.key].model_dump(mode="json"))
             running.journal.append(kind, config=config, **ended.as_fields())
+
+    if any(missing_cells(comparison, running.journal.history)):
+        with tally:
+            with_room(running.share, running.journal, train_missing)
 
 
 Job = tuple[CellKey, TrialConfig, Arm]

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 from trainables.errors import BadInput, Problem
+from tuner.mirror import Mirror
 from tuner.redaction import without_credentials
 from tuner.runs import runs_below
 from tuner.space import Experiment, dump_space, flatten
@@ -23,6 +24,7 @@ RECORDED_PACKAGES = ("torch", "torchvision", "timm", "ray", "optuna", "mlflow", 
 MAY_CHANGE = (
     "search.trials",
     "search.concurrency",
+    "search.folds_in_parallel",
     "search.timeout_s",
     "search.max_fold_trainings",
     "search.plateau",
@@ -66,20 +68,29 @@ def write_record(space: Experiment, directory: Path) -> None:
         raise _unwritable(directory, error) from None
 
 
-def latest_run(space: Experiment) -> Path:
-    """The newest experiment directory of that name, or that whose record `space` is. Raises BadInput for none."""
+def latest_run(space: Experiment, mirror: Mirror | None = None) -> Path:
+    """The newest experiment directory of that name, here or in the mirror, or that whose record `space` is.
+
+    Raises:
+        BadInput: where there is none.
+    """
     root = space.tracking.directory / space.name
     runs = runs_below(root)
-    if not runs:
-        raise BadInput(Problem("--resume", f"an earlier run of {space.name!r} lies in {root}", "none"))
     itself = Path(space.file).resolve().parent
-    run = itself if itself in runs else runs[-1]  # the record of a run means that run
-    _check_goes_on(space, run / "space.yaml")
-    return run
+    if itself in runs:  # the record of a run means that run
+        return itself
+    there = mirror.newest_run(space.name) if mirror is not None else None
+    if there is not None and (not runs or there > runs[-1].name):
+        return root / there
+    if not runs:
+        places = f"{root} or {mirror.uri}/{space.name}" if mirror is not None else root
+        raise BadInput(Problem("--resume", f"an earlier run of {space.name!r} lies in {places}", "none"))
+    return runs[-1]
 
 
-def _check_goes_on(space: Experiment, recorded_file: Path) -> None:
-    was, now = flatten(space.read_record(recorded_file).as_tree()), flatten(space.as_tree())
+def check_goes_on(space: Experiment, directory: Path) -> None:
+    """Raises BadInput where `space` asks for other trials than the run in `directory` did."""
+    was, now = flatten(space.read_record(directory / "space.yaml").as_tree()), flatten(space.as_tree())
     changed = [key for key in {**was, **now} if was.get(key) != now.get(key) and not key.startswith(MAY_CHANGE)]
     if changed:
         advice = "as it was when the search was started (leave out --resume to start anew)"

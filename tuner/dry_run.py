@@ -97,10 +97,10 @@ def _limits(search: SearchSettings) -> Iterator[str]:
 
 
 def _resources(asked: ResourceSettings, share: Share, nodes: list[Capacity]) -> list[str]:
-    line = (
-        f"resources  {asked.cpus:g} CPUs and {asked.gpus:g} GPUs a trial; the cluster has {total(nodes)}: "
-        f"{share.concurrency} trials at once"
-    )
+    cpus, auto = f"{asked.cpus:g} CPUs", "GPUs auto: measured when it starts"
+    each = f"{cpus} a trial, {auto}" if asked.gpus == "auto" else f"{cpus} and {asked.gpus:g} GPUs a trial"
+    least = "at least " if share.is_auto else ""
+    line = f"resources  {each}; the cluster has {total(nodes)}: {least}{share.concurrency} trials at once"
     return [line, *([f"note       {share.note}"] if share.note else [])]
 
 

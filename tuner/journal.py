@@ -30,14 +30,17 @@ TrialState = Literal["running", "complete", "pruned", "failed"]
 Event = dict[str, Any]
 """A journal line: always `event` (its kind) and `time_s` (Unix time); the rest by kind, see `History.apply`."""
 
-ABOUT_TRIALS = ("trial_started", "rung_reached", "fold_finished", "trial_finished")
+ABOUT_TRIALS = ("trial_started", "rung_reached", "fold_ahead", "fold_finished", "trial_finished")
 
 
 @dataclass
 class TrialRecord:
     """What is known of one trial. `params` are the searched dimensions by their short names; `source` is where they
     came from; `folds` are FoldResults as dicts, in order; `rungs` what it scored in the middle of a fold, as the events
-    say it; `reason` says why a trial did not complete."""
+    say it; `reason` says why a trial did not complete.
+
+    `ahead` are the results, by fold, that came before their turn, and of which no rule may know yet. What of them was
+    there when the trial ended, or in training, is `discarded`: the folds' numbers alone."""
 
     number: int
     params: dict[str, Any]
@@ -49,6 +52,8 @@ class TrialRecord:
     finished_s: float | None = None
     source: str = ""
     rungs: list[Event] = field(default_factory=list)
+    ahead: dict[int, dict[str, Any]] = field(default_factory=dict)
+    discarded: list[int] = field(default_factory=list)
     _val_top1: float | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
@@ -63,9 +68,10 @@ class TrialRecord:
 
     @property
     def trained(self) -> float:
-        """Trainings of a fold that it took; a fold that was left at a rung counts as the share up to there."""
+        """Trainings of a fold that it took, those for nothing included; a fold that was left at a rung counts as the
+        share up to there."""
         shares = [rung["share"] for rung in self.rungs if rung["fold"] > len(self.folds)]
-        return len(self.folds) + max(shares, default=0.0)
+        return len(self.folds) + len(self.ahead) + len(self.discarded) + max(shares, default=0.0)
 
     @property
     def val_top1(self) -> float | None:
@@ -84,12 +90,15 @@ class History:
 
     `ended` are the trials in the order in which they ended. `undecided` is a result that nothing about a trial follows:
     a crash may have come before what was to be decided about it. `warm_started` is what earlier searches have taught.
+    `gpus` is the least share of a card that a trial needs, as `share_measured` says, or as it has grown since.
     """
 
     trials: dict[int, TrialRecord] = field(default_factory=dict)
     ended: list[int] = field(default_factory=list)
     undecided: Event | None = None
     warm_started: Event | None = None
+    share_measured: Event | None = None
+    gpus: float | None = None
     retrained: dict[int, Event] = field(default_factory=dict)
     retrain_failures: dict[int, Event] = field(default_factory=dict)
     started: Event | None = None
@@ -118,6 +127,9 @@ class History:
                 self.finished = None
             case "warm_started":
                 self.warm_started = event
+            case "share_measured" | "share_grown":
+                self.share_measured = event if event["event"] == "share_measured" else self.share_measured
+                self.gpus = max(self.gpus or 0.0, event["gpus"])
             case "retrain_finished":
                 self.retrained[event["seed"]] = event
             case "retrain_failed":
@@ -138,11 +150,15 @@ class History:
                 self.trials[number] = TrialRecord(number, event["params"], event["time_s"], attrs, source=source)
             case "rung_reached":
                 self.trials[number].rungs.append(event)
+            case "fold_ahead":
+                self.trials[number].ahead[event["result"]["fold"]] = event["result"]
             case "fold_finished":
                 self.trials[number].folds.append(event["result"])
+                self.trials[number].ahead.pop(event["result"]["fold"], None)
             case "trial_finished":
                 trial = self.trials[number]
                 trial.state, trial.reason, trial.finished_s = event["state"], event["reason"], event["time_s"]
+                trial.ahead, trial.discarded = {}, event.get("discarded", [])
                 self.ended.append(number)
 
     def _apply_of_comparison(self, event: Event) -> None:

@@ -76,7 +76,8 @@ def load_predictor(model: str, uri: str | None = None) -> Predictor:
     """The classifier in a folder, or what an MLflow URI (`models:/…`, `runs:/…`) names in the store at `uri`."""
     if re.match(r"[a-z]+:/", model) is None:
         return Classifier.load(Path(model))
-    from tuner.tracking import load_model, tracking_uri  # here, because a folder needs no MLflow, which takes seconds
+    from tuner.tracking import tracking_uri  # here, because a folder needs no MLflow, which takes seconds
+    from tuner.tracking.models import load_model
 
     loaded: Predictor = load_model(model, tracking_uri(uri))
     return loaded

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tuner.display import Display, clock
+from tuner.gpu_share import said_of_growth
 from tuner.journal import Event, History, TrialRecord
 from tuner.selection import best_trial
 from tuner.space import SearchSpace
@@ -26,7 +27,7 @@ class Progress(Display):
         super().__init__(console, space.name)
         self.num_trials = num_trials
         self.num_folds = space.search.folds
-        self.concurrency = min(concurrency, num_trials)
+        self.concurrency = space.search.folds_at_once(concurrency, num_trials)
 
     def __call__(self, event: Event, history: History) -> None:
         self.history = history
@@ -34,6 +35,8 @@ class Progress(Display):
             self.say(self._trial_line(history.trials[event["trial"]]))
         elif event["event"] == "fold_finished" and not self._live:
             self._say_fold(history.trials[event["trial"]], event["result"])
+        elif event["event"] == "share_grown":
+            self.say(said_of_growth(event["gpus"]))
         elif event["event"] == "retrain_failed":
             self.say(f"retraining with seed {event['seed']} broke off: {event['reason']}")
         elif event["event"] == "retrain_finished":
@@ -88,7 +91,7 @@ class Progress(Display):
 
     def _render(self) -> Group:
         trials = self.history.trials.values()
-        done = sum(len(trial.folds) if trial.state == "running" else self.num_folds for trial in trials)
+        done = sum(len(t.folds) + len(t.ahead) if t.state == "running" else self.num_folds for t in trials)
         bar = ProgressBar(total=self.num_trials * self.num_folds, completed=done)
         table = Table(box=None, padding=(0, 2), show_header=False)
         for trial in self.history.trials.values():

@@ -80,7 +80,9 @@ class Proposer:
         """The next trial; first points come first, completed by the sampler where they are partial."""
         settings, number = self._space.search, self._num_proposed
         seed = seed_for(settings.seed, "proposal", number)
-        self._study.sampler = build_sampler(settings.sampler, settings.trials, seed)
+        before, self._study.sampler = self._study.sampler, build_sampler(settings.sampler, settings.trials, seed)
+        if isinstance(before, TPESampler) and isinstance(self._study.sampler, TPESampler):
+            self._study.sampler._search_space = before._search_space  # it would look at every trial anew
         point = self._first_points[number] if number < len(self._first_points) else {}
         trial = self._ask(point)
         if self._has(trial.params) and not self.exhausted:

@@ -19,6 +19,7 @@ from rich.console import Console
 
 from trainables.data.loading import load_test, source_key
 from trainables.errors import BadInput
+from tuner.cards import settled, with_room
 from tuner.cli import FAILED, FOUND, experiment_parser, guarded, overrides_of, parsed, with_space
 from tuner.cluster import Share, one_line
 from tuner.conductor import Conductor
@@ -34,7 +35,8 @@ from tuner.retrain import MODEL_SEED, Retrained, retrain
 from tuner.selection import best_trial
 from tuner.session import FLUSH_TIMEOUT_S, carried_through, session
 from tuner.space import SearchSpace, load_space, parse_space, read_tree
-from tuner.tracking import Tracker, TrackingFailed, register_model
+from tuner.tracking import Tracker
+from tuner.tracking.models import TrackingFailed, register_model
 from tuner.trials import ImagesByKey, decoded_bytes, run_trials
 from tuner.warm_start import WarmStart, learn, take_up
 
@@ -105,7 +107,11 @@ def search(space: SearchSpace, plan: Plan, address: str | None = None, resume: b
 
         def story() -> Outcome:
             journal.append("search_started", name=space.name, run=directory.name, **space.described())
-            why = search_and_retrain(space, images, running.share, journal, progress)
+            if running.share.is_auto:
+                progress.enter_phase("measuring what a trial needs of a card")
+            share = settled(running.share, [space], images, plan.num_folds, journal)
+            progress.concurrency = space.search.folds_at_once(share.concurrency, plan.num_trials)
+            why = search_and_retrain(space, images, share, journal, progress)
             model_uri = register(space, journal, images, running.uri, running.tracker, progress)
             seconds = time.monotonic() - started
             outcome = outcome_of(space, directory, journal.history, running.uri, model_uri, seconds, why)
@@ -175,15 +181,19 @@ def say_report(directory: Path, progress: Progress) -> None:
 def retrain_best(space: SearchSpace, best: TrialRecord, images: ImagesByKey, share: Share, journal: Journal) -> None:
     """Retrains what validation has chosen, with every seed that has not been; the test split is loaded here."""
     config = space.trial_config(best.params)
-    history = journal.history
-    done = history.retrainings(best.number).keys() | history.failed_retrainings(best.number).keys()
-    seeds = [seed for seed in range(space.retrain.seeds) if seed not in done]
-    if seeds:
-        train, test = images[source_key(config.data)], load_test(config.data)
-        period_s = space.search.checkpoint_period_s
-        for retrained in retrain(config, seeds, train, test, share, journal.directory, period_s):
-            kind = "retrain_finished" if isinstance(retrained, Retrained) else "retrain_failed"
-            journal.append(kind, trial=best.number, **asdict(retrained))
+
+    def retrain_missing(share: Share) -> None:
+        history = journal.history
+        done = history.retrainings(best.number).keys() | history.failed_retrainings(best.number).keys()
+        seeds = [seed for seed in range(space.retrain.seeds) if seed not in done]
+        if seeds:
+            train, test = images[source_key(config.data)], load_test(config.data)
+            period_s = space.search.checkpoint_period_s
+            for retrained in retrain(config, seeds, train, test, share, journal.directory, period_s):
+                kind = "retrain_finished" if isinstance(retrained, Retrained) else "retrain_failed"
+                journal.append(kind, trial=best.number, **asdict(retrained))
+
+    with_room(share, journal, retrain_missing, trial=best.number)
 
 
 def _summary(outcome: Outcome, history: History) -> dict[str, Any]:

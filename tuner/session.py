@@ -11,23 +11,24 @@ import logging
 import shlex
 import shutil
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal, TypeVar
 
 from rich.console import Console
 
 from tuner.cluster import Share, chatter_to, cluster, one_line, share_of
-from tuner.directory import latest_run, new_run, write_record
+from tuner.directory import check_goes_on, latest_run, new_run, write_record
 from tuner.display import Display
 from tuner.journal import Journal
+from tuner.mirror import Mirror, mirrored
 from tuner.redaction import redact_logging, without_credentials
 from tuner.runs import locked
 from tuner.space import Experiment
-from tuner.tracking import Projection, StoreAway, Tracker, prepare_store, tracking_uri
+from tuner.tracking import ProjectionProcess, StoreAway, Tracker, prepare_store, tracking_uri
 
 logger = logging.getLogger(__name__)
 
@@ -38,8 +39,6 @@ FLUSH_TIMEOUT_S = 60.0
 """How long the end of a session waits for MLflow to have taken everything in."""
 CLOSE_TIMEOUT_S = 10.0
 """The same where it was cut off."""
-SWITCH_INTERVAL_S = 0.0005
-"""Python's own 5 ms are what the search would wait for MLflow's thread, each time that Ray has an answer for it."""
 
 Result = TypeVar("Result")
 
@@ -72,9 +71,13 @@ def session(
     redact_logging()
     stop_on_sigterm()
     with ExitStack() as stack:
-        directory = stack.enter_context(experiment_directory(experiment, resume))
+        mirror = Mirror.open(experiment.tracking.mirror) if experiment.tracking.mirror else None
+        directory = stack.enter_context(experiment_directory(experiment, resume, mirror))
         screen = Console(file=stack.enter_context(chatter_to(directory / "logs" / "driver.log")), highlight=False)
         screen.print(f"{experiment.name}: {greeting}", soft_wrap=True)
+        if mirror is not None:
+            say = partial(screen.print, soft_wrap=True, markup=False)
+            stack.enter_context(mirrored(mirror, directory, say))
         uri = tracking_uri(experiment.tracking.uri)
         try:
             prepare_store(uri, experiment.name)
@@ -91,16 +94,15 @@ def session(
 
 @contextlib.contextmanager
 def tracked(journal: Journal, uri: str, experiment: str) -> Iterator[Tracker]:
-    """Carries the journal over to MLflow in the background."""
-    interval_s = sys.getswitchinterval()
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
-    tracker = Tracker(Projection(uri, experiment, journal.directory))
+    """Carries the journal over to MLflow, in another process."""
+    projection = ProjectionProcess(uri, experiment, journal.directory)
+    tracker = Tracker(projection)
     journal.listeners.append(lambda event, history: tracker.notify())
     try:
         yield tracker
     finally:
         tracker.close(CLOSE_TIMEOUT_S)
-        sys.setswitchinterval(interval_s)
+        projection.close()
 
 
 def carried_through(session: Session, display: Display, command: Command, story: Callable[[], Result]) -> Result | None:
@@ -123,18 +125,24 @@ def carried_through(session: Session, display: Display, command: Command, story:
                 f"MLflow is behind; bring it into line with: {replaying_command(session.directory, session.uri)}"
             )
         return result
+    if command == "search":
+        display.say(f"see how far it came: python -m tuner.report {shlex.quote(str(session.directory))}")
     display.say(f"go on with: {resuming_command(command, session.directory, session.address, session.uri)}")
     return None
 
 
 @contextlib.contextmanager
-def experiment_directory(experiment: Experiment, resume: bool) -> Iterator[Path]:
+def experiment_directory(experiment: Experiment, resume: bool, mirror: Mirror | None = None) -> Iterator[Path]:
     """The run's directory, held by this process. One that is refused before its first event leaves nothing behind."""
-    directory = latest_run(experiment) if resume else new_run(experiment)
+    directory = latest_run(experiment, mirror) if resume else new_run(experiment)
+    directory.mkdir(parents=True, exist_ok=True)  # of a run that only the mirror has
     with locked(directory):
-        if resume:
-            write_record(experiment, directory)
         try:
+            if resume:
+                if mirror is not None and (said := mirror.bring(directory)):
+                    print(said, flush=True)
+                check_goes_on(experiment, directory)
+                write_record(experiment, directory)
             yield directory
         except BaseException:
             if not (directory / "journal.jsonl").exists():

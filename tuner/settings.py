@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
     BeforeValidator,
+    Discriminator,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    Tag,
     model_validator,
 )
 
 from trainables.types import Frozen
+from tuner.redaction import without_credentials
 
 Sampler = Literal["tpe", "random", "gp", "cmaes"]
 
@@ -80,6 +84,9 @@ class SearchSettings(Frozen):
     """Root of every random draw: folds, batches, proposals, retrainings."""
     concurrency: PositiveInt | Literal["auto"] = "auto"
     """Trials at once; `auto` is what the cluster has room for. With 1, two runs give the same trials."""
+    folds_in_parallel: Literal[True, False, "auto"] = "auto"
+    """Whether places that no trial is left for train later folds of those that run, ahead of their turn; `auto`: where
+    there are more places than trials. Scores are the same, but what racing then stops has trained them for nothing."""
     first_points: tuple[dict[str, Any], ...] = ()
     """Known-good settings that are tried first, by the dimensions' names; what one leaves out, the sampler adds. They
     are never stopped early."""
@@ -99,6 +106,14 @@ class SearchSettings(Frozen):
     checkpoint_period_s: PositiveFloat | None = 30.0
     """How often a fold in training is written to disk, to go on from there after a crash; None: never."""
 
+    def takes_folds_ahead(self, places: int, trials: int) -> bool:
+        """Whether folds are trained in parallel where so many places and so many trials are asked for."""
+        return places > trials if self.folds_in_parallel == "auto" else self.folds_in_parallel
+
+    def folds_at_once(self, places: int, trials: int) -> int:
+        """How many trainings of a fold there are at once, at most."""
+        return min(places, trials * (self.folds if self.takes_folds_ahead(places, trials) else 1))
+
     @model_validator(mode="after")
     def _budget_pays_for_a_trial(self) -> Self:
         if self.max_fold_trainings is not None and self.max_fold_trainings < self.folds:
@@ -113,19 +128,34 @@ def _ray_can_divide(amount: float) -> float:
     return amount
 
 
+# Told apart by what came, so that one mistake is one problem; the tags are those that pydantic would give.
+Gpus = Annotated[
+    Annotated[float, Field(ge=0), AfterValidator(_ray_can_divide), Tag("constrained-float")]
+    | Annotated[Literal["auto"], Tag("literal['auto']")],
+    Discriminator(lambda came: "literal['auto']" if isinstance(came, str) else "constrained-float"),
+]
+
+
 class ResourceSettings(Frozen):
     """What one trial asks of the cluster."""
 
     cpus: Annotated[float, Field(gt=0), AfterValidator(_ray_can_divide)] = 1
     """CPU cores, and threads, of a trial."""
-    gpus: Annotated[float, Field(ge=0), AfterValidator(_ray_can_divide)] = 0
-    """Share of a GPU: 0.25 puts four trials on a card. On a cluster without GPUs the trial runs on its CPUs, and says
-    so."""
+    gpus: Gpus = 0.0
+    """Share of a GPU: 0.25 puts four trials on a card. `auto` measures what the largest setting needs, and grows where
+    a trial runs out of memory. On a cluster without GPUs the trial runs on its CPUs, and says so."""
 
 
 def _absolute(path: Path) -> Path:
     """A record of it is read in other folders than the one where the command was given."""
     return path.expanduser().resolve()
+
+
+def _place(uri: str) -> str:
+    if not re.match(r"[a-z][a-z0-9]*://.", uri) or "?" in uri or "@" in uri:
+        must_hold = "s3://bucket/prefix (or gs://, file://) must hold, without credentials or options"
+        raise ValueError(f"{must_hold}, got {without_credentials(uri)!r}")
+    return uri.rstrip("/")
 
 
 class TrackingSettings(Frozen):
@@ -135,6 +165,9 @@ class TrackingSettings(Frozen):
     """MLflow tracking URI; without it MLFLOW_TRACKING_URI, and without that `mlflow.db` in the working folder."""
     directory: Annotated[Path, Field(validate_default=True), AfterValidator(_absolute)] = Path("experiments")
     """Folder of the experiment directories, the durable record of every search."""
+    mirror: Annotated[str, AfterValidator(_place)] | None = None
+    """Where the directory is copied while the search runs, as `s3://bucket/prefix`: from there another machine can go
+    on. Endpoint, region and credentials are the environment's."""
     registered_model: str | None = None
     """Name under which the retrained model is registered; the experiment's name if None."""
 

@@ -8,6 +8,7 @@ from rich.text import Text
 
 from tuner.cells import CellKey
 from tuner.display import Display, clock
+from tuner.gpu_share import said_of_growth
 from tuner.journal import Event, History
 
 
@@ -28,6 +29,8 @@ class Tally(Display):
                 self.say(f"{event['row']} | {event['column']}: the search found nothing that could be trained")
             case "row_searched":
                 self.say(f"{event['row']} | {event['column']}: val top-1 {event['val_top1']:.4f}, chosen")
+            case "share_grown":
+                self.say(said_of_growth(event["gpus"]))
             case "cell_finished":
                 took = clock(event["duration_s"])
                 self.say(f"{_key(event)}: test top-1 {event['test_top1']:.4f} in {took}  | {self.summary()}")

@@ -23,7 +23,9 @@ from tuner.redaction import reason, redact_logging, without_credentials
 from tuner.retrain import MODEL_SEED
 from tuner.runs import EXPERIMENTS, find_run, locked
 from tuner.selection import best_trial
-from tuner.tracking import Projection, TrackingFailed, has_model, prepare_store, register_model, tracking_uri
+from tuner.tracking import Projection, prepare_store, tracking_uri
+from tuner.tracking.models import TrackingFailed, has_model, register_model
+from tuner.tracking.process import only_writer
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -59,7 +61,7 @@ def replay(directory: Path, uri: str, from_start: bool = False) -> int:
         BadInput: where the store is away, or a process runs the search.
     """
     redact_logging()
-    with locked(directory):
+    with locked(directory), only_writer(directory):
         prepare_store(uri, _first(directory)["name"])
         try:
             for part in parts_of(directory):

@@ -31,6 +31,7 @@ from trainables.training.checkpoint import Checkpoints
 from trainables.trial import FoldTraining, default_device
 from tuner.cluster import Share, full_store_said, one_line, why_it_died
 from tuner.conductor import Assignment, Conductor
+from tuner.gpu_share import ran_out_of_card
 from tuner.journal import TrialRecord, trial_id
 from tuner.watchdog import time_limit
 
@@ -77,7 +78,7 @@ class Safety:
 
 def decoded_bytes(images: ImagesByKey) -> int:
     """What the object store of each node has to hold. Texts take next to nothing."""
-    return sum(split.pixels.nbytes for split in images.values() if isinstance(split, LabelledImages))
+    return sum(split.bytes_to_send for split in images.values() if isinstance(split, LabelledImages))
 
 
 def run_trials(conductor: Conductor, images: ImagesByKey, share: Share, directory: Path) -> None:
@@ -93,14 +94,14 @@ def run_trials(conductor: Conductor, images: ImagesByKey, share: Share, director
     safety = Safety(journal.directory, settings.checkpoint_period_s, settings.fold_timeout_s)
     safety.tidy(journal.history.trials)
     with full_store_said():
-        with_images = tune.with_parameters(FoldTrainable, images=dict(images), share=share)
-    trainable = tune.with_resources(with_images, {"cpu": share.cpus, "gpu": share.gpus})
+        with_images = tune.with_parameters(FoldTrainable, images=dict(images))
+    trainable = tune.with_resources(with_images, _resources_of)
     # Tune would hand the driver's AWS keys to its workers, by way of an environment that Ray's agent writes to its log.
     class_cache.ENV_VARS_TO_PROPAGATE -= {name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")}
     tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
-            search_alg=ConductedSearcher(conductor, safety),
+            search_alg=ConductedSearcher(conductor, safety, share),
             num_samples=-1,  # as many as the conductor hands out
             max_concurrent_trials=share.concurrency,
             reuse_actors=True,
@@ -125,13 +126,19 @@ def run_trials(conductor: Conductor, images: ImagesByKey, share: Share, director
         logger.exception("Ray Tune broke off after the last trial")  # over its own files, which nobody reads
 
 
+def _resources_of(config: Mapping[str, Any]) -> tune.PlacementGroupFactory:
+    """What Ray Tune keeps for a trial. An actor is reused only for trials with as much, and ended where others wait."""
+    share: Share = config["share"]
+    return tune.PlacementGroupFactory([{"CPU": share.cpus, "GPU": share.gpus}])
+
+
 def _unwrapped(error: Exception) -> BaseException:
     """What was raised in Ray Tune's loop, of which a TuneError holds the traceback as its text."""
     return (error.__cause__ or error.__context__ or error) if isinstance(error, TuneError) else error
 
 
 class FoldTrainable(tune.Trainable):
-    """One trial at a time; every `step` is one fold. The actor outlives its trials, so none may leave anything
+    """Folds of one trial at a time; every `step` is one fold. The actor outlives its trials, so none may leave anything
     behind. A fold that is scored at rungs takes a step more for each."""
 
     training: FoldTraining | None = None
@@ -141,9 +148,9 @@ class FoldTrainable(tune.Trainable):
     has_ended = False
 
     def setup(  # type: ignore[override]  # `with_parameters` adds them
-        self, config: dict[str, Any], images: ImagesByKey, share: Share
+        self, config: dict[str, Any], images: ImagesByKey
     ) -> None:
-        prepare_process(share)
+        prepare_process(config["share"])
         self.images_by_key = images
         self.device = default_device()
         self.reset_config(config)
@@ -154,10 +161,15 @@ class FoldTrainable(tune.Trainable):
         self.safety: Safety = new_config["safety"]
         self.number = assignment.number
         self.trial_config: TrialConfig = assignment.config
-        self.fold = assignment.first_fold
+        self.folds = assignment.folds
         self.num_folds = assignment.num_folds
         self.rungs = assignment.rungs
         return True
+
+    @property
+    def fold(self) -> int:
+        """The one that is under way, or next."""
+        return self.folds[0]
 
     def step(self) -> dict[str, Any]:
         started = time.monotonic()
@@ -172,6 +184,8 @@ class FoldTrainable(tune.Trainable):
         except GPU_ERRORS:
             raise  # the card may be full for now, or this process's context broken: another process tries again
         except Exception as error:  # whatever a trial's code raises is that trial's end, not its actor's
+            if ran_out_of_card(error):  # as another library says it
+                raise
             logger.exception("trial failed")
             return self._ended(failed=f"fold {self.fold}: {one_line(error)}", trace=traceback.format_exc())
         finally:
@@ -189,10 +203,10 @@ class FoldTrainable(tune.Trainable):
         if rungs:
             self.rungs = tuple(rungs[1:])
             val_top1 = training.score_at(rungs[0])
-            return self._said(rung={"fold": self.fold, "step": rungs[0], "val_top1": val_top1})
-        result = training.result()
-        self.fold += 1
-        return self._ended(result=result.as_dict())
+            return self._said(rung={"step": rungs[0], "val_top1": val_top1})
+        said = self._ended(result=training.result().as_dict())
+        self.folds = self.folds[1:]
+        return said
 
     def _begun(self) -> FoldTraining:
         self.checkpoints = self.safety.checkpoint(self.number, self.fold)
@@ -213,29 +227,33 @@ class FoldTrainable(tune.Trainable):
 
     def _said(self, **what: Any) -> dict[str, Any]:
         """A result for `ConductedStopper`, which alone decides whether the trial goes on."""
-        return {"trial": self.number, **what}
+        return {"trial": self.number, "fold": self.fold, **what}
 
 
 def prepare_process(share: Share) -> None:
     """Makes a worker keep to its share: as many threads as cores, and no more of a card's memory than its fraction."""
     torch.set_num_threads(max(1, int(share.cpus)))
     if torch.cuda.is_available() and 0 < share.gpus < 1:
-        torch.cuda.set_per_process_memory_fraction(CARD_HEADROOM * share.gpus)
+        torch.cuda.set_per_process_memory_fraction(min(CARD_HEADROOM * share.gpus, share.gpus - share.context))
 
 
 class ConductedSearcher(Searcher):
-    """Ray Tune's search algorithm: asks the conductor."""
+    """Ray Tune's search algorithm: asks the conductor. Each trial comes with the share that it is to get."""
 
-    def __init__(self, conductor: Conductor, safety: Safety) -> None:
+    def __init__(self, conductor: Conductor, safety: Safety, share: Share) -> None:
         super().__init__()
         self._conductor = conductor
         self._safety = safety
+        self._share = share
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # FINISHED is a str
         if self._conductor.done:
             return str(Searcher.FINISHED)
-        assignment = self._conductor.next_assignment()
-        return {"assignment": assignment, "safety": self._safety} if assignment is not None else None
+        share = self._share.grown_to(self._conductor.journal.history.gpus)
+        if self._conductor.num_at_work >= share.concurrency:  # of a share that has grown: Tune knows the first
+            return None
+        assignment = self._conductor.next_assignment(share.concurrency)
+        return None if assignment is None else {"assignment": assignment, "safety": self._safety, "share": share}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Ends come through `ConductorCallback`."""
@@ -269,10 +287,10 @@ class ConductedStopper(Stopper):
     def _goes_on(self, number: int, result: dict[str, Any]) -> bool:
         if "failed" in result:
             logger.error("trial %d failed\n%s", number, result.get("trace", result["failed"]))
-            self._conductor.trial_failed(number, result["failed"])
+            self._conductor.trial_failed(number, result["fold"], result["failed"])
             return False
         if "rung" in result:
-            return self._conductor.rung_reached(number, **result["rung"])
+            return self._conductor.rung_reached(number, result["fold"], **result["rung"])
         return self._conductor.fold_finished(number, result["result"])
 
     def stop_all(self) -> bool:
@@ -290,19 +308,24 @@ class ConductorCallback(Callback):
         self._safety = safety
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
-        number = trial.config["assignment"].number
-        record = self._conductor.journal.history.trials[number]
-        if record.state != "running":
+        assignment: Assignment = trial.config["assignment"]
+        number, fold = assignment.number, self._conductor.fold_at(assignment)
+        if fold is None:  # its work was done
             return
-        fold = len(record.folds) + 1
         stacks = self._safety.stacks(number, fold)
         if stacks.exists() and stacks.stat().st_size:
             limit = f"search.fold_timeout_s = {self._safety.fold_timeout_s:g} s"
             where = stacks.relative_to(self._safety.experiment)
-            self._conductor.trial_failed(number, f"fold {fold} took longer than {limit}; where it stood: {where}")
+            self._conductor.trial_failed(number, fold, f"fold {fold} took longer than {limit}; where it stood: {where}")
         else:
-            self._conductor.worker_lost(number, why_it_died(_error_of(trial)))
-        self._safety.tidy({number: record})
+            self._lost(number, fold, why_it_died(_error_of(trial)), trial.config["share"])
+        self._safety.tidy({number: self._conductor.journal.history.trials[number]})
+
+    def _lost(self, number: int, fold: int, why: str, share: Share) -> None:
+        if share.is_auto and ran_out_of_card(why):
+            self._conductor.out_of_memory(number, fold, share.gpus, why)
+        else:
+            self._conductor.worker_lost(number, fold, why)
 
     def __reduce__(self) -> tuple[type[Callback], tuple[()]]:
         return Callback, ()
@@ -321,4 +344,5 @@ def _error_of(trial: Trial) -> Exception | None:
 
 
 def _trial_name(trial: Trial) -> str:
-    return f"{trial.config['assignment'].number:04d}-{trial.trial_id}"
+    assignment: Assignment = trial.config["assignment"]
+    return f"{assignment.number:04d}-fold-{assignment.folds[0]}-{trial.trial_id}"

@@ -61,13 +61,13 @@ class Gate:
 class GatedTrainable(tune.Trainable):
     """Stands in for `FoldTrainable`: same resources, same reports, no training."""
 
-    def setup(self, config: dict[str, Any], images: Any, share: Any) -> None:
+    def setup(self, config: dict[str, Any], images: Any) -> None:
         self.gate = ray.get_actor("gate")
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self.assignment: Assignment = new_config["assignment"]
-        self.fold = self.assignment.first_fold
+        self.fold = self.assignment.folds[0]
         return True
 
     def step(self) -> dict[str, Any]:

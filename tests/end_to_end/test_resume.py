@@ -17,6 +17,7 @@ def test_ctrl_c_says_how_to_go_on(interrupted: Interrupted) -> None:
     assert first.code == 1
     assert "Traceback" not in first.out + first.err
     assert "interrupted: every finished fold is kept" in first.out
+    assert f"python -m tuner.report {first.directory}" in first.out
     assert f"python -m tuner.search --space {first.directory / 'space.yaml'} --resume" in first.out
 
 

@@ -12,8 +12,9 @@ from mlflow.entities import Run as MlflowRun
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from tests.end_to_end.conftest import Run, give
+from tests.end_to_end.conftest import SPACE, Run, give
 from tests.marks import MLFLOW_LEAKS
+from tests.tuner.tiny import write_yaml
 
 pytestmark = [pytest.mark.slow, MLFLOW_LEAKS]
 
@@ -83,6 +84,20 @@ def test_the_first_point_came_first_and_was_completed(finished: Run) -> None:
     first = next(event for event in finished.events if event["event"] == "trial_started")
     assert first["params"]["gamma_fe"] == 0.02
     assert 0.1 <= first["params"]["alpha"] <= 1.0
+
+
+def test_few_trials_train_their_folds_at_once_to_the_same_scores(finished: Run, tmp_path: Path) -> None:
+    alone = {"trials": 1, "concurrency": 2}
+    write_yaml(tmp_path, **SPACE | {"search": SPACE["search"] | alone, "retrain": {"seeds": 0}})
+    run = give("tuner.search", "--space", "tiny.yaml", folder=tmp_path)
+    assert run.code == 0, run.out + run.err
+    workers = {path.name.split("-")[2] for path in (run.directory / "ray").glob("*/0000-fold-*")}
+    assert workers == {"1", "2"}
+    told, expected = (
+        [event["result"]["val_top1"] for event in search.events if event.get("trial") == 0 and "result" in event]
+        for search in (run, finished)
+    )
+    assert sorted(told[-2:]) == sorted(expected[:2])
 
 
 def test_the_test_split_was_met_after_the_last_trial(finished: Run) -> None:

@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from tests.tuner.comparisons import comparison_of
 from trainables.data.images import LabelledImages
 from tuner import cells
 from tuner.cells import CellFailed, CellFinished, CellKey, Measuring, train_cell
-from tuner.cluster import Share
+from tuner.cluster import Capacity, Share
 from tuner.retrain import BrokenOff, Retrained, reseeded
 
 KEY = CellKey("SMILE", "15 %", 1)
@@ -23,8 +24,11 @@ TRAIN, COLUMN, TEST = (
 )
 
 
-def cell(names: tuple[str, ...] = ()) -> CellFinished | CellFailed:
-    return train_cell(KEY, CONFIG, Measuring(names, CONFIG.data, 8), TRAIN, COLUMN, TEST, Share(1, 0, 1))
+CPU = Share(1, 0, 1)
+
+
+def cell(names: tuple[str, ...] = (), share: Share = CPU) -> CellFinished | CellFailed:
+    return train_cell(KEY, CONFIG, Measuring(names, CONFIG.data, 8), TRAIN, COLUMN, TEST, share)
 
 
 @pytest.fixture
@@ -70,6 +74,25 @@ def test_measures_are_of_the_columns_images_and_of_the_test(
     ended = cell(("count",))
     assert isinstance(ended, CellFinished)
     assert ended.measures == {"number_train": 3.0, "number_test": 2.0}
+
+
+class TestFullCard:
+    @pytest.fixture(autouse=True)
+    def full(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def train_and_test(*arguments: Any) -> Any:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+        monkeypatch.setattr(cells, "train_and_test", train_and_test)
+
+    def test_is_the_callers_where_the_share_can_grow(self) -> None:
+        with pytest.raises(torch.OutOfMemoryError):
+            cell(share=Share(1, 0.5, 2, nodes=(Capacity(2, 1),)))
+
+    @pytest.mark.parametrize("share", [Share(1, 1, 1, nodes=(Capacity(2, 1),)), Share(1, 0.5, 2)])
+    def test_is_the_cells_end_where_it_cannot(self, share: Share) -> None:
+        ended = cell(share=share)
+        assert isinstance(ended, CellFailed)
+        assert ended.reason == "OutOfMemoryError: CUDA out of memory."
 
 
 def test_one_that_diverges_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

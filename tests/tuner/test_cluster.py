@@ -26,6 +26,7 @@ from tuner.cluster import (
     MAX_RETRIES,
     NUM_STARTS,
     Capacity,
+    CardFull,
     Share,
     WorkerFailed,
     as_they_end,
@@ -73,6 +74,55 @@ def test_without_a_gpu_trials_run_on_the_cpu_and_it_is_said() -> None:
     found = share([(2, 0), (4, 0)], cpus=1, gpus=0.25)
     assert (found.gpus, found.concurrency) == (0, 6)
     assert found.note == "resources.gpus is 0.25, but there is no GPU: trials run on the CPU"
+
+
+class TestAuto:
+    """A share that is measured: of a whole card until then, and of 1/k for the k trials that fit on one."""
+
+    @pytest.mark.parametrize(
+        ("nodes", "least", "concurrency", "gpus", "at_once"),
+        [
+            ([(64, 2)], 0.06, "auto", 1 / 16, 32),
+            ([(64, 2)], 0.34, "auto", 1 / 2, 4),
+            ([(64, 2)], 0.51, "auto", 1, 2),
+            ([(8, 2)], 0.06, "auto", 1 / 4, 8),  # the CPUs admit no more, so that each gets more of a card
+            ([(5, 2)], 0.06, "auto", 1 / 3, 5),
+            ([(8, 2), (64, 2)], 0.06, "auto", 1 / 16, 40),  # the node with most CPUs says how many share a card
+            ([(64, 2), (64, 0)], 0.06, "auto", 1 / 16, 32),
+            ([(64, 2)], 0.06, 6, 1 / 3, 6),
+            ([(64, 2)], 0.06, 1, 1, 1),
+            ([(64, 2)], 1.0, 5, 1, 2),
+        ],
+    )
+    def test_gives_as_much_as_nobody_else_needs(
+        self, nodes: list[tuple[float, float]], least: float, concurrency: int | str, gpus: float, at_once: int
+    ) -> None:
+        whole = share(nodes, concurrency, gpus="auto")
+        assert (whole.gpus, whole.is_auto) == (1, True)
+        assert (whole.giving(least).gpus, whole.giving(least).concurrency) == (gpus, at_once)
+
+    def test_grows_and_never_shrinks(self) -> None:
+        quarter = share([(64, 2)], gpus="auto").giving(0.25)
+        assert quarter.grown_to(None) is quarter.grown_to(0.1) is quarter
+        assert (quarter.grown_to(0.5).gpus, quarter.grown_to(0.5).concurrency) == (0.5, 4)
+
+    def test_a_number_does_not_grow(self) -> None:
+        quarter = share([(64, 2)], gpus=0.25)
+        assert not quarter.is_auto
+        assert quarter.grown_to(0.5) is quarter
+
+    def test_without_a_gpu_trials_run_on_the_cpu(self) -> None:
+        found = share([(2, 0)], gpus="auto")
+        assert (found.gpus, found.concurrency, found.is_auto) == (0, 2, False)
+        assert found.note == "resources.gpus is auto, but there is no GPU: trials run on the CPU"
+
+    def test_must_have_cpus_beside_a_card(self) -> None:
+        with pytest.raises(BadInput, match="got cpus: 4, gpus: auto"):
+            share([(2, 1), (8, 0)], cpus=4, gpus="auto")
+
+    def test_a_node_may_tell_its_kind_of_card(self) -> None:
+        assert Capacity.of({"Resources": {"CPU": 4.0, "GPU": 2.0, "accelerator_type:T4": 1.0}}).card == "T4"
+        assert Capacity.of({"Resources": {"CPU": 4.0, "GPU": 2.0}}) == Capacity(4, 2)
 
 
 def test_the_concurrency_asked_for_is_kept() -> None:
@@ -245,6 +295,11 @@ class FakeRay:
     def __init__(self) -> None:
         self.most_at_once = 0
         self.options: dict[str, Any] = {}
+        self.cancelled: list[Any] = []
+
+    def cancel(self, reference: Any, force: bool) -> None:
+        assert force
+        self.cancelled.append(reference)
 
     def remote(self, **given: Any) -> Any:
         self.options = given
@@ -277,6 +332,19 @@ def test_a_job_whose_process_died_too_often_ends_them_all(monkeypatch: pytest.Mo
     monkeypatch.setattr(cluster_module, "ray", FakeRay())
     with pytest.raises(WorkerFailed, match="its process crashed or was killed"):
         list(as_they_end(die, [()], Share(1, 0, 1)))
+
+
+def test_a_job_whose_card_is_full_ends_the_others_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(number: int) -> None:
+        error = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+        raise RayTaskError("run", "Traceback", error)
+
+    fake = FakeRay()
+    monkeypatch.setattr(cluster_module, "ray", fake)
+    with pytest.raises(CardFull, match="CUDA out of memory"):
+        list(as_they_end(run, [(0,), (1,)], Share(1, 0.5, 2), accelerator="T4"))
+    assert [job for _, job in fake.cancelled] == [(0,)]
+    assert fake.options["accelerator_type"] == "T4"
 
 
 @pytest.mark.parametrize(("quota", "cores"), [("100000 100000", 1), ("50000 100000", 1), ("max 100000", None)])

@@ -19,12 +19,13 @@ from tests.tuner.tiny import fold
 from trainables.data.loading import test_key as key_of_test
 from tuner import compare
 from tuner.cells import CellFinished, CellKey, Measuring
-from tuner.cluster import Capacity, Share
+from tuner.cluster import Capacity, CardFull, Share, share_of
 from tuner.comparison import Comparison, check_comparison
 from tuner.conductor import Conductor
 from tuner.dry_run import print_comparison
 from tuner.journal import Journal
 from tuner.retrain import Retrained
+from tuner.settings import ResourceSettings
 from tuner.tally import Tally
 from tuner.verdict import closing_lines, tables_of, verdict_of, write_tables
 
@@ -54,7 +55,7 @@ class Stage:
     def run_trials(self, conductor: Conductor, images: Any, share: Share, directory: Path) -> None:
         self.calls.append("search")
         while (assignment := conductor.next_assignment()) is not None:
-            for k in range(assignment.first_fold, assignment.num_folds + 1):
+            for k in assignment.folds:
                 conductor.fold_finished(assignment.number, fold(k, assignment.config.method.alpha))
 
     def load_test(self, data: Any) -> str:
@@ -131,6 +132,46 @@ def test_a_searched_row_is_trained_as_validation_has_chosen(stage: Stage) -> Non
     assert stage.calls == []
 
 
+def test_a_share_of_a_card_that_a_search_found_too_little_is_so_for_all(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes = [Capacity(8, 1)]
+    stage.session.share = share_of(nodes, ResourceSettings(gpus="auto"), "auto").giving(0.125)
+    given: list[float] = []
+
+    def run_trials(conductor: Conductor, images: Any, share: Share, directory: Path) -> None:
+        given.append(share.gpus)
+        if len(given) == 1:
+            assignment = conductor.next_assignment()
+            assert assignment is not None
+            conductor.out_of_memory(assignment.number, 1, share.gpus, "CUDA out of memory")
+        stage.run_trials(conductor, images, share, directory)
+
+    monkeypatch.setattr(compare, "run_trials", run_trials)
+    stage.run(comparison_of(compare__rows=[*ROWS, SEARCHED]))
+    assert given == [0.125, 0.25]
+    assert {job[-1].gpus for job in stage.jobs} == {0.25}
+
+
+def test_a_training_that_finds_its_card_full_is_given_more_and_the_others_are_kept(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage.session.share = share_of([Capacity(8, 1)], ResourceSettings(gpus="auto"), "auto").giving(0.5)
+
+    def as_they_end(task: Any, jobs: Any, share: Share) -> Iterator[CellFinished]:
+        for count, ended in enumerate(stage.as_they_end(task, jobs, share)):
+            if share.gpus < 1 and count == 1:
+                raise CardFull("CUDA out of memory")
+            yield ended
+
+    monkeypatch.setattr(compare, "as_they_end", as_they_end)
+    comparison = comparison_of()
+    stage.run(comparison)
+    assert len(stage.journal.history.cells) == comparison.num_cells
+    assert len(stage.trained) == comparison.num_cells + 1
+    assert stage.journal.history.gpus == 1
+
+
 def test_a_search_that_was_cut_off_goes_on(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     def cut_off(conductor: Conductor, *_: Any) -> None:
         assignment = conductor.next_assignment()
@@ -151,7 +192,7 @@ def test_a_search_that_was_cut_off_goes_on(stage: Stage, monkeypatch: pytest.Mon
 def test_a_search_that_finds_nothing_leaves_its_row_empty(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(conductor: Conductor, *_: Any) -> None:
         while (assignment := conductor.next_assignment()) is not None:
-            conductor.trial_failed(assignment.number, "diverged")
+            conductor.trial_failed(assignment.number, 1, "diverged")
 
     monkeypatch.setattr(compare, "run_trials", fail)
     comparison = comparison_of(compare__rows=[*ROWS, SEARCHED])

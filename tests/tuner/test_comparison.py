@@ -10,7 +10,7 @@ import pytest
 from tests.tuner.comparisons import COLUMNS, ROWS, SEARCHED, comparison_of, tree_of, write_yaml
 from trainables.errors import BadInput, Problem
 from tuner.comparison import Budget, check_comparison, load_comparison, parse_comparison
-from tuner.directory import latest_run, new_run
+from tuner.directory import check_goes_on, latest_run, new_run
 from tuner.space import dump_space
 
 SHIPPED = sorted((Path(__file__).parents[2] / "search_spaces" / "compare").glob("*.yaml"))
@@ -113,7 +113,7 @@ class TestRecord:
         (directory / "journal.jsonl").touch()
         assert latest_run(comparison_of(tracking__directory=str(tmp_path), compare__seeds=5)) == directory
         with pytest.raises(BadInput, match=r"compare\.rows: "):
-            latest_run(comparison_of(tracking__directory=str(tmp_path), compare__rows=rows_with()))
+            check_goes_on(comparison_of(tracking__directory=str(tmp_path), compare__rows=rows_with()), directory)
 
 
 class TestBadInput:

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.tuner.tiny import fold, space_of
+from tests.tuner.tiny import events_in, fold, space_of
 from tuner.conductor import MAX_LOST, Assignment, Conductor
 from tuner.journal import Journal
 
@@ -27,8 +29,8 @@ def resumed(journal: Journal, **changes: Any) -> Conductor:
     return conductor_of(Journal(journal.directory), **changes)
 
 
-def next_of(conductor: Conductor) -> Assignment:
-    assignment = conductor.next_assignment()
+def next_of(conductor: Conductor, places: int = 1) -> Assignment:
+    assignment = conductor.next_assignment(places)
     assert assignment is not None
     return assignment
 
@@ -52,7 +54,7 @@ def test_a_trial_is_in_the_journal_before_it_is_handed_out(journal: Journal) -> 
     assignment = next_of(conductor_of(journal))
     assert heard == ["trial_started"]
     record = journal.history.trials[0]
-    assert assignment == Assignment(0, space_of().trial_config(record.params), num_folds=2, first_fold=1)
+    assert assignment == Assignment(0, space_of().trial_config(record.params), num_folds=2, folds=(1, 2))
 
 
 def test_without_dimensions_there_is_one_trial(journal: Journal) -> None:
@@ -64,10 +66,10 @@ def test_without_dimensions_there_is_one_trial(journal: Journal) -> None:
 def test_a_failed_trial_is_not_repeated(journal: Journal) -> None:
     conductor = conductor_of(journal)
     next_of(conductor)
-    conductor.trial_failed(0, "fold 1 diverged")
+    conductor.trial_failed(0, 1, "fold 1 diverged")
     assert (journal.history.trials[0].state, journal.history.trials[0].reason) == ("failed", "fold 1 diverged")
     assert next_of(conductor).number == 1
-    conductor.trial_failed(1, "again")
+    conductor.trial_failed(1, 1, "again")
     assert conductor.next_assignment() is None
     assert conductor.done
 
@@ -76,7 +78,7 @@ def test_why_a_trial_failed_is_recorded_without_credentials(journal: Journal, mo
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter2-of-the-store")
     conductor = conductor_of(journal)
     next_of(conductor)
-    conductor.trial_failed(0, "fold 1: s3://robot:hunter3@bucket refuses hunter2-of-the-store")
+    conductor.trial_failed(0, 1, "fold 1: s3://robot:hunter3@bucket refuses hunter2-of-the-store")
     assert "hunter" not in journal.path.read_text()
     assert journal.history.trials[0].reason.startswith("fold 1: s3://")
 
@@ -86,22 +88,149 @@ def test_a_lost_worker_goes_on_from_its_last_fold_until_it_is_lost_too_often(jou
     next_of(conductor)
     conductor.fold_finished(0, fold(1, 0.5))
     for _ in range(MAX_LOST):
-        conductor.worker_lost(0, "SIGKILL")
+        conductor.worker_lost(0, 2, "SIGKILL")
         again = next_of(conductor)
-        assert (again.number, again.first_fold) == (0, 2)
-    conductor.worker_lost(0, "SIGKILL")
+        assert (again.number, again.folds) == (0, (2,))
+    conductor.worker_lost(0, 2, "SIGKILL")
     assert journal.history.trials[0].state == "failed"
     assert journal.history.trials[0].reason == f"its worker died {MAX_LOST + 1} times: SIGKILL"
     assert next_of(conductor).number == 1
 
 
-def test_a_worker_that_dies_after_its_trials_end_changes_nothing(journal: Journal) -> None:
-    conductor = conductor_of(journal)
-    next_of(conductor)
-    conductor.trial_failed(0, "diverged")
-    conductor.worker_lost(0, "SIGKILL")
-    assert journal.history.trials[0].reason == "diverged"
-    assert next_of(conductor).number == 1
+class TestOutOfMemory:
+    """A share of a card that was too little grows for all, and its trial goes on without having lost a try."""
+
+    def test_the_share_grows_up_to_a_whole_card_and_then_the_trial_fails(self, journal: Journal) -> None:
+        conductor, gpus = conductor_of(journal), 1 / 10
+        conductor.fold_finished(next_of(conductor).number, fold(1, 0.5))
+        conductor.out_of_memory(0, 2, gpus, "CUDA out of memory")
+        for larger in (1 / 5, 1 / 2, 1.0):
+            assert journal.history.gpus == larger
+            assert (next_of(conductor).number, conductor.num_at_work) == (0, 1)
+            conductor.out_of_memory(0, 2, larger, "CUDA out of memory")
+        ended = journal.history.trials[0]
+        assert (ended.state, ended.reason) == ("failed", "a whole card is too small for it: CUDA out of memory")
+        assert next_of(conductor).number == 1
+
+    def test_goes_on_at_its_first_unfinished_fold(self, journal: Journal) -> None:
+        conductor = conductor_of(journal)
+        conductor.fold_finished(next_of(conductor).number, fold(1, 0.5))
+        conductor.out_of_memory(0, 2, 0.25, "CUDA out of memory")
+        assert next_of(conductor).folds == (2,)
+
+    def test_what_another_trial_has_found_out_is_not_found_out_again(self, journal: Journal) -> None:
+        conductor = conductor_of(journal)
+        for _ in range(2):
+            next_of(conductor)
+        for number in (0, 1):
+            conductor.out_of_memory(number, 1, 0.25, "CUDA out of memory")
+        assert [e["gpus"] for e in events_in(journal.path) if e["event"] == "share_grown"] == [0.5]
+        assert [next_of(conductor).number for _ in range(2)] == [0, 1]
+
+    def test_is_remembered_by_a_search_that_goes_on(self, journal: Journal) -> None:
+        conductor = conductor_of(journal)
+        journal.append("share_measured", gpus=0.07, context=0.01)
+        next_of(conductor)
+        conductor.out_of_memory(0, 1, 0.25, "CUDA out of memory")
+        again = resumed(journal)
+        assert again.journal.history.gpus == 0.5
+        assert again.journal.history.share_measured == journal.history.share_measured
+        assert next_of(again).number == 0
+
+
+class TestFoldsInParallel:
+    """Where there are places that no trial is left for, they train later folds; nothing is decided before its turn."""
+
+    @pytest.mark.parametrize(
+        ("setting", "places", "handed_out"),
+        [
+            (True, 1, [(0, (1,)), (1, (1,)), (0, (2,)), (1, (2,)), (0, (3,)), (1, (3,))]),
+            ("auto", 3, [(0, (1,)), (1, (1,)), (0, (2,)), (1, (2,)), (0, (3,)), (1, (3,))]),
+            ("auto", 2, [(0, (1, 2, 3)), (1, (1, 2, 3))]),  # as many trials as places: none waits
+            (False, 9, [(0, (1, 2, 3)), (1, (1, 2, 3))]),
+        ],
+    )
+    def test_first_folds_come_first(
+        self, journal: Journal, setting: Any, places: int, handed_out: list[tuple[int, tuple[int, ...]]]
+    ) -> None:
+        conductor = conductor_of(journal, search__folds=3, search__folds_in_parallel=setting)
+        taken = [conductor.next_assignment(places) for _ in range(7)]
+        assert [(a.number, a.folds) for a in taken if a is not None] == handed_out
+        assert conductor.num_at_work == len(handed_out)
+
+    @pytest.mark.parametrize("order", list(itertools.permutations([1, 2, 3])))
+    def test_in_whatever_order_they_end_it_is_told_as_if_one_followed_the_other(
+        self, journal: Journal, order: tuple[int, ...]
+    ) -> None:
+        conductor = in_parallel(journal, search__trials=1)
+        for k in order:
+            conductor.fold_finished(0, fold(k, k / 10))
+        trial = journal.history.trials[0]
+        assert [result["fold"] for result in trial.folds] == [1, 2, 3]
+        assert (trial.state, trial.val_top1, trial.trained) == ("complete", pytest.approx(0.2), 3)
+        assert conductor.done
+        again = Journal(journal.directory).history.trials[0]
+        assert (again, again.ahead) == (trial, {})
+
+    def test_the_same_trials_win_and_are_stopped_as_one_after_the_other(self, tmp_path: Path) -> None:
+        decisions = []
+        for setting in (False, True):
+            racing = {"search__racing": {"rule": "folds", "min_complete": 2}, "search__folds_in_parallel": setting}
+            space = space_of(search__trials=6, search__folds=3, search__sampler="random", **racing)
+            with closing(Journal(tmp_path / str(setting))) as journal:
+                conductor = Conductor(space, journal)
+                for assignment in reversed(list(iter(conductor.next_assignment, None))):  # the latest ends first
+                    train(conductor, assignment)
+                assert conductor.done
+                decisions.append([(t.state, t.fold_scores, t.reason) for t in journal.history.trials.values()])
+        assert decisions[0] == decisions[1]
+        assert {state for state, *_ in decisions[0]} == {"complete", "pruned"}
+
+    def test_what_racing_stops_has_trained_the_rest_for_nothing(self, journal: Journal) -> None:
+        conductor = in_parallel(journal, search__trials=1)
+        conductor.fold_finished(0, fold(3, 0.9))
+        conductor.trial_failed(0, 1, "fold 1 diverged")
+        trial = journal.history.trials[0]
+        assert (trial.state, trial.folds, trial.ahead, trial.discarded) == ("failed", [], {}, [2, 3])
+        assert trial.trained == 2
+        assert not conductor.done  # a worker is at fold 2
+        assert not conductor.fold_finished(0, fold(2, 0.9))
+        assert conductor.done
+        assert journal.history.trials[0] == Journal(journal.directory).history.trials[0]
+
+    def test_a_worker_that_dies_after_its_trials_end_changes_nothing(self, journal: Journal) -> None:
+        conductor = in_parallel(journal, search__trials=1)
+        conductor.trial_failed(0, 1, "diverged")
+        for k in (2, 3):
+            conductor.worker_lost(0, k, "SIGKILL")
+        assert journal.history.trials[0].reason == "diverged"
+        assert conductor.done
+
+    def test_a_fold_whose_worker_died_is_trained_again_and_no_other(self, journal: Journal) -> None:
+        conductor = in_parallel(journal, search__trials=1)
+        conductor.worker_lost(0, 2, "SIGKILL")
+        assert next_of(conductor, 3).folds == (2,)
+        assert conductor.next_assignment(3) is None
+
+    def test_one_that_goes_on_trains_what_nobody_has_trained(self, journal: Journal) -> None:
+        first = in_parallel(journal, search__trials=1)
+        first.fold_finished(0, fold(2, 0.5))
+        alone = {"search__trials": 1, "search__folds": 3, "search__folds_in_parallel": False}
+        second = Conductor(space_of(**alone), Journal(journal.directory))
+        assert [next_of(second).folds, second.next_assignment()] == [(1, 3), None]
+        for k in (1, 3):
+            second.fold_finished(0, fold(k, 0.5))
+        assert second.journal.history.trials[0].state == "complete"
+        assert second.done
+
+
+def in_parallel(journal: Journal, **changes: Any) -> Conductor:
+    """One whose trials' folds are all at work."""
+    changes = {"search__folds": 3, "search__folds_in_parallel": True} | changes
+    conductor = Conductor(space_of(**changes), journal)
+    while conductor.next_assignment(9) is not None:
+        pass
+    return conductor
 
 
 class TestResuming:
@@ -111,7 +240,7 @@ class TestResuming:
         first.fold_finished(0, fold(1, 0.5))
         second = resumed(journal)
         again = [next_of(second), next_of(second)]
-        assert [(a.number, a.first_fold) for a in again] == [(0, 2), (1, 1)]
+        assert [(a.number, a.folds) for a in again] == [(0, (2,)), (1, (1, 2))]
         assert [a.config for a in again] == [a.config for a in assignments]
         assert second.next_assignment() is None
 
@@ -119,7 +248,7 @@ class TestResuming:
         first = conductor_of(journal)
         for number in range(2):
             next_of(first)
-            first.trial_failed(number, "diverged")
+            first.trial_failed(number, 1, "diverged")
         second = Conductor(space_of(search__trials=3), Journal(journal.directory))
         assert not second.done
         assert next_of(second).number == 2
@@ -155,8 +284,8 @@ def run_to_end(conductor: Conductor) -> dict[int, dict[str, Any]]:
 def train(conductor: Conductor, assignment: Assignment) -> None:
     """A worker: scores alpha, with noise that only the trial and the fold decide, for as long as it may go on."""
     number, score = assignment.number, assignment.config.method.alpha
-    for k in range(assignment.first_fold, assignment.num_folds + 1):
-        for step in assignment.rungs if k == assignment.first_fold else ():
+    for k in assignment.folds:
+        for step in assignment.rungs if k == 1 else ():
             if not conductor.rung_reached(number, k, step, score * step / 90):
                 return
         if not conductor.fold_finished(number, fold(k, score + 0.02 * ((number + k) % 3))):
@@ -263,7 +392,7 @@ class TestBudgets:
         assert conductor.why == "search.timeout_s = 60 is spent"
         assert [trial.state for trial in journal.history.trials.values()] == ["running", "running"]
         later = Conductor(space_of(search__timeout_s=60, search__trials=3), Journal(journal.directory), clock)
-        assert [(a.number, a.first_fold) for a in (next_of(later), next_of(later))] == [(0, 2), (1, 2)]
+        assert [(a.number, a.folds) for a in (next_of(later), next_of(later))] == [(0, (2,)), (1, (2,))]
 
     def test_a_last_fold_at_the_timeout_still_completes_its_trial(self, journal: Journal) -> None:
         clock = Clock()
@@ -280,7 +409,7 @@ class TestBudgets:
         conductor = Conductor(space_of(search__timeout_s=60), journal, clock)
         next_of(conductor)
         clock.now += 60
-        conductor.worker_lost(0, "SIGKILL")
+        conductor.worker_lost(0, 2, "SIGKILL")
         assert conductor.done
         assert journal.history.trials[0].state == "running"
 

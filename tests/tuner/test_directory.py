@@ -10,7 +10,7 @@ import pytest
 
 from tests.tuner.tiny import space_of
 from trainables.errors import BadInput
-from tuner.directory import environment, latest_run, new_run, write_record
+from tuner.directory import check_goes_on, environment, latest_run, new_run, write_record
 from tuner.space import SearchSpace, load_space
 
 
@@ -101,11 +101,14 @@ class TestLatestRun:
             {"retrain__seeds": 1},
             {"resources__cpus": 2},
             {"tracking__uri": "sqlite:///other.db"},
+            {"tracking__mirror": "s3://bucket/prefix"},
         ],
     )
     def test_goes_on_with_other_means(self, root: Path, changes: dict[str, Any]) -> None:
         run = begun(space_in(root))
-        assert latest_run(space_in(root, **changes)) == run
+        space = space_in(root, **changes)
+        assert latest_run(space) == run
+        check_goes_on(space, run)
 
     @pytest.mark.parametrize(
         ("changes", "where"),
@@ -121,9 +124,9 @@ class TestLatestRun:
         ],
     )
     def test_refuses_what_would_make_trials_incomparable(self, root: Path, changes: dict[str, Any], where: str) -> None:
-        begun(space_in(root))
+        run = begun(space_in(root))
         with pytest.raises(BadInput) as bad:
-            latest_run(space_in(root, **changes))
+            check_goes_on(space_in(root, **changes), run)
         problem = next(problem for problem in bad.value.problems if problem.where == where)
         assert "as it was when the search was started" in problem.must_hold
         assert problem.file == "tiny.yaml"

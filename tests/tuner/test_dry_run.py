@@ -49,6 +49,12 @@ def test_says_that_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "note       resources.gpus is 0.25, but there is no GPU" in said
 
 
+def test_a_share_that_is_auto_is_measured_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = printed(monkeypatch, Capacity(16, 2), resources={"cpus": 1, "gpus": "auto"})
+    assert "1 CPUs a trial, GPUs auto: measured when it starts; the cluster has 16 CPUs and 2 GPUs" in said
+    assert "at least 2 trials at once" in said
+
+
 def test_a_trial_that_does_not_fit_is_bad_input(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(BadInput, match="resources: one trial fits on a node"):
         printed(monkeypatch, Capacity(2, 0), resources={"cpus": 4})

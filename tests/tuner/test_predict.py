@@ -19,7 +19,8 @@ from tuner import predict
 from tuner.classifier import Classifier, save_classifier
 from tuner.journal import Journal
 from tuner.predict import main
-from tuner.tracking import Projection, prepare_store, register_model
+from tuner.tracking import Projection, prepare_store
+from tuner.tracking.models import register_model
 
 CLASSES = ("apple", "banana", "cherry", "date", "elderberry", "fig")
 RUN = "2025-01-31_12-00-00"

@@ -57,6 +57,15 @@ def test_a_prefix_is_the_section() -> None:
     assert (gpus.must_hold, gpus.came) == ("an amount above 1 must be whole", "1.5")
 
 
+def test_a_share_is_a_number_or_auto() -> None:
+    assert ResourceSettings.model_validate({"gpus": "auto"}).gpus == "auto"
+    with pytest.raises(ValidationError) as error:
+        ResourceSettings.model_validate({"gpus": "automatic"})
+    (gpus,) = from_pydantic(error.value, ResourceSettings, prefix="resources")
+    assert (gpus.where, gpus.came) == ("resources.gpus", "'automatic'")
+    assert "auto" in gpus.must_hold
+
+
 def test_every_mistake_is_a_problem() -> None:
     found = problems_of(training__num_steps=0, training__batch_size=-1, data__size_px=0, method__alpha=-1)
     assert {p.where for p in found} >= {"training.num_steps", "training.batch_size", "data.size_px", "method.alpha"}

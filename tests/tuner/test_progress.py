@@ -55,6 +55,11 @@ def test_a_failure_says_why_and_is_counted(plain: Screen) -> None:
     assert "1 failed" in plain.lines[-1]
 
 
+def test_a_share_that_grows_is_said(plain: Screen) -> None:
+    plain.journal.append("share_grown", gpus=0.5, trial=0, reason="CUDA out of memory")
+    assert plain.lines == ["[0:00] out of memory on its part of a card: 0.5 of one from now on"]
+
+
 @pytest.mark.parametrize("terminal", [False, True])
 @pytest.mark.parametrize("reason", ["[/bold]", "got [red] and [a, b]", "[Errno 2] no [/x]"])
 def test_square_brackets_are_text(tmp_path: Path, terminal: bool, reason: str) -> None:

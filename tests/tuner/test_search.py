@@ -14,7 +14,7 @@ from rich.console import Console
 from tests.tuner.tiny import fold, space_of, write_yaml
 from trainables.data.images import LabelledImages
 from tuner import search
-from tuner.cluster import Share
+from tuner.cluster import Capacity, CardFull, Share, share_of
 from tuner.conductor import Conductor
 from tuner.directory import new_run
 from tuner.experiment import load_images
@@ -24,6 +24,7 @@ from tuner.retrain import Retrained
 from tuner.search import parser, resolve_space, search_and_retrain
 from tuner.selection import best_trial
 from tuner.session import experiment_directory, resuming_command
+from tuner.settings import ResourceSettings
 from tuner.space import SearchSpace, load_space
 
 SHARE = Share(1, 0, 1)
@@ -58,10 +59,10 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return state
 
 
-def run(space: SearchSpace, directory: Path) -> Journal:
+def run(space: SearchSpace, directory: Path, share: Share = SHARE) -> Journal:
     journal = Journal(directory)
     progress = Progress(Console(file=io.StringIO()), space, space.search.trials, 1)
-    search_and_retrain(space, load_images(space), SHARE, journal, progress)
+    search_and_retrain(space, load_images(space), share, journal, progress)
     return journal
 
 
@@ -70,6 +71,25 @@ def test_what_validation_has_chosen_is_retrained_with_every_seed(tmp_path: Path,
     best = max(journal.history.trials.values(), key=lambda trial: trial.params["alpha"])
     assert fake["retrained"] == [(best.params["alpha"], [0, 1, 2])]
     assert list(journal.history.retrainings(best.number)) == [0, 1, 2]
+
+
+def test_a_retraining_that_finds_its_card_full_is_given_more(
+    tmp_path: Path, fake: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[tuple[float, list[int]]] = []
+
+    def retrain(config: Any, seeds: list[int], train: Any, test: Any, share: Share, *_: Any) -> Iterator[Retrained]:
+        given.append((share.gpus, seeds))
+        for seed in seeds:
+            if share.gpus < 1 and seed == 1:
+                raise CardFull("CUDA out of memory")
+            yield Retrained(seed, 0.5, 1.0, [], {})
+
+    monkeypatch.setattr(search, "retrain", retrain)
+    share = share_of([Capacity(8, 1)], ResourceSettings(gpus="auto"), "auto").giving(0.25)
+    journal = run(space_of(), tmp_path, share)
+    assert given == [(0.25, [0, 1, 2]), (0.5, [1, 2]), (1, [1, 2])]
+    assert len(journal.history.retrained) == 3
 
 
 def test_nothing_chooses_by_the_test_split(tmp_path: Path, fake: dict[str, Any]) -> None:

@@ -17,24 +17,27 @@ from ray.tune.error import TuneError
 from ray.tune.search import Searcher
 from ray.tune.stopper import NoopStopper
 
-from tests.tuner.tiny import space_of
+from tests.tuner.tiny import events_in, space_of
 from trainables.data.images import LabelledImages
 from trainables.data.loading import source_key
 from trainables.errors import Diverged
 from trainables.training.checkpoint import Checkpoints
 from trainables.trial import FoldResult
 from tuner import trials
-from tuner.cluster import Share, one_line
+from tuner.cluster import Capacity, Share, one_line, share_of
 from tuner.conductor import Assignment, Conductor
 from tuner.journal import Journal
+from tuner.settings import ResourceSettings
 from tuner.trials import ConductedSearcher, ConductedStopper, ConductorCallback, FoldTrainable, Safety
 
 SHARE = Share(1, 0, 1)
 
 
-def assignment(number: int = 0, first_fold: int = 1, rungs: tuple[int, ...] = (), **params: Any) -> Assignment:
+def assignment(
+    number: int = 0, folds: tuple[int, ...] = (1, 2), rungs: tuple[int, ...] = (), **params: Any
+) -> Assignment:
     config = space_of().trial_config({"gamma_fe": 0.02, "alpha": 0.5} | params)
-    return Assignment(number, config, 2, first_fold, rungs)
+    return Assignment(number, config, 2, folds, rungs)
 
 
 @pytest.fixture
@@ -80,7 +83,7 @@ def actor(behaviour: dict[int, Any], safety: Safety) -> FoldTrainable:
     images = LabelledImages.of(pixels, np.arange(6) % 2, ("a", "b"))
     key = source_key(assignment().config.data)
     trainable = object.__new__(FoldTrainable)  # `Trainable.__init__` looks for Ray
-    trainable.setup({"assignment": assignment(), "safety": safety}, images={key: images}, share=SHARE)
+    trainable.setup({"assignment": assignment(), "safety": safety, "share": SHARE}, images={key: images})
     return trainable
 
 
@@ -102,14 +105,14 @@ class TestSteps:
     def test_a_trial_that_goes_on_starts_at_its_first_unfinished_fold(
         self, actor: FoldTrainable, safety: Safety
     ) -> None:
-        give(actor, assignment(first_fold=2), safety)
+        give(actor, assignment(folds=(2,)), safety)
         assert actor.step()["result"]["fold"] == 2
 
     def test_each_rung_is_a_step_of_the_first_fold(self, actor: FoldTrainable, safety: Safety) -> None:
         give(actor, assignment(3, rungs=(1, 5)), safety)
         said = [actor.step() for _ in range(4)]
-        rungs = [{"fold": 1, "step": step, "val_top1": 0.5 + step / 100} for step in (1, 5)]
-        assert said[:2] == [{"trial": 3, "rung": rung} for rung in rungs]
+        rungs = [{"step": step, "val_top1": 0.5 + step / 100} for step in (1, 5)]
+        assert said[:2] == [{"trial": 3, "fold": 1, "rung": rung} for rung in rungs]
         assert [result["result"]["fold"] for result in said[2:]] == [1, 2]
 
     def test_rungs_that_its_checkpoint_has_passed_are_not_scored_again(
@@ -130,7 +133,11 @@ class TestSteps:
     def test_divergence_names_fold_and_step(self, actor: FoldTrainable, behaviour: dict[int, Any]) -> None:
         behaviour[2] = Diverged(7, "target_label")
         actor.step()
-        assert actor.step() == {"trial": 0, "failed": "fold 2 diverged: target_label is not finite at step 7"}
+        assert actor.step() == {
+            "trial": 0,
+            "fold": 2,
+            "failed": "fold 2 diverged: target_label is not finite at step 7",
+        }
 
     @pytest.mark.parametrize("error", [ValueError("bad\nsecond line"), MemoryError(), KeyError("x")])
     def test_whatever_a_trial_raises_the_next_is_unaffected(
@@ -156,6 +163,33 @@ class TestSteps:
             actor.step()
         actor.cleanup()
         assert kept(safety) == ["checkpoints/trial-0000/fold-1.pt"]  # for the process that tries again
+
+    def test_a_library_that_finds_its_card_full_ends_it_too(
+        self, actor: FoldTrainable, behaviour: dict[int, Any]
+    ) -> None:
+        behaviour[1] = RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
+        with pytest.raises(RuntimeError, match="ALLOC_FAILED"):
+            actor.step()
+
+
+@pytest.mark.parametrize(
+    ("share", "kept_to"),
+    [
+        (Share(1, 0.25, 4), 0.95 * 0.25),
+        (Share(1, 0.25, 4, context=0.005), 0.95 * 0.25),
+        (Share(1, 0.0625, 16, context=0.01), 0.0525),  # sixteen contexts are more than the headroom
+        (Share(1, 1, 1, context=0.01), None),
+        (Share(1, 0, 1), None),
+    ],
+)
+def test_a_process_is_kept_to_its_share_of_a_card(
+    monkeypatch: pytest.MonkeyPatch, share: Share, kept_to: float | None
+) -> None:
+    limits: list[float] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", limits.append)
+    trials.prepare_process(share)
+    assert limits == ([] if kept_to is None else pytest.approx([kept_to]))
 
 
 class TestCheckpoints:
@@ -219,7 +253,7 @@ class TestTowardsTheConductor:
 
     @pytest.fixture
     def searcher(self, conductor: Conductor, safety: Safety) -> ConductedSearcher:
-        return ConductedSearcher(conductor, safety)
+        return ConductedSearcher(conductor, safety, SHARE)
 
     @pytest.fixture
     def checkpoint(self, safety: Safety) -> Path:
@@ -233,9 +267,9 @@ class TestTowardsTheConductor:
     ) -> None:
         config = searcher.suggest("x")
         assert isinstance(config, dict)
-        assert config["safety"] == safety
+        assert (config["safety"], config["share"]) == (safety, SHARE)
         assert searcher.suggest("y") is None
-        conductor.trial_failed(0, "diverged")
+        conductor.trial_failed(0, 1, "diverged")
         assert searcher.suggest("y") == Searcher.FINISHED
 
     def test_results_failures_and_deaths_arrive(
@@ -248,8 +282,8 @@ class TestTowardsTheConductor:
         callback.on_trial_error(1, [], trial)
         again = searcher.suggest("y")
         assert isinstance(again, dict)
-        assert (again["assignment"].number, again["assignment"].first_fold) == (0, 2)
-        assert stops("y", {"trial": 0, "failed": "fold 2 diverged"})
+        assert (again["assignment"].number, again["assignment"].folds) == (0, (2,))
+        assert stops("y", {"trial": 0, "fold": 2, "failed": "fold 2 diverged"})
         assert conductor.journal.history.trials[0].state == "failed"
         callback.on_trial_error(1, [], trial)  # its actor's end, which is nobody's loss any more
         assert conductor.done
@@ -276,6 +310,33 @@ class TestTowardsTheConductor:
             trial: Any = FakeTrial(searcher.suggest("x"), tmp_path, error)
             callback.on_trial_error(1, [], trial)
         assert conductor.journal.history.trials[0].reason.startswith(f"its worker died 3 times: {reason}")
+
+    def test_a_share_of_a_card_that_was_too_little_grows(self, safety: Safety, tmp_path: Path) -> None:
+        conductor = Conductor(space_of(search__trials=9), Journal(tmp_path))
+        auto = share_of([Capacity(4, 1)], ResourceSettings(gpus="auto"), "auto").giving(0.1)
+        searcher, callback = ConductedSearcher(conductor, safety, auto), ConductorCallback(conductor, safety)
+        configs = [searcher.suggest(name) for name in "abcd"]
+        assert [config["share"].gpus for config in configs] == [0.25] * 4  # type: ignore[index, call-overload]
+        full: Any = FakeTrial(configs[0], tmp_path, torch.OutOfMemoryError("CUDA out of memory. Tried to ..."))
+        callback.on_trial_error(1, [], full)
+        assert [e["gpus"] for e in events_in(conductor.journal.path) if e["event"] == "share_grown"] == [0.5]
+        assert searcher.suggest("e") is None  # three are at work, and two fit
+        for number in (1, 2):
+            conductor.trial_failed(number, 1, "diverged")
+        again = searcher.suggest("f")
+        assert isinstance(again, dict)
+        assert (again["assignment"].number, again["share"].gpus, again["share"].concurrency) == (0, 0.5, 2)
+        assert trials._resources_of(again).required_resources == {"CPU": 1, "GPU": 0.5}
+
+    def test_a_share_that_was_asked_for_does_not(
+        self, conductor: Conductor, safety: Safety, searcher: ConductedSearcher, tmp_path: Path
+    ) -> None:
+        trial: Any = FakeTrial(searcher.suggest("x"), tmp_path, torch.OutOfMemoryError("CUDA out of memory."))
+        for _ in range(3):
+            ConductorCallback(conductor, safety).on_trial_error(1, [], trial)
+            searcher.suggest("y")
+        reason = "its worker died 3 times: RayError: CUDA out of memory."
+        assert (conductor.journal.history.gpus, conductor.journal.history.trials[0].reason) == (None, reason)
 
     def test_a_fold_that_hung_is_not_repeated(
         self, conductor: Conductor, searcher: ConductedSearcher, safety: Safety, tmp_path: Path, checkpoint: Path
@@ -314,19 +375,19 @@ class TestTowardsTheConductor:
         record = SimpleNamespace(state="running")
         asked: list[Any] = []
 
-        def rung_reached(number: int, **rung: Any) -> bool:
-            asked.append((number, rung))
+        def rung_reached(number: int, fold: int, **rung: Any) -> bool:
+            asked.append((number, fold, rung))
             return len(asked) == 1
 
         history = SimpleNamespace(trials={4: record})
         conductor: Any = SimpleNamespace(rung_reached=rung_reached, journal=SimpleNamespace(history=history))
         stops = ConductedStopper(conductor, safety)
-        rung = {"fold": 1, "step": 3, "val_top1": 0.5}
-        assert [stops("x", {"trial": 4, "rung": rung}) for _ in range(2)] == [False, True]
-        assert asked == [(4, rung)] * 2
+        rung = {"step": 3, "val_top1": 0.5}
+        assert [stops("x", {"trial": 4, "fold": 1, "rung": rung}) for _ in range(2)] == [False, True]
+        assert asked == [(4, 1, rung)] * 2
 
     def test_ray_tunes_snapshots_hold_nothing_of_it(self, conductor: Conductor, safety: Safety) -> None:
-        assert type(pickle.loads(pickle.dumps(ConductedSearcher(conductor, safety)))) is Searcher
+        assert type(pickle.loads(pickle.dumps(ConductedSearcher(conductor, safety, SHARE)))) is Searcher
         assert type(pickle.loads(pickle.dumps(ConductedStopper(conductor, safety)))) is NoopStopper
         assert b"Conductor" not in pickle.dumps(ConductorCallback(conductor, safety))
 
@@ -353,7 +414,7 @@ class TestRayTunesOwnFiles:
     def test_that_cannot_be_written_are_no_loss_after_the_last_trial(self, tmp_path: Path) -> None:
         conductor = Conductor(space_of(search__trials=1), Journal(tmp_path))
         conductor.next_assignment()
-        conductor.trial_failed(0, "diverged")
+        conductor.trial_failed(0, 1, "diverged")
         trials.run_trials(conductor, {}, SHARE, tmp_path / "ray")
 
     def test_end_the_search_before(self, tmp_path: Path) -> None:
@@ -369,7 +430,7 @@ class TestRayTunesOwnFiles:
             checkpoint = safety.checkpoint(number, 1)
             assert checkpoint is not None
             checkpoint.save("me", {})
-        conductor.trial_failed(0, "diverged")
+        conductor.trial_failed(0, 1, "diverged")
         with pytest.raises(OSError, match="No space"):
             trials.run_trials(conductor, {}, SHARE, tmp_path / "ray")
         assert kept(safety) == ["checkpoints/trial-0001/fold-1.pt"]

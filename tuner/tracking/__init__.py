@@ -2,8 +2,9 @@
 
 MLflow is a projection of the journal: `Projection` walks the events and brings the store into line, `Tracker` does so
 in the background. The store may be slow, away for hours or emptied; the search does not notice, and nothing is lost,
-because every event can be carried over again. Runs are found by their tags, times and steps come from the events, and
-so carrying an event over twice changes nothing.
+because every event can be carried over again. `ProjectionProcess` is a projection whose work a search does not share
+its interpreter with. `models` is imported by name: it loads classifiers, and with them torch. Runs are found by their
+tags, times and steps come from the events, and so carrying an event over twice changes nothing.
 
     <name>                        experiment
       <run>                       parent; tag search_run
@@ -14,7 +15,7 @@ so carrying an event over twice changes nothing.
 """
 
 from tuner.tracking.history import read_search
-from tuner.tracking.models import TrackingFailed, has_model, load_model, register_model
+from tuner.tracking.process import ProjectionProcess
 from tuner.tracking.projection import Projection
 from tuner.tracking.store import StoreAway, check_store, prepare_store, tracking_uri
 from tuner.tracking.tracker import Tracker
@@ -22,15 +23,12 @@ from tuner.tracking.views import pages_of_searches
 
 __all__ = [
     "Projection",
+    "ProjectionProcess",
     "StoreAway",
     "Tracker",
-    "TrackingFailed",
     "check_store",
-    "has_model",
-    "load_model",
     "pages_of_searches",
     "prepare_store",
     "read_search",
-    "register_model",
     "tracking_uri",
 ]

@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import shlex
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
@@ -35,6 +36,8 @@ METRICS_PER_BATCH = 800
 PARAMS_PER_BATCH = TAGS_PER_BATCH = 100
 PARAM_CHARACTERS = 6000
 TAG_CHARACTERS = 5000
+LONGEST_WAIT_S = 1.0
+"""For how long what is to be sent is gathered, where much is behind."""
 REFUSED = ("INVALID_PARAMETER_VALUE",)
 TOO_LARGE = "failed with error code 413"
 """What a proxy in front of the server says of a request beyond its limit."""
@@ -77,6 +80,7 @@ class Projection:
         self._cursor = Cursor(without_credentials(uri), experiment)
         self._history = History()
         self._runs: dict[str, str] = {}
+        self._waiting: dict[str, list[Entity]] = {}
         self._client: MlflowClient
         self._experiment_id: str
 
@@ -98,16 +102,21 @@ class Projection:
         """
         if not self._attached and not self._attach():
             return 0
-        before, num_events = self._cursor, 0
+        before, num_events, end = self._cursor, 0, self._cursor.offset
+        due_s = time.monotonic() + LONGEST_WAIT_S
         try:
-            for event, end in _events_from(self._journal, self._cursor.offset):
+            for event, end in _events_from(self._journal, before.offset):
                 self._history.apply(event)
                 self._project(event)
-                self._cursor = self._cursor._replace(offset=end, parent_run_id=self._runs.get(PARENT))
                 num_events += 1
+                if time.monotonic() >= due_s:
+                    self._carry_over(end)
+                    due_s = time.monotonic() + LONGEST_WAIT_S
+            self._carry_over(end)
             self._upload_artifacts()
         except BaseException:
-            self._attached = False  # history may be an event ahead, and a request that failed may have made a run
+            self._attached = False  # history may be ahead, and a request that failed may have made a run
+            self._waiting.clear()
             raise
         finally:
             if self._cursor != before:
@@ -130,6 +139,12 @@ class Projection:
         self._write(parent, tags={"why": DIED})
         self._end_run(parent, "KILLED", last)
         return True
+
+    def _carry_over(self, end: int) -> None:
+        """Sends what waits, which with it is all of the journal up to `end`."""
+        for run_id in list(self._waiting):
+            self._send(run_id)
+        self._cursor = self._cursor._replace(offset=end, parent_run_id=self._runs.get(PARENT))
 
     def _events(self) -> Iterator[Event]:
         return (event for event, _ in _events_from(self._journal, 0))
@@ -295,6 +310,7 @@ class Projection:
         texts = {key: _text(value) for key, value in (params or {}).items()}
         if key in self._runs:
             run_id = self._runs[key]
+            self._send(run_id)
             known = self._client.get_run(run_id).data.params
             self._client.update_run(run_id, status="RUNNING")
             self._write(run_id, tags=tags, params={k: text for k, text in texts.items() if k not in known})
@@ -307,6 +323,7 @@ class Projection:
         return self._runs[key]
 
     def _end_run(self, run_id: str, status: str, event: Event) -> None:
+        self._send(run_id)
         self._client.set_terminated(run_id, status, _milliseconds(event))
 
     def _write(
@@ -316,13 +333,25 @@ class Projection:
         tags: Mapping[str, str] | None = None,
         params: Mapping[str, str] | None = None,
     ) -> None:
-        """As few requests as MLflow's limits allow: almost always one."""
-        params_ = [Param(key, value) for key, value in _redacted(params or {}, PARAM_CHARACTERS).items()]
-        tags_ = [RunTag(key, value) for key, value in _redacted(tags or {}, TAG_CHARACTERS).items()]
+        """Has it sent with what else there is to say of the run: an event may be one of many that are behind."""
+        self._waiting.setdefault(run_id, []).extend(
+            [
+                *metrics,
+                *(Param(key, value) for key, value in _redacted(params or {}, PARAM_CHARACTERS).items()),
+                *(RunTag(key, value) for key, value in _redacted(tags or {}, TAG_CHARACTERS).items()),
+            ]
+        )
+
+    def _send(self, run_id: str) -> None:
+        """As few requests as MLflow's limits allow: almost always one. Of several values of a tag, the last counts."""
+        entities = self._waiting.pop(run_id, [])
+        metrics = [entity for entity in entities if isinstance(entity, Metric)]
+        params = {entity.key: entity for entity in entities if isinstance(entity, Param)}
+        tags = {entity.key: entity for entity in entities if isinstance(entity, RunTag)}
         for batch in zip_longest(
             _chunks(metrics, METRICS_PER_BATCH),
-            _chunks(params_, PARAMS_PER_BATCH),
-            _chunks(tags_, TAGS_PER_BATCH),
+            _chunks([*params.values()], PARAMS_PER_BATCH),
+            _chunks([*tags.values()], TAGS_PER_BATCH),
             fillvalue=(),
         ):
             self._log(run_id, [entity for entities in batch for entity in entities])

@@ -30,8 +30,9 @@ class Tracker:
     `notify` returns at once. While the store is away it is tried again after growing pauses, and reported once.
     """
 
-    def __init__(self, projection: Advancing) -> None:
+    def __init__(self, projection: Advancing, name: str = "MLflow") -> None:
         self._projection = projection
+        self._name = name
         self._changed = threading.Condition()
         self._asked = 0  # notifications
         self._tried = 0  # of those, answered by an attempt that began after them
@@ -94,11 +95,11 @@ class Tracker:
         except Exception as error:  # a search outlives whatever its record keeper trips over
             if first_failure:
                 log.warning(
-                    "MLflow is behind (%s); the search goes on, and it will be brought into line", reason(error)
+                    "%s is behind (%s); the search goes on, and it will be brought into line", self._name, reason(error)
                 )
             return False
         if not first_failure:
-            log.warning("MLflow is in line again")
+            log.warning("%s is in line again", self._name)
         return True
 
     def _advance_in_turn(self) -> None:

@@ -20,7 +20,8 @@ from trainables.config import TrialConfig
 from trainables.errors import BadInput
 from tuner.classifier import Classifier, save_classifier
 from tuner.journal import Journal
-from tuner.tracking import Projection, TrackingFailed, load_model, prepare_store, register_model
+from tuner.tracking import Projection, prepare_store
+from tuner.tracking.models import TrackingFailed, load_model, register_model
 
 pytestmark = MLFLOW_LEAKS
 

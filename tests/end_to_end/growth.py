@@ -1,0 +1,95 @@
+"""Run by `test_growth.py`: a share of a card that does not exist, measured as a quarter, turns out to be too little.
+
+Trials run out of memory below half a card. Everything else is real: the probe's process, the actors, and Ray's count
+of who has how much of the card. Then a command goes on with the search, and must not probe again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+from ray import tune
+
+from tests.tuner.tiny import space_of
+from tuner import cards, trials
+from tuner.cluster import TUNE_ENVIRONMENT, Capacity, Share, alive_nodes, share_of
+from tuner.conductor import Assignment, Conductor
+from tuner.gpu_share import GIB, CardNeed
+from tuner.journal import Journal
+
+NUM_CPUS, NUM_CARDS, NUM_TRIALS, ENOUGH = 6, 1, 3, 0.5
+CARD = "accelerator_type:T4"
+
+
+def says(folder: Path, **what: Any) -> None:
+    """Notes what happened in this process."""
+    what |= {"pid": os.getpid(), "cards": os.environ.get("CUDA_VISIBLE_DEVICES")}
+    with (folder / f"{os.getpid()}.jsonl").open("a") as file:
+        file.write(json.dumps(what) + "\n")
+
+
+class HungryTrainable(tune.Trainable):
+    """Stands in for `FoldTrainable`: same resources, same reports, no training."""
+
+    def setup(self, config: dict[str, Any], images: Any) -> None:
+        self.reset_config(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self.assignment: Assignment = new_config["assignment"]
+        self.share: Share = new_config["share"]
+        self.folder: Path = new_config["safety"].experiment / "said"
+        self.fold = self.assignment.folds[0]
+        return True
+
+    def step(self) -> dict[str, Any]:
+        number = self.assignment.number
+        given = ray.get_runtime_context().get_assigned_resources()["GPU"]
+        says(self.folder, trial=number, gpus=self.share.gpus, given=given)
+        if given < ENOUGH:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+        result = {"fold": self.fold, "val_top1": 0.5, "duration_s": 0.0}
+        self.fold += 1
+        return {"trial": number, "result": result}
+
+
+def main(folder: Path) -> None:
+    os.environ.update(TUNE_ENVIRONMENT)
+    ray.init(
+        address="local",
+        num_cpus=NUM_CPUS,
+        num_gpus=NUM_CARDS,
+        resources={CARD: 1},
+        include_dashboard=False,
+        log_to_driver=False,
+    )
+    (folder / "said").mkdir()
+
+    def card_need(configs: Sequence[Any], images: Any, num_folds: int, share: Share) -> CardNeed:
+        given = ray.get_runtime_context().get_assigned_resources()
+        says(folder / "said", probed=len(configs), given=given["GPU"])
+        return CardNeed(3 * GIB, 0, GIB // 10, 16 * GIB)
+
+    cards.card_need = card_need
+    trials.FoldTrainable = HungryTrainable  # type: ignore[misc, assignment]
+    space = space_of(search__trials=NUM_TRIALS, resources={"cpus": 1, "gpus": "auto"})
+    nodes = [Capacity.of(node) for node in alive_nodes()]
+    first = share_of(nodes, space.resources, space.search.concurrency)
+    with closing(Journal(folder)) as journal:
+        share = cards.settled(first, [space], {}, 2, journal)
+        print(share.note)
+        trials.run_trials(Conductor(space, journal), {}, share, folder / "ray")
+    with closing(Journal(folder)) as journal:
+        print(cards.settled(first, [space], {}, 2, journal).note)
+    ray.shutdown()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

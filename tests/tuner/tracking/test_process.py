@@ -1,0 +1,94 @@
+"""A projection in a process of its own: as one in this process, and none's death costs more than itself."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.marks import MLFLOW_LEAKS
+from tests.tuner.tracking.searches import DEAD, NAME, Store, run_trial, start_search, whole_search
+from tuner.journal import Journal
+from tuner.tracking import ProjectionProcess
+from tuner.tracking.process import LOCK, Behind
+
+pytestmark = [pytest.mark.slow, MLFLOW_LEAKS]
+
+
+@pytest.fixture
+def process(uri: str, directory: Path) -> Iterator[ProjectionProcess]:
+    process = ProjectionProcess(uri, NAME, directory)
+    yield process
+    process.close()
+
+
+def test_it_carries_over_what_is_new(process: ProjectionProcess, journal: Journal, store: Store) -> None:
+    whole_search(journal)
+    assert process.advance() == len((journal.directory / "journal.jsonl").read_text().splitlines())
+    assert process.advance() == 0
+    assert len(store.runs) == 7
+
+
+def test_one_that_was_killed_is_started_again(process: ProjectionProcess, journal: Journal, store: Store) -> None:
+    start_search(journal)
+    process.advance()
+    killed = process.pid
+    assert killed is not None
+    os.kill(killed, signal.SIGKILL)
+    os.waitid(os.P_PID, killed, os.WEXITED | os.WNOWAIT)
+    run_trial(journal, 0, [0.7])
+    process.advance()
+    assert process.pid != killed
+    assert store.runs["trial-0000"].data.metrics["val_top1"] == 0.7
+
+
+def test_ctrl_c_is_not_for_it(process: ProjectionProcess, journal: Journal) -> None:
+    start_search(journal)
+    process.advance()
+    pid = process.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGINT)
+    run_trial(journal, 0, [0.7])
+    assert process.advance() > 0
+    assert process.pid == pid
+
+
+def test_a_store_that_is_away_is_said_without_its_password(directory: Path, journal: Journal) -> None:
+    start_search(journal)
+    with closing(ProjectionProcess(DEAD, NAME, directory)) as process:
+        with pytest.raises(Behind, match="NewConnectionError") as away:
+            process.advance()
+        assert "hunter2" not in str(away.value)
+        assert b"hunter2" not in Path(f"/proc/{process.pid}/cmdline").read_bytes()
+
+
+def test_whoever_waits_for_one_that_is_closed_is_told(
+    process: ProjectionProcess, directory: Path, journal: Journal
+) -> None:
+    """Here it waits for another process, that of a search which was killed and is not gone yet."""
+    start_search(journal)
+    said: list[BaseException] = []
+
+    def wait() -> None:
+        try:
+            process.advance()
+        except Behind as behind:
+            said.append(behind)
+
+    with (directory / LOCK).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+        while process.pid is None and waiting.is_alive():
+            pass
+        process.close()
+        waiting.join()
+    assert len(said) == 1
+    with pytest.raises(Behind):
+        process.advance()
