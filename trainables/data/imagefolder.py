@@ -89,4 +89,5 @@ def _unknown_problems(train_folder: Path, train: ClassFiles, test: ClassFiles) -
 def _listing(files: ClassFiles, classes: Sequence[str]) -> Listing:
     paths = [path for name in classes for path in files.get(name, ())]
     labels = np.repeat(np.arange(len(classes)), [len(files.get(name, ())) for name in classes])
-    return Listing(labels.astype(np.int64), [str(path) for path in paths], lambda i: Image.open(paths[i]))
+    names = [str(path) for path in paths]
+    return Listing(labels.astype(np.int64), names, lambda i: Image.open(paths[i]), in_files=True)

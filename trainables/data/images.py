@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from trainables.data.pixel_file import PixelFile
 
 Pixels = NDArray[np.uint8]
 Ints = NDArray[np.int64]
@@ -19,19 +22,23 @@ class LabelledImages:
     `pixels` uint8 M×H×W×3 are shared by all selections, never copied and maybe read-only; `labels` N and `index` N
     (rows of `pixels`) are the selection's own. The arrays are plain attributes, so that pickle protocol 5 hands them
     over out of band. A selection takes the whole of `pixels` along when it is pickled: send the base once and `take`
-    from it there.
+    from it there. Where they are in a `file` and too large for that, its name is pickled in their place, and the file
+    is mapped anew: the processes of a machine then share its pages, of which no more are in memory than fit there.
     """
 
     pixels: Pixels
     labels: Ints
     index: Ints
     class_names: tuple[str, ...]
+    file: PixelFile | None = None
 
     @classmethod
-    def of(cls, pixels: Pixels, labels: Ints, class_names: Sequence[str]) -> LabelledImages:
+    def of(
+        cls, pixels: Pixels, labels: Ints, class_names: Sequence[str], file: PixelFile | None = None
+    ) -> LabelledImages:
         """All images of `pixels`, in their order; `labels` has one entry for each."""
         assert len(pixels) == len(labels), f"{len(pixels)} images but {len(labels)} labels"
-        return cls(pixels, labels.astype(np.int64), np.arange(len(labels)), tuple(class_names))
+        return cls(pixels, labels.astype(np.int64), np.arange(len(labels)), tuple(class_names), file)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -49,3 +56,22 @@ class LabelledImages:
     def sample(self, count: int) -> Pixels:
         """The first `count` of all images, for an example of what a classifier takes."""
         return self.pixels[:count]
+
+    @property
+    def bytes_to_send(self) -> int:
+        """What the pixels add to a pickle: nothing, where their file's name is sent."""
+        return 0 if self._sent_as_file else self.pixels.nbytes
+
+    @property
+    def _sent_as_file(self) -> bool:
+        return self.file is not None and self.file.is_too_large_to_send
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        rest = (self.labels, self.index, self.class_names)
+        if self._sent_as_file:
+            return _from_file, (self.file, *rest)
+        return LabelledImages, (self.pixels, *rest)  # whoever gets them may not see the file
+
+
+def _from_file(file: PixelFile, labels: Ints, index: Ints, class_names: tuple[str, ...]) -> LabelledImages:
+    return LabelledImages(file.open_as_sent(), labels, index, class_names, file)

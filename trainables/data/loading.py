@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from trainables.data.cache import cached
 from trainables.data.catalog import open_source
 from trainables.data.config import TEXT_VIEW, DataConfig
 from trainables.data.decoding import decode_all, try_decoding
@@ -90,17 +91,22 @@ def check_data(config: DataConfig, num_folds: int | None) -> DataSummary:
 
 
 def check_decodes(config: DataConfig, split: Literal["train", "test"]) -> None:
-    """Decodes the sampled images of `split` and keeps none. Raises BadInput that names all that do not decode."""
+    """Decodes the sampled images of `split`, unless that was done before, and keeps none in memory.
+
+    Raises BadInput that names all that do not decode.
+    """
     splits = plan_splits(config)
     if config.has_texts:
         return  # they have been read
-    try_decoding(splits.train if split == "train" else splits.test, config.stored_px, config.resize)
+    listing = splits.train if split == "train" else splits.test
+    if cached(listing, config.stored_px, config.resize) is None:
+        try_decoding(listing, config.stored_px, config.resize)
 
 
 def source_key(config: DataConfig) -> str:
     """A name for the decoded arrays: equal for configurations that differ only in the view. Stable between processes.
 
-    It does not know the files' contents, so that it is for one run, not for a cache that outlives changes on disk.
+    It does not know the files' contents, so that it is for one run; the key of the cache on disk does.
     """
     fields = config.model_dump(mode="json", exclude=VIEW_FIELDS | SAFEGUARD_FIELDS) | {"stored_px": config.stored_px}
     if config.root is not None:
@@ -149,6 +155,9 @@ def _drawn(config: DataConfig, pool: Listing, count: int, purpose: str) -> Listi
 def _load(listing: Listing, class_names: tuple[str, ...], config: DataConfig) -> Examples:
     if config.has_texts:
         return LabelledTexts.of([listing.read(i) for i in range(len(listing))], listing.labels, class_names)
+    if kept := cached(listing, config.stored_px, config.resize):
+        file, pixels = kept
+        return LabelledImages.of(pixels, listing.labels, class_names, file)
     pixels = decode_all(listing, config.stored_px, config.resize)
     pixels.flags.writeable = False  # trials and folds share it
     return LabelledImages.of(pixels, listing.labels, class_names)

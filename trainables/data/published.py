@@ -139,4 +139,5 @@ def _absent_problems(published: Published, paths: Sequence[Path]) -> list[Proble
 
 def _listing(split: Split) -> Listing:
     labels = np.asarray(split.labels, dtype=np.int64)
-    return Listing(labels, [str(path) for path in split.paths], lambda i: Image.open(split.paths[i]))
+    names = [str(path) for path in split.paths]
+    return Listing(labels, names, lambda i: Image.open(split.paths[i]), in_files=True)

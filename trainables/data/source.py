@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,24 +16,27 @@ from trainables.errors import Problem
 class Listing:
     """The images of a split, undecoded, or its texts.
 
-    `labels` N; `names` N are file paths or other identifiers, for messages; `read(i)` opens image i, or gives text i.
+    `labels` N; `names` N are file paths (`in_files`) or other identifiers, for messages; `read(i)` opens image i, or
+    gives text i.
     """
 
     labels: Ints
     names: Sequence[str]
     read: Callable[[int], Any]
+    in_files: bool = False
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def take(self, positions: Ints) -> Listing:
         """The images at `positions`, in that order."""
-        return Listing(self.labels[positions], [self.names[i] for i in positions], lambda i: self.read(positions[i]))
+        labels, names = self.labels[positions], [self.names[i] for i in positions]
+        return Listing(labels, names, lambda i: self.read(positions[i]), self.in_files)
 
     def of_classes(self, classes: Ints) -> Listing:
         """The images whose label is in `classes` (sorted), relabelled 0…len(classes)−1."""
         kept = self.take(np.flatnonzero(np.isin(self.labels, classes)))
-        return Listing(np.searchsorted(classes, kept.labels).astype(np.int64), kept.names, kept.read)
+        return replace(kept, labels=np.searchsorted(classes, kept.labels).astype(np.int64))
 
 
 @dataclass(frozen=True, eq=False)

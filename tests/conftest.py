@@ -1,0 +1,16 @@
+"""What holds for every test: none writes into the home of whoever runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_the_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Decoded images of these tests, and of the processes that they start, stay among pytest's own folders."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TUNER_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.delenv("TUNER_CACHE_GB", raising=False)
+        yield
