@@ -33,18 +33,20 @@ SECRETS_ADVICE = (
 
 @dataclass(frozen=True)
 class Errand:
-    """An experiment made ready to run elsewhere. `directory` is the job's own folder there; `environment` is what the
-    job is told in public; `text` the experiment as it travels."""
+    """An experiment made ready to run elsewhere. `directory` is the job's own folder there, and `mirror` where that is
+    copied, if it is; `environment` is what the job is told in public; `text` the experiment as it travels."""
 
     space: SearchSpace
     directory: str
+    mirror: str | None
     environment: dict[str, str]
     text: str
 
 
 def prepare(file: Path, overrides: Mapping[str, Any], job: str) -> Errand:
     """Reads and checks the experiment as `tuner.search` does, and gives the job a folder of its own for its results, in
-    the experiment's `tracking.directory`, or else in the folder that deploy/settings.yaml names.
+    the experiment's `tracking.directory`, or else in the place that deploy/settings.yaml names. Where that is an object
+    store, the folder is on the head, and the store is its mirror.
 
     Raises:
         BadInput: with everything that is wrong with it, or that only holds on this machine.
@@ -57,10 +59,18 @@ def prepare(file: Path, overrides: Mapping[str, Any], job: str) -> Errand:
         if problems:
             raise BadInput(dict.fromkeys(problems)).in_file(str(file))
     tracking = {key: value for key, value in (tree.get("tracking") or {}).items() if key != "uri"}
-    directory = f"{str(tracking.get('directory') or load_settings().storage.experiments).rstrip('/')}/{job}"
-    tree["tracking"] = tracking | {"directory": directory}
+    storage = load_settings().storage
+    place, mirror = str(tracking.get("directory") or storage.experiments), tracking.get("mirror")
+    if "://" in place:
+        place, mirror = storage.local, mirror or place
+    places = {"directory": f"{place.rstrip('/')}/{job}"} | ({"mirror": f"{mirror.rstrip('/')}/{job}"} if mirror else {})
+    tree["tracking"] = tracking | places
     environment = {"MLFLOW_TRACKING_URI": uri} if uri else {}
-    return Errand(space, directory, environment, yaml.safe_dump(tree, sort_keys=False, allow_unicode=True))
+    if mirror and storage.is_s3:
+        environment |= {"AWS_DEFAULT_REGION": storage.region}
+        environment |= {"AWS_ENDPOINT_URL": storage.endpoint} if storage.endpoint else {}
+    text = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
+    return Errand(space, places["directory"], places.get("mirror"), environment, text)
 
 
 def _places(tree: Mapping[str, Any]) -> Iterator[Problem]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import secrets
 from collections.abc import Iterator
@@ -17,9 +18,11 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from deploy.on_cluster import Findings, NodeFacts, look_around
 from deploy.package import MIB
 from deploy.results import files_of, newest_run, pack
+from deploy.settings import load_settings
 from trainables.errors import BadInput, Problem
 from tuner.cluster import Capacity, alive_nodes, share_of
 from tuner.experiment import check_experiment
+from tuner.mirror import Mirror
 from tuner.space import SearchSpace, load_space
 
 ANSWER_TIMEOUT_S = 180
@@ -47,8 +50,9 @@ def send(directory: Path) -> int:
     return 0
 
 
-def look(space_file: Path, job: str, resume: bool) -> Findings:
-    """Whether the experiment in `space_file` can run on this cluster, as a whole and on each of its nodes."""
+def look(space_file: Path, job: str, resume: bool, workers: int = 0) -> Findings:
+    """Whether the experiment in `space_file` can run on this cluster, as a whole and on each of its nodes; `workers`
+    that it is to wait for count as if they were there."""
     found = Findings()
     try:
         space = load_space(space_file)
@@ -60,12 +64,18 @@ def look(space_file: Path, job: str, resume: bool) -> Findings:
     room = [Capacity.of(node) for node in nodes]
     found.nodes, found.cpus, found.gpus = len(nodes), sum(r.cpus for r in room), sum(r.gpus for r in room)
     directory = space.tracking.directory
-    problems = [*_problems_on_head(space), *_problems_of_room(space, room), *_problems_of_name(directory, job, resume)]
+    found.awaited = _awaited(space, room, workers)
+    problems = [
+        *_problems_on_head(space),
+        *_problems_of_room(space, room + _to_come(found.awaited)),
+        *_problems_of_name(space, job, resume),
+    ]
     with _token_in(directory) as (file, token):
         if file is None:
             problems.append(Problem("tracking.directory", "a folder that the head can write", f"{directory}: {token}"))
         else:
-            problems += _ask_nodes(nodes, file, token, found)
+            is_shared = space.tracking.mirror is None
+            problems += _ask_nodes(nodes, file if is_shared else None, token, found)
     found.problems += map(asdict, problems)
     ray.shutdown()
     return found
@@ -83,6 +93,22 @@ def _problems_on_head(space: SearchSpace) -> Iterator[Problem]:
         yield from bad.problems
 
 
+def _awaited(space: SearchSpace, room: list[Capacity], workers: int) -> dict[str, int]:
+    """What `Findings.awaited` says. A cluster that starts at no worker only gets one for what is waited for; unless the
+    user knows how many, one on which a trial fits is enough to begin with."""
+    if workers:
+        worker = load_settings().worker
+        return {"workers": workers, "cpus": worker.cpus, "gpus": worker.gpus}
+    if any(node.cpus or node.gpus for node in room):
+        return {}
+    gpus = 1 if space.resources.gpus == "auto" else space.resources.gpus
+    return {"workers": 1, "cpus": math.ceil(space.resources.cpus), "gpus": math.ceil(gpus)}
+
+
+def _to_come(awaited: dict[str, int]) -> list[Capacity]:
+    return [Capacity(awaited["cpus"], awaited["gpus"])] * awaited["workers"] if awaited else []
+
+
 def _problems_of_room(space: SearchSpace, room: list[Capacity]) -> Iterator[Problem]:
     """A laptop without a card falls back on its CPUs; a cluster without one is not what was meant."""
     if space.resources.gpus and not any(node.gpus for node in room):
@@ -96,12 +122,21 @@ def _problems_of_room(space: SearchSpace, room: list[Capacity]) -> Iterator[Prob
         yield from bad.problems
 
 
-def _problems_of_name(directory: Path, job: str, resume: bool) -> Iterator[Problem]:
+def _problems_of_name(space: SearchSpace, job: str, resume: bool) -> Iterator[Problem]:
+    """A mirror is looked at, too, and whether it can be written."""
+    directory, mirror = space.tracking.directory, space.tracking.mirror
     has_begun = newest_run(directory) is not None
+    if mirror is not None:
+        try:
+            has_begun = Mirror.open(mirror).newest_run(space.name) is not None or has_begun
+        except BadInput as bad:
+            yield from bad.problems
+            return
+    places = directory if mirror is None else f"{directory} or {mirror}"
     if resume and not has_begun:
-        yield Problem("--resume", "a job that has begun", f"{job!r}, of which there is nothing in {directory}")
+        yield Problem("--resume", "a job that has begun", f"{job!r}, of which there is nothing in {places}")
     if has_begun and not resume:
-        yield Problem("--name", f"a new name, or --resume {job}", f"{job!r}, whose results lie in {directory}")
+        yield Problem("--name", f"a new name, or --resume {job}", f"{job!r}, whose results lie in {places}")
 
 
 @contextlib.contextmanager
@@ -122,12 +157,12 @@ def _token_in(directory: Path) -> Iterator[tuple[Path | None, str]]:
             directory.rmdir()
 
 
-def _ask_nodes(nodes: list[Node], file: Path, token: str, found: Findings) -> Iterator[Problem]:
-    """Lets every node read the file and say what it lacks."""
+def _ask_nodes(nodes: list[Node], file: Path | None, token: str, found: Findings) -> Iterator[Problem]:
+    """Lets every node say what it lacks, and read the file, if they are to share its folder."""
     remote: Any = ray.remote(num_cpus=0)(look_around)
     answers = [
         remote.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
-            str(file), Capacity.of(node).gpus > 0
+            None if file is None else str(file), Capacity.of(node).gpus > 0
         )
         for node in nodes
     ]
@@ -137,7 +172,7 @@ def _ask_nodes(nodes: list[Node], file: Path, token: str, found: Findings) -> It
         found.refusals.append(f"not every node answers: {str(error).strip().splitlines()[0]}")
         return
     for name, said in zip((node["NodeManagerAddress"] for node in nodes), facts, strict=True):
-        if said.token != token:
+        if file is not None and said.token != token:
             came = f"{file.parent}: node {name} does not see what the head wrote there"
             yield Problem("tracking.directory", "a folder on storage that all nodes share", came)
         if said.missing:

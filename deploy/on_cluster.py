@@ -1,7 +1,7 @@
 """Run on a cluster's head by `deploy.submit`, as small jobs beside the search: looks whether it can run there, and
 sends its results home.
 
-    python -m deploy.on_cluster look --space space.yaml --job NAME [--resume]
+    python -m deploy.on_cluster look --space space.yaml --job NAME [--resume] [--workers N]
     python -m deploy.on_cluster send --directory DIRECTORY
 
 What they find is printed as lines that a program can tell from whatever else is in a job's log. This module needs
@@ -33,13 +33,15 @@ TO_BE_SEEN_S = 10
 @dataclass
 class Findings:
     """What there is, and what stands in the way. `problems` concern the experiment (BadInput's parts), `refusals` the
-    cluster; `notes` are only said."""
+    cluster; `notes` are only said. `awaited` are the `workers`, and the `cpus` and `gpus` of each, that the job is to
+    ask for and to wait for before it searches; empty where it need not."""
 
     ray: str = ray.__version__
     python: str = field(default_factory=platform.python_version)
     nodes: int = 0
     cpus: float = 0.0
     gpus: float = 0.0
+    awaited: dict[str, int] = field(default_factory=dict)
     problems: list[dict[str, str]] = field(default_factory=list)
     refusals: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -64,9 +66,9 @@ class NodeFacts:
     note: str = ""
 
 
-def look_around(file: str, has_gpus: bool) -> NodeFacts:
-    """Run on each node."""
-    facts = NodeFacts(_read_once_seen(Path(file)), missing_requirements(PYPROJECT))
+def look_around(file: str | None, has_gpus: bool) -> NodeFacts:
+    """Run on each node; without a file, nothing is to be read."""
+    facts = NodeFacts(_read_once_seen(Path(file)) if file else None, missing_requirements(PYPROJECT))
     if has_gpus and not facts.missing:
         import torch
 
@@ -108,6 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     look.add_argument("--space", type=Path, required=True)
     look.add_argument("--job", required=True)
     look.add_argument("--resume", action="store_true")
+    look.add_argument("--workers", type=int, default=0)
     send = verbs.add_parser("send", help="print a job's results")
     send.add_argument("--directory", type=Path, required=True)
     arguments = parser.parse_args(argv)
@@ -117,7 +120,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from deploy import errands  # needs the project's requirements
 
     if arguments.verb == "look":
-        print(errands.look(arguments.space, arguments.job, arguments.resume).line())
+        print(errands.look(arguments.space, arguments.job, arguments.resume, arguments.workers).line())
         return 0
     return errands.send(arguments.directory)
 

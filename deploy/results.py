@@ -17,7 +17,7 @@ from trainables.errors import BadInput, Problem
 from tuner.journal import JOURNAL
 from tuner.runs import runs_below
 
-LEFT_BEHIND = ("lock",)
+LEFT_BEHIND = ("lock", "mlflow.lock")
 FOLDERS = ("model",)
 """Besides the files at the top of a run's directory; Ray's own files, checkpoints and logs stay."""
 

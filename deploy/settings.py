@@ -123,6 +123,8 @@ class Storage(Frozen):
 
     experiments: Place
     """A folder (NFS, a shared file system) or s3://bucket/prefix."""
+    local: Annotated[str, Field(pattern=r"^/\w")]
+    """Where experiments are on S3, the folder on the head's own disk in which it works; S3 has a copy of it."""
     claim: Name
     """On Kubernetes, the ReadWriteMany PersistentVolumeClaim that is mounted at a folder."""
     endpoint: Endpoint | None
@@ -271,11 +273,21 @@ class Settings(Frozen):
     def search_command(self, folder: str, workers: int, cpus: int) -> list[str]:
         """The words that run the search on a cluster of so many workers, each with so many free CPUs; the project is in
         `folder`. The cluster is that of RAY_ADDRESS, or this node's."""
-        wait = ["--workers", str(workers), "--cpus", str(cpus), "--gpus", str(self.worker.gpus)]
-        search = ["--space", f"{folder}/{self.job.space}", "--address", "auto"]
-        directory = f"tracking.directory={self.storage.experiments}"
-        python = ["python", "-m"]
-        return [*python, "deploy.workers", *wait, "--", *python, "tuner.search", *search, "--set", directory]
+        wait = self.waiting_for(workers, cpus, self.worker.gpus)
+        search = ["--space", f"{folder}/{self.job.space}", "--address", "auto", *self._places]
+        return [*wait, "python", "-m", "tuner.search", *search]
+
+    def waiting_for(self, workers: int, cpus: int, gpus: int) -> list[str]:
+        """The words before a command that is to wait for so many workers, each with so many free CPUs and cards."""
+        size = ["--cpus", str(cpus), "--gpus", str(gpus)]
+        return ["python", "-m", "deploy.workers", "--workers", str(workers), *size, "--"]
+
+    @property
+    def _places(self) -> list[str]:
+        place, mirror = self.storage.experiments, []
+        if self.storage.is_s3:
+            place, mirror = self.storage.local, ["--set", f"tracking.mirror={place}"]
+        return ["--set", f"tracking.directory={place}", *mirror]
 
 
 def load_settings(file: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Settings:

@@ -100,6 +100,13 @@ def parser() -> argparse.ArgumentParser:
     names = parser.add_mutually_exclusive_group()
     names.add_argument("--name", metavar="NAME", help="the job's name (default: one that nobody has)")
     names.add_argument("--resume", metavar="NAME", help="go on with the job of that name where it was cut off")
+    add(
+        "--workers",
+        type=int,
+        default=0,
+        metavar="N",
+        help="ask for so many workers first, and wait for them (default: for one, where there is none)",
+    )
     add("--smoke", action="store_true", help="the same path, tiny: a minute or so")
     add("--follow", action=argparse.BooleanOptionalAction, default=True, help="stay until it has ended")
     add("--dry-run", action="store_true", help="check everything, on the cluster too, and start no search")
@@ -116,9 +123,8 @@ def parser_of(verb: str) -> argparse.ArgumentParser:
         parser.add_argument("-f", "--follow", action="store_true", help="stay until it has ended")
     if verb == "result":
         parser.add_argument("--to", type=Path, metavar="FOLDER", help="where to (default: results/NAME)")
-        parser.add_argument(
-            "--directory", metavar="FOLDER", help="the experiments' folder, for a job that the cluster has forgotten"
-        )
+        help = "the experiments' folder or s3://…, for a job that the cluster has forgotten"
+        parser.add_argument("--directory", metavar="FOLDER", help=help)
     _add_access(parser)
     return parser
 
@@ -141,7 +147,9 @@ def _job_name(text: str) -> str:
 
 def submit(arguments: argparse.Namespace) -> int:
     """Checks an experiment here and on the cluster, starts its job, and follows it."""
-    from deploy.errand import prepare  # with all of the science, which the other commands need not wait for
+    # With all of the science, which the other commands need not wait for.
+    from deploy.errand import prepare
+    from deploy.settings import load_settings
 
     say = _say(arguments)
     overrides = dict(arguments.set)
@@ -157,22 +165,33 @@ def submit(arguments: argparse.Namespace) -> int:
         archive = Path(folder) / "package.zip"
         parcel.write(archive)
         say(f"sending {parcel} ({archive.stat().st_size / MIB:.1f} MiB packed) to {cluster.access}")
-        found = _look(cluster, name, job, archive, bool(arguments.resume))
+        found = _look(cluster, name, job, archive, arguments)
         for note in found.notes:
             say(f"note: {note}")
         where = f"{found.cpus:g} CPUs and {found.gpus:g} GPUs on {found.nodes} node{'s' if found.nodes > 1 else ''}"
-        say(f"{job.space.name}: the cluster has {where}; results go to {job.directory}")
+        say(f"{job.space.name}: the cluster has {where}; results go to {job.mirror or job.directory}")
+        if found.awaited:
+            say(_waiting(name, found))
         if arguments.dry_run:
             return _finish(arguments, {"name": name, "directory": job.directory, "cluster": asdict(found)}, DONE)
         submission_id = cluster.free_id(name)
         flags = ["--resume"] * bool(arguments.resume) + ["--smoke"] * arguments.smoke
-        command = shlex.join(["python", "-m", "tuner.search", "--space", SPACE_FILE, "--address", "auto", *flags])
+        wait = load_settings().waiting_for(**found.awaited) if found.awaited else []
+        search = ["python", "-m", "tuner.search", "--space", SPACE_FILE, "--address", "auto", *flags]
+        command = shlex.join([*wait, *search])
         cluster.submit(f"exec {command}", submission_id, archive, job.environment, _metadata(name, job, arguments))
     say(f"{name} is submitted")
     if arguments.follow:
         return _follow(arguments, cluster, name)
     say(_how_to_come_back(name, cluster.access))
     return _finish(arguments, asdict(cluster.newest(name)), DONE)
+
+
+def _waiting(name: str, found: Findings) -> str:
+    from deploy.workers import Wanted
+
+    there = "" if found.cpus or found.gpus else "no worker is there yet: "
+    return f"{there}{name} asks for {Wanted(**found.awaited)}, and waits before it searches"
 
 
 def _made_up_name(file: Path, overrides: dict[str, Any]) -> str:
@@ -204,10 +223,11 @@ def _require_at_rest(cluster: Cluster, name: str, resume: bool) -> None:
             raise BadInput(Problem("--resume", "a job that has ended or was stopped", came))
 
 
-def _look(cluster: Cluster, name: str, job: Errand, archive: Path, resume: bool) -> Findings:
+def _look(cluster: Cluster, name: str, job: Errand, archive: Path, arguments: argparse.Namespace) -> Findings:
     """Lets the cluster say whether it can run the job. Raises Refused or BadInput where it cannot."""
     words = ["python", "-m", "deploy.on_cluster", "look", "--space", SPACE_FILE, "--job", name]
-    command = shlex.join([*words, *(["--resume"] * resume)])
+    words += ["--resume"] * bool(arguments.resume) + ["--workers", str(arguments.workers)] * bool(arguments.workers)
+    command = shlex.join(words)
     log = cluster.helper(f"exec {command}", f"{name}-look-{secrets.token_hex(3)}", archive, job.environment)
     found = Findings.from_log(log)
     if found is None:
@@ -283,12 +303,25 @@ def result(arguments: argparse.Namespace) -> int:
     else:
         cluster = connect(arguments)
         directory = cluster.newest(name).directory
-    run = newest_run(Path(directory))
-    unpack(pack(run) if run is not None else _fetched(cluster or connect(arguments), name, directory), target)
+    with tempfile.TemporaryDirectory() as folder:
+        run = newest_run(_copied(directory, Path(folder)) if "://" in directory else Path(directory))
+        unpack(pack(run) if run is not None else _fetched(cluster or connect(arguments), name, directory), target)
     history = History.read(target)
     came = "model, report and record" if (target / "model").exists() else "record alone, as there is no model yet"
     say(f"{target}: {came}, complete by SHA-256" + ("" if history.finished else "; the search has not finished"))
     return _finish(arguments, {"name": name, "folder": str(target.resolve()), **_best(history)}, DONE)
+
+
+def _copied(mirror: str, folder: Path) -> Path:
+    """`folder`, with a copy of the newest run that a job has in its mirror."""
+    from tuner.mirror import Mirror, fetch
+
+    experiments = Mirror.of(mirror).names()
+    if not experiments:
+        raise BadInput(Problem("--directory", "a place that has a copy of the job", mirror))
+    for experiment in experiments:  # a job has one
+        fetch(mirror, experiment, folder)
+    return folder
 
 
 def _fetched(cluster: Cluster, name: str, directory: str) -> Results:

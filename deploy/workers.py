@@ -48,6 +48,10 @@ class Wanted:
     cpus: float
     gpus: float
 
+    def __str__(self) -> str:
+        workers = "a worker" if self.workers == 1 else f"{self.workers} workers, each"
+        return f"{workers} with at least {self.cpus:g} CPUs and {self.gpus:g} GPUs"
+
     @property
     def bundle(self) -> dict[str, float]:
         """One worker in Ray's terms."""
@@ -79,6 +83,8 @@ def run(arguments: argparse.Namespace) -> int:
     """From the arguments to the command."""
     wanted = Wanted(arguments.workers, arguments.cpus, arguments.gpus)
     deadline = time.monotonic() + arguments.timeout_s
+    minutes = f"{arguments.timeout_s / 60:g} minutes at most"
+    print(f"waiting for {wanted}, for {minutes}", file=sys.stderr, flush=True)
     with joined(deadline) as cluster:
         found = wait_for(cluster, wanted, deadline, time.sleep)
     print(f"{found} of {wanted.workers} workers are there", file=sys.stderr, flush=True)

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,8 @@ import pytest
 
 from deploy.package import project_files
 from tests.end_to_end.conftest import clean_environment
-from tests.tuner.tiny import events_in, write_yaml
-from tuner.journal import Event
+from tests.tuner.tiny import write_yaml
+from tuner.journal import Event, read_events
 
 DEADLINE_S = 900.0
 """For whatever is waited for. Far more than it takes: a machine with other work is no reason to fail."""
@@ -88,22 +88,25 @@ class Cluster:
     folder: Path
     shared: Path
     environment: dict[str, str] = field(default_factory=dict)
+    commands: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def start_head(self) -> None:
         ports = ["--port", "6379", "--dashboard-host", "127.0.0.1", "--dashboard-port", "8265"]
         self._start("--head", *ports, "--num-cpus", "0", "--num-gpus", "0", node=1)
 
-    def start_worker(self, node: int) -> None:
+    def start_worker(self, node: int, apart: Path | None = None) -> None:
+        """`apart` is a folder of which the node has one of its own."""
         room = ["--num-cpus", str(WORKER_CPUS), "--num-gpus", str(WORKER_GPUS)]
         agent = ["--dashboard-agent-listen-port", str(52400 + node)]
-        self._start("--address", "127.0.0.1:6379", *room, *agent, node=node)
+        hidden = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none "$0" && exec "$@"', str(apart)]
+        self._start("--address", "127.0.0.1:6379", *room, *agent, node=node, within=hidden if apart else [])
 
-    def _start(self, *flags: str, node: int) -> None:
+    def _start(self, *flags: str, node: int, within: Sequence[str] = ()) -> None:
         temporary = self.folder / f"n{node}"  # each its own: nodes that share one take each other's files away
         ports = ["--min-worker-port", f"{20000 + 200 * node}", "--max-worker-port", f"{20199 + 200 * node}"]
         place = ["--node-ip-address", address_of(node), "--temp-dir", str(temporary), *ports]
         limits = ["--object-store-memory", "100000000", "--disable-usage-stats"]
-        ended(self.popen("ray", "start", *flags, *place, *limits))
+        ended(self.popen(*within, "ray", "start", *flags, *place, *limits))
 
     def kill_node(self, node: int) -> None:
         """As a machine ends whose plug is pulled: what Ray runs there is gone, without a word to the others."""
@@ -132,7 +135,7 @@ class Cluster:
             "OMP_NUM_THREADS": "1",
             "RAY_AUTH_MODE": "disabled",
         }
-        return subprocess.Popen(
+        command = subprocess.Popen(
             ["ip", "netns", "exec", self.namespace, *words],
             cwd=cwd or self.folder,
             env=environment | PATIENCE | self.environment | changes,
@@ -141,9 +144,15 @@ class Cluster:
             stderr=subprocess.STDOUT,
             text=True,
         )
+        self.commands.append(command)
+        return command
 
     def end(self) -> None:
         until(lambda: self.kill() or not self.pids())
+        for command in self.commands:  # of a scenario that failed, some were still running
+            command.wait()
+            assert command.stdout is not None
+            command.stdout.close()
         subprocess.run(["ip", "netns", "delete", self.namespace], check=True)
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -185,7 +194,7 @@ class Client:
     def events(self, name: str) -> list[Event]:
         """The journal of a job; of a line that is being written, nothing."""
         files = list((self.cluster.shared / name).glob("*/*/journal.jsonl"))
-        return [] if not files else events_in(files[0])
+        return [] if not files else list(read_events(files[0]))
 
     def kinds(self, name: str) -> list[str]:
         return [event["event"] for event in self.events(name)]
@@ -221,6 +230,8 @@ def new_cluster(shared: Path) -> Iterator[Callable[..., Cluster]]:
     """Starts a head and so many workers; all are ended with the tests, if not before."""
     if os.geteuid() != 0 or shutil.which("ip") is None:
         pytest.skip("a network namespace takes root and `ip`")
+    # A shell lets what it starts in the background ignore Ctrl-C, and all that is started from there.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     started: list[Cluster] = []
 
     def start(workers: int, **environment: str) -> Cluster:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 from collections import Counter
 from collections.abc import Callable
@@ -12,7 +13,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.conftest import ADDRESS, GPU_SHARE, NUM_FOLDS, Cluster, address_of, ended, new_client, until
+from tests.cluster.conftest import (
+    ADDRESS,
+    GPU_SHARE,
+    NUM_FOLDS,
+    Cluster,
+    address_of,
+    ended,
+    new_client,
+    until,
+)
+from tests.tuner.tiny import events_in
 from tuner.journal import Event
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(3600)]
@@ -169,6 +180,21 @@ def test_wrong_token(new_cluster: NewCluster) -> None:
     cluster.end()
 
 
+def test_a_cluster_at_no_worker_is_asked_for_one(new_cluster: NewCluster) -> None:
+    cluster = new_cluster(workers=0)
+    user = new_client(cluster)
+    user.open()
+    job = user.submit("early")
+    until(lambda: [job["status"] for job in json.loads(user.give("list", "--json"))] == ["RUNNING"], job)
+    assert user.kinds("early") == []
+    cluster.start_worker(2)
+    said = ended(job)
+    assert "no worker is there yet: early asks for a worker with at least 1 CPUs and 1 GPUs" in said, said
+    assert "1 of 1 workers are there" in said, said
+    assert all_complete(user.events("early")) == 3
+    cluster.end()
+
+
 def test_worker_killed_and_another_joining(new_cluster: NewCluster) -> None:
     cluster = new_cluster(workers=2)
     user = new_client(cluster, trials=AT_ONCE)
@@ -210,3 +236,52 @@ def test_head_killed_and_the_search_resumed_on_a_new_cluster(new_cluster: NewClu
     check_results(user.project / "results" / "phoenix", user.give("result", "phoenix"))
     for gone in (other, cluster):
         gone.end()
+
+
+S3 = {
+    "AWS_ENDPOINT_URL": "http://127.0.0.1:9000",
+    "AWS_ACCESS_KEY_ID": "ada",
+    "AWS_SECRET_ACCESS_KEY": "lovelace",
+    "AWS_REGION": "eu-central-1",
+}
+MAKE_BUCKET = "import urllib.request as r; r.urlopen(r.Request('http://127.0.0.1:9000/lab', method='PUT'))"
+
+
+def test_head_lost_with_its_disk_and_the_search_resumed_from_s3(new_cluster: NewCluster) -> None:
+    """No disk is shared: the head has one, the worker another, and only the object store outlives the head's."""
+    pytest.importorskip("moto", reason="needs the S3 server of moto")
+    cluster = new_cluster(workers=0, **S3)
+    disk = cluster.shared = cluster.folder / "disk"
+    disk.mkdir()
+    cluster.start_worker(2, apart=disk)
+    server = cluster.popen("sh", "-c", "exec python -m moto.server -H 127.0.0.1 -p 9000 >/dev/null 2>&1")
+    until(lambda: cluster.popen("python", "-c", MAKE_BUCKET).wait() == 0, server)
+    user = new_client(cluster)
+    user.open(fold=1)
+    mirror = "--set", "tracking.mirror=s3://lab/runs"
+    job = user.submit("lazarus", *mirror)
+    copy = user.project / "copy"
+
+    def folds_on_s3() -> int:
+        user.popen("result", "lazarus", "--directory", "s3://lab/runs", "--to", str(copy)).communicate()
+        events = events_in(copy / "journal.jsonl") if copy.exists() else []
+        return [event["event"] for event in events].count("fold_finished")
+
+    until(lambda: user.kinds("lazarus").count("fold_finished") == 3, job)
+    until(lambda: folds_on_s3() == 3, job)
+    before = events_in(copy / "journal.jsonl")
+    cluster.kill(lambda command: "moto.server" not in command)
+    ended(job, code=-signal.SIGKILL)
+    for folder in (disk, cluster.folder / "n1", cluster.folder / "n2"):
+        shutil.rmtree(folder)
+    disk.mkdir()
+    cluster.start_head()
+    cluster.start_worker(2, apart=disk)
+    user.open()
+    user.give("--space", "tiny.yaml", "--resume", "lazarus", *mirror)
+    after = user.events("lazarus")
+    assert after[: len(before)] == before
+    assert all_complete(after) == 3
+    check_results(user.project / "results" / "lazarus", user.give("result", "lazarus"))
+    assert "lovelace" not in "".join(path.read_text(errors="replace") for path in disk.rglob("*") if path.is_file())
+    cluster.end()

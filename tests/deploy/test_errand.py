@@ -61,6 +61,24 @@ def test_without_an_address_here_the_nodes_have_theirs(tmp_path: Path) -> None:
     assert prepare(write_yaml(tmp_path), {}, "mine").environment == {}
 
 
+def test_where_experiments_are_on_s3_the_head_has_the_folder_and_s3_its_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ready = prepare(write_yaml(tmp_path), {"tracking.directory": "s3://lab/runs/"}, "mine")
+    local = load_settings().storage.local
+    assert yaml.safe_load(ready.text)["tracking"] == {"directory": f"{local}/mine", "mirror": "s3://lab/runs/mine"}
+    assert (ready.directory, ready.mirror) == (f"{local}/mine", "s3://lab/runs/mine")
+    assert ready.environment == {}  # the nodes have region and endpoint
+    ready = prepare(write_yaml(tmp_path), {"tracking.directory": "/fast", "tracking.mirror": "s3://lab/runs"}, "mine")
+    assert (ready.directory, ready.mirror) == ("/fast/mine", "s3://lab/runs/mine")
+    ours = {"storage.experiments": "s3://lab/ours", "storage.endpoint": "http://store:9000"}
+    settings = load_settings(overrides=ours)
+    monkeypatch.setattr(errand, "load_settings", lambda: settings)
+    ready = prepare(write_yaml(tmp_path), {}, "mine")
+    assert (ready.directory, ready.mirror) == (f"{local}/mine", "s3://lab/ours/mine")
+    assert ready.environment == {"AWS_DEFAULT_REGION": "us-east-1", "AWS_ENDPOINT_URL": "http://store:9000"}
+
+
 @pytest.mark.parametrize("uri", ["http://ada:pa55@mlflow:5000", "postgresql://u:pa55@db/m", "http://m/?token=pa55"])
 @pytest.mark.parametrize("way", ["file", "environment"])
 def test_an_address_with_a_password_is_refused_without_showing_it(

@@ -8,6 +8,7 @@ import pytest
 
 from deploy import errands, on_cluster
 from deploy.on_cluster import Findings, look_around, main, missing_requirements
+from deploy.settings import load_settings
 from tests.deploy.test_submit import begun
 from tests.tuner.tiny import space_of
 from trainables.errors import BadInput, Problem
@@ -72,15 +73,57 @@ def test_cards_are_compared_with_what_a_trial_asks_for(gpus: float, room: list[C
     assert [problem.where for problem in errands._problems_of_room(space, room)] == where
 
 
+@pytest.mark.parametrize(
+    ("resources", "room", "awaited"),
+    [
+        ({"gpus": 0.25}, [Capacity(0, 0)], {"workers": 1, "cpus": 1, "gpus": 1}),
+        ({"cpus": 0.5, "gpus": 2}, [Capacity(0, 0)], {"workers": 1, "cpus": 1, "gpus": 2}),
+        ({"gpus": "auto"}, [Capacity(0, 0)], {"workers": 1, "cpus": 1, "gpus": 1}),
+        ({"gpus": 0}, [Capacity(0, 0)], {"workers": 1, "cpus": 1, "gpus": 0}),
+        ({"gpus": 0.25}, [Capacity(0, 0), Capacity(4, 0)], {}),
+    ],
+)
+def test_a_cluster_at_no_worker_is_asked_for_one_on_which_a_trial_fits(
+    resources: dict[str, object], room: list[Capacity], awaited: dict[str, int]
+) -> None:
+    space = space_of(resources=resources)
+    assert errands._awaited(space, room, workers=0) == awaited
+    problems = errands._problems_of_room(space, room + errands._to_come(awaited))
+    assert [problem.where for problem in problems] == ([] if awaited else ["resources.gpus"])
+
+
+def test_workers_that_are_asked_for_have_the_size_of_the_settings() -> None:
+    worker = load_settings().worker
+    awaited = errands._awaited(space_of(), [Capacity(4, 0)], workers=3)
+    assert awaited == {"workers": 3, "cpus": worker.cpus, "gpus": worker.gpus}
+    assert errands._to_come(awaited) == [Capacity(worker.cpus, worker.gpus)] * 3
+
+
 def test_a_name_must_be_new_or_known_as_it_is_meant(tmp_path: Path) -> None:
     directory = tmp_path / "mine"
-    assert list(errands._problems_of_name(directory, "mine", resume=False)) == []
-    (problem,) = errands._problems_of_name(directory, "mine", resume=True)
+    space = space_of(tracking={"directory": str(directory)})
+    assert list(errands._problems_of_name(space, "mine", resume=False)) == []
+    (problem,) = errands._problems_of_name(space, "mine", resume=True)
     assert problem.where == "--resume"
     begun(directory)
-    assert list(errands._problems_of_name(directory, "mine", resume=True)) == []
-    (problem,) = errands._problems_of_name(directory, "mine", resume=False)
+    assert list(errands._problems_of_name(space, "mine", resume=True)) == []
+    (problem,) = errands._problems_of_name(space, "mine", resume=False)
     assert problem.must_hold == "a new name, or --resume mine"
+
+
+def test_what_the_mirror_has_is_known_on_a_new_head(tmp_path: Path) -> None:
+    places = {"directory": str(tmp_path / "new" / "mine"), "mirror": f"file://{tmp_path}/mirror/mine"}
+    space = space_of(tracking=places)
+    (problem,) = errands._problems_of_name(space, "mine", resume=True)
+    assert problem.came.endswith(f"{places['directory']} or {places['mirror']}")
+    begun(tmp_path / "mirror" / "mine")
+    assert list(errands._problems_of_name(space, "mine", resume=True)) == []
+    (problem,) = errands._problems_of_name(space, "mine", resume=False)
+    assert problem.where == "--name"
+    (tmp_path / "file").touch()
+    space = space_of(tracking=places | {"mirror": f"file://{tmp_path}/file/x"})
+    (problem,) = errands._problems_of_name(space, "mine", resume=True)
+    assert problem.where == "tracking.mirror"
 
 
 def test_without_any_tracking_address_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ def run(tmp_path: Path) -> Path:
     for name in ("space.yaml", "report.html", "model/weights.pt", "model/deep/labels.json"):
         (run / name).parent.mkdir(parents=True, exist_ok=True)
         (run / name).write_bytes(name.encode() * 50_000)
-    for name in ("lock", "logs/driver.log", "ray/tune/state", "checkpoints/0001.pt"):
+    for name in ("lock", "mlflow.lock", "logs/driver.log", "ray/tune/state", "checkpoints/0001.pt"):
         (run / name).parent.mkdir(parents=True, exist_ok=True)
         (run / name).write_text("not worth the way")
     return run

@@ -131,6 +131,40 @@ def test_flags_that_change_the_run_reach_it(cluster: type[Played]) -> None:
     assert "num_steps: 9" in text
 
 
+@pytest.mark.parametrize(
+    ("flags", "has", "awaited", "line"),
+    [
+        (
+            [],
+            {"nodes": 1},
+            {"workers": 1, "cpus": 2, "gpus": 1},
+            "\nno worker is there yet: mine asks for a worker with at least 2 CPUs and 1 GPUs, and waits before",
+        ),
+        (
+            ["--workers", "3"],
+            {"nodes": 3, "cpus": 8},
+            {"workers": 3, "cpus": 8, "gpus": 1},
+            "\nmine asks for 3 workers, each with at least 8 CPUs and 1 GPUs, and waits before it searches\n",
+        ),
+    ],
+)
+def test_workers_that_are_to_come_are_waited_for(
+    cluster: type[Played],
+    capsys: pytest.CaptureFixture[str],
+    flags: list[str],
+    has: dict[str, int],
+    awaited: dict[str, int],
+    line: str,
+) -> None:
+    cluster.findings = Findings(**has, awaited=awaited)
+    assert submitted("--name", "mine", *flags) == 0
+    wait, _, search = cluster.sent[0]["entrypoint"].partition(" -- ")
+    assert wait == f"exec python -m deploy.workers {' '.join(f'--{key} {value}' for key, value in awaited.items())}"
+    assert search == "python -m tuner.search --space space.yaml --address auto"
+    assert cluster.helped[0][-2:] == (flags or ["--job", "mine"])
+    assert line in capsys.readouterr().out
+
+
 def test_nothing_secret_is_in_what_is_sent(cluster: type[Played], monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("MLFLOW_TRACKING_PASSWORD", "AWS_SECRET_ACCESS_KEY", "RAY_AUTH_TOKEN"):
         monkeypatch.setenv(name, "pa55word")
@@ -319,6 +353,9 @@ def test_results_outlive_their_cluster(
     monkeypatch.setattr(submit, "Cluster", None)
     assert give("result", "mine", "--directory", str(tmp_path / "shared")) == 0
     assert give("result", "mine", "--directory", "shared") == 2
+    assert give("result", "mine", "--directory", f"file://{tmp_path}/shared", "--to", "copied") == 0
+    assert (tmp_path / "copied" / "model" / "weights.pt").read_bytes() == b"weights"
+    assert give("result", "other", "--directory", f"file://{tmp_path}/shared") == 2
 
 
 def test_a_token_that_anybody_could_read_on_its_way_is_said(

@@ -46,6 +46,11 @@ def test_a_head_without_cpus_and_a_node_too_small_are_no_workers() -> None:
     assert wanted.count([HEAD, WORKER, {"CPU": 16.0, "GPU": 4.0}]) == 2
 
 
+def test_what_is_waited_for_is_said() -> None:
+    assert str(Wanted(1, cpus=2, gpus=0)) == "a worker with at least 2 CPUs and 0 GPUs"
+    assert str(Wanted(3, cpus=8, gpus=1)) == "3 workers, each with at least 8 CPUs and 1 GPUs"
+
+
 def test_a_worker_without_cards_is_asked_for_without() -> None:
     assert Wanted(1, cpus=2, gpus=0).bundle == {"CPU": 2}
 
