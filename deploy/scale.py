@@ -21,18 +21,19 @@ APPEND_S = 0.006
 """One synced line of the journal on a local disk: median of 200 `Journal.append`s, beside other work. NFS is slower."""
 REQUESTS_PER_TRIAL = 8
 """Requests to MLflow for such a trial. Held by a test; the replay of that journal over HTTP made 521 for 64 trials."""
-REQUEST_S = 0.077
-"""One request to a server on PostgreSQL, one after the other (DEPLOY.md, 3.1; 107 ms in that replay, machine busy)."""
+REQUEST_S = 0.107
+"""One request to a server on PostgreSQL, one after the other, in that replay; the machine was busy with other work."""
 DATABASE_BYTES_PER_TRIAL = 197_760
 """What `pg_database_size` grew by in that replay, divided by 64."""
-BOOKKEEPING_S = 0.13
-"""Ray Tune's driver for a trial: 50 that do nothing, on reused actors (SEARCH.md, 5)."""
-PROPOSAL_S_PER_KNOWN_TRIAL = 1e-5
-"""CPU seconds of a TPE proposal for each trial known: 0.0029 with 100, 0.010 with 1,000, 0.034 with 4,000."""
-DRIVER_MIB = 1_052
-"""Resident memory of a driver with a search under way, by `ps`."""
-CLUSTER_MIB = 987
-"""Everything that Ray runs on an idle head and two workers, PSS (DEPLOY.md, 3.1)."""
+DRIVER_S = 0.041
+"""The driver's time for a trial that trains nothing, with few known: proposal, Ray Tune, journal, racing, display. Of
+the trials 20 to 120 of `make bench-search`, on an idle machine that MLflow's process and two workers shared."""
+DRIVER_S_PER_KNOWN_TRIAL = 2.6e-5
+"""What that grows by for each trial known: 0.062 s of the trials 820 to 920 there. TPE's proposals are 1e-5 of it."""
+DRIVER_MIB = 1_250
+"""Resident memory of the driver there, after 1,000 trials."""
+CLUSTER_MIB = 810
+"""Ray's own processes on a head (432) and two workers, beside a search (`make test-cluster`), PSS."""
 WORKER_PROCESS_MIB = 1_265
 """Resident memory of a trial's process on the CPU, EfficientNet-Lite0, by `ps`; up to 2,154 in a comparison."""
 
@@ -61,7 +62,7 @@ class Needs:
     trials_at_once: int
     trials_per_hour: float
     driver_busy: float
-    """Ray Tune's bookkeeping, and proposals with `search_trials` known: at 1, GPUs wait."""
+    """With `search_trials` known: at 1, GPUs wait."""
     journal_busy: float
     """The one writer, on a local disk; a part of what the driver does."""
     mlflow_requests_per_s: float
@@ -81,14 +82,14 @@ def needs(gpus: int, load: Load) -> Needs:
     per_s = at_once / load.trial_s
     dataset_gib = load.images * load.size_px**2 * 3 / GIB
     processes = min(gpus, load.gpus_per_node) * load.trials_per_gpu
-    proposal_s = PROPOSAL_S_PER_KNOWN_TRIAL * load.search_trials
+    driver_s = DRIVER_S + DRIVER_S_PER_KNOWN_TRIAL * load.search_trials
     append_s = EVENTS_PER_TRIAL * APPEND_S
     per_day = 86_400 * per_s
     return Needs(
         gpus=gpus,
         trials_at_once=at_once,
         trials_per_hour=3_600 * per_s,
-        driver_busy=per_s * (BOOKKEEPING_S + proposal_s + append_s),
+        driver_busy=per_s * driver_s,
         journal_busy=per_s * append_s,
         mlflow_requests_per_s=per_s * REQUESTS_PER_TRIAL,
         mlflow_busy=per_s * REQUESTS_PER_TRIAL * REQUEST_S,
