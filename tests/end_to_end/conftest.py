@@ -21,7 +21,7 @@ import pytest
 
 from tests.tuner.tiny import events_in, write_yaml
 
-DEADLINE_S = 600  # for a machine that is busy with something else: such a search takes half a minute on an idle one
+DEADLINE_S = 480  # for a machine that is busy with something else: such a search takes half a minute on an idle one
 SPACE: dict[str, Any] = {
     "search": {"trials": 3, "folds": 2, "concurrency": 1, "first_points": [{"gamma_fe": 0.02}]},
     "resources": {"cpus": 1, "gpus": 0.25},
