@@ -21,6 +21,10 @@ import pytest
 
 from tests.tuner.tiny import events_in, write_yaml
 
+# A shell that starts the tests in the background has them, and all that they start, ignore Ctrl-C.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 DEADLINE_S = 480  # for a machine that is busy with something else: such a search takes half a minute on an idle one
 SPACE: dict[str, Any] = {
     "search": {"trials": 3, "folds": 2, "concurrency": 1, "first_points": [{"gamma_fe": 0.02}]},

@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.testing import assert_close
 
 from tests.trainables.methods import references
@@ -112,8 +113,38 @@ class TestALayer:
         self, norm: nn.BatchNorm2d, x: Tensor
     ) -> None:
         layer = self.layer(norm, [False] * 4)
-        assert torch.equal(layer(x), norm.eval()(x))
+        torch.testing.assert_close(layer(x), norm.eval()(x))  # not to the bit: it is made of what the batch's give
         assert not torch.equal(layer.running_mean, norm.running_mean)
+
+    @pytest.mark.parametrize("coins", [[True] * 4, [False] * 4, [True, False, False, True]])
+    @pytest.mark.parametrize("affine", [True, False])
+    def test_gradients_are_those_of_one_normalisation_or_the_other(
+        self, x: Tensor, coins: list[bool], affine: bool
+    ) -> None:
+        """As autograd takes them of the choice between two whole normalisations; a weight of zero among them."""
+        norm = nn.BatchNorm2d(4, affine=affine).double()
+        norm.running_mean += torch.tensor([0.5, -1.0, 40.0, 0.0])
+        norm.running_var *= torch.tensor([0.1, 3.0, 1.0, 500.0])
+        if affine:
+            norm.weight.data = torch.tensor([1.5, -0.5, 0.0, 2.0], dtype=torch.float64)
+            norm.bias.data = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64)
+        layer = self.layer(norm, coins)
+        upstream = torch.randn(x.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+        seen = []
+        for module in (layer, norm):
+            given = x.double().requires_grad_()
+            if module is layer:
+                said = layer(given)
+            else:
+                tails = F.batch_norm(given, norm.running_mean, norm.running_var.clone(), norm.weight, norm.bias)
+                said = torch.where(
+                    torch.tensor(coins).view(-1, 1, 1),
+                    F.batch_norm(given, None, None, norm.weight, norm.bias, True),
+                    tails,
+                )
+            said.backward(upstream)
+            seen.append([said, given.grad, *(parameter.grad for parameter in module.parameters())])
+        torch.testing.assert_close(seen[0], seen[1], rtol=1e-9, atol=1e-12)
 
     @pytest.mark.parametrize("coins", [[True] * 4, [False] * 4])
     def test_in_evaluation_is_batch_norm(self, norm: nn.BatchNorm2d, x: Tensor, coins: list[bool]) -> None:
