@@ -67,14 +67,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 def measure(arguments: argparse.Namespace) -> list[Figure]:
     """The figures."""
     with tempfile.TemporaryDirectory() as folder, chatter_to(Path(folder) / "ray.log"), cluster(None):
-        remote: Any = ray.remote(num_cpus=num_cpus() / arguments.workers)(Worker)
-        workers = [remote.remote() for _ in range(arguments.workers)]
-        before, after = (held(workers, images) for images in (blank(WARM_UP), blank(arguments.images)))
+
+        def grown(images: LabelledImages) -> tuple[list[float], list[float]]:
+            """By how many copies each worker's memory grows, PSS and private. Of workers that have had nothing else:
+            what they once read of the object store stays in their PSS."""
+            remote: Any = ray.remote(num_cpus=num_cpus() / arguments.workers)(Worker)
+            workers = [remote.remote() for _ in range(arguments.workers)]
+            before, after = held(workers, blank(WARM_UP)), held(workers, images)
+            for worker in workers:
+                ray.kill(worker)
+            size_kib = (arguments.images - WARM_UP) * STORED_PX**2 * 3 / 1024
+            pss, private = ((np.array(after) - np.array(before)).T / size_kib).tolist()
+            return pss, private
+
+        pss, private = grown(blank(arguments.images))
         with mock.patch.object(pixel_file, "SHARE_OF_MEMORY", 0.0):
-            mapped = held(workers, in_file(blank(arguments.images), Path(folder)))
-    size_kib = (arguments.images - WARM_UP) * STORED_PX**2 * 3 / 1024
-    pss, private = ((np.array(after) - np.array(before)).T / size_kib).tolist()
-    pss_mapped, _ = ((np.array(mapped) - np.array(before)).T / size_kib).tolist()
+            pss_mapped, _ = grown(in_file(blank(arguments.images), Path(folder)))
     return [
         Figure("eight_workers_copies", sum(pss), 1.1),
         Figure("worker_private_share", max(private), 0.05),
