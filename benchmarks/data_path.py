@@ -195,7 +195,9 @@ def endless(batches: DataLoader[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor
 
 
 def data_path_ratio(arguments: argparse.Namespace) -> float:
-    """Time of the usual loader's batches, over that of as many here."""
+    """Time of the usual loader's batches, over that of as many here, in one thread as a trial of one CPU has: two would
+    wait for the loader's workers, which still fill their queue."""
+    torch.set_num_threads(1)
     config = data_config(arguments)
     images = decoded(config)
     embed = build_network(BACKBONE, 2, 0, keep_source_head=False).embed

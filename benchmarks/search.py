@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import os
 import random
 import statistics
 import tempfile
@@ -28,6 +27,8 @@ from ray import tune
 from ray.tune.search.optuna import OptunaSearch
 from rich.console import Console
 
+from benchmarks.figures import Figure, report
+from benchmarks.memory import kib
 from trainables.trial import FoldResult
 from tuner import trials
 from tuner.cluster import Share, chatter_to, cluster
@@ -66,7 +67,7 @@ class Course:
         self.cpu_s.append(time.process_time())
         if len(self.ended_s) % BLOCK == 0:
             gc.collect()
-            self.resident_mib.append(resident_mib())
+            self.resident_mib.append(kib("Rss") / 1024)
 
     def cost_s(self, first: int, last: int) -> float:
         """Mean seconds a trial from the end of trial `first` to that of trial `last`, counted from 0."""
@@ -121,9 +122,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         ("proposal_p95_ms", statistics.quantiles(proposals_ms, n=20)[-1], PROPOSAL_LIMIT_MS),
         ("mlflow_behind_s", behind_s, BEHIND_LIMIT_S),
     ]
-    for name, value, limit in figures:
-        print(f"{name} {value:.3f} {limit:g} {'ok' if value <= limit else 'short'}", flush=True)
-    return int(any(value > limit for _, value, limit in figures))
+    return report(Figure(*figure) for figure in figures)
 
 
 def space_of(num_trials: int, sampler: str = "tpe") -> SearchSpace:
@@ -260,12 +259,6 @@ class Noting(tune.Callback):
 def memory_growth_mib(course: Course) -> float:
     """From the second hundred trials to the last; a short run has no such."""
     return course.resident_mib[-1] - course.resident_mib[1] if len(course.resident_mib) > 2 else 0.0
-
-
-def resident_mib() -> float:
-    """Of this process."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def proposal_times_ms(space: SearchSpace, num_known: int, num_timed: int = 50) -> list[float]:
