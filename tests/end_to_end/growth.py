@@ -16,12 +16,12 @@ from typing import Any
 
 import ray
 import torch
-from ray import tune
 
+from tests.end_to_end.stand_in import StandIn
 from tests.tuner.tiny import space_of
 from tuner import cards, trials
 from tuner.cluster import TUNE_ENVIRONMENT, Capacity, Share, alive_nodes, share_of
-from tuner.conductor import Assignment, Conductor
+from tuner.conductor import Conductor
 from tuner.gpu_share import GIB, CardNeed
 from tuner.journal import Journal
 
@@ -36,28 +36,15 @@ def says(folder: Path, **what: Any) -> None:
         file.write(json.dumps(what) + "\n")
 
 
-class HungryTrainable(tune.Trainable):
-    """Stands in for `FoldTrainable`: same resources, same reports, no training."""
+class HungryTrainable(StandIn):
+    """Finds its card full where it has less than enough of it."""
 
-    def setup(self, config: dict[str, Any], images: Any) -> None:
-        self.reset_config(config)
-
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self.assignment: Assignment = new_config["assignment"]
-        self.share: Share = new_config["share"]
-        self.folder: Path = new_config["safety"].experiment / "said"
-        self.fold = self.assignment.folds[0]
-        return True
-
-    def step(self) -> dict[str, Any]:
-        number = self.assignment.number
+    def meanwhile(self) -> None:
+        share: Share = self.config["share"]
         given = ray.get_runtime_context().get_assigned_resources()["GPU"]
-        says(self.folder, trial=number, gpus=self.share.gpus, given=given)
+        says(self.config["safety"].experiment / "said", trial=self.assignment.number, gpus=share.gpus, given=given)
         if given < ENOUGH:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
-        result = {"fold": self.fold, "val_top1": 0.5, "duration_s": 0.0}
-        self.fold += 1
-        return {"trial": number, "result": result}
 
 
 def main(folder: Path) -> None:

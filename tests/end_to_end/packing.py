@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray import tune
 
+from tests.end_to_end.stand_in import StandIn
 from tests.tuner.tiny import space_of
 from tuner import trials
 from tuner.cluster import TUNE_ENVIRONMENT, Capacity, share_of
-from tuner.conductor import Assignment, Conductor
+from tuner.conductor import Conductor
 from tuner.journal import Journal
 
 NUM_CPUS, NUM_CARDS, NUM_TRIALS, AT_ONCE = 16, 2, 10, 8
@@ -58,27 +58,15 @@ class Gate:
         return {"most": self.most, "cards": self.cards, "card_left": self.card_left, "killed": self.killed}
 
 
-class GatedTrainable(tune.Trainable):
-    """Stands in for `FoldTrainable`: same resources, same reports, no training."""
+class GatedTrainable(StandIn):
+    """Goes through the gate, or dies before it."""
 
-    def setup(self, config: dict[str, Any], images: Any) -> None:
-        self.gate = ray.get_actor("gate")
-        self.reset_config(config)
-
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self.assignment: Assignment = new_config["assignment"]
-        self.fold = self.assignment.folds[0]
-        return True
-
-    def step(self) -> dict[str, Any]:
-        number = self.assignment.number
-        if ray.get(self.gate.must_die.remote()):
+    def meanwhile(self) -> None:
+        gate = ray.get_actor("gate")
+        if ray.get(gate.must_die.remote()):
             os.kill(os.getpid(), signal.SIGKILL)
-        ray.get(self.gate.enter.remote(number, os.environ["CUDA_VISIBLE_DEVICES"]))
-        ray.get(self.gate.leave.remote(number))
-        result = {"fold": self.fold, "val_top1": 0.5, "duration_s": 0.0}
-        self.fold += 1
-        return {"trial": number, "result": result}
+        ray.get(gate.enter.remote(self.assignment.number, os.environ["CUDA_VISIBLE_DEVICES"]))
+        ray.get(gate.leave.remote(self.assignment.number))
 
 
 def main(folder: Path) -> None:
