@@ -15,9 +15,8 @@ from pathlib import Path
 
 from trainables.errors import BadInput, Problem
 from tuner.journal import JOURNAL
-from tuner.runs import runs_below
+from tuner.runs import LOCKS, runs_below
 
-LEFT_BEHIND = ("lock", "mlflow.lock")
 FOLDERS = ("model",)
 """Besides the files at the top of a run's directory; Ray's own files, checkpoints and logs stay."""
 
@@ -66,7 +65,7 @@ def newest_run(directory: Path) -> Path | None:
 
 def files_of(run: Path) -> list[Path]:
     """What is worth the way."""
-    files = [path for path in run.iterdir() if path.is_file() and path.name not in LEFT_BEHIND]
+    files = [path for path in run.iterdir() if path.is_file() and path.name not in LOCKS]
     return sorted(files + [path for folder in FOLDERS for path in (run / folder).rglob("*") if path.is_file()])
 
 

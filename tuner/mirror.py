@@ -23,16 +23,15 @@ from trainables.errors import BadInput, Problem
 from trainables.files import write_whole
 from tuner.journal import JOURNAL
 from tuner.redaction import reason
-from tuner.runs import locked
+from tuner.runs import LOCKS, locked
 from tuner.tracking import Tracker
-from tuner.tracking.process import LOCK
 
 PERIOD_S = 5.0
 """How often the directory is looked through; a machine that is lost takes so much with it that was finished."""
 FLUSH_TIMEOUT_S = 60.0
 """How long the end of a session waits for the copy to be in line."""
 
-LEFT_OUT = ("ray", "logs", "lock", LOCK)
+LEFT_OUT = ("ray", "logs", *LOCKS)
 
 Version = tuple[int, int]
 

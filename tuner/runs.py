@@ -14,6 +14,10 @@ from typing import IO
 from trainables.errors import BadInput, Problem, nearest
 from tuner.journal import read_events
 
+LOCK, MLFLOW_LOCK = "lock", "mlflow.lock"
+LOCKS = (LOCK, MLFLOW_LOCK)
+"""Files by which a process of this machine has a run, or alone carries it over to MLflow: nothing to be copied."""
+
 EXPERIMENTS = Path("experiments")
 """Where experiments lie unless `tracking.directory` says otherwise."""
 
@@ -77,7 +81,7 @@ def locked(directory: Path) -> IO[str]:
     Raises:
         BadInput: while another process has it, or where the file system has no locks.
     """
-    file = (directory / "lock").open("a+")
+    file = (directory / LOCK).open("a+")
     deadline = time.monotonic() + PROBE_S
     while True:
         try:
@@ -102,7 +106,7 @@ def locked(directory: Path) -> IO[str]:
 def holder_of(directory: Path) -> Holder | None:
     """Who has the directory now; None if nobody has, whatever a process that died has left written there."""
     try:
-        with (directory / "lock").open() as file:
+        with (directory / LOCK).open() as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:

@@ -13,7 +13,7 @@ from pathlib import Path
 from trainables.errors import BadInput, Problem
 from tuner.cli import FAILED, FOUND, guarded
 from tuner.list import summary_of
-from tuner.runs import EXPERIMENTS, Holder, find_run, holder_of
+from tuner.runs import EXPERIMENTS, LOCK, Holder, find_run, holder_of
 
 POLL_S = 0.1
 
@@ -41,7 +41,7 @@ def stop(directory: Path, timeout_s: float) -> int:
     if holder is None:
         summary = summary_of(directory)
         raise BadInput(Problem("", "a search that runs", f"one that is {summary.state}", file=str(directory)))
-    if not holder.is_here or not _has_open(holder, directory / "lock"):
+    if not holder.is_here or not _has_open(holder, directory / LOCK):
         raise BadInput(Problem("", "a search of this machine", str(holder), file=str(directory)))
     os.kill(holder.pid, signal.SIGTERM)
     print(f"asked {holder} to end", flush=True)

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from tuner.redaction import reason, redact_logging
+from tuner.runs import MLFLOW_LOCK
 from tuner.tracking.projection import Projection
 from tuner.tracking.store import use_gentle_defaults
 
 NICENESS = 10
 """Training goes first; MLflow may lag."""
-LOCK = "mlflow.lock"
 END_S = 5.0
 """How long the process is given to end by itself."""
 
@@ -112,7 +112,7 @@ def _environment() -> dict[str, str]:
 def only_writer(directory: Path) -> Iterator[None]:
     """For the block, no other process carries this directory over: two that did would make runs twice. Waits for one
     whose search was killed, and which is still at its last event."""
-    with (directory / LOCK).open("w") as lock:
+    with (directory / MLFLOW_LOCK).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

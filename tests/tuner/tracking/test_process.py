@@ -15,8 +15,9 @@ import pytest
 from tests.marks import MLFLOW_LEAKS
 from tests.tuner.tracking.searches import DEAD, NAME, Store, run_trial, start_search, whole_search
 from tuner.journal import Journal
+from tuner.runs import MLFLOW_LOCK
 from tuner.tracking import ProjectionProcess
-from tuner.tracking.process import LOCK, Behind
+from tuner.tracking.process import Behind
 
 pytestmark = [pytest.mark.slow, MLFLOW_LEAKS]
 
@@ -81,7 +82,7 @@ def test_whoever_waits_for_one_that_is_closed_is_told(
         except Behind as behind:
             said.append(behind)
 
-    with (directory / LOCK).open("w") as lock:
+    with (directory / MLFLOW_LOCK).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         waiting = threading.Thread(target=wait)
         waiting.start()
