@@ -18,7 +18,7 @@ from mlflow.exceptions import MlflowException
 
 from tuner.journal import Event, History, TrialRecord, trial_id
 from tuner.redaction import reason, without_credentials
-from tuner.tracking.store import open_store, runs_with, use_gentle_defaults
+from tuner.tracking.store import open_store, runs_with, tag_experiment, use_gentle_defaults
 from tuner.tracking.views import VIEW_TAG, view_of_trials
 
 log = logging.getLogger("tuner.tracking")
@@ -216,9 +216,8 @@ class Projection:
         self._cursor = self._cursor._replace(uploaded=())
         if "dimensions" in event:
             num_folds = event.get("space", {}).get("search", {}).get("folds", 0)
-            self._client.set_experiment_tag(
-                self._experiment_id, VIEW_TAG, view_of_trials(num_folds, event["dimensions"])
-            )
+            view = view_of_trials(num_folds, event["dimensions"])
+            tag_experiment(self._client, self._experiment_id, VIEW_TAG, view)
         for trial in self._history.trials.values():
             if trial.state == "running":  # it was cut off with the search, and goes on with it
                 run_id = self._trial_run({**event, "trial": trial.number})

@@ -90,7 +90,7 @@ def open_store(uri: str, experiment: str) -> tuple[MlflowClient, str]:
         client = MlflowClient(uri)
         experiment_id = ensure_experiment(client, uri, experiment)
         for tag, value in {"written_by": this_project(), **SHOWN_AS_TRAINING}.items():
-            _tag(client, experiment_id, tag, value)  # what can be read may still refuse this
+            tag_experiment(client, experiment_id, tag, value)  # what can be read may still refuse this
         return client, experiment_id
 
 
@@ -118,13 +118,19 @@ def ensure_experiment(client: MlflowClient, uri: str, name: str) -> str:
     return str(found.experiment_id)
 
 
-def _tag(client: MlflowClient, experiment_id: str, key: str, value: str) -> None:
+def tag_experiment(client: MlflowClient, experiment_id: str, key: str, value: str) -> None:
+    """Sets a tag that other searches may be setting at this moment: the last one stands.
+
+    MLflow looks whether the tag is there and then inserts it, so that of two at once one is told that it exists.
+    """
     try:
         client.set_experiment_tag(experiment_id, key, value)
     except MlflowException:
-        # MLflow looks and then inserts: of two searches that start at once, one may be told that the tag is there
-        if client.get_experiment(experiment_id).tags.get(key) != value:
+        tags = client.get_experiment(experiment_id).tags
+        if key not in tags:
             raise
+        if tags[key] != value:
+            client.set_experiment_tag(experiment_id, key, value)  # changes it, as it is there now
 
 
 def runs_with(client: MlflowClient, experiment_id: str, **tags: str) -> Iterator[Run]:

@@ -21,7 +21,7 @@ from tests.marks import MLFLOW_LEAKS
 from tests.tuner.tracking.searches import DEAD, NAME
 from trainables.errors import BadInput
 from tuner.tracking import StoreAway, check_store, prepare_store, tracking_uri
-from tuner.tracking.store import IMPATIENT
+from tuner.tracking.store import IMPATIENT, tag_experiment
 
 pytestmark = MLFLOW_LEAKS
 
@@ -170,3 +170,22 @@ def test_a_tag_that_another_search_has_just_set_is_there(uri: str, monkeypatch: 
     assert prepare_store(uri, NAME) == experiment
     with pytest.raises(BadInput, match="UNIQUE"):
         prepare_store(uri, "another")
+
+
+def test_a_tag_that_another_search_has_just_set_otherwise_is_changed(
+    uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both look, both see none, both insert: the slower one is refused once, and then finds what it can change."""
+    experiment = prepare_store(uri, NAME)
+    set_tag = MlflowClient.set_experiment_tag
+    values = iter(["of the faster one"])
+
+    def beaten(client: MlflowClient, experiment_id: str, key: str, value: str) -> None:
+        if (first := next(values, None)) is not None:
+            set_tag(client, experiment_id, key, first)
+            raise MlflowException("BAD_REQUEST: UNIQUE constraint failed: experiment_tags.key")
+        set_tag(client, experiment_id, key, value)
+
+    monkeypatch.setattr(MlflowClient, "set_experiment_tag", beaten)
+    tag_experiment(MlflowClient(uri), experiment, "view", "of the slower one")
+    assert MlflowClient(uri).get_experiment(experiment).tags["view"] == "of the slower one"
