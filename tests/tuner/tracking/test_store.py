@@ -172,9 +172,7 @@ def test_a_tag_that_another_search_has_just_set_is_there(uri: str, monkeypatch: 
         prepare_store(uri, "another")
 
 
-def test_a_tag_that_another_search_has_just_set_otherwise_is_changed(
-    uri: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_tag_that_another_search_has_just_set_otherwise_is_changed(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both look, both see none, both insert: the slower one is refused once, and then finds what it can change."""
     experiment = prepare_store(uri, NAME)
     set_tag = MlflowClient.set_experiment_tag
