@@ -26,7 +26,7 @@ from unittest import mock
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, RandomSampler
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
@@ -161,14 +161,14 @@ def decoded(config: DataConfig) -> Inputs:
     return as_inputs(load_train(config), config, tokenize=None)
 
 
-def loader(arguments: argparse.Namespace) -> DataLoader[tuple[Tensor, Tensor]]:
-    """The usual one."""
+def loader(arguments: argparse.Namespace, num_batches: int | None = None) -> DataLoader[tuple[Tensor, Tensor]]:
+    """The usual one, with epochs of all images, or of `num_batches`."""
     config = data_config(arguments)
-    transform = usual_transform(config.stored_px, config.size_px)
+    images = ImageFolder(arguments.root / "train", usual_transform(config.stored_px, config.size_px))
     return DataLoader(
-        ImageFolder(arguments.root / "train", transform),
+        images,
         batch_size=arguments.batch_size,
-        shuffle=True,
+        sampler=RandomSampler(images, num_samples=num_batches and num_batches * arguments.batch_size),
         drop_last=True,
         num_workers=LOADER_WORKERS,
         persistent_workers=True,
@@ -195,13 +195,16 @@ def endless(batches: DataLoader[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor
 
 
 def data_path_ratio(arguments: argparse.Namespace) -> float:
-    """Time of the usual loader's batches, over that of as many here, in one thread as a trial of one CPU has: two would
-    wait for the loader's workers, which still fill their queue."""
+    """Time of the usual loader's batches, over that of as many here, in one thread as a trial of one CPU has.
+
+    The loader's epochs are as long as its turn: workers that went on filling their queue would take the cores from the
+    other's.
+    """
     torch.set_num_threads(1)
     config = data_config(arguments)
     images = decoded(config)
     embed = build_network(BACKBONE, 2, 0, keep_source_head=False).embed
-    steps, batches = itertools.count(1), endless(loader(arguments))
+    steps, epoch = itertools.count(1), loader(arguments, LEAD_IN + arguments.steps)
 
     def here() -> float:
         started = time.perf_counter()
@@ -210,11 +213,12 @@ def data_path_ratio(arguments: argparse.Namespace) -> float:
         return time.perf_counter() - started
 
     def usual() -> float:
+        batches = iter(epoch)
         for _ in range(LEAD_IN):
             next(batches)
         started = time.perf_counter()
-        for _ in range(arguments.steps):
-            next(batches)
+        for _ in batches:
+            pass
         return time.perf_counter() - started
 
     here(), usual()
