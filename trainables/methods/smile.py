@@ -8,6 +8,7 @@ import torch
 from pydantic import Field, NonNegativeFloat, PositiveInt
 from torch import nn
 
+from trainables.backbones.folding import Folded
 from trainables.backbones.network import TransferNetwork
 from trainables.methods.base import Method, MethodConfig, MethodContext
 from trainables.methods.distances import (
@@ -70,6 +71,7 @@ class Smile(Method):
     def __init__(self, config: SmileConfig, student: TransferNetwork, context: MethodContext) -> None:
         super().__init__(config, student, context)
         self.teacher = frozen_copy(student) if config.gamma_fe or config.gamma_fc else None
+        self._taught = Folded(self.teacher) if self.teacher is not None else None
         self.decay = config.decay_per_update(context.num_steps)
 
     @classmethod
@@ -81,10 +83,10 @@ class Smile(Method):
         seen = self.student(mix.blend(self.student.embed(batch.inputs)))
         labels_NK = one_hot(batch.labels, self.context.num_classes)
         terms = {"target_label": cross_entropy(seen.target_logits, mix.blend(labels_NK))}
-        if self.teacher is None:
+        if self._taught is None:
             return terms
-        with torch.no_grad(), teaching(self.config.teacher_precision, batch.labels.device):
-            taught = self.teacher(self.teacher.embed(batch.inputs))
+        with teaching(self.config.teacher_precision, batch.labels.device):
+            taught = self._taught(batch.inputs)
         if self.config.gamma_fe:
             terms["feature"] = self.config.gamma_fe * self._feature_gap(seen, taught, mix)
         if self.config.gamma_fc:

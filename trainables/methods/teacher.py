@@ -33,8 +33,14 @@ def teaching(precision: TeacherPrecision, device: torch.device) -> torch.autocas
 
 
 def multiplies_bf16(device: torch.device) -> bool:
-    """Whether the device has instructions for bf16; without them it is slower than fp32, not faster."""
+    """Whether the device multiplies bf16 faster than fp32. By what it is and not by a stopwatch, so that one machine
+    always computes the same.
+
+    Without instructions for it, no CPU does. An AMD EPYC does with AVX-512's; an Intel Xeon with the same ones takes
+    half as long again for a 1×1 convolution as in fp32, and has AMX for it (docs/decisions/0012).
+    """
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     features = torch.cpu.get_capabilities()
-    return bool(features.get("avx512_bf16") or features.get("amx_bf16"))
+    by_intel = "Intel" in str(features.get("cpu_name", ""))
+    return bool(features.get("amx_bf16") or (features.get("avx512_bf16") and not by_intel))

@@ -50,14 +50,21 @@ def test_auto_is_what_the_hardware_multiplies(monkeypatch: pytest.MonkeyPatch, h
     assert not torch.is_autocast_enabled("cpu")
 
 
-@pytest.mark.parametrize("features", [{"avx512_bf16": True}, {"amx_bf16": True}])
-def test_a_cpu_with_either_instruction_multiplies_it(
-    monkeypatch: pytest.MonkeyPatch, features: dict[str, bool]
+@pytest.mark.parametrize(
+    ("features", "faster"),
+    [
+        ({"avx512_bf16": True, "cpu_name": "AMD EPYC 9B14"}, True),
+        ({"avx512_bf16": True, "amx_bf16": True, "cpu_name": "Intel Xeon"}, True),
+        ({"avx512_bf16": True, "amx_bf16": False, "cpu_name": "Intel Xeon"}, False),
+        ({"amx_bf16": True}, True),
+        ({"avx2": True}, False),
+    ],
+)
+def test_a_cpu_multiplies_it_where_that_is_faster(
+    monkeypatch: pytest.MonkeyPatch, features: dict[str, object], faster: bool
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: features)
-    assert multiplies_bf16(CPU)
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True})
-    assert not multiplies_bf16(CPU)
+    assert multiplies_bf16(CPU) is faster
 
 
 def test_fp32_leaves_the_precision_of_the_training_alone() -> None:
