@@ -1,4 +1,5 @@
-"""What SMILE's teacher costs in each precision, and how far it is then from fp32: `python -m benchmarks.teacher`.
+"""What SMILE's teacher costs folded and in each precision, and how far it is then from fp32 as it is:
+`python -m benchmarks.teacher`.
 
 A forward pass of EfficientNet-Lite0 on a batch of digits, in turn with a training step of the same network; medians.
 """
@@ -16,6 +17,7 @@ from torch import nn
 
 from trainables.backbones import build_network
 from trainables.backbones.config import BackboneConfig
+from trainables.backbones.folding import Folded
 from trainables.data.config import DataConfig
 from trainables.data.loading import load_train
 from trainables.methods.teacher import frozen_copy, teaching
@@ -35,21 +37,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     pixels = torch.from_numpy(images.pixels[images.index[: arguments.batch_size]].copy()).permute(0, 3, 1, 2).float()
     student = build_network(BackboneConfig(name="package/efficientnet_lite0"), 10, 0, True).train()
     student = student.to(memory_format=torch.channels_last)
-    inputs = student.embed(pixels[..., : arguments.size_px, : arguments.size_px])
-    inputs = inputs.contiguous(memory_format=torch.channels_last)
+    squares = pixels[..., : arguments.size_px, : arguments.size_px]
+    inputs = student.embed(squares).contiguous(memory_format=torch.channels_last)
     teacher = frozen_copy(student)
+    folded = Folded(teacher)
     converted = copy.deepcopy(teacher)
     for module in converted.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             module.bfloat16()
 
-    def autocast() -> torch.Tensor:
-        with teaching("bf16", CPU):
-            return features(teacher, inputs)
+    def in_bf16(way: Callable[[], torch.Tensor]) -> Callable[[], torch.Tensor]:
+        def speak() -> torch.Tensor:
+            with teaching("bf16", CPU):
+                return way()
+
+        return speak
+
+    def as_it_is() -> torch.Tensor:
+        return features(teacher, inputs)
+
+    def without_norms() -> torch.Tensor:
+        return folded(squares).features
 
     ways: dict[str, Callable[[], torch.Tensor]] = {
-        "fp32": lambda: features(teacher, inputs),
-        "autocast": autocast,
+        "fp32": as_it_is,
+        "folded": without_norms,
+        "autocast": in_bf16(as_it_is),
+        "folded_autocast": in_bf16(without_norms),
         "weights": lambda: features(converted, inputs.bfloat16()),
     }
     with torch.no_grad():

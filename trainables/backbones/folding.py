@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from timm.layers import BatchNormAct2d
+from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, nn
 
+from trainables.backbones.activations import set_in_place
 from trainables.backbones.copies import twin_of
 from trainables.backbones.network import TransferNetwork
 from trainables.types import Outputs
@@ -123,8 +124,7 @@ def _what_else_it_does(norm: nn.Module) -> nn.Module:
     """timm's normalisation brings its activation along. It may write over what a convolution made: no gradient asks."""
     if not isinstance(norm, BatchNormAct2d):
         return nn.Identity()
-    if hasattr(norm.act, "inplace"):
-        norm.act.inplace = True
+    set_in_place(norm.act, True)
     return nn.Sequential(norm.drop, norm.act)
 
 

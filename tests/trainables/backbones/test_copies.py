@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from tests.trainables.tiny import tiny_network
-from trainables.backbones.copies import Mould, copied
+from trainables.backbones.copies import Mould, copied, twin_of
 from trainables.backbones.network import TransferNetwork
 
 
@@ -58,3 +58,20 @@ def test_what_cannot_be_pickled_is_copied_nevertheless() -> None:
     copy = copied(module)
     assert copy.weight is not module.weight
     assert torch.equal(copy(torch.ones(2)), module(torch.ones(2)))
+
+
+def test_a_twin_is_new_modules_around_the_same_tensors(network: TransferNetwork) -> None:
+    twin = twin_of(network)
+    for (name, ours), (other_name, theirs) in zip(tensors_of(twin), tensors_of(network), strict=True):
+        assert name == other_name
+        assert ours is theirs
+    assert not set(twin.modules()) & set(network.modules())
+
+
+def test_a_twin_of_what_cannot_be_pickled() -> None:
+    module = nn.Linear(2, 2)
+    module.register_forward_hook(lambda module, inputs, output: output + 1)
+    twin = twin_of(module)
+    assert twin is not module
+    assert twin.weight is module.weight
+    assert torch.equal(twin(torch.ones(2)), module(torch.ones(2)))
