@@ -13,6 +13,7 @@ import argparse
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -30,10 +31,10 @@ class Benchmark(NamedTuple):
 
 
 BENCHMARKS = (
-    Benchmark("data_path", quick="--pairs 1 --steps 6", on_photographs=True),
-    Benchmark("shared_memory", quick="--images 3000"),
-    Benchmark("step", quick="--pairs 3 --processes 1"),
-    Benchmark("trial", quick="--trials 20 --steps 1"),
+    Benchmark("data_path", quick="--pairs 1 --steps 4", on_photographs=True),
+    Benchmark("shared_memory"),
+    Benchmark("step", quick="--pairs 2 --processes 1"),
+    Benchmark("trial", quick="--trials 10 --steps 1"),
     Benchmark("gpu", quick="--pairs 2 --steps 5"),
     Benchmark("search", "--trials 1000", "--trials 60"),
     Benchmark("against_peers", "", "--trials 2 --steps 8 --size-px 32", on_photographs=True),
@@ -67,6 +68,7 @@ def command_of(benchmark: Benchmark, quick: bool, root: Path | None) -> list[str
 def lines_of(command: Sequence[str], name: str, arguments: argparse.Namespace) -> list[str]:
     """Runs it, shows what it says as it comes to an end, and gives its figures."""
     print(f"\n$ {' '.join(['python', *command[1:]])}", flush=True)
+    started_s = time.monotonic()
     with tempfile.TemporaryFile("w+") as said:
         try:
             code = subprocess.run(
@@ -76,7 +78,7 @@ def lines_of(command: Sequence[str], name: str, arguments: argparse.Namespace) -
             code = -1
         said.seek(0)
         text = said.read()
-    print(text.rstrip(), flush=True)
+    print(f"{text.rstrip()}\nafter {time.monotonic() - started_s:.0f} s", flush=True)
     lines = lines_in(text)
     broke_off = code not in (0, 1) or (code == 1 and not lines)
     return lines + ([str(Figure.failed(name))] if broke_off else [])

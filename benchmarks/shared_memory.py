@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import gc
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -68,21 +68,21 @@ def measure(arguments: argparse.Namespace) -> list[Figure]:
     """The figures."""
     with tempfile.TemporaryDirectory() as folder, chatter_to(Path(folder) / "ray.log"), cluster(None):
 
-        def grown(images: LabelledImages) -> tuple[list[float], list[float]]:
-            """By how many copies each worker's memory grows, PSS and private. Of workers that have had nothing else:
-            what they once read of the object store stays in their PSS."""
+        def grown(made: Callable[[int], LabelledImages]) -> tuple[list[float], list[float]]:
+            """By how many copies each worker's memory grows, PSS and private, where `made` makes so many images. Of
+            workers that have had nothing else: what they once read of the object store stays in their PSS."""
             remote: Any = ray.remote(num_cpus=num_cpus() / arguments.workers)(Worker)
             workers = [remote.remote() for _ in range(arguments.workers)]
-            before, after = held(workers, blank(WARM_UP)), held(workers, images)
+            before, after = held(workers, made(WARM_UP)), held(workers, made(arguments.images))
             for worker in workers:
                 ray.kill(worker)
             size_kib = (arguments.images - WARM_UP) * STORED_PX**2 * 3 / 1024
             pss, private = ((np.array(after) - np.array(before)).T / size_kib).tolist()
             return pss, private
 
-        pss, private = grown(blank(arguments.images))
+        pss, private = grown(blank)
         with mock.patch.object(pixel_file, "SHARE_OF_MEMORY", 0.0):
-            pss_mapped, _ = grown(in_file(blank(arguments.images), Path(folder)))
+            pss_mapped, _ = grown(lambda count: in_file(blank(count), Path(folder)))
     return [
         Figure("eight_workers_copies", sum(pss), 1.1),
         Figure("worker_private_share", max(private), 0.05),
@@ -106,7 +106,7 @@ def blank(count: int) -> LabelledImages:
 
 def in_file(images: LabelledImages, folder: Path) -> LabelledImages:
     """The same images, in a file in `folder`."""
-    file = PixelFile(folder / "images", "blank", (len(images), STORED_PX, STORED_PX, 3))
+    file = PixelFile(folder / f"images-{len(images)}", "blank", (len(images), STORED_PX, STORED_PX, 3))
     file.write([images.pixels])
     return LabelledImages.of(file.open(), images.labels, images.class_names, file)
 
