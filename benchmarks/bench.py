@@ -33,11 +33,11 @@ class Benchmark(NamedTuple):
 BENCHMARKS = (
     Benchmark("data_path", quick="--pairs 1 --steps 4", on_photographs=True),
     Benchmark("shared_memory"),
-    Benchmark("step", quick="--pairs 2 --processes 1"),
+    Benchmark("step", quick="--pairs 2 --steps 1 --processes 1"),
     Benchmark("trial", quick="--trials 10 --steps 1"),
     Benchmark("gpu", quick="--pairs 2 --steps 5"),
-    Benchmark("search", "--trials 1000", "--trials 60"),
-    Benchmark("against_peers", "", "--trials 2 --steps 8 --size-px 32", on_photographs=True),
+    Benchmark("search", "--trials 1000", "--trials 50"),
+    Benchmark("against_peers", "", "--trials 2 --steps 4 --size-px 32", on_photographs=True),
 )
 
 

@@ -47,7 +47,7 @@ def measure(arguments: argparse.Namespace) -> list[Figure]:
     torch.set_num_threads(arguments.threads)
     data = data_config(arguments)
     images = load_train(data)
-    in_processes = argparse.Namespace(**vars(arguments) | {"pairs": arguments.processes, "steps": 8})
+    in_processes = argparse.Namespace(**vars(arguments) | {"pairs": arguments.processes, "steps": 4 * arguments.steps})
     return [
         Figure("smile_over_plain", method_ratio("smile", data, images, arguments), 1.15),
         Figure("ema_together_over_one_by_one", ema_ratio(arguments), 1.0),
