@@ -6,7 +6,7 @@ from __future__ import annotations
 import copy
 import io
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from copyreg import dispatch_table
 from typing import Any, Generic, TypeVar
 
@@ -33,18 +33,8 @@ class Mould(Generic[Network]):
         """A new one, with tensors of its own as the original's are now."""
         if self._form is None:
             return copy.deepcopy(self._original)
-        return self._cast(copy.deepcopy(self._tensors))
-
-    def twin(self) -> Network:
-        """New modules around the original's own tensors."""
-        if self._form is None:
-            return copy.deepcopy(self._original, {id(tensor): tensor for tensor in _tensors_of(self._original)})
-        return self._cast(self._tensors)
-
-    def _cast(self, tensors: list[Tensor]) -> Network:
-        assert self._form is not None
         caster = _Caster(io.BytesIO(self._form))
-        caster.tensors = tensors
+        caster.tensors = copy.deepcopy(self._tensors)
         cast: Network = caster.load()
         return cast
 
@@ -58,11 +48,6 @@ class Mould(Generic[Network]):
     def _place(self, tensor: Tensor) -> tuple[Callable[[int], Tensor], tuple[int]]:
         self._tensors.append(tensor)
         return tensor_at, (len(self._tensors) - 1,)
-
-
-def _tensors_of(network: Any) -> Iterator[Tensor]:
-    yield from network.parameters()
-    yield from network.buffers()
 
 
 class _Caster(pickle.Unpickler):
@@ -87,5 +72,7 @@ def copied(network: Network) -> Network:
 
 
 def twin_of(network: Network) -> Network:
-    """One copy of the modules around the same tensors: what changes these changes both."""
-    return Mould(network).twin()
+    """New modules around the tensors of `network` themselves: what changes these changes both."""
+    assert isinstance(network, nn.Module)
+    tensors = (*network.parameters(), *network.buffers())
+    return copy.deepcopy(network, {id(tensor): tensor for tensor in tensors})

@@ -1,7 +1,8 @@
 """A frozen network without its BatchNorms: in evaluation mode they are affine, and fold into the convolutions before.
 
 conv then norm:  γ·(W∗x + b − μ)/√(σ²+ε) + β  =  (s·W)∗x + s·(b − μ) + β  with s = γ/√(σ²+ε)
-(Markuš, https://nenadmarkus.com/p/fusing-batchnorm-and-conv; torch.nn.utils.fusion does it to one pair.)
+
+torch.nn.utils.fusion does it to a pair; this finds the pairs, and keeps them in line with weights that move.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import NamedTuple
 import torch
 from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from trainables.backbones.activations import set_in_place
 from trainables.backbones.copies import twin_of
@@ -114,8 +116,6 @@ def _replaced(network: TransferNetwork, twin: TransferNetwork, conv_name: str, n
     assert isinstance(conv, nn.Conv2d)
     assert isinstance(norm, nn.BatchNorm2d)
     assert isinstance(both, nn.Conv2d)
-    both.weight = nn.Parameter(torch.empty_like(conv.weight), requires_grad=False)
-    both.bias = nn.Parameter(conv.weight.new_empty(conv.out_channels), requires_grad=False)
     twin.set_submodule(norm_name, _what_else_it_does(twin.get_submodule(norm_name)))
     return Pair(conv, norm, both)
 
@@ -132,15 +132,9 @@ def _refresh(pair: Pair) -> None:
     conv, norm, both = pair
     assert norm.running_mean is not None
     assert norm.running_var is not None
-    assert both.bias is not None
-    scale = torch.rsqrt(norm.running_var + norm.eps)
-    if norm.weight is not None:
-        scale = scale * norm.weight
-    torch.mul(conv.weight, scale.view(-1, 1, 1, 1), out=both.weight)
-    shift = -norm.running_mean if conv.bias is None else conv.bias - norm.running_mean
-    torch.mul(shift, scale, out=both.bias)
-    if norm.bias is not None:
-        both.bias.add_(norm.bias)
+    both.weight, both.bias = fuse_conv_bn_weights(
+        conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+    )
 
 
 def _sources(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> list[Tensor]:

@@ -112,8 +112,9 @@ class TestALayer:
     def test_with_all_tails_is_batch_norm_in_evaluation_before_its_statistics_moved(
         self, norm: nn.BatchNorm2d, x: Tensor
     ) -> None:
-        layer = self.layer(norm, [False] * 4)
-        torch.testing.assert_close(layer(x), norm.eval()(x))  # not to the bit: it is made of what the batch's give
+        layer, x = self.layer(norm.double(), [False] * 4), x.double()
+        # not to the bit: it is made of what the batch's give
+        torch.testing.assert_close(layer(x), norm.eval()(x), rtol=1e-13, atol=1e-13)
         assert not torch.equal(layer.running_mean, norm.running_mean)
 
     @pytest.mark.parametrize("coins", [[True] * 4, [False] * 4, [True, False, False, True]])
