@@ -14,7 +14,7 @@ from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from trainables.backbones.activations import set_in_place
+from trainables.backbones.activated import Activated
 from trainables.backbones.copies import twin_of
 from trainables.backbones.network import TransferNetwork
 from trainables.types import Outputs
@@ -116,16 +116,12 @@ def _replaced(network: TransferNetwork, twin: TransferNetwork, conv_name: str, n
     assert isinstance(conv, nn.Conv2d)
     assert isinstance(norm, nn.BatchNorm2d)
     assert isinstance(both, nn.Conv2d)
-    twin.set_submodule(norm_name, _what_else_it_does(twin.get_submodule(norm_name)))
+    if isinstance(norm, BatchNormAct2d):  # timm's brings its activation along; what it drops, it drops in training
+        act = twin.get_submodule(norm_name).act
+        assert isinstance(act, nn.Module)
+        twin.set_submodule(conv_name, Activated(both, act))
+    twin.set_submodule(norm_name, nn.Identity())
     return Pair(conv, norm, both)
-
-
-def _what_else_it_does(norm: nn.Module) -> nn.Module:
-    """timm's normalisation brings its activation along. It may write over what a convolution made: no gradient asks."""
-    if not isinstance(norm, BatchNormAct2d):
-        return nn.Identity()
-    set_in_place(norm.act, True)
-    return nn.Sequential(norm.drop, norm.act)
 
 
 def _refresh(pair: Pair) -> None:
