@@ -1,7 +1,8 @@
 """What the workers' environment (tuner.cluster.WORKER_ENVIRONMENT) saves: `python -m benchmarks.allocator`.
 
 Runs the same few training steps in fresh processes with and without it, in turn, since it is read when a process
-starts; prints seconds a step of each pair and the median ratio.
+starts; prints seconds a step of each pair and the median ratio. With `--add NAME=VALUE` (e.g. huge pages,
+GLIBC_TUNABLES=glibc.malloc.hugetlb=1) it compares the environment with that besides to the environment as it is.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from tuner.cluster import WORKER_ENVIRONMENT
 
@@ -31,7 +33,12 @@ print(seconds(training, {steps}) / {steps})
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measures and prints."""
-    print(f"median ratio {ratio(parsed(argv)):.2f}")
+    arguments = parsed(argv)
+    if arguments.add is None:
+        print(f"median ratio {ratio(arguments):.2f}")
+    else:
+        name, _, value = arguments.add.partition("=")
+        print(f"median ratio {ratio(arguments, WORKER_ENVIRONMENT | {name: value}, WORKER_ENVIRONMENT):.3f}")
     return 0
 
 
@@ -40,15 +47,20 @@ def parsed(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.allocator")
     for name, default in (("size-px", 128), ("batch-size", 24), ("steps", 8), ("threads", 1), ("pairs", 5)):
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--add", metavar="NAME=VALUE")
     return parser.parse_args(argv)
 
 
-def ratio(arguments: argparse.Namespace) -> float:
-    """Median over pairs of a step's time with the environment, over that without it."""
+def ratio(
+    arguments: argparse.Namespace,
+    environment: Mapping[str, str] = WORKER_ENVIRONMENT,
+    other: Mapping[str, str] = MappingProxyType({}),
+) -> float:
+    """Median over pairs of a step's time with `environment`, over that with `other`; neither inherits of it."""
     code = STEPS.format(**vars(arguments))
     ratios = []
     for _ in range(arguments.pairs):
-        plain, tuned = seconds_a_step(code, {}), seconds_a_step(code, WORKER_ENVIRONMENT)
+        plain, tuned = seconds_a_step(code, other), seconds_a_step(code, environment)
         ratios.append(tuned / plain)
         print(f"without {plain:.3f} s  with {tuned:.3f} s  ratio {ratios[-1]:.2f}", flush=True)
     return statistics.median(ratios)
@@ -56,7 +68,8 @@ def ratio(arguments: argparse.Namespace) -> float:
 
 def seconds_a_step(code: str, environment: Mapping[str, str]) -> float:
     """Seconds of a step in a fresh process."""
-    inherited = {key: value for key, value in os.environ.items() if key not in WORKER_ENVIRONMENT}
+    kept_out = {*WORKER_ENVIRONMENT, "GLIBC_TUNABLES"}
+    inherited = {key: value for key, value in os.environ.items() if key not in kept_out}
     done = subprocess.run(
         [sys.executable, "-c", code], env=inherited | dict(environment), capture_output=True, text=True, check=True
     )

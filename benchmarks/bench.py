@@ -22,11 +22,14 @@ from benchmarks.figures import Figure, lines_in
 
 
 class Benchmark(NamedTuple):
-    """A module of this folder, the arguments of a full and of a quick run, and whether it takes `--root`."""
+    """A module of this folder, the arguments of a full and of a quick run, and whether it takes `--root`.
+
+    A `quick` of None leaves it out of quick runs.
+    """
 
     module: str
     full: str = ""
-    quick: str = ""
+    quick: str | None = ""
     on_photographs: bool = False
 
 
@@ -34,6 +37,8 @@ BENCHMARKS = (
     Benchmark("data_path", quick="--pairs 1 --steps 4", on_photographs=True),
     Benchmark("shared_memory"),
     Benchmark("step", quick="--pairs 2 --steps 1 --processes 1"),
+    Benchmark("compiled", quick=None),  # the compiler alone takes a minute and a half
+    Benchmark("fused_folds", quick=None),
     Benchmark("trial", quick="--trials 10 --steps 1"),
     Benchmark("gpu", quick="--pairs 2 --steps 5"),
     Benchmark("search", "--trials 1000", "--trials 50"),
@@ -51,6 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     lines: list[str] = []
     for benchmark in BENCHMARKS:
+        if benchmark.quick is None and arguments.quick:
+            continue
         if arguments.only is None or benchmark.module in arguments.only:
             lines += lines_of(command_of(benchmark, arguments.quick, arguments.root), benchmark.module, arguments)
     print("\nAll figures:", *lines, sep="\n", flush=True)
@@ -60,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def command_of(benchmark: Benchmark, quick: bool, root: Path | None) -> list[str]:
     """What is run. A quick comparison with peers is on the embedded digits."""
     command = [sys.executable, "-W", "ignore", "-m", f"benchmarks.{benchmark.module}"]
-    command += (benchmark.quick if quick else benchmark.full).split()
+    command += ((benchmark.quick or "") if quick else benchmark.full).split()
     takes_root = benchmark.on_photographs and not (quick and benchmark.module == "against_peers")
     return command + (["--root", str(root)] if takes_root and root is not None else [])
 

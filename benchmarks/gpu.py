@@ -4,6 +4,8 @@ ResNet-50 at 224 px, batches of 48, SMILE in bf16, with weights that are drawn, 
 depend on them. One to eight trials share the card as processes, without and with NVIDIA's MPS where it is installed.
 
     gpu_smile_over_plain      a step of SMILE over one of plain fine-tuning
+    gpu_compiled_over_plain   a step of SMILE with `training.compile: default` over one without, once compiled
+    gpu_graphed_over_plain    with `reduce-overhead`, which replays CUDA graphs
     gpu_trials_N, …_mps       images a second of N trials together, over those of one alone; both are printed
 """
 
@@ -33,9 +35,12 @@ from trainables.methods import METHODS
 from trainables.training.config import TrainingConfig
 from trainables.training.loop import Fit
 from trainables.trial import default_device, start_fit
+from trainables.types import CompileMode
 from tuner.cluster import WORKER_ENVIRONMENT
 
 ARCHITECTURE, SIZE_PX = "resnet50", 224
+NONE: CompileMode = "none"
+COMPILED: dict[str, CompileMode] = {"compiled": "default", "graphed": "reduce-overhead"}
 MPS = "nvidia-cuda-mps-control"
 
 
@@ -56,6 +61,10 @@ def measure(arguments: argparse.Namespace) -> list[Figure]:
         weights = Path(folder) / "weights.pth"
         torch.save(timm.create_model(ARCHITECTURE).state_dict(), weights)
         figures = [Figure("gpu_smile_over_plain", smile_over_plain(weights, arguments), 1.10)]
+        figures += [
+            Figure(f"gpu_{name}_over_plain", compiled_over_plain(mode, weights, arguments), 1.0)
+            for name, mode in COMPILED.items()
+        ]
         figures += packed(weights, arguments, "")
         if shutil.which(MPS) is None:
             print(f"skipped: no {MPS}", flush=True)
@@ -66,12 +75,22 @@ def measure(arguments: argparse.Namespace) -> list[Figure]:
 
 def smile_over_plain(weights: Path, arguments: argparse.Namespace) -> float:
     """In one process, in turn."""
-    smile, plain = (
-        partial(seconds, training_of(name, weights, arguments.batch_size), arguments.steps) for name in ("smile", "l2")
-    )
-    for warm_up in (smile, plain):
+    smile, plain = (training_of(name, weights, arguments.batch_size) for name in ("smile", "l2"))
+    return in_turn(smile, plain, arguments)
+
+
+def compiled_over_plain(mode: CompileMode, weights: Path, arguments: argparse.Namespace) -> float:
+    """In one process, in turn."""
+    ours, plain = (training_of("smile", weights, arguments.batch_size, each) for each in (mode, NONE))
+    return in_turn(ours, plain, arguments)
+
+
+def in_turn(this: Fit, other: Fit, arguments: argparse.Namespace) -> float:
+    """Time of steps of one training over that of the other's."""
+    ours, others = (partial(seconds, training, arguments.steps) for training in (this, other))
+    for warm_up in (ours, others):
         warm_up()
-    return paired_ratio(smile, plain, arguments.pairs)
+    return paired_ratio(ours, others, arguments.pairs)
 
 
 def packed(weights: Path, arguments: argparse.Namespace, suffix: str) -> list[Figure]:
@@ -103,14 +122,16 @@ def work(weights: Path, batch_size: int) -> Callable[[int], float]:
     return partial(seconds, training_of("smile", weights, batch_size))
 
 
-def training_of(method: str, weights: Path, batch_size: int) -> Fit:
+def training_of(method: str, weights: Path, batch_size: int, compile: CompileMode = "none") -> Fit:
     """At step 0, in bf16."""
     data = DataConfig(dataset="digits", train_images=240, test_images=10, size_px=SIZE_PX, flip=False)
     config = TrialConfig(
         data=data,
         backbone=BackboneConfig(name=f"timm/{ARCHITECTURE}", checkpoint=weights),
         method=METHODS[method].Config(name=method),
-        training=TrainingConfig(num_steps=9000, batch_size=batch_size, learning_rate=1e-4, precision="bf16"),
+        training=TrainingConfig(
+            num_steps=9000, batch_size=batch_size, learning_rate=1e-4, precision="bf16", compile=compile
+        ),
     )
     return start_fit(config, load_train(data), seed=0, device=default_device())
 

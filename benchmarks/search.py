@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from optuna.distributions import FloatDistribution
+from optuna.distributions import BaseDistribution, FloatDistribution
 from ray import tune
 from ray.tune.search.optuna import OptunaSearch
 from rich.console import Console
@@ -40,6 +40,7 @@ from tuner.proposals import Proposer, build_sampler
 from tuner.session import tracked
 from tuner.space import SearchSpace, parse_space
 from tuner.tracking import prepare_store
+from tuner.trials import ImagesByKey
 
 OVERHEAD_LIMIT = 1.5
 FLATNESS_LIMIT = 1.2
@@ -184,9 +185,11 @@ def searched(space: SearchSpace, share: Share, directory: Path) -> tuple[Course,
 class Idle(trials.FoldTrainable):
     """Everything about a trial but its training."""
 
-    def setup(self, config: dict[str, Any], **given: Any) -> None:
-        trials.FoldTraining = NoTraining
-        super().setup(config, **given)
+    def setup(  # type: ignore[override]  # as in FoldTrainable
+        self, config: dict[str, Any], images: ImagesByKey
+    ) -> None:
+        vars(trials)["FoldTraining"] = NoTraining  # in the worker, which has a module of its own
+        super().setup(config, images)
 
 
 class NoTraining:
@@ -211,7 +214,7 @@ def bare(num_trials: int, share: Share, directory: Path, with_tpe: bool = False)
     names = [f"x{k}" for k in range(6)]
     search_alg = None
     if with_tpe:
-        space = {name: FloatDistribution(0.01, 1.0, log=True) for name in names}
+        space: dict[str, BaseDistribution] = {name: FloatDistribution(0.01, 1.0, log=True) for name in names}
         sampler = build_sampler("tpe", num_trials, 0)
         search_alg = OptunaSearch(space, metric="val_top1", mode="max", sampler=sampler)
     tune.Tuner(

@@ -18,7 +18,9 @@ from torch import nn
 from trainables.backbones import build_network
 from trainables.backbones.config import BackboneConfig
 from trainables.backbones.folding import Folded
+from trainables.backbones.network import TransferNetwork
 from trainables.data.config import DataConfig
+from trainables.data.images import LabelledImages
 from trainables.data.loading import load_train
 from trainables.methods.teacher import frozen_copy, teaching
 
@@ -34,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     data = DataConfig(dataset="digits", train_images=100, test_images=10, size_px=arguments.size_px, flip=False)
     images = load_train(data)
+    assert isinstance(images, LabelledImages)
     pixels = torch.from_numpy(images.pixels[images.index[: arguments.batch_size]].copy()).permute(0, 3, 1, 2).float()
     student = build_network(BackboneConfig(name="package/efficientnet_lite0"), 10, 0, True).train()
     student = student.to(memory_format=torch.channels_last)
@@ -80,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def features(network: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
+def features(network: TransferNetwork, inputs: torch.Tensor) -> torch.Tensor:
     """The feature map of what is embedded already."""
     seen: torch.Tensor = network.backbone(inputs)[0]
     return seen

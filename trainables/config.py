@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pydantic import Field, NonNegativeInt
+from pydantic import Field, NonNegativeInt, ValidationInfo, field_validator
 
 from trainables.backbones.config import BackboneConfig
 from trainables.data.config import DataConfig
-from trainables.methods import AnyMethodConfig
+from trainables.methods import METHODS, AnyMethodConfig
 from trainables.training.config import TrainingConfig
 from trainables.types import Frozen
 
@@ -19,3 +19,11 @@ class TrialConfig(Frozen):
     method: AnyMethodConfig
     training: TrainingConfig = Field(default_factory=TrainingConfig)
     seed: NonNegativeInt = 0
+
+    @field_validator("training")
+    @classmethod
+    def _compiled_without_hooks(cls, training: TrainingConfig, before: ValidationInfo) -> TrainingConfig:
+        method = before.data.get("method")  # missing where it was refused itself
+        if training.compile != "none" and method is not None and METHODS[method.name].looks_inside:
+            raise ValueError(f"compile: none, as {method.name} hooks into the network, got {training.compile}")
+        return training

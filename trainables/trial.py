@@ -188,6 +188,7 @@ def start_fit(
         steps_per_epoch=steps_per_epoch(len(examples), training.batch_size),
         num_classes=examples.num_classes,
         num_examples=len(examples),
+        compile=training.compile,
     )
     method = build_method(config.method, network, context)
     inputs = as_inputs(examples, config.data, network.backbone.tokenizer)

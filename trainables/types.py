@@ -7,13 +7,16 @@ H and W map height and width, D pooled features, T tokens.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 LossTerms = dict[str, Tensor]
 """Named, already weighted scalar losses; their sum is what the loop minimises."""
+
+CompileMode = Literal["none", "default", "reduce-overhead"]
+"""Whether `torch.compile` compiles a network, and in which of its modes."""
 
 NO_TOKEN = -1
 """Fills a row of token ids up to the width of its batch. No vocabulary has it, so that the ids say what is padding."""

@@ -57,3 +57,12 @@ def test_every_command_is_one_that_its_benchmark_takes(
         module.main(command_of(benchmark, quick, Path("photos"))[5:])
     assert ended.value.code == 0
     assert started == [benchmark]
+
+
+def test_what_takes_too_long_is_left_out_of_a_quick_run(
+    commands: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(bench, "BENCHMARKS", [Benchmark("one"), Benchmark("two", quick=None)])
+    commands |= {"one": saying("a 1.000 2 ok"), "two": saying("b 1.000 2 ok")}
+    assert main(["--quick"]) == 0
+    assert capsys.readouterr().out.endswith("All figures:\na 1.000 2 ok\n")

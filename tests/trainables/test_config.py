@@ -46,6 +46,8 @@ def test_the_name_chooses_the_method() -> None:
         ({"training": {"num_steps": 0}}, ("training", "num_steps")),
         ({"training": {"learning_rate": float("inf")}}, ("training", "learning_rate")),
         ({"training": {"optimizer": "lion"}}, ("training", "optimizer")),
+        ({"training": {"compile": "fast"}}, ("training", "compile")),
+        ({"method": {"name": "delta"}, "training": {"compile": "default"}}, ("training",)),
         ({"method": {"name": "smiel"}}, ("method",)),
         ({"method": {"gamma_fe": 0.1}}, ("method",)),
         ({"method": {"name": "mixup", "gamma_fe": 0.1}}, ("method", "mixup", "gamma_fe")),

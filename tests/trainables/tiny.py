@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from trainables.backbones.network import Backbone, ImageBackbone, TransferNetwork
 from trainables.methods import MethodContext
 from trainables.seeding import rng_for, torch_seeded
-from trainables.types import Batch
+from trainables.types import Batch, CompileMode
 
 NUM_CLASSES = 3
 NUM_SOURCE_CLASSES = 5
@@ -111,5 +111,12 @@ def tiny_pass(tokens: bool = False) -> Iterable[Batch]:
         yield Batch(batch.inputs, batch.labels, torch.arange(start, start + 8), 0)
 
 
-def tiny_context(num_steps: int = 8, seed: int = 7) -> MethodContext:
-    return MethodContext(seed=seed, num_steps=num_steps, steps_per_epoch=4, num_classes=NUM_CLASSES, num_examples=24)
+def tiny_context(num_steps: int = 8, seed: int = 7, compile: CompileMode = "none") -> MethodContext:
+    return MethodContext(
+        seed=seed,
+        num_steps=num_steps,
+        steps_per_epoch=4,
+        num_classes=NUM_CLASSES,
+        num_examples=24,
+        compile=compile,
+    )

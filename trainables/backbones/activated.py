@@ -85,6 +85,7 @@ def _for_onednn(inputs: Tensor) -> bool:
         and inputs.dtype == torch.float32
         and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
         and not torch.is_autocast_enabled("cpu")
+        and not torch.compiler.is_compiling()  # which fuses the two itself
     )
 
 

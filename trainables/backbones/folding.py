@@ -17,7 +17,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from trainables.backbones.activated import Activated
 from trainables.backbones.copies import twin_of
 from trainables.backbones.network import TransferNetwork
-from trainables.types import Outputs
+from trainables.types import CompileMode, Outputs
 
 TOLERANCE = 1e-3
 """Relative difference of features up to which a folded network is the same: 3e-6 was seen in fp32, and one in which a
@@ -42,8 +42,9 @@ class Folded:
     network's own; where it differs, the network itself answers.
     """
 
-    def __init__(self, network: TransferNetwork) -> None:
+    def __init__(self, network: TransferNetwork, compile: CompileMode = "none") -> None:
         self._network = network
+        self._compile = compile
         self._twin: TransferNetwork | None = None
         self._pairs: list[Pair] = []
         self._seen = -1
@@ -67,6 +68,9 @@ class Folded:
                 _refresh(pair)
             if pairs and not _alike(self._network, twin, inputs):
                 twin, pairs = self._network, []
+            if self._compile != "none":
+                twin = twin_of(twin)  # the network itself, where nothing was folded, is asked elsewhere, too
+                twin.backbone.compile(mode=self._compile)
         self._twin, self._pairs = twin, pairs
         self._seen = self._changes()
 
@@ -128,9 +132,15 @@ def _refresh(pair: Pair) -> None:
     conv, norm, both = pair
     assert norm.running_mean is not None
     assert norm.running_var is not None
-    both.weight, both.bias = fuse_conv_bn_weights(
+    weight, bias = fuse_conv_bn_weights(
         conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
     )
+    if both.weight is conv.weight:  # a twin begins with the tensors of the network
+        both.weight, both.bias = weight, bias
+    else:  # in their place, where a CUDA graph looks for them
+        assert both.bias is not None
+        both.weight.copy_(weight)
+        both.bias.copy_(bias)
 
 
 def _sources(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> list[Tensor]:

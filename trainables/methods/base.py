@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from trainables.backbones.network import BackboneFacts, TransferNetwork
-from trainables.types import Batch, Frozen, LossTerms
+from trainables.types import Batch, CompileMode, Frozen, LossTerms
 
 Batches = Callable[[], Iterable[Batch]]
 """One pass over the training set in the evaluation view (no augmentation), each example once, anew at each call."""
@@ -32,7 +32,8 @@ class MethodContext:
     """What a method may know of the training that it is part of.
 
     `seed` is the root of this run's random addresses; `num_steps` the whole budget in optimiser steps, so that
-    schedules can be written as fractions of it; `num_examples` the size of the training set.
+    schedules can be written as fractions of it; `num_examples` the size of the training set; `compile` how networks
+    besides the student that run at every step may be compiled, as the student's backbone is.
     """
 
     seed: int
@@ -40,6 +41,7 @@ class MethodContext:
     steps_per_epoch: int
     num_classes: int
     num_examples: int
+    compile: CompileMode = "none"
 
 
 class Method(ABC):
@@ -53,6 +55,8 @@ class Method(ABC):
     Config: ClassVar[type[MethodConfig]]
     num_views: ClassVar[int] = 1
     """Independent augmentations of each training image that a batch brings; with 2, `Batch.second_inputs` is there."""
+    looks_inside: ClassVar[bool] = False
+    """Whether `loss` hooks into the student's inner modules. Compiled code does not see hooks that come and go."""
     config: MethodConfig
 
     def __init__(self, config: Any, student: TransferNetwork, context: MethodContext) -> None:

@@ -76,6 +76,7 @@ class Delta(Method):
     stage is its last convolution, or linear layer in transformers.
     """
 
+    looks_inside = True
     Config = DeltaConfig
     config: DeltaConfig
 

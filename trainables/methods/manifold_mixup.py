@@ -44,6 +44,7 @@ class ManifoldMixup(Method):
     cross-entropy, where the authors' code takes binary cross-entropy (`loss`).
     """
 
+    looks_inside = True
     Config = ManifoldMixupConfig
     config: ManifoldMixupConfig
 

@@ -71,7 +71,7 @@ class Smile(Method):
     def __init__(self, config: SmileConfig, student: TransferNetwork, context: MethodContext) -> None:
         super().__init__(config, student, context)
         self.teacher = frozen_copy(student) if config.gamma_fe or config.gamma_fc else None
-        self._taught = Folded(self.teacher) if self.teacher is not None else None
+        self._taught = Folded(self.teacher, context.compile) if self.teacher is not None else None
         self.decay = config.decay_per_update(context.num_steps)
 
     @classmethod

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
-from trainables.types import Frozen
+from trainables.types import CompileMode, Frozen
 
 
 class TrainingConfig(Frozen):
@@ -32,6 +32,10 @@ class TrainingConfig(Frozen):
     precision: Literal["fp32", "bf16"] = "fp32"
     """`bf16` runs forward passes under autocast; losses and weights stay in fp32."""
     channels_last: bool = True
+    compile: CompileMode = "none"
+    """Modes of `torch.compile` for the networks of a training step; `reduce-overhead` replays CUDA graphs. A worker
+    compiles once, which takes from half a minute to minutes, and trains all trials with it. Dropout draws other numbers
+    than without. On the CPU nothing is gained; see docs/decisions/0023."""
     eval_batch_size: PositiveInt = 128
 
     @model_validator(mode="after")

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from trainables.errors import Diverged
 from trainables.methods.base import Method
 from trainables.seeding import global_generators_restored, seed_for
 from trainables.training.config import TrainingConfig
 from trainables.training.optimizer import build_optimizer, gradients_of, set_learning_rate
-from trainables.types import Batch
+from trainables.types import Batch, CompileMode
 
 BatchAt = Callable[[int], Batch]
 """Step (from 1) → that step's batch; the same one whenever it is asked."""
@@ -76,7 +77,7 @@ class Fit:
         """
         until = self.config.num_steps if until is None else min(until, self.config.num_steps)
         self.method.student.train()
-        with global_generators_restored():
+        with global_generators_restored(), compiled(self.method.student.backbone, self.config.compile):
             while self.step < until:
                 self.step += 1
                 self._one_step()
@@ -85,11 +86,13 @@ class Fit:
 
     def _one_step(self) -> None:
         batch = self.batch_at(self.step)
+        if self.config.compile == "reduce-overhead":
+            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         set_learning_rate(self.optimizer, self.config, self.step)
         torch.manual_seed(seed_for(self.method.context.seed, "dropout", self.step))
+        self.optimizer.zero_grad(set_to_none=True)
         with autocast(self.config, self.device):
             terms = self.method.loss(batch)
-        self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(torch.stack(list(terms.values())).sum())
         self._check_finite(terms)
         self.optimizer.step()
@@ -123,6 +126,22 @@ class Fit:
         self.method.load_state_dict(state["method"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.history.load_state_dict(state["history"])
+
+
+@contextmanager
+def compiled(module: nn.Module, mode: CompileMode) -> Iterator[None]:
+    """Compiles what `module` does within the block; outside of it, in evaluation, batches of every size are met.
+
+    What a process has compiled once serves every module that is alike.
+    """
+    if mode == "none":
+        yield
+        return
+    module.compile(mode=mode)
+    try:
+        yield
+    finally:
+        module._compiled_call_impl = None  # PyTorch has no name for the way back
 
 
 def autocast(config: TrainingConfig, device: torch.device) -> torch.autocast:

@@ -26,7 +26,7 @@ def start(
     """A training of `config`, prepared and at step 0. The network has a source head only if it is used."""
     kind = TinyTokens if tokens else TinyConv
     student = tiny_network(source_head=uses_source_head(config), dropout=dropout, kind=kind)
-    method = build_method(config, student, tiny_context(training.num_steps))
+    method = build_method(config, student, tiny_context(training.num_steps, compile=training.compile))
     method.prepare(lambda: tiny_pass(tokens))
     return Fit(method, lambda step: tiny_batch(step, tokens=tokens), training, CPU)
 
