@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import time
 import traceback
@@ -232,7 +233,9 @@ class FoldTrainable(tune.Trainable):
 
 def prepare_process(share: Share) -> None:
     """Makes a worker keep to its share: as many threads as cores, and no more of a card's memory than its fraction."""
-    torch.set_num_threads(max(1, int(share.cpus)))
+    num_threads = max(1, int(share.cpus))
+    torch.set_num_threads(num_threads)
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(num_threads))  # read when the compiler is first needed
     if torch.cuda.is_available() and 0 < share.gpus < 1:
         torch.cuda.set_per_process_memory_fraction(min(CARD_HEADROOM * share.gpus, share.gpus - share.context))
 

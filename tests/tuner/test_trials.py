@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import os
 import pickle
 from pathlib import Path
 from types import SimpleNamespace
@@ -190,6 +191,22 @@ def test_a_process_is_kept_to_its_share_of_a_card(
     monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", limits.append)
     trials.prepare_process(share)
     assert limits == ([] if kept_to is None else pytest.approx([kept_to]))
+
+
+@pytest.mark.parametrize(("cpus", "threads"), [(3, 3), (1, 1), (0.5, 1)])
+@pytest.mark.parametrize("said", [None, "7"])
+def test_a_process_takes_as_many_threads_as_it_has_cores(
+    monkeypatch: pytest.MonkeyPatch, cpus: float, threads: int, said: str | None
+) -> None:
+    """To train with and, unless it is told otherwise, to compile with."""
+    variable, taken = "TORCHINDUCTOR_COMPILE_THREADS", []
+    monkeypatch.setattr(torch, "set_num_threads", taken.append)
+    monkeypatch.setenv(variable, said or "")
+    if said is None:
+        monkeypatch.delenv(variable)
+    trials.prepare_process(Share(cpus, 0, 1))
+    assert taken == [threads]
+    assert os.environ[variable] == (said or str(threads))
 
 
 class TestCheckpoints:

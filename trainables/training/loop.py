@@ -86,7 +86,7 @@ class Fit:
 
     def _one_step(self) -> None:
         batch = self.batch_at(self.step)
-        if self.config.compile == "reduce-overhead":
+        if self.config.compile == "reduce-overhead":  # nobody asks any more for what the step before gave out
             torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         set_learning_rate(self.optimizer, self.config, self.step)
         torch.manual_seed(seed_for(self.method.context.seed, "dropout", self.step))
