@@ -4,7 +4,8 @@
 
 Each runs in a process of its own. Ends with all of their lines, `figure value limit ok|short`, and `figure - limit
 failed` for one that broke off. FOLDER holds train/ with a folder a class; without it, what needs photographs is
-skipped. `--quick` takes few repetitions and small budgets: the same figures, with more noise.
+skipped. `--quick` takes few repetitions and small budgets: the same figures with more noise, but for those of
+compiling and of fused folds.
 """
 
 from __future__ import annotations
