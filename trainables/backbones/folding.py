@@ -69,7 +69,8 @@ class Folded:
             if pairs and not _alike(self._network, twin, inputs):
                 twin, pairs = self._network, []
             if self._compile != "none":
-                twin = twin_of(twin)  # the network itself, where nothing was folded, is asked elsewhere, too
+                if twin is self._network:  # which is asked elsewhere, too
+                    twin = twin_of(twin)
                 twin.backbone.compile(mode=self._compile)
         self._twin, self._pairs = twin, pairs
         self._seen = self._changes()
