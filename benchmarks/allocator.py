@@ -13,7 +13,6 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 
 from tuner.cluster import WORKER_ENVIRONMENT
 
@@ -34,11 +33,11 @@ print(seconds(training, {steps}) / {steps})
 def main(argv: Sequence[str] | None = None) -> int:
     """Measures and prints."""
     arguments = parsed(argv)
-    if arguments.add is None:
-        print(f"median ratio {ratio(arguments):.2f}")
-    else:
+    ours, other = WORKER_ENVIRONMENT, {}
+    if arguments.add is not None:
         name, _, value = arguments.add.partition("=")
-        print(f"median ratio {ratio(arguments, WORKER_ENVIRONMENT | {name: value}, WORKER_ENVIRONMENT):.3f}")
+        ours, other = ours | {name: value}, ours
+    print(f"median ratio {ratio(arguments, ours, other):.3f}")
     return 0
 
 
@@ -51,28 +50,22 @@ def parsed(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def ratio(
-    arguments: argparse.Namespace,
-    environment: Mapping[str, str] = WORKER_ENVIRONMENT,
-    other: Mapping[str, str] = MappingProxyType({}),
-) -> float:
-    """Median over pairs of a step's time with `environment`, over that with `other`; neither inherits of it."""
+def ratio(arguments: argparse.Namespace, ours: Mapping[str, str], other: Mapping[str, str]) -> float:
+    """Median over pairs of a step's time with the variables `ours`, over that with `other`; none of either is
+    inherited."""
     code = STEPS.format(**vars(arguments))
+    inherited = {key: value for key, value in os.environ.items() if key not in {*ours, *other}}
     ratios = []
     for _ in range(arguments.pairs):
-        plain, tuned = seconds_a_step(code, other), seconds_a_step(code, environment)
+        plain, tuned = (seconds_a_step(code, inherited | dict(variables)) for variables in (other, ours))
         ratios.append(tuned / plain)
         print(f"without {plain:.3f} s  with {tuned:.3f} s  ratio {ratios[-1]:.2f}", flush=True)
     return statistics.median(ratios)
 
 
 def seconds_a_step(code: str, environment: Mapping[str, str]) -> float:
-    """Seconds of a step in a fresh process."""
-    kept_out = {*WORKER_ENVIRONMENT, "GLIBC_TUNABLES"}
-    inherited = {key: value for key, value in os.environ.items() if key not in kept_out}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=inherited | dict(environment), capture_output=True, text=True, check=True
-    )
+    """Seconds of a step in a fresh process with that environment."""
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     return float(done.stdout)
 
 

@@ -1,15 +1,15 @@
 """What `training.compile` gains, and what it takes: `python -m benchmarks.compiled`.
 
 compiled_over_plain   a step of plain fine-tuning with `torch.compile` over one without, in turn
-compile_s             is printed: seconds until the first step is done, of the first training of a process, of the
-                      second one in it, and of the first one in the next process, which finds code on disk
+
+Printed besides: seconds of a first step, of the first training of a process, of the second one in it, and of the first
+one in the next process, which finds code on disk.
 """
 
 from __future__ import annotations
 
 import argparse
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
@@ -21,6 +21,7 @@ from benchmarks.methods import fit, seconds
 from benchmarks.step import data_config
 from trainables.data.loading import load_train
 from trainables.methods.l2 import L2
+from trainables.training.loop import Fit
 from tuner.cluster import WORKER_ENVIRONMENT
 
 FIRST = 0
@@ -61,16 +62,12 @@ def trainings(mode: str, arguments: argparse.Namespace) -> Callable[[int], float
     torch.set_num_threads(arguments.threads)
     data = data_config(arguments)
     images = load_train(data)
-    current = fit(L2.Config(), data, images, arguments, compile=mode)
+    current: list[Fit] = []
 
     def work(steps: int) -> float:
-        nonlocal current
-        if steps != FIRST:
-            return seconds(current, steps)
-        current = fit(L2.Config(), data, images, arguments, compile=mode)
-        started_s = time.perf_counter()
-        seconds(current, 1)
-        return time.perf_counter() - started_s
+        if steps == FIRST:
+            current[:] = [fit(L2.Config(), data, images, arguments, compile=mode)]
+        return seconds(current[0], steps or 1)
 
     return work
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 import statistics
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Self
+
+import torch
 
 LINE = re.compile(r"^\S+ \S+ \S+ (ok|short|failed)$")
 
@@ -62,6 +65,15 @@ def paired_ratio(this: Callable[[], float], other: Callable[[], float], pairs: i
             above = this()
             ratios.append(above / other())
     return statistics.median(ratios)
+
+
+def seconds_of(call: Callable[[], object]) -> float:
+    """Wall time of one call, and of what it left a graphics card to do."""
+    started_s = time.perf_counter()
+    call()
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.synchronize()
+    return time.perf_counter() - started_s
 
 
 def skipped(reason: str) -> list[Figure]:

@@ -11,15 +11,15 @@ from __future__ import annotations
 
 import argparse
 import copy
-import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
-from benchmarks.figures import Figure, paired_ratio, report
+from benchmarks.figures import Figure, paired_ratio, report, seconds_of
 from trainables.backbones import build_network
 from trainables.backbones.config import BackboneConfig
 from trainables.trial import default_device
@@ -57,17 +57,8 @@ def measure(arguments: argparse.Namespace) -> list[Figure]:
     ours, theirs = (way() for way in ways)
     off = float(((ours - theirs) / theirs).abs().max())
     print(f"losses differ by {off:.1e}", flush=True)
-    this, other = (lambda way=way: wall_s(way, device) for way in ways)
+    this, other = (partial(seconds_of, way) for way in ways)
     return [Figure("fused_over_one_by_one", paired_ratio(this, other, arguments.pairs), 1.0)]
-
-
-def wall_s(step: Callable[[], Tensor], device: torch.device) -> float:
-    """Seconds of one step."""
-    started_s = time.perf_counter()
-    step()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - started_s
 
 
 def fused(networks: Sequence[nn.Module], inputs: Tensor, labels: Tensor) -> Callable[[], Tensor]:

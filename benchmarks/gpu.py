@@ -25,8 +25,8 @@ import timm
 import torch
 
 from benchmarks.contestants import contestant
-from benchmarks.figures import Figure, paired_ratio, report, skipped
-from benchmarks.methods import seconds
+from benchmarks.figures import Figure, report, skipped
+from benchmarks.methods import in_turn, seconds
 from trainables.backbones.config import BackboneConfig
 from trainables.config import TrialConfig
 from trainables.data.config import DataConfig
@@ -83,14 +83,6 @@ def compiled_over_plain(mode: CompileMode, weights: Path, arguments: argparse.Na
     """In one process, in turn."""
     ours, plain = (training_of("smile", weights, arguments.batch_size, each) for each in (mode, NONE))
     return in_turn(ours, plain, arguments)
-
-
-def in_turn(this: Fit, other: Fit, arguments: argparse.Namespace) -> float:
-    """Time of steps of one training over that of the other's."""
-    ours, others = (partial(seconds, training, arguments.steps) for training in (this, other))
-    for warm_up in (ours, others):
-        warm_up()
-    return paired_ratio(ours, others, arguments.pairs)
 
 
 def packed(weights: Path, arguments: argparse.Namespace, suffix: str) -> list[Figure]:

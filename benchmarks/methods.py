@@ -7,14 +7,13 @@ pair by pair and its median reported. Ends with one line a method: `method ratio
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import torch
 
-from benchmarks.figures import Figure, paired_ratio
+from benchmarks.figures import Figure, paired_ratio, seconds_of
 from trainables.backbones.config import BackboneConfig
 from trainables.config import TrialConfig
 from trainables.data.config import DataConfig
@@ -55,10 +54,15 @@ def measure(name: str, data: DataConfig, images: Examples, arguments: argparse.N
     """Median over pairs of (a few steps of the method) / (as many of plain fine-tuning)."""
     plain = fit(L2.Config(), data, images, arguments)
     other = fit(METHODS[name].Config(name=name), data, images, arguments)
-    for warm_up in (plain, other):
-        seconds(warm_up, arguments.steps)
-    ours, base = (partial(seconds, training, arguments.steps) for training in (other, plain))
-    return paired_ratio(ours, base, arguments.pairs)
+    return in_turn(other, plain, arguments)
+
+
+def in_turn(this: Fit, other: Fit, arguments: argparse.Namespace) -> float:
+    """Time of a few steps of one training over that of as many of the other's, once both are warm."""
+    ours, others = (partial(seconds, training, arguments.steps) for training in (this, other))
+    for warm_up in (ours, others):
+        warm_up()
+    return paired_ratio(ours, others, arguments.pairs)
 
 
 def fit(method: object, data: DataConfig, images: Examples, arguments: argparse.Namespace, **training: Any) -> Fit:
@@ -75,11 +79,7 @@ def fit(method: object, data: DataConfig, images: Examples, arguments: argparse.
 
 def seconds(training: Fit, num_steps: int) -> float:
     """Wall time of `num_steps` more steps."""
-    started = time.perf_counter()
-    training.run(training.step + num_steps)
-    if training.device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - started
+    return seconds_of(lambda: training.run(training.step + num_steps))
 
 
 if __name__ == "__main__":

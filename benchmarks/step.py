@@ -11,7 +11,6 @@ own_core_over_all_cores      two trials at once, each with a thread on a core of
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -20,8 +19,8 @@ import torch
 
 from benchmarks import allocator
 from benchmarks.contestants import Contestant, contestant
-from benchmarks.figures import Figure, paired_ratio, report
-from benchmarks.methods import fit, seconds
+from benchmarks.figures import Figure, paired_ratio, report, seconds_of
+from benchmarks.methods import fit, in_turn, seconds
 from benchmarks.methods import measure as method_ratio
 from trainables.data.config import DataConfig
 from trainables.data.loading import load_train
@@ -52,7 +51,7 @@ def measure(arguments: argparse.Namespace) -> list[Figure]:
         Figure("smile_over_plain", method_ratio("smile", data, images, arguments), 1.15),
         Figure("ema_together_over_one_by_one", ema_ratio(arguments), 1.0),
         Figure("channels_last_over_contiguous", layout_ratio(arguments), 1.0),
-        Figure("allocator_over_default", allocator.ratio(in_processes), 1.0),
+        Figure("allocator_over_default", allocator.ratio(in_processes, WORKER_ENVIRONMENT, {}), 1.0),
         Figure("own_core_over_all_cores", threads_ratio(arguments), 1.0),
     ]
 
@@ -78,15 +77,14 @@ def ema_ratio(arguments: argparse.Namespace) -> float:
     together = partial(follow, teacher, student, 0.999)
     for warm_up in (together, one_by_one):
         warm_up()
-    return paired_ratio(partial(time_of, together), partial(time_of, one_by_one), arguments.pairs)
+    ours, others = (partial(seconds_of, partial(a_few, way)) for way in (together, one_by_one))
+    return paired_ratio(ours, others, arguments.pairs)
 
 
-def time_of(call: Callable[[], None]) -> float:
-    """Seconds of a few calls."""
-    started = time.perf_counter()
+def a_few(call: Callable[[], None]) -> None:
+    """Calls it."""
     for _ in range(EMA_CALLS):
         call()
-    return time.perf_counter() - started
 
 
 def layout_ratio(arguments: argparse.Namespace) -> float:
@@ -94,12 +92,9 @@ def layout_ratio(arguments: argparse.Namespace) -> float:
     data = data_config(arguments)
     images = load_train(data)
     ours, contiguous = (
-        partial(seconds, fit(L2.Config(), data, images, arguments, channels_last=channels_last), arguments.steps)
-        for channels_last in (True, False)
+        fit(L2.Config(), data, images, arguments, channels_last=channels_last) for channels_last in (True, False)
     )
-    for warm_up in (ours, contiguous):
-        warm_up()
-    return paired_ratio(ours, contiguous, arguments.pairs)
+    return in_turn(ours, contiguous, arguments)
 
 
 def threads_ratio(arguments: argparse.Namespace) -> float:

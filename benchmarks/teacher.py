@@ -9,12 +9,12 @@ from __future__ import annotations
 import argparse
 import copy
 import statistics
-import time
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
 
+from benchmarks.figures import seconds_of
 from trainables.backbones import build_network
 from trainables.backbones.config import BackboneConfig
 from trainables.backbones.folding import Folded
@@ -74,10 +74,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         off = {name: float((way().float() - exact).norm() / exact.norm()) for name, way in ways.items()}
     shares: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(arguments.rounds):
-        step_s = seconds(lambda: student(inputs).target_logits.sum().backward())
+        step_s = seconds_of(lambda: student(inputs).target_logits.sum().backward())
         for name, way in ways.items():
             with torch.no_grad():
-                shares[name].append(seconds(way) / step_s)
+                shares[name].append(seconds_of(way) / step_s)
     for name, values in shares.items():
         print(f"{name} {statistics.median(values):.3f} {off[name]:.1e}")
     return 0
@@ -87,13 +87,6 @@ def features(network: TransferNetwork, inputs: torch.Tensor) -> torch.Tensor:
     """The feature map of what is embedded already."""
     seen: torch.Tensor = network.backbone(inputs)[0]
     return seen
-
-
-def seconds(call: Callable[[], object]) -> float:
-    """Wall time of one call."""
-    started = time.perf_counter()
-    call()
-    return time.perf_counter() - started
 
 
 if __name__ == "__main__":

@@ -67,10 +67,8 @@ class Folded:
             for pair in pairs:
                 _refresh(pair)
             if pairs and not _alike(self._network, twin, inputs):
-                twin, pairs = self._network, []
+                twin, pairs = twin_of(self._network), []
             if self._compile != "none":
-                if twin is self._network:  # which is asked elsewhere, too
-                    twin = twin_of(twin)
                 twin.backbone.compile(mode=self._compile)
         self._twin, self._pairs = twin, pairs
         self._seen = self._changes()

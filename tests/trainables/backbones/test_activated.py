@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from trainables.backbones.activated import POST_OPS, Activated
 from trainables.seeding import torch_seeded
 
+pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this PyTorch has no oneDNN")
 OPERATOR = "mkldnn::_convolution_pointwise"
 
 

@@ -79,8 +79,10 @@ def test_compiled_it_says_the_same() -> None:
     """In fp32, where its convolutions have met oneDNN before; traced only, without the code generation."""
     name = BackboneConfig(name="timm/efficientnet_lite0", pretrained=False)
     teacher = frozen_copy(build_network(name, 3, 0, keep_source_head=False))
+    torch._dynamo.reset()
     with torch.compiler.set_stance("default", force_backend="eager"):
         said = Folded(teacher, "default")(uint8_images().float())
+    torch._dynamo.reset()
     assert_alike(said, itself(teacher, uint8_images().float()), rtol=1e-4)
 
 
