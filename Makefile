@@ -50,7 +50,7 @@ chaos: $(BIN)/.installed    ## twenty searches killed at random moments, and gon
 clean:           ## remove the environment and caches; experiments and mlflow.db stay
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache *.egg-info
 
-# What workers start with (tuner.cluster.WORKER_ENVIRONMENT), for benchmarks that train in their own process.
+# What workers start with (tuner.cluster.connection.WORKER_ENVIRONMENT), for benchmarks that train in their own process.
 WORKER := MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=8589934592 MALLOC_TOP_PAD_=268435456
 
 bench: $(BIN)/.installed    ## every benchmark, one line a figure at the end; ARGS="--root FOLDER" for those on photographs

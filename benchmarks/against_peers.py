@@ -24,8 +24,8 @@ from benchmarks.figures import Figure, report
 from benchmarks.peers.task import SCORED, Task
 from trainables.data.config import DataConfig
 from trainables.data.loading import plan_splits
-from tuner.cluster import WORKER_ENVIRONMENT
-from tuner.journal import History
+from tuner.cluster.connection import WORKER_ENVIRONMENT
+from tuner.record.history import History
 
 LIMITS = {"tune_optuna": 3.0, "optuna_joblib": 1.0}
 

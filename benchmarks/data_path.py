@@ -42,7 +42,7 @@ from trainables.data.loading import load_train
 from trainables.methods.l2 import L2
 from trainables.training.loop import Fit
 from trainables.types import Batch
-from tuner.cluster import WORKER_ENVIRONMENT
+from tuner.cluster.connection import WORKER_ENVIRONMENT
 
 CPU = torch.device("cpu")
 BACKBONE = BackboneConfig(name="package/efficientnet_lite0")
@@ -178,7 +178,7 @@ def loader(arguments: argparse.Namespace, num_batches: int | None = None) -> Dat
 
 
 def usual_transform(stored_px: int, size_px: int) -> Callable[..., Tensor]:
-    """What torchvision users write for the view that `trainables.data.views` cuts."""
+    """What torchvision users write for the view that `trainables.data.augmentation` cuts."""
     transform: Callable[..., Tensor] = transforms.Compose(
         [
             transforms.Resize((stored_px, stored_px), transforms.InterpolationMode.BICUBIC),

@@ -24,7 +24,7 @@ class Figure:
     at_least: bool = False
 
     @property
-    def verdict(self) -> str:
+    def result(self) -> str:
         """`ok`, `short` of its limit, or `failed`."""
         if self.value is None:
             return "failed"
@@ -32,7 +32,7 @@ class Figure:
 
     def __str__(self) -> str:
         value = "-" if self.value is None else f"{self.value:.3f}"
-        return f"{self.name} {value} {self.limit:g} {self.verdict}"
+        return f"{self.name} {value} {self.limit:g} {self.result}"
 
     @classmethod
     def failed(cls, name: str) -> Self:
@@ -45,7 +45,7 @@ def report(figures: Iterable[Figure]) -> int:
     figures = list(figures)
     for figure in figures:
         print(figure, flush=True)
-    return int(any(figure.verdict != "ok" for figure in figures))
+    return int(any(figure.result != "ok" for figure in figures))
 
 
 def lines_in(text: str) -> list[str]:

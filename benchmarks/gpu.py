@@ -36,7 +36,7 @@ from trainables.training.config import TrainingConfig
 from trainables.training.loop import Fit
 from trainables.trial import default_device, start_fit
 from trainables.types import CompileMode
-from tuner.cluster import WORKER_ENVIRONMENT
+from tuner.cluster.connection import WORKER_ENVIRONMENT
 
 ARCHITECTURE, SIZE_PX = "resnet50", 224
 NONE: CompileMode = "none"

@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         ratio = measure(name, data, images, arguments)
         figures.append(Figure(name, ratio, LIMITS.get(name, LIMIT)))
         print(figures[-1], flush=True)
-    return int(any(figure.verdict != "ok" for figure in figures))
+    return int(any(figure.result != "ok" for figure in figures))
 
 
 def measure(name: str, data: DataConfig, images: Examples, arguments: argparse.Namespace) -> float:

@@ -28,10 +28,11 @@ from rich.console import Console
 from rich.table import Table
 
 from trainables.seeding import rng_for
-from tuner.journal import History, TrialRecord, read_events
-from tuner.racing import rungs, why_stop, why_stop_at_rung
-from tuner.selection import best_trial
-from tuner.settings import AshaRacing, FoldRacing, MedianRacing, NoRacing, Racing
+from tuner.experiment.settings import AshaRacing, FoldRacing, MedianRacing, NoRacing, Racing
+from tuner.record.events import read_events
+from tuner.record.history import History, TrialRecord
+from tuner.record.selection import best_trial
+from tuner.scheduling.racing import rungs, why_stop, why_stop_at_rung
 
 RECORDINGS = Path(__file__).parent / "recordings"
 LIMIT_SAVED, LIMIT_SAME = 1.8, 0.95

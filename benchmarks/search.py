@@ -30,17 +30,22 @@ from rich.console import Console
 from benchmarks.figures import Figure, report
 from benchmarks.memory import kib
 from trainables.trial import FoldResult
-from tuner import trials
-from tuner.cluster import Share, chatter_to, cluster
-from tuner.conductor import Conductor
-from tuner.experiment import load_images
-from tuner.journal import Event, History, Journal, TrialRecord
-from tuner.progress import Progress
-from tuner.proposals import Proposer, build_sampler
-from tuner.session import tracked
-from tuner.space import SearchSpace, parse_space
-from tuner.tracking import prepare_store
-from tuner.trials import ImagesByKey
+from tuner.cli.console import output_redirected_to
+from tuner.cli.search_progress import SearchProgress
+from tuner.cluster import trainable
+from tuner.cluster import tune as trials
+from tuner.cluster.connection import cluster
+from tuner.cluster.trainable import ImagesByKey
+from tuner.execution.run_context import tracked
+from tuner.experiment.checks import load_images
+from tuner.experiment.search_experiment import SearchExperiment, parse_experiment
+from tuner.record.events import Event
+from tuner.record.history import History, TrialRecord
+from tuner.record.journal import Journal
+from tuner.resources.share import Share
+from tuner.scheduling.sampler import TrialSampler, build_sampler
+from tuner.scheduling.scheduler import TrialScheduler
+from tuner.tracking.store import prepare_store
 
 OVERHEAD_LIMIT = 1.5
 FLATNESS_LIMIT = 1.2
@@ -90,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     space = space_of(num_trials)
     with (
         tempfile.TemporaryDirectory(prefix="bench-search-") as folder,
-        chatter_to(Path(folder) / "chatter.log"),
+        output_redirected_to(Path(folder) / "chatter.log"),
         cluster(None),
     ):
         share = Share(1, 0, arguments.concurrency)
@@ -126,7 +131,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return report(Figure(*figure) for figure in figures)
 
 
-def space_of(num_trials: int, sampler: str = "tpe") -> SearchSpace:
+def space_of(num_trials: int, sampler: str = "tpe") -> SearchExperiment:
     """SMILE's four dimensions and two more. The racing compares every fold, and stops nothing."""
     tree: dict[str, Any] = {
         "name": "bench",
@@ -152,10 +157,10 @@ def space_of(num_trials: int, sampler: str = "tpe") -> SearchSpace:
             "racing": {"rule": "folds", "margin": 8.0},
         },
     }
-    return parse_space(tree, "bench.yaml")
+    return parse_experiment(tree, "bench.yaml")
 
 
-def searched(space: SearchSpace, share: Share, directory: Path) -> tuple[Course, float]:
+def searched(space: SearchExperiment, share: Share, directory: Path) -> tuple[Course, float]:
     """The search's trials, and how long MLflow took to be in line after the last."""
     uri = f"sqlite:///{directory / 'mlflow.db'}"
     prepare_store(uri, space.name)
@@ -164,7 +169,7 @@ def searched(space: SearchSpace, share: Share, directory: Path) -> tuple[Course,
         closing(Journal(directory / "run")) as journal,
         tracked(journal, uri, space.name) as tracker,
         (directory / "screen.txt").open("w") as screen,
-        Progress(Console(file=screen), space, space.search.trials, share.concurrency) as progress,
+        SearchProgress(Console(file=screen), space, space.search.trials, share.concurrency) as progress,
         patch.object(trials, "FoldTrainable", Idle),
     ):
         journal.listeners.append(progress)
@@ -175,20 +180,20 @@ def searched(space: SearchSpace, share: Share, directory: Path) -> tuple[Course,
 
         journal.listeners.append(note)
         journal.append("search_started", name=space.name, run="run", **space.described())
-        trials.run_trials(Conductor(space, journal), load_images(space), share, directory / "ray")
+        trials.run_trials(TrialScheduler(space, journal), load_images(space), share, directory / "ray")
         ended_s = time.monotonic()
         assert tracker.flush(600)
         assert journal.history.count("complete") == space.search.trials
         return course, time.monotonic() - ended_s
 
 
-class Idle(trials.FoldTrainable):
+class Idle(trainable.FoldTrainable):
     """Everything about a trial but its training."""
 
     def setup(  # type: ignore[override]  # as in FoldTrainable
         self, config: dict[str, Any], images: ImagesByKey
     ) -> None:
-        vars(trials)["FoldTraining"] = NoTraining  # in the worker, which has a module of its own
+        vars(trainable)["FoldTraining"] = NoTraining  # in the worker, which has a module of its own
         super().setup(config, images)
 
 
@@ -264,25 +269,25 @@ def memory_growth_mib(course: Course) -> float:
     return course.resident_mib[-1] - course.resident_mib[1] if len(course.resident_mib) > 2 else 0.0
 
 
-def proposal_times_ms(space: SearchSpace, num_known: int, num_timed: int = 50) -> list[float]:
+def proposal_times_ms(space: SearchExperiment, num_known: int, num_timed: int = 50) -> list[float]:
     """Of the sampler, when so many trials are known; each proposal is told before the next.
 
     In CPU time: a proposal waits for nothing, and other work on the machine does not count.
     """
-    at_random = Proposer(space_of(num_known, "random"), {})
+    at_random = TrialSampler(space_of(num_known, "random"), {})
     known = {}
     for number in range(num_known):
         params = at_random.propose().params
         folds = [{"val_top1": params["alpha"] / 2}] * FOLDS
         known[number] = TrialRecord(number, params, 0.0, state="complete", folds=folds)
-    proposer = Proposer(space, known)
+    sampler = TrialSampler(space, known)
     times_ms = []
     for _ in range(num_timed):
         started_s = time.process_time()
-        proposal = proposer.propose()
+        proposal = sampler.propose()
         times_ms.append(1000 * (time.process_time() - started_s))
         folds = [{"val_top1": proposal.params["alpha"] / 2}] * FOLDS
-        proposer.tell(TrialRecord(proposal.number, proposal.params, 0.0, state="complete", folds=folds))
+        sampler.tell(TrialRecord(proposal.number, proposal.params, 0.0, state="complete", folds=folds))
     return times_ms
 
 

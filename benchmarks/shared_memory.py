@@ -24,12 +24,15 @@ import torch
 
 from benchmarks.figures import Figure, report
 from benchmarks.memory import kib
-from trainables.data import pixel_file
+from trainables.data import mapped_pixels as pixel_file
 from trainables.data.batches import steps_per_epoch, training_batch
 from trainables.data.config import DataConfig
 from trainables.data.images import LabelledImages
-from trainables.data.pixel_file import PixelFile
-from tuner.cluster import chatter_to, cluster, num_cpus, shared
+from trainables.data.mapped_pixels import PixelFile
+from tuner.cli.console import output_redirected_to
+from tuner.cluster.connection import cluster
+from tuner.cluster.tasks import put_shared
+from tuner.resources.share import num_cpus
 
 CPU = torch.device("cpu")
 STORED_PX, SIZE_PX, BATCH_SIZE = 146, 128, 24
@@ -43,7 +46,7 @@ class Worker:
     def __init__(self) -> None:
         torch.set_num_threads(1)
 
-    def take_up(self, images: LabelledImages) -> None:
+    def apply_warm_start(self, images: LabelledImages) -> None:
         """Keeps the images, and takes an epoch of batches."""
         self.images = images
         data = DataConfig(dataset="imagefolder", size_px=SIZE_PX)
@@ -66,9 +69,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def measure(arguments: argparse.Namespace) -> list[Figure]:
     """The figures."""
-    with tempfile.TemporaryDirectory() as folder, chatter_to(Path(folder) / "ray.log"), cluster(None):
+    with tempfile.TemporaryDirectory() as folder, output_redirected_to(Path(folder) / "ray.log"), cluster(None):
 
-        def grown(made: Callable[[int], LabelledImages]) -> tuple[list[float], list[float]]:
+        def next_larger_share(made: Callable[[int], LabelledImages]) -> tuple[list[float], list[float]]:
             """By how many copies each worker's memory grows, PSS and private, where `made` makes so many images. Of
             workers that have had nothing else: what they once read of the object store stays in their PSS."""
             remote: Any = ray.remote(num_cpus=num_cpus() / arguments.workers)(Worker)
@@ -80,9 +83,9 @@ def measure(arguments: argparse.Namespace) -> list[Figure]:
             pss, private = ((np.array(after) - np.array(before)).T / size_kib).tolist()
             return pss, private
 
-        pss, private = grown(blank)
+        pss, private = next_larger_share(blank)
         with mock.patch.object(pixel_file, "SHARE_OF_MEMORY", 0.0):
-            pss_mapped, _ = grown(lambda count: in_file(blank(count), Path(folder)))
+            pss_mapped, _ = next_larger_share(lambda count: in_file(blank(count), Path(folder)))
     return [
         Figure("eight_workers_copies", sum(pss), 1.1),
         Figure("worker_private_share", max(private), 0.05),
@@ -92,8 +95,8 @@ def measure(arguments: argparse.Namespace) -> list[Figure]:
 
 def held(workers: Sequence[Any], images: LabelledImages) -> list[tuple[int, int]]:
     """What each worker takes of memory (KiB) once all have taken up the images."""
-    reference = shared(images)
-    ray.get([worker.take_up.remote(reference) for worker in workers])
+    reference = put_shared(images)
+    ray.get([worker.apply_warm_start.remote(reference) for worker in workers])
     measured: list[tuple[int, int]] = ray.get([worker.kib.remote() for worker in workers])
     return measured
 

@@ -27,7 +27,8 @@ from trainables.data.loading import load_train
 from trainables.methods.l2 import L2
 from trainables.methods.smile import Smile
 from trainables.methods.teacher import follow
-from tuner.cluster import WORKER_ENVIRONMENT, num_cpus
+from tuner.cluster.connection import WORKER_ENVIRONMENT
+from tuner.resources.share import num_cpus
 
 EMA_CALLS = 10
 

@@ -16,8 +16,8 @@ from torch import nn
 
 from benchmarks.figures import seconds_of
 from trainables.backbones import build_network
+from trainables.backbones.batchnorm_folding import Folded
 from trainables.backbones.config import BackboneConfig
-from trainables.backbones.folding import Folded
 from trainables.backbones.network import TransferNetwork
 from trainables.data.config import DataConfig
 from trainables.data.images import LabelledImages

@@ -30,9 +30,9 @@ from typing import Any
 
 import psutil
 
-from tuner.journal import Journal
-from tuner.session import tracked
-from tuner.tracking import Tracker
+from tuner.execution.run_context import tracked
+from tuner.record.background import BackgroundSync
+from tuner.record.journal import Journal
 from tuner.ui import server_command, server_environment
 
 LIMIT = 1.05
@@ -94,7 +94,7 @@ def report(costs: dict[str, list[float]]) -> int:
     return int(max(ratios.values()) > LIMIT)
 
 
-def processor_s(tracker: Tracker | None) -> float:
+def processor_s(tracker: BackgroundSync | None) -> float:
     """Processor time of the tracking process so far."""
     pid = tracker._projection.pid if tracker is not None else None  # type: ignore[attr-defined]
     return sum(psutil.Process(pid).cpu_times()[:2]) if pid is not None else 0.0
@@ -121,7 +121,7 @@ def fold(k: int) -> dict[str, Any]:
 
 
 @contextmanager
-def lane(directory: Path, uri: str | None) -> Iterator[tuple[Journal, Tracker | None]]:
+def lane(directory: Path, uri: str | None) -> Iterator[tuple[Journal, BackgroundSync | None]]:
     """A journal, with MLflow behind it as in a search."""
     with closing(Journal(directory)) as journal:
         journal.append("search_started", name=NAME, run=directory.name, params={}, dimensions={})

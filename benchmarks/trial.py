@@ -35,8 +35,8 @@ from trainables.data.config import DataConfig
 from trainables.data.loading import load_train, source_key
 from trainables.training.loop import Fit
 from trainables.trial import FoldTraining
-from tuner.conductor import Assignment
-from tuner.trials import FoldTrainable, Safety
+from tuner.cluster.trainable import FoldTrainable, WorkerSettings
+from tuner.scheduling.scheduler import Assignment
 
 FOLDS = 3
 Times = NDArray[np.float64]
@@ -91,7 +91,7 @@ def measure(arguments: argparse.Namespace) -> list[Figure]:
     outside_s, resident_kib = [], []
     with tempfile.TemporaryDirectory() as folder:
         worker = worker_of(config_of(0, arguments))
-        safety = Safety(Path(folder), checkpoint_period_s=30, fold_timeout_s=600)
+        safety = WorkerSettings(Path(folder), checkpoint_period_s=30, fold_timeout_s=600)
         for number in range(arguments.trials):
             assignment = Assignment(number, config_of(number, arguments), FOLDS, tuple(range(1, FOLDS + 1)))
             outside_s.append(overhead_s(worker, assignment, safety))
@@ -101,15 +101,15 @@ def measure(arguments: argparse.Namespace) -> list[Figure]:
     print(
         f"first trial {outside_s[0][0]:.3f} s; resident MiB {' '.join(f'{k / 1024:.0f}' for k in resident_kib[::10])}"
     )
-    settled = resident_kib[min(SETTLED, len(resident_kib)) - 1]
+    resolve_share = resident_kib[min(SETTLED, len(resident_kib)) - 1]
     return [
         Figure("trial_overhead_s", overhead, 0.3),
         Figure("trial_overhead_cpu_s", overhead_cpu, 0.3),
-        Figure("worker_memory_growth", resident_kib[-1] / settled, 1.05),
+        Figure("worker_memory_growth", resident_kib[-1] / resolve_share, 1.05),
     ]
 
 
-def overhead_s(worker: FoldTrainable, assignment: Assignment, safety: Safety) -> Times:
+def overhead_s(worker: FoldTrainable, assignment: Assignment, safety: WorkerSettings) -> Times:
     """Of one trial: all of it, less training and evaluation."""
     apart = Stopwatch()
     with apart.on(Fit, "run"), apart.on(FoldTraining, "_score"):

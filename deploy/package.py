@@ -48,8 +48,8 @@ class Parcel:
         if self.size_bytes > LIMIT_MIB * MIB:
             largest = sorted(self.files, key=lambda name: -self.files[name].stat().st_size)[:3]
             named = ", ".join(f"{name} ({self.files[name].stat().st_size / MIB:.1f} MiB)" for name in largest)
-            must_hold = f"at most {LIMIT_MIB} MiB of code are sent; data and weights belong on the cluster's storage"
-            raise BadInput(Problem("the package", must_hold, f"{self}; largest: {named}"))
+            expected = f"at most {LIMIT_MIB} MiB of code are sent; data and weights belong on the cluster's storage"
+            raise BadInput(Problem("the package", expected, f"{self}; largest: {named}"))
 
     def write(self, archive: Path) -> None:
         """Writes it as a zip. The same content gives the same bytes, so that a cluster that has it is not sent it."""
@@ -91,8 +91,8 @@ def is_absolute(place: str) -> bool:
 def check_job_name(name: str) -> str:
     """`name`, if a job can have it: then it escapes neither its URL nor its folder. Raises BadInput."""
     if not JOB_NAME.fullmatch(name):
-        must_hold = "lower-case letters, digits and '-', beginning with a letter, not ending with '-', at most 47"
-        raise BadInput(Problem("the job's name", must_hold, repr(name)))
+        expected = "lower-case letters, digits and '-', beginning with a letter, not ending with '-', at most 47"
+        raise BadInput(Problem("the job's name", expected, repr(name)))
     return name
 
 

@@ -19,7 +19,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from deploy.settings import Settings, load_settings
-from tuner.cli import FOUND, guarded, key_value
+from tuner.cli.arguments import FOUND, guarded, key_value
 
 TEMPLATES = Path(__file__).parent / "templates"
 

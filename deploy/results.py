@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainables.errors import BadInput, Problem
-from tuner.journal import JOURNAL
-from tuner.runs import LOCKS, runs_below
+from tuner.record.events import JOURNAL
+from tuner.record.find import runs_below
+from tuner.record.lock import LOCKS
 
 FOLDERS = ("model",)
 """Besides the files at the top of a run's directory; Ray's own files, checkpoints and logs stay."""

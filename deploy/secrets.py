@@ -18,7 +18,7 @@ import yaml
 from deploy.render import Target, add_settings, render
 from deploy.settings import Settings, load_settings
 from trainables.errors import BadInput, Problem
-from tuner.cli import FOUND, guarded
+from tuner.cli.arguments import FOUND, guarded
 
 ENV_FILE = Path(__file__).parent / ".env"
 TOKEN_FILE = Path("~/.ray/auth_token")

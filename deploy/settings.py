@@ -12,10 +12,10 @@ from pydantic import AfterValidator, Field, PositiveInt, ValidationError, model_
 
 from trainables.errors import BadInput
 from trainables.types import Frozen
-from tuner.extends import lay_over
-from tuner.problems import from_pydantic
-from tuner.space import set_leaf
-from tuner.yaml_file import read_yaml
+from tuner.experiment.extends import deep_merge
+from tuner.experiment.strict_yaml import read_yaml
+from tuner.experiment.tree import set_leaf
+from tuner.messages.validation import problems_from_pydantic
 
 DEFAULTS = Path(__file__).parent / "settings.yaml"
 
@@ -298,10 +298,10 @@ def load_settings(file: Path | None = None, overrides: Mapping[str, Any] | None 
     """
     tree = read_yaml(DEFAULTS)
     if file is not None:
-        tree = lay_over(tree, read_yaml(file))
+        tree = deep_merge(tree, read_yaml(file))
     for key, value in (overrides or {}).items():
         set_leaf(tree, key, value)
     try:
         return Settings.model_validate(tree)
     except ValidationError as error:
-        raise BadInput(from_pydantic(error, Settings)).in_file(str(file or DEFAULTS)) from None
+        raise BadInput(problems_from_pydantic(error, Settings)).in_file(str(file or DEFAULTS)) from None

@@ -33,8 +33,8 @@ import ray
 from rich.console import Console
 from rich.table import Table
 
-from deploy.jobs import Access, Cluster, Job, Refused, check_address, token_header
-from deploy.on_cluster import Findings
+from deploy.findings import Findings
+from deploy.job_server import Access, Cluster, Job, Refused, check_address, token_header
 from deploy.package import (
     MIB,
     SPACE_FILE,
@@ -46,14 +46,14 @@ from deploy.package import (
 )
 from deploy.results import Incomplete, Results, newest_run, pack, unpack
 from trainables.errors import BadInput, Problem
-from tuner.cli import guarded, key_value
-from tuner.display import clock
-from tuner.journal import History
-from tuner.selection import best_trial
-from tuner.yaml_file import read_yaml
+from tuner.cli.arguments import guarded, key_value
+from tuner.experiment.strict_yaml import read_yaml
+from tuner.messages.wording import clock
+from tuner.record.history import History
+from tuner.record.selection import best_trial
 
 if TYPE_CHECKING:
-    from deploy.errand import Errand
+    from deploy.prepare import Errand
 
 DONE, FAILED, UNREACHABLE, STOPPED = 0, 1, 3, 4
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -148,7 +148,7 @@ def _job_name(text: str) -> str:
 def submit(arguments: argparse.Namespace) -> int:
     """Checks an experiment here and on the cluster, starts its job, and follows it."""
     # With all of the science, which the other commands need not wait for.
-    from deploy.errand import prepare
+    from deploy.prepare import prepare
     from deploy.settings import load_settings
 
     say = _say(arguments)
@@ -219,13 +219,13 @@ def _require_at_rest(cluster: Cluster, name: str, resume: bool) -> None:
         raise BadInput(Problem("--name", f"a new name, or --resume {name}", f"{name!r}, which the cluster knows"))
     for job in known:
         if not job.is_at_rest:
-            came = f"{name!r}, which is {job.status.lower()}"
-            raise BadInput(Problem("--resume", "a job that has ended or was stopped", came))
+            got = f"{name!r}, which is {job.status.lower()}"
+            raise BadInput(Problem("--resume", "a job that has ended or was stopped", got))
 
 
 def _look(cluster: Cluster, name: str, job: Errand, archive: Path, arguments: argparse.Namespace) -> Findings:
     """Lets the cluster say whether it can run the job. Raises Refused or BadInput where it cannot."""
-    words = ["python", "-m", "deploy.on_cluster", "look", "--space", SPACE_FILE, "--job", name]
+    words = ["python", "-m", "deploy.head", "look", "--space", SPACE_FILE, "--job", name]
     words += ["--resume"] * bool(arguments.resume) + ["--workers", str(arguments.workers)] * bool(arguments.workers)
     command = shlex.join(words)
     log = cluster.helper(f"exec {command}", f"{name}-look-{secrets.token_hex(3)}", archive, job.environment)
@@ -307,14 +307,14 @@ def result(arguments: argparse.Namespace) -> int:
         run = newest_run(_copied(directory, Path(folder)) if "://" in directory else Path(directory))
         unpack(pack(run) if run is not None else _fetched(cluster or connect(arguments), name, directory), target)
     history = History.read(target)
-    came = "model, report and record" if (target / "model").exists() else "record alone, as there is no model yet"
-    say(f"{target}: {came}, complete by SHA-256" + ("" if history.finished else "; the search has not finished"))
+    got = "model, report and record" if (target / "model").exists() else "record alone, as there is no model yet"
+    say(f"{target}: {got}, complete by SHA-256" + ("" if history.finished else "; the search has not finished"))
     return _finish(arguments, {"name": name, "folder": str(target.resolve()), **_best(history)}, DONE)
 
 
 def _copied(mirror: str, folder: Path) -> Path:
     """`folder`, with a copy of the newest run that a job has in its mirror."""
-    from tuner.mirror import Mirror, fetch
+    from tuner.record.mirror import Mirror, fetch
 
     experiments = Mirror.of(mirror).names()
     if not experiments:
@@ -326,7 +326,7 @@ def _copied(mirror: str, folder: Path) -> Path:
 
 def _fetched(cluster: Cluster, name: str, directory: str) -> Results:
     """The results by way of a job's log: plain Ray offers no other, and a cluster may have no other."""
-    command = shlex.join(["python", "-m", "deploy.on_cluster", "send", "--directory", directory])
+    command = shlex.join(["python", "-m", "deploy.head", "send", "--directory", directory])
     with tempfile.TemporaryDirectory() as folder:
         archive = Path(folder) / "package.zip"
         Parcel(project_files()).write(archive)

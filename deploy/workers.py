@@ -22,8 +22,8 @@ import ray
 from ray.autoscaler.sdk import request_resources
 
 from trainables.errors import BadInput, Problem
-from tuner.cli import FAILED, guarded
-from tuner.cluster import alive_nodes
+from tuner.cli.arguments import FAILED, guarded
+from tuner.cluster.connection import alive_nodes
 
 PERIOD_S = 2.0
 

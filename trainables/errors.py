@@ -11,18 +11,18 @@ from dataclasses import dataclass, replace
 class Problem:
     """One mistake in the input.
 
-    `where` is the dotted key (`data.root`) or the file that is wrong; `must_hold` is the condition in words;
-    `came` is what was found instead; `file` is the experiment file, filled in by whoever knows it.
+    `where` is the dotted key (`data.root`) or the file that is wrong; `expected` is the condition in words;
+    `got` is what was found instead; `file` is the experiment file, filled in by whoever knows it.
     """
 
     where: str
-    must_hold: str
-    came: str
+    expected: str
+    got: str
     file: str = ""
 
     def __str__(self) -> str:
         place = f"{self.file}: {self.where}" if self.file and self.where else self.file or self.where
-        return f"{place}: {self.must_hold}, got {self.came}"
+        return f"{place}: {self.expected}, got {self.got}"
 
 
 class BadInput(Exception):

@@ -21,6 +21,7 @@ from trainables.config import TrialConfig
 from trainables.data.batches import evaluation_batches, steps_per_epoch, training_batch
 from trainables.data.examples import Examples, as_inputs
 from trainables.data.folds import Fold, stratified_folds
+from trainables.errors import Diverged
 from trainables.methods import MethodContext, build_method, uses_source_head
 from trainables.seeding import seed_for
 from trainables.training.checkpoint import Checkpoints
@@ -214,3 +215,45 @@ def accuracy_on(network: TransferNetwork, examples: Examples, config: TrialConfi
 def default_device() -> torch.device:
     """The GPU that this process may see, or the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+MODEL_SEED = 0
+"""The retraining whose network becomes the model: the first. Fixed beforehand, so that no test score chooses it."""
+
+
+@dataclass(frozen=True)
+class RetrainResult:
+    """One retraining: its seed's number, and its accuracy on the test split in [0, 1]."""
+
+    seed: int
+    test_top1: float
+    duration_s: float
+    loss_steps: list[int]
+    loss_terms: dict[str, list[float]]
+
+
+@dataclass(frozen=True)
+class RetrainFailed:
+    """A retraining that diverged; with this seed it always will."""
+
+    seed: int
+    reason: str
+
+
+def reseeded(config: TrialConfig, seed: int) -> TrialConfig:
+    """`config` for the retraining number `seed`: its draws differ from the search's and from each other's."""
+    return config.model_copy(update={"seed": seed_for(config.seed, "retrain", seed)})
+
+
+def train_and_test(
+    config: TrialConfig, seed: int, train: Examples, test: Examples, checkpoints: Checkpoints | None = None
+) -> tuple[RetrainResult, TransferNetwork] | RetrainFailed:
+    """One training on all of `train`, scored on `test`, and its network; in this process. `config` is that seed's."""
+    device = default_device()
+    started = time.monotonic()
+    try:
+        network, fit = train_full(config, train, device, checkpoints)
+    except Diverged as diverged:
+        return RetrainFailed(seed, str(diverged))
+    accuracy = accuracy_on(network, test, config, device)
+    return RetrainResult(seed, accuracy, time.monotonic() - started, fit.history.steps, fit.history.terms), network

@@ -18,8 +18,8 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from trainables.classifier import CLASS_PREFIX, Classifier
 from trainables.errors import BadInput, Problem
-from tuner.classifier import CLASS_PREFIX, Classifier
 
 
 class Predictor(Protocol):
@@ -76,8 +76,8 @@ def load_predictor(model: str, uri: str | None = None) -> Predictor:
     """The classifier in a folder, or what an MLflow URI (`models:/…`, `runs:/…`) names in the store at `uri`."""
     if re.match(r"[a-z]+:/", model) is None:
         return Classifier.load(Path(model))
-    from tuner.tracking import tracking_uri  # here, because a folder needs no MLflow, which takes seconds
-    from tuner.tracking.models import load_model
+    from tuner.experiment.settings import tracking_uri
+    from tuner.tracking.registry import load_model
 
     loaded: Predictor = load_model(model, tracking_uri(uri))
     return loaded

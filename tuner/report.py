@@ -8,14 +8,11 @@ from pathlib import Path
 
 from trainables.errors import BadInput, Problem
 from trainables.files import write_whole
-from tuner.cli import FOUND, guarded
+from tuner.cli.arguments import FOUND, guarded
+from tuner.record.find import EXPERIMENTS, find_run
 from tuner.reports.page import report_page
-from tuner.reports.run import best_space, read_run
-from tuner.runs import EXPERIMENTS, find_run
-from tuner.space import dump_space
-
-REPORT = "report.html"
-BEST = "best.yaml"
+from tuner.reports.search_run import read_run
+from tuner.reports.write import write_report
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,24 +35,9 @@ def report(directory: Path, output: Path | None) -> int:
             write_whole(output, report_page(read_run(directory)).encode())
         print(output)
     except OSError as error:
-        where, came = error.filename or str(output or directory), error.strerror or str(error)
-        raise BadInput(Problem("", "a place that can be written (--output FILE)", came.lower(), file=where)) from None
+        where, got = error.filename or str(output or directory), error.strerror or str(error)
+        raise BadInput(Problem("", "a place that can be written (--output FILE)", got.lower(), file=where)) from None
     return FOUND
-
-
-def write_report(directory: Path) -> Path:
-    """Writes `report.html` into an experiment directory, and the best configuration as `best.yaml`, which can be run
-    as it is. Returns the page's file.
-
-    Raises:
-        BadInput: where it is not the directory of a search.
-        OSError: where the disk will not have it.
-    """
-    run = read_run(directory)
-    if (alone := best_space(run)) is not None:
-        write_whole(directory / BEST, dump_space(alone).encode())
-    write_whole(directory / REPORT, report_page(run).encode())
-    return directory / REPORT
 
 
 if __name__ == "__main__":

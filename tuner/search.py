@@ -19,26 +19,31 @@ from rich.console import Console
 
 from trainables.data.loading import load_test, source_key
 from trainables.errors import BadInput
-from tuner.cards import settled, with_room
-from tuner.cli import FAILED, FOUND, experiment_parser, guarded, overrides_of, parsed, with_space
-from tuner.cluster import Share, one_line
-from tuner.conductor import Conductor
-from tuner.dry_run import print_plan
-from tuner.experiment import Plan, check_experiment, load_images, problems_of_sections, smoke_overrides
-from tuner.extends import problems_where_they_stand
-from tuner.journal import History, Journal, TrialRecord
-from tuner.outcome import Outcome, closing_lines, outcome_of
-from tuner.progress import Progress
-from tuner.redaction import without_credentials
-from tuner.report import write_report
-from tuner.retrain import MODEL_SEED, Retrained, retrain
-from tuner.selection import best_trial
-from tuner.session import FLUSH_TIMEOUT_S, carried_through, session
-from tuner.space import SearchSpace, load_space, parse_space, read_tree
-from tuner.tracking import Tracker
-from tuner.tracking.models import TrackingFailed, register_model
-from tuner.trials import ImagesByKey, decoded_bytes, run_trials
-from tuner.warm_start import WarmStart, learn, take_up
+from trainables.trial import MODEL_SEED, RetrainResult
+from tuner.cli.arguments import FAILED, FOUND, experiment_parser, guarded, overrides_of, parsed, with_space
+from tuner.cli.dry_run import print_plan
+from tuner.cli.search_progress import SearchProgress
+from tuner.cluster.gpu_probe import resolve_share, retry_with_larger_share
+from tuner.cluster.retraining import retrain
+from tuner.cluster.trainable import ImagesByKey, decoded_bytes
+from tuner.cluster.tune import run_trials
+from tuner.execution.run_context import FLUSH_TIMEOUT_S, run_guarded, session
+from tuner.experiment.checks import Plan, check_experiment, load_images, problems_of_sections
+from tuner.experiment.extends import locate_problems
+from tuner.experiment.search_experiment import SearchExperiment, load_experiment, parse_experiment, read_tree
+from tuner.experiment.smoke import smoke_overrides
+from tuner.messages.redaction import without_credentials
+from tuner.messages.wording import one_line
+from tuner.record.background import BackgroundSync
+from tuner.record.history import History, TrialRecord
+from tuner.record.journal import Journal
+from tuner.record.selection import best_trial
+from tuner.reports.search_result import SearchResult, closing_lines, search_result_of
+from tuner.reports.write import write_report
+from tuner.resources.share import Share
+from tuner.scheduling.scheduler import TrialScheduler
+from tuner.scheduling.warm_start import WarmStart, apply_warm_start, collect_warm_start
+from tuner.tracking.registry import TrackingFailed, register_model
 
 logger = logging.getLogger(__name__)
 
@@ -60,10 +65,10 @@ def parser() -> argparse.ArgumentParser:
 
 def run(arguments: argparse.Namespace) -> int:
     """From the arguments to the exit code."""
-    with problems_where_they_stand(arguments.space, dict(arguments.set)):
+    with locate_problems(arguments.space, dict(arguments.set)):
         space = resolve_space(arguments)
         plan = check_experiment(space)
-        learnt = WarmStart() if arguments.resume else learn(space)
+        learnt = WarmStart() if arguments.resume else collect_warm_start(space)
     if arguments.dry_run:
         print_plan(Console(highlight=False), space, plan, arguments.address, learnt.said)
         return FOUND
@@ -75,22 +80,24 @@ def run(arguments: argparse.Namespace) -> int:
     return FOUND if outcome.best_trial is not None else FAILED
 
 
-def resolve_space(arguments: argparse.Namespace) -> SearchSpace:
+def resolve_space(arguments: argparse.Namespace) -> SearchExperiment:
     """The experiment that the command line asks for: the file, what overrides it, and `--smoke`'s shrinking."""
     given = {"search.trials": arguments.trials, "search.warm_start": arguments.warm_start}
     overrides = overrides_of(arguments) | {key: value for key, value in given.items() if value is not None}
     tree = read_tree(arguments.space, overrides)
     try:
-        space = parse_space(tree, str(arguments.space))
+        space = parse_experiment(tree, str(arguments.space))
     except BadInput as bad:
         others = BadInput(problems_of_sections(tree)).in_file(str(arguments.space))
         raise BadInput([*bad.problems, *others.problems]) from None
     if arguments.smoke:
-        space = load_space(arguments.space, overrides | smoke_overrides(space))
+        space = load_experiment(arguments.space, overrides | smoke_overrides(space))
     return space
 
 
-def search(space: SearchSpace, plan: Plan, address: str | None = None, resume: bool = False) -> Outcome | None:
+def search(
+    space: SearchExperiment, plan: Plan, address: str | None = None, resume: bool = False
+) -> SearchResult | None:
     """Runs a checked experiment, or goes on with its latest run; None where it was cut off, which has then been said.
 
     Raises:
@@ -100,49 +107,54 @@ def search(space: SearchSpace, plan: Plan, address: str | None = None, resume: b
     images = load_images(space)
     with (
         session(space, str(plan), address, resume, decoded_bytes(images)) as running,
-        Progress(running.screen, space, plan.num_trials, running.share.concurrency) as progress,
+        SearchProgress(running.screen, space, plan.num_trials, running.share.concurrency) as progress,
     ):
         directory, journal = running.directory, running.journal
         journal.listeners.append(progress)
 
-        def story() -> Outcome:
+        def story() -> SearchResult:
             journal.append("search_started", name=space.name, run=directory.name, **space.described())
             if running.share.is_auto:
                 progress.enter_phase("measuring what a trial needs of a card")
-            share = settled(running.share, [space], images, plan.num_folds, journal)
+            share = resolve_share(running.share, [space], images, plan.num_folds, journal)
             progress.concurrency = space.search.folds_at_once(share.concurrency, plan.num_trials)
             why = search_and_retrain(space, images, share, journal, progress)
             model_uri = register(space, journal, images, running.uri, running.tracker, progress)
             seconds = time.monotonic() - started
-            outcome = outcome_of(space, directory, journal.history, running.uri, model_uri, seconds, why)
+            outcome = search_result_of(space, directory, journal.history, running.uri, model_uri, seconds, why)
             journal.append("search_finished", why=why, **_summary(outcome, journal.history))
             say_report(directory, progress)
             return outcome
 
-        outcome = carried_through(running, progress, "search", story)
+        outcome = run_guarded(running, progress, "search", story)
         if outcome is not None:
             progress.show(closing_lines(outcome, journal.history))
         return outcome
 
 
 def search_and_retrain(
-    space: SearchSpace, images: ImagesByKey, share: Share, journal: Journal, progress: Progress
+    space: SearchExperiment, images: ImagesByKey, share: Share, journal: Journal, progress: SearchProgress
 ) -> str:
     """All trials, then what validation has chosen of them, on the full training split. Returns why no more trials."""
-    for line in (*filter(None, [share.note]), *take_up(space, journal)):
+    for line in (*filter(None, [share.note]), *apply_warm_start(space, journal)):
         progress.say(line)
     progress.enter_phase(f"searching, {share.concurrency} trials at once")
-    conductor = Conductor(space, journal)
-    run_trials(conductor, images, share, journal.directory / "ray")
+    scheduler = TrialScheduler(space, journal)
+    run_trials(scheduler, images, share, journal.directory / "ray")
     best = best_trial(journal.history.trials.values())
     if best is not None and space.retrain.seeds:
         progress.enter_phase("retraining the best configuration")
         retrain_best(space, best, images, share, journal)
-    return conductor.ending
+    return scheduler.ending
 
 
 def register(
-    space: SearchSpace, journal: Journal, images: ImagesByKey, uri: str, tracker: Tracker, progress: Progress
+    space: SearchExperiment,
+    journal: Journal,
+    images: ImagesByKey,
+    uri: str,
+    tracker: BackgroundSync,
+    progress: SearchProgress,
 ) -> str | None:
     """Registers the retrained model; without MLflow it stays in the experiment directory, which is then said."""
     best = best_trial(journal.history.trials.values())
@@ -168,7 +180,7 @@ def register(
         return None
 
 
-def say_report(directory: Path, progress: Progress) -> None:
+def say_report(directory: Path, progress: SearchProgress) -> None:
     """Writes the report. One that fails is said, and takes nothing else with it."""
     try:
         progress.say(f"report: {write_report(directory)}")
@@ -178,7 +190,9 @@ def say_report(directory: Path, progress: Progress) -> None:
         progress.say(f"there is no report ({without_credentials(one_line(error))}); try: {again}")
 
 
-def retrain_best(space: SearchSpace, best: TrialRecord, images: ImagesByKey, share: Share, journal: Journal) -> None:
+def retrain_best(
+    space: SearchExperiment, best: TrialRecord, images: ImagesByKey, share: Share, journal: Journal
+) -> None:
     """Retrains what validation has chosen, with every seed that has not been; the test split is loaded here."""
     config = space.trial_config(best.params)
 
@@ -190,13 +204,13 @@ def retrain_best(space: SearchSpace, best: TrialRecord, images: ImagesByKey, sha
             train, test = images[source_key(config.data)], load_test(config.data)
             period_s = space.search.checkpoint_period_s
             for retrained in retrain(config, seeds, train, test, share, journal.directory, period_s):
-                kind = "retrain_finished" if isinstance(retrained, Retrained) else "retrain_failed"
+                kind = "retrain_finished" if isinstance(retrained, RetrainResult) else "retrain_failed"
                 journal.append(kind, trial=best.number, **asdict(retrained))
 
-    with_room(share, journal, retrain_missing, trial=best.number)
+    retry_with_larger_share(share, journal, retrain_missing, trial=best.number)
 
 
-def _summary(outcome: Outcome, history: History) -> dict[str, Any]:
+def _summary(outcome: SearchResult, history: History) -> dict[str, Any]:
     keys = ("val_top1", "test_top1_mean", "test_top1_sd", "model_uri", "seconds")
     best = best_trial(history.trials.values())
     scores = {key: value for key, value in asdict(outcome).items() if key in keys}

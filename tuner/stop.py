@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trainables.errors import BadInput, Problem
-from tuner.cli import FAILED, FOUND, guarded
-from tuner.list import summary_of
-from tuner.runs import EXPERIMENTS, LOCK, Holder, find_run, holder_of
+from tuner.cli.arguments import FAILED, FOUND, guarded
+from tuner.record.find import EXPERIMENTS, find_run
+from tuner.record.lock import LOCK, LockHolder, holder_of
+from tuner.record.summary import summary_of
 
 POLL_S = 0.1
 
@@ -63,7 +64,7 @@ def stop(directory: Path, timeout_s: float) -> int:
     return FOUND
 
 
-def _has_open(holder: Holder, file: Path) -> bool:
+def _has_open(holder: LockHolder, file: Path) -> bool:
     """Whether that process really has the lock: a number may have been given to another one since."""
     try:
         return any(

@@ -11,9 +11,11 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from trainables.errors import BadInput, Problem
-from tuner.cli import guarded
-from tuner.redaction import without_credentials
-from tuner.tracking import pages_of_searches, prepare_store, tracking_uri
+from tuner.cli.arguments import guarded
+from tuner.experiment.settings import tracking_uri
+from tuner.messages.redaction import without_credentials
+from tuner.tracking.store import prepare_store
+from tuner.tracking.ui_views import pages_of_searches
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,8 +31,8 @@ def serve(uri: str, port: int) -> int:
     """Replaces this process by the server. Raises BadInput where `uri` is a server already: that has its own UI."""
     shown_uri = without_credentials(uri)
     if uri.startswith(("http://", "https://")):
-        must_hold = "a database; a tracking server has its UI at its own address"
-        raise BadInput(Problem("--tracking-uri", must_hold, shown_uri))
+        expected = "a database; a tracking server has its UI at its own address"
+        raise BadInput(Problem("--tracking-uri", expected, shown_uri))
     prepare_store(uri, "Default")
     address = f"http://127.0.0.1:{port}"
     print(f"MLflow UI of {shown_uri}: {address}  (Ctrl-C ends it)")

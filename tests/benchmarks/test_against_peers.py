@@ -13,7 +13,7 @@ from tests.trainables.tiny import tiny_batch, tiny_context, tiny_network
 from trainables.methods import smile
 from trainables.methods.mixing import Mix
 from trainables.methods.smile import Smile, SmileConfig
-from tuner.space import parse_space
+from tuner.experiment.search_experiment import parse_experiment
 
 PARTNER = torch.tensor([2, 0, 3, 1, 4, 5])
 
@@ -31,7 +31,7 @@ def test_a_score_that_is_equal_up_to_rounding_is_reached() -> None:
 
 def test_the_task_is_the_same_experiment(tmp_path: Path) -> None:
     task = Task(tmp_path, steps=7, trials=5)
-    space = parse_space(task.experiment(tmp_path), "task")
+    space = parse_experiment(task.experiment(tmp_path), "task")
     config = space.trial_config(FIRST_POINT)
     assert {path.rpartition(".")[2] for path in space.dimensions} == set(FIRST_POINT)
     assert (config.training.num_steps, config.data.stored_px, space.search.trials) == (7, task.stored_px, 5)

@@ -25,7 +25,7 @@ import pytest
 from deploy.package import project_files
 from tests.end_to_end.conftest import clean_environment
 from tests.tuner.tiny import write_yaml
-from tuner.journal import Event, read_events
+from tuner.record.events import Event, read_events
 
 DEADLINE_S = 900.0
 """For whatever is waited for. Far more than it takes: a machine with other work is no reason to fail."""
@@ -219,7 +219,7 @@ def new_client(cluster: Cluster, user: str = "ada", trials: int = 3) -> Client:
 
 
 @pytest.fixture(scope="session")
-def shared() -> Iterator[Path]:
+def put_shared() -> Iterator[Path]:
     """What all nodes of all clusters see, as a network file system gives it."""
     with tempfile.TemporaryDirectory(prefix="shared-") as folder:
         yield Path(folder)
@@ -237,7 +237,7 @@ def new_cluster(shared: Path) -> Iterator[Callable[..., Cluster]]:
     def start(workers: int, **environment: str) -> Cluster:
         # Short: the path of a Unix socket in it has at most 107 characters.
         cluster = Cluster(
-            f"tuner-{os.getpid()}-{len(started)}", Path(tempfile.mkdtemp(prefix="c")), shared, environment
+            f"tuner-{os.getpid()}-{len(started)}", Path(tempfile.mkdtemp(prefix="c")), put_shared, environment
         )
         (cluster.folder / "home").mkdir()
         subprocess.run(["ip", "netns", "add", cluster.namespace], check=True)

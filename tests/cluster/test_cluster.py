@@ -24,7 +24,7 @@ from tests.cluster.conftest import (
     until,
 )
 from tests.tuner.tiny import events_in
-from tuner.journal import Event
+from tuner.record.events import Event
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(3600)]
 

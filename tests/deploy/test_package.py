@@ -20,7 +20,7 @@ def checkout(tmp_path: Path) -> Path:
         "pyproject.toml",
         "tuner/search.py",
         "trainables/config.py",
-        "deploy/on_cluster.py",
+        "deploy/head.py",
         "deploy/settings.yaml",
     )
     others = (".git/config", ".venv/bin/python", "experiments/a/b/journal.jsonl", "data/photo.jpg", "mlflow.db", ".env")
@@ -36,7 +36,7 @@ def test_code_travels_and_nothing_else_does(checkout: Path) -> None:
         "pyproject.toml",
         "tuner/search.py",
         "trainables/config.py",
-        "deploy/on_cluster.py",
+        "deploy/head.py",
         "deploy/settings.yaml",
     }
     assert project_files(checkout).keys() == names
@@ -44,7 +44,7 @@ def test_code_travels_and_nothing_else_does(checkout: Path) -> None:
 
 def test_of_this_project_all_that_a_job_runs_travels() -> None:
     names = project_files().keys()
-    assert {"pyproject.toml", "tuner/search.py", "trainables/trial.py", "deploy/on_cluster.py"} <= names
+    assert {"pyproject.toml", "tuner/search.py", "trainables/trial.py", "deploy/head.py"} <= names
     assert not [name for name in names if name.split("/")[0] not in ("pyproject.toml", "tuner", "trainables", "deploy")]
 
 

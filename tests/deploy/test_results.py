@@ -12,7 +12,8 @@ import pytest
 from deploy.results import DATA, Incomplete, Results, newest_run, pack, unpack
 from tests.tuner.tiny import add_trial
 from trainables.errors import BadInput
-from tuner.journal import History, Journal
+from tuner.record.history import History
+from tuner.record.journal import Journal
 
 
 @pytest.fixture

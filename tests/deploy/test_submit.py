@@ -12,14 +12,15 @@ from typing import Any, ClassVar
 
 import pytest
 
-from deploy import errand, submit
-from deploy.jobs import Access, Job, Refused
-from deploy.on_cluster import Findings
+from deploy import prepare as errand
+from deploy import submit
+from deploy.findings import Findings
+from deploy.job_server import Access, Job, Refused
 from deploy.package import project_files
 from deploy.results import pack
 from tests.tuner.tiny import add_trial, write_yaml
 from trainables.errors import BadInput, Problem
-from tuner.journal import Journal
+from tuner.record.journal import Journal
 
 JOB = Job("mine", "mine", "RUNNING", "ada", "tiny.yaml", "tiny", "/nowhere/mine", "", "", 1000.0, None, None)
 
@@ -191,7 +192,7 @@ def test_bad_input_is_said_in_full_before_a_cluster_is_asked(
         (Findings(python="3.8.1"), 3, "Python is 3.8.1 there and"),
         (Findings(refusals=["node 10.0.0.7 lacks timm>=1.0.15 (there is none)"]), 3, "node 10.0.0.7 lacks timm"),
         (
-            Findings(problems=[{"where": "resources.gpus", "must_hold": "0", "came": "0.25, and no GPU", "file": "s"}]),
+            Findings(problems=[{"where": "resources.gpus", "expected": "0", "got": "0.25, and no GPU", "file": "s"}]),
             2,
             "tiny.yaml on http://head:8265: resources.gpus: 0, got 0.25, and no GPU",
         ),

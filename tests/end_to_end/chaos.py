@@ -177,9 +177,9 @@ def run_round(folder: Path, kills: Sequence[Kill], expected: dict[str, Any] | No
         check_journal(this)
         _check_store(this)
     if not this.problems and expected is not None:
-        came = json.loads((folder / "outcome.json").read_text())
+        got = json.loads((folder / "outcome.json").read_text())
         for key in KEYS:
-            this.check(came[key] == expected[key], f"{key}: {came[key]}, undisturbed {expected[key]}")
+            this.check(got[key] == expected[key], f"{key}: {got[key]}, undisturbed {expected[key]}")
     return this.problems
 
 

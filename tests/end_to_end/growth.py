@@ -19,11 +19,13 @@ import torch
 
 from tests.end_to_end.stand_in import StandIn
 from tests.tuner.tiny import space_of
-from tuner import cards, trials
-from tuner.cluster import TUNE_ENVIRONMENT, Capacity, Share, alive_nodes, share_of
-from tuner.conductor import Conductor
-from tuner.gpu_share import GIB, CardNeed
-from tuner.journal import Journal
+from tuner.cluster import gpu_probe as cards
+from tuner.cluster import tune as trials
+from tuner.cluster.connection import TUNE_ENVIRONMENT, alive_nodes
+from tuner.record.journal import Journal
+from tuner.resources.gpu_memory import GIB, GpuMemoryNeed
+from tuner.resources.share import Capacity, Share, share_of
+from tuner.scheduling.scheduler import TrialScheduler
 
 NUM_CPUS, NUM_CARDS, NUM_TRIALS, ENOUGH = 6, 1, 3, 0.5
 CARD = "accelerator_type:T4"
@@ -59,22 +61,22 @@ def main(folder: Path) -> None:
     )
     (folder / "said").mkdir()
 
-    def card_need(configs: Sequence[Any], images: Any, num_folds: int, share: Share) -> CardNeed:
+    def probe_gpu_memory(configs: Sequence[Any], images: Any, num_folds: int, share: Share) -> GpuMemoryNeed:
         given = ray.get_runtime_context().get_assigned_resources()
         says(folder / "said", probed=len(configs), given=given["GPU"])
-        return CardNeed(3 * GIB, 0, GIB // 10, 16 * GIB)
+        return GpuMemoryNeed(3 * GIB, 0, GIB // 10, 16 * GIB)
 
-    cards.card_need = card_need
+    cards.probe_gpu_memory = probe_gpu_memory
     trials.FoldTrainable = HungryTrainable  # type: ignore[misc, assignment]
     space = space_of(search__trials=NUM_TRIALS, resources={"cpus": 1, "gpus": "auto"})
     nodes = [Capacity.of(node) for node in alive_nodes()]
     first = share_of(nodes, space.resources, space.search.concurrency)
     with closing(Journal(folder)) as journal:
-        share = cards.settled(first, [space], {}, 2, journal)
+        share = cards.resolve_share(first, [space], {}, 2, journal)
         print(share.note)
-        trials.run_trials(Conductor(space, journal), {}, share, folder / "ray")
+        trials.run_trials(TrialScheduler(space, journal), {}, share, folder / "ray")
     with closing(Journal(folder)) as journal:
-        print(cards.settled(first, [space], {}, 2, journal).note)
+        print(cards.resolve_share(first, [space], {}, 2, journal).note)
     ray.shutdown()
 
 

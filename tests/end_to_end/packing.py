@@ -18,10 +18,11 @@ import ray
 
 from tests.end_to_end.stand_in import StandIn
 from tests.tuner.tiny import space_of
-from tuner import trials
-from tuner.cluster import TUNE_ENVIRONMENT, Capacity, share_of
-from tuner.conductor import Conductor
-from tuner.journal import Journal
+from tuner.cluster import tune as trials
+from tuner.cluster.connection import TUNE_ENVIRONMENT
+from tuner.record.journal import Journal
+from tuner.resources.share import Capacity, share_of
+from tuner.scheduling.scheduler import TrialScheduler
 
 NUM_CPUS, NUM_CARDS, NUM_TRIALS, AT_ONCE = 16, 2, 10, 8
 
@@ -77,7 +78,7 @@ def main(folder: Path) -> None:
     share = share_of([Capacity(NUM_CPUS, NUM_CARDS)], space.resources, "auto")
     trials.FoldTrainable = GatedTrainable  # type: ignore[misc, assignment]
     journal = Journal(folder)
-    trials.run_trials(Conductor(space, journal), {}, share, folder / "ray")
+    trials.run_trials(TrialScheduler(space, journal), {}, share, folder / "ray")
     seen = ray.get(gate.seen.remote()) | {"concurrency": share.concurrency, "note": share.note}
     (folder / "seen.json").write_text(json.dumps(seen))
     journal.close()

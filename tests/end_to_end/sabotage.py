@@ -19,9 +19,10 @@ from typing import Any
 import torch
 
 from trainables.trial import FoldTraining, Training
-from tuner import search, trials
-from tuner.conductor import Conductor
-from tuner.watchdog import time_limit
+from tuner import search
+from tuner.cluster import tune as trials
+from tuner.cluster.watchdog import time_limit
+from tuner.scheduling.scheduler import TrialScheduler
 
 
 class SabotagedTrainable(trials.FoldTrainable):
@@ -53,9 +54,9 @@ def kill_after_a_checkpoint(training: Training) -> None:
 
 def fill_the_disk(after: int) -> None:
     """Lets no file of this process grow beyond what the journal has, once so many folds are in it."""
-    taken_in, fold_finished = 0, Conductor.fold_finished
+    taken_in, fold_finished = 0, TrialScheduler.fold_finished
 
-    def with_little_room(self: Conductor, number: int, result: dict[str, Any]) -> bool:
+    def with_little_room(self: TrialScheduler, number: int, result: dict[str, Any]) -> bool:
         nonlocal taken_in
         taken_in += 1
         if taken_in > after:
@@ -63,18 +64,18 @@ def fill_the_disk(after: int) -> None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (room, resource.RLIM_INFINITY))
         return fold_finished(self, number, result)
 
-    Conductor.fold_finished = with_little_room  # type: ignore[method-assign]
+    TrialScheduler.fold_finished = with_little_room  # type: ignore[method-assign]
 
 
 def break_an_image(image: Path) -> None:
     """Cuts `image` off while trials are trained."""
-    fold_finished = Conductor.fold_finished
+    fold_finished = TrialScheduler.fold_finished
 
-    def beside_a_failing_disk(self: Conductor, number: int, result: dict[str, Any]) -> bool:
+    def beside_a_failing_disk(self: TrialScheduler, number: int, result: dict[str, Any]) -> bool:
         image.write_bytes(image.read_bytes()[:40])
         return fold_finished(self, number, result)
 
-    Conductor.fold_finished = beside_a_failing_disk  # type: ignore[method-assign]
+    TrialScheduler.fold_finished = beside_a_failing_disk  # type: ignore[method-assign]
 
 
 def main(kind: str, arguments: list[str]) -> int:

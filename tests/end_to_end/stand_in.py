@@ -6,7 +6,7 @@ from typing import Any
 
 from ray import tune
 
-from tuner.conductor import Assignment
+from tuner.scheduling.scheduler import Assignment
 
 
 class StandIn(tune.Trainable):

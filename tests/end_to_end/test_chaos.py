@@ -12,7 +12,7 @@ import pytest
 from tests.end_to_end.chaos import KINDS, SEEDS, TRIALS, Kill, Kind, Round, check_journal, run_round, undisturbed
 from tests.marks import MLFLOW_LEAKS
 from tests.tuner.tiny import add_trial, fold
-from tuner.journal import Journal
+from tuner.record.journal import Journal
 
 pytestmark = MLFLOW_LEAKS
 

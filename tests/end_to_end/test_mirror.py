@@ -18,8 +18,8 @@ import pytest
 
 from tests.end_to_end.conftest import clean_environment, give, wait_until
 from tests.tuner.tiny import write_yaml
-from tuner.journal import Event, read_events
-from tuner.mirror import Mirror
+from tuner.record.events import Event, read_events
+from tuner.record.mirror import Mirror
 
 pytestmark = pytest.mark.slow
 

@@ -9,8 +9,8 @@ from mlflow import MlflowClient
 
 from tests.end_to_end.conftest import Interrupted, Run, give
 from tests.marks import MLFLOW_LEAKS
-from tuner.reports.run import read_run
-from tuner.space import load_space
+from tuner.experiment.search_experiment import load_experiment
+from tuner.reports.search_run import read_run
 
 pytestmark = [pytest.mark.slow, MLFLOW_LEAKS]
 
@@ -38,7 +38,7 @@ def test_a_report_follows_a_search_that_goes_on(interrupted: Interrupted) -> Non
 
 def test_the_best_configuration_runs_as_it_is(finished: Run, tmp_path: Path) -> None:
     best = finished.directory / "best.yaml"
-    assert load_space(best).trial_config({}).model_dump(mode="json") == finished.outcome["best_config"]
+    assert load_experiment(best).trial_config({}).model_dump(mode="json") == finished.outcome["best_config"]
     planned = give("tuner.search", "--space", str(best), "--dry-run", folder=tmp_path)
     assert planned.code == 0, planned.err
     assert "1 trial" in planned.out

@@ -33,8 +33,9 @@ from tests.tuner.tracking.searches import (
     ticking_journal,
     whole_search,
 )
-from tuner.journal import Event
-from tuner.tracking import Projection, Tracker
+from tuner.record.background import BackgroundSync
+from tuner.record.events import Event
+from tuner.tracking.projection import Projection
 
 pytestmark = [pytest.mark.slow, MLFLOW_LEAKS]
 
@@ -107,11 +108,11 @@ def test_a_server_that_comes_and_goes_has_everything_in_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Down at the start, killed in mid-run, and back before the end: the search's own thread catches up."""
-    monkeypatch.setattr("tuner.tracking.tracker.LAST_RETRY_S", 1.0)
+    monkeypatch.setattr("tuner.record.background.LAST_RETRY_S", 1.0)
     port = free_port()
     uri = f"http://127.0.0.1:{port}"
     with ticking_journal(tmp_path / "run") as journal:
-        tracker = Tracker(Projection(uri, NAME, journal.directory))
+        tracker = BackgroundSync(Projection(uri, NAME, journal.directory))
         journal.listeners.append(lambda event, history: tracker.notify())
         start_search(journal)
         run_trial(journal, 0, [0.7, 0.8])
@@ -192,7 +193,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     wait_until(lambda: "fold_finished" in journal_text(folder), search)
     give("second start", "tuner.search", "--resume", "tiny", "--tracking-uri", AWAY)
     give("list", "tuner.list", "--json", "running.json")
-    give("replay of what runs", "tuner.track", "--replay", "tiny", "--tracking-uri", "sqlite:///mlflow.db")
+    give("replay of what runs", "tuner.replay", "tiny", "--tracking-uri", "sqlite:///mlflow.db")
     give("stop", "tuner.stop", "tiny")
     out, _ = search.communicate(timeout=DEADLINE_S)
     ended["first"] = search.returncode, out
@@ -200,8 +201,8 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     fewer = ["--trials", str(max(3, begun)), "--tracking-uri", AWAY, "--json", "outcome.json"]
     give("resume", "tuner.search", "--resume", "tiny", *fewer)
     give("list of the end", "tuner.list")
-    give("replay", "tuner.track", "--replay", "tiny", "--tracking-uri", "sqlite:///mlflow.db")
-    give("replay again", "tuner.track", "--replay", "tiny", "--tracking-uri", "sqlite:///mlflow.db", "--from-start")
+    give("replay", "tuner.replay", "tiny", "--tracking-uri", "sqlite:///mlflow.db")
+    give("replay again", "tuner.replay", "tiny", "--tracking-uri", "sqlite:///mlflow.db", "--from-start")
     yield Story(folder, ray, ended)
     shutil.rmtree(ray)
 
@@ -241,7 +242,7 @@ def test_it_goes_on_by_name_and_ends_well_without_a_server(story: Story) -> None
     code, out = story.ended["resume"]
     assert code == 0, out
     assert "the model is not registered" in out
-    assert "MLflow is behind; bring it into line with: python -m tuner.track --replay " in out
+    assert "MLflow is behind; bring it into line with: python -m tuner.replay " in out
     events = [event for event in events_in(next(story.folder.glob("experiments/tiny/*/journal.jsonl")))]
     folds = [(event["trial"], event["result"]["fold"]) for event in events if event["event"] == "fold_finished"]
     assert len(folds) == len(set(folds))

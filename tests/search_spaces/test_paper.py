@@ -11,10 +11,10 @@ import pytest
 
 from benchmarks.paper import FOLDER, PARTS, Cell, cells, written
 from tests.trainables.data.layouts import LAYOUTS
-from tuner import experiment
-from tuner.experiment import check_experiment
-from tuner.extends import layers
-from tuner.space import SearchSpace, load_space
+from tuner.experiment import checks as experiment
+from tuner.experiment.checks import check_experiment
+from tuner.experiment.extends import layers
+from tuner.experiment.search_experiment import SearchExperiment, load_experiment
 
 REPOSITORY = Path(__file__).parents[2]
 CELLS = list(cells())
@@ -29,8 +29,8 @@ each_cell = pytest.mark.parametrize("cell", CELLS, ids=named)
 
 
 @cache
-def loaded(path: str) -> SearchSpace:
-    return load_space(FOLDER / path)
+def loaded(path: str) -> SearchExperiment:
+    return load_experiment(FOLDER / path)
 
 
 def test_every_cell_has_a_file_and_every_file_a_cell() -> None:
@@ -127,7 +127,7 @@ def test_only_smile_is_searched(cell: Cell) -> None:
         searched["smile"] = searched["smile_without_fc"]
     assert list(space.dimensions) == searched.get(cell.method, [])
     papers = (0.01, 0.1) if cell.dataset != "sst5" else (1e-4, 0.1)
-    assert all(dimension.ends() == papers for dimension in space.dimensions.values())
+    assert all(dimension.bounds() == papers for dimension in space.dimensions.values())
     assert (space.search.folds, space.retrain.seeds) == (3, 5)
     method, _, mixed = cell.method.partition("_on_")
     assert space.fixed["method"]["name"] == ("smile" if method.startswith("smile_") else method)
@@ -168,7 +168,7 @@ def test_with_data_it_would_run(dataset: str, tmp_path: Path, monkeypatch: pytes
     whole = [cell for cell in CELLS if cell.dataset == dataset and cell.subset == "n100"]
     assert {cell.method.partition("_on_")[0] for cell in whole} >= {"l2", "mixup", "delta", "bss", "rifle", "smile"}
     for cell in whole:
-        space = load_space(FOLDER / cell.path, {"data.root": str(tmp_path), "data.check_counts": False})
+        space = load_experiment(FOLDER / cell.path, {"data.root": str(tmp_path), "data.check_counts": False})
         plan = check_experiment(space)
         assert (plan.data.num_train, plan.data.num_test) == (12, 6)
         assert plan.num_trials == (20 if cell.method.startswith("smile") else 1)

@@ -7,9 +7,9 @@ from typing import Any
 
 import yaml
 
-from tuner.comparison import Comparison, parse_comparison
-from tuner.journal import Journal
-from tuner.space import set_leaf
+from tuner.comparison.comparison_experiment import ComparisonExperiment, parse_comparison
+from tuner.experiment.tree import set_leaf
+from tuner.record.journal import Journal
 
 ROWS: list[dict[str, Any]] = [
     {"label": "L²", "method": {"name": "l2"}},
@@ -40,7 +40,7 @@ def tree_of(**changes: Any) -> dict[str, Any]:
     return tree
 
 
-def comparison_of(**changes: Any) -> Comparison:
+def comparison_of(**changes: Any) -> ComparisonExperiment:
     return parse_comparison(tree_of(**changes), "tiny.yaml")
 
 

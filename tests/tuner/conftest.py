@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tuner.journal import Journal
+from tuner.record.journal import Journal
 
 
 @pytest.fixture(autouse=True)

@@ -17,17 +17,18 @@ from tests.tuner.comparisons import ROWS, SEARCHED, comparison_of, fail_cell, fi
 from tests.tuner.test_cli import CONTRACT
 from tests.tuner.tiny import fold
 from trainables.data.loading import test_key as key_of_test
+from trainables.trial import RetrainResult
 from tuner import compare
-from tuner.cells import CellFinished, CellKey, Measuring
-from tuner.cluster import Capacity, CardFull, Share, share_of
-from tuner.comparison import Comparison, check_comparison
-from tuner.conductor import Conductor
-from tuner.dry_run import print_comparison
-from tuner.journal import Journal
-from tuner.retrain import Retrained
-from tuner.settings import ResourceSettings
-from tuner.tally import Tally
-from tuner.verdict import closing_lines, tables_of, verdict_of, write_tables
+from tuner.cli.comparison_progress import ComparisonProgress
+from tuner.cli.dry_run import print_comparison
+from tuner.cluster.tasks import GpuOutOfMemory
+from tuner.comparison.cell import CellFinished, CellKey, Measuring
+from tuner.comparison.comparison_experiment import ComparisonExperiment, check_comparison
+from tuner.comparison.comparison_result import closing_lines, comparison_result_of, tables_of, write_tables
+from tuner.experiment.settings import ResourceSettings
+from tuner.record.journal import Journal
+from tuner.resources.share import Capacity, Share, share_of
+from tuner.scheduling.scheduler import TrialScheduler
 
 SHARE = Share(1, 0, 1)
 
@@ -47,37 +48,37 @@ class Stage:
         self.calls: list[str] = []
         self.jobs: list[tuple[Any, ...]] = []
         monkeypatch.setattr(compare, "run_trials", self.run_trials)
-        monkeypatch.setattr(compare, "as_they_end", self.as_they_end)
+        monkeypatch.setattr(compare, "as_completed", self.as_completed)
         monkeypatch.setattr(compare, "shared", lambda value: value)
         monkeypatch.setattr(compare, "load_test", self.load_test)
         monkeypatch.setattr(compare, "tracked", lambda journal, uri, name: io.StringIO())
 
-    def run_trials(self, conductor: Conductor, images: Any, share: Share, directory: Path) -> None:
+    def run_trials(self, scheduler: TrialScheduler, images: Any, share: Share, directory: Path) -> None:
         self.calls.append("search")
-        while (assignment := conductor.next_assignment()) is not None:
+        while (assignment := scheduler.next_assignment()) is not None:
             for k in assignment.folds:
-                conductor.fold_finished(assignment.number, fold(k, assignment.config.method.alpha))
+                scheduler.fold_finished(assignment.number, fold(k, assignment.config.method.alpha))
 
     def load_test(self, data: Any) -> str:
         self.calls.append("load_test")
         return "test"
 
-    def as_they_end(self, task: Any, jobs: Iterator[tuple[Any, ...]], share: Share) -> Iterator[CellFinished]:
+    def as_completed(self, task: Any, jobs: Iterator[tuple[Any, ...]], share: Share) -> Iterator[CellFinished]:
         for job in jobs:
             self.jobs.append(job)
             key, config = job[:2]
             self.trained.append(key)
             self.alphas.append(getattr(config.method, "alpha", 0.0))
             score = 0.5 + 0.1 * key.seed + (0.2 if key.row == "SMILE" else 0.0)
-            yield CellFinished(key, Retrained(key.seed, score, 1.0, [1], {"target_label": [1.0]}), {})
+            yield CellFinished(key, RetrainResult(key.seed, score, 1.0, [1], {"target_label": [1.0]}), {})
 
-    def run(self, comparison: Comparison) -> None:
+    def run(self, comparison: ComparisonExperiment) -> None:
         images: Any = dict.fromkeys(map(compare.source_key, compare._variants(comparison)), "train")
-        tally = Tally(self.session.screen, comparison.name, comparison.num_cells, 1)
-        if tally not in self.journal.listeners:
-            self.journal.listeners.append(tally)
-        compare.search_rows(comparison, images, self.session, tally)
-        compare.train_cells(comparison, images, self.session, tally)
+        progress = ComparisonProgress(self.session.screen, comparison.name, comparison.num_cells, 1)
+        if progress not in self.journal.listeners:
+            self.journal.listeners.append(progress)
+        compare.search_rows(comparison, images, self.session, progress)
+        compare.train_cells(comparison, images, self.session, progress)
 
 
 @pytest.fixture
@@ -136,16 +137,16 @@ def test_a_share_of_a_card_that_a_search_found_too_little_is_so_for_all(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nodes = [Capacity(8, 1)]
-    stage.session.share = share_of(nodes, ResourceSettings(gpus="auto"), "auto").giving(0.125)
+    stage.session.share = share_of(nodes, ResourceSettings(gpus="auto"), "auto").dividing_cards_by(0.125)
     given: list[float] = []
 
-    def run_trials(conductor: Conductor, images: Any, share: Share, directory: Path) -> None:
+    def run_trials(scheduler: TrialScheduler, images: Any, share: Share, directory: Path) -> None:
         given.append(share.gpus)
         if len(given) == 1:
-            assignment = conductor.next_assignment()
+            assignment = scheduler.next_assignment()
             assert assignment is not None
-            conductor.out_of_memory(assignment.number, 1, share.gpus, "CUDA out of memory")
-        stage.run_trials(conductor, images, share, directory)
+            scheduler.out_of_memory(assignment.number, 1, share.gpus, "CUDA out of memory")
+        stage.run_trials(scheduler, images, share, directory)
 
     monkeypatch.setattr(compare, "run_trials", run_trials)
     stage.run(comparison_of(compare__rows=[*ROWS, SEARCHED]))
@@ -156,15 +157,15 @@ def test_a_share_of_a_card_that_a_search_found_too_little_is_so_for_all(
 def test_a_training_that_finds_its_card_full_is_given_more_and_the_others_are_kept(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stage.session.share = share_of([Capacity(8, 1)], ResourceSettings(gpus="auto"), "auto").giving(0.5)
+    stage.session.share = share_of([Capacity(8, 1)], ResourceSettings(gpus="auto"), "auto").dividing_cards_by(0.5)
 
-    def as_they_end(task: Any, jobs: Any, share: Share) -> Iterator[CellFinished]:
-        for count, ended in enumerate(stage.as_they_end(task, jobs, share)):
+    def as_completed(task: Any, jobs: Any, share: Share) -> Iterator[CellFinished]:
+        for count, ended in enumerate(stage.as_completed(task, jobs, share)):
             if share.gpus < 1 and count == 1:
-                raise CardFull("CUDA out of memory")
+                raise GpuOutOfMemory("CUDA out of memory")
             yield ended
 
-    monkeypatch.setattr(compare, "as_they_end", as_they_end)
+    monkeypatch.setattr(compare, "as_completed", as_completed)
     comparison = comparison_of()
     stage.run(comparison)
     assert len(stage.journal.history.cells) == comparison.num_cells
@@ -173,10 +174,10 @@ def test_a_training_that_finds_its_card_full_is_given_more_and_the_others_are_ke
 
 
 def test_a_search_that_was_cut_off_goes_on(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    def cut_off(conductor: Conductor, *_: Any) -> None:
-        assignment = conductor.next_assignment()
+    def cut_off(scheduler: TrialScheduler, *_: Any) -> None:
+        assignment = scheduler.next_assignment()
         assert assignment is not None
-        conductor.fold_finished(assignment.number, fold(1, 0.5))
+        scheduler.fold_finished(assignment.number, fold(1, 0.5))
         raise KeyboardInterrupt
 
     comparison = comparison_of(compare__rows=[*ROWS, SEARCHED])
@@ -190,17 +191,17 @@ def test_a_search_that_was_cut_off_goes_on(stage: Stage, monkeypatch: pytest.Mon
 
 
 def test_a_search_that_finds_nothing_leaves_its_row_empty(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(conductor: Conductor, *_: Any) -> None:
-        while (assignment := conductor.next_assignment()) is not None:
-            conductor.trial_failed(assignment.number, 1, "diverged")
+    def fail(scheduler: TrialScheduler, *_: Any) -> None:
+        while (assignment := scheduler.next_assignment()) is not None:
+            scheduler.trial_failed(assignment.number, 1, "diverged")
 
     monkeypatch.setattr(compare, "run_trials", fail)
     comparison = comparison_of(compare__rows=[*ROWS, SEARCHED])
     stage.run(comparison)
     assert {key.row for key in stage.trained} == {"L²", "SMILE"}
     assert "searched | 20: the search found nothing that could be trained" in stage.screen.getvalue()
-    verdict = verdict_of(comparison, Path("x"), stage.journal.history, "sqlite://", 1.0)
-    assert not verdict.complete
+    result = comparison_result_of(comparison, Path("x"), stage.journal.history, "sqlite://", 1.0)
+    assert not result.complete
 
 
 def test_measures_are_of_the_columns_images(stage: Stage) -> None:
@@ -224,13 +225,13 @@ class TestVerdict:
     def test_is_all_scores_and_agrees_with_the_tables(self, stage: Stage, tmp_path: Path) -> None:
         comparison = comparison_of()
         stage.run(comparison)
-        verdict = verdict_of(comparison, tmp_path, stage.journal.history, "https://me:secret@host", 3.0)
-        assert verdict.complete
-        assert (len(verdict.scores), len(verdict.entries)) == (8, 4)
-        smile = next(e for e in verdict.entries if (e["row"], e["column"]) == ("SMILE", "30"))
+        result = comparison_result_of(comparison, tmp_path, stage.journal.history, "https://me:secret@host", 3.0)
+        assert result.complete
+        assert (len(result.scores), len(result.entries)) == (8, 4)
+        smile = next(e for e in result.entries if (e["row"], e["column"]) == ("SMILE", "30"))
         assert (smile["mean"], smile["best"], smile["pairs"]) == (pytest.approx(0.75), True, 2)
         assert smile["difference"] == pytest.approx(0.2)
-        verdict.write(tmp_path / "deep" / "verdict.json")
+        result.write(tmp_path / "deep" / "verdict.json")
         text = (tmp_path / "deep" / "verdict.json").read_text()
         assert json.loads(text)["rows"] == ["L²", "SMILE"]
         assert "secret" not in text
@@ -238,10 +239,10 @@ class TestVerdict:
     def test_is_incomplete_while_a_row_has_no_score(self, stage: Stage, tmp_path: Path) -> None:
         finish_cell(stage.journal, "L²", "20", 0, 0.5)
         fail_cell(stage.journal, "SMILE", "20", 0)
-        verdict = verdict_of(comparison_of(), tmp_path, stage.journal.history, "sqlite://", 3.0)
-        assert not verdict.complete
-        assert verdict.failures == [{"row": "SMILE", "column": "20", "seed": 0, "reason": "diverged"}]
-        assert "  failed         SMILE | 20 | seed 0: diverged" in list(closing_lines(verdict, ""))
+        result = comparison_result_of(comparison_of(), tmp_path, stage.journal.history, "sqlite://", 3.0)
+        assert not result.complete
+        assert result.failures == [{"row": "SMILE", "column": "20", "seed": 0, "reason": "diverged"}]
+        assert "  failed         SMILE | 20 | seed 0: diverged" in list(closing_lines(result, ""))
 
     def test_interpolation_has_tables_of_its_own(self, stage: Stage, tmp_path: Path) -> None:
         comparison = comparison_of(compare__measures=["interpolation"], compare__columns=[{"label": "all"}])
@@ -263,7 +264,7 @@ class TestVerdict:
 class TestTally:
     def test_says_scores_failures_and_the_time_left(self, stage: Stage) -> None:
         console = Console(file=stage.screen, width=200, highlight=False)
-        stage.journal.listeners.append(Tally(console, "tiny", num_cells=8, concurrency=2))
+        stage.journal.listeners.append(ComparisonProgress(console, "tiny", num_cells=8, concurrency=2))
         finish_cell(stage.journal, "L²", "20 [%]", 0, 0.51234)
         fail_cell(stage.journal, "SMILE", "20 [%]", 0)
         stage.journal.append("row_searched", row="a", column="b", trial=1, params={}, val_top1=0.75)
@@ -274,12 +275,12 @@ class TestTally:
         ]
 
     def test_is_live_on_a_terminal(self, stage: Stage) -> None:
-        tally = Tally(Console(file=stage.screen, force_terminal=True, width=120), "tiny", 8, 2)
-        stage.journal.listeners.append(tally)
-        with tally:
+        progress = ComparisonProgress(Console(file=stage.screen, force_terminal=True, width=120), "tiny", 8, 2)
+        stage.journal.listeners.append(progress)
+        with progress:
             finish_cell(stage.journal, "L²", "20", 0, 0.5)
-            assert tally._live is not None
-            tally._live.refresh()
+            assert progress._live is not None
+            progress._live.refresh()
         assert "1/8 trainings" in stage.screen.getvalue()
 
 
@@ -289,7 +290,7 @@ class TestCommandLine:
         assert flags == {flag: takes for flag, takes in CONTRACT.items() if flag not in ("--trials", "--warm-start")}
 
     def test_a_dry_run_says_what_it_costs(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("tuner.dry_run.this_machine", lambda: Capacity(2, 0))
+        monkeypatch.setattr("tuner.cli.dry_run.this_machine", lambda: Capacity(2, 0))
         monkeypatch.setattr("ray.init", None)  # nothing is started
         comparison, screen = comparison_of(compare__rows=[*ROWS, SEARCHED]), io.StringIO()
         console = Console(file=screen, width=120, highlight=False)

@@ -11,9 +11,11 @@ import pytest
 
 from tests.tuner.comparisons import fail_cell, finish_cell
 from tests.tuner.tiny import add_trial, space_of
-from tuner.journal import Journal
-from tuner.list import ago, main, summary_of
-from tuner.runs import locked
+from tuner.list import main
+from tuner.messages.wording import age
+from tuner.record.journal import Journal
+from tuner.record.lock import locked
+from tuner.record.summary import summary_of
 
 
 def search_in(directory: Path, *ending: Callable[[Journal], object]) -> Path:
@@ -112,4 +114,4 @@ def test_nothing_there_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str
     ("seconds", "text"), [(-1, "0 s"), (119, "119 s"), (120, "2 min"), (90000, "25 h"), (2e5, "2 d")]
 )
 def test_age(seconds: float, text: str) -> None:
-    assert ago(seconds) == text
+    assert age(seconds) == text

@@ -14,13 +14,14 @@ from PIL import Image
 
 from tests.marks import MLFLOW_LEAKS
 from trainables.backbones import build_network
+from trainables.classifier import Classifier, save_classifier
 from trainables.config import TrialConfig
 from tuner import predict
-from tuner.classifier import Classifier, save_classifier
-from tuner.journal import Journal
 from tuner.predict import main
-from tuner.tracking import Projection, prepare_store
-from tuner.tracking.models import register_model
+from tuner.record.journal import Journal
+from tuner.tracking.projection import Projection
+from tuner.tracking.registry import register_model
+from tuner.tracking.store import prepare_store
 
 CLASSES = ("apple", "banana", "cherry", "date", "elderberry", "fig")
 RUN = "2025-01-31_12-00-00"

@@ -10,8 +10,8 @@ import pytest
 from tests.tuner.reports.searches import write_search
 from tests.tuner.tiny import space_of
 from tuner import report, search
+from tuner.experiment.search_experiment import load_experiment
 from tuner.reports import page
-from tuner.space import load_space
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +26,7 @@ def test_it_lies_in_the_experiment_directory_with_what_can_be_run(
     assert report.main(["tiny", "--directory", str(tmp_path)]) == 0
     assert capsys.readouterr().out == f"{directory / 'report.html'}\n"
     assert "<title>tiny</title>" in (directory / "report.html").read_text(encoding="utf-8")
-    assert load_space(directory / "best.yaml").name == "tiny-best"
+    assert load_experiment(directory / "best.yaml").name == "tiny-best"
     assert not list(directory.glob("*.tmp"))
 
 

@@ -13,19 +13,20 @@ from rich.console import Console
 
 from tests.tuner.tiny import fold, space_of, write_yaml
 from trainables.data.images import LabelledImages
+from trainables.trial import RetrainResult
 from tuner import search
-from tuner.cluster import Capacity, CardFull, Share, share_of
-from tuner.conductor import Conductor
-from tuner.directory import new_run
-from tuner.experiment import load_images
-from tuner.journal import Journal
-from tuner.progress import Progress
-from tuner.retrain import Retrained
+from tuner.cli.search_progress import SearchProgress
+from tuner.cluster.tasks import GpuOutOfMemory
+from tuner.execution.run_context import experiment_directory, resuming_command
+from tuner.experiment.checks import load_images
+from tuner.experiment.search_experiment import SearchExperiment, load_experiment
+from tuner.experiment.settings import ResourceSettings
+from tuner.record.directory import new_run
+from tuner.record.journal import Journal
+from tuner.record.selection import best_trial
+from tuner.resources.share import Capacity, Share, share_of
+from tuner.scheduling.scheduler import TrialScheduler
 from tuner.search import parser, resolve_space, search_and_retrain
-from tuner.selection import best_trial
-from tuner.session import experiment_directory, resuming_command
-from tuner.settings import ResourceSettings
-from tuner.space import SearchSpace, load_space
 
 SHARE = Share(1, 0, 1)
 
@@ -35,11 +36,11 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Trials whose score is alpha, and retrainings that say what they were given. `poison` is what a test score is."""
     state: dict[str, Any] = {"poison": 0.5, "searching": False, "retrained": [], "test_loads": 0}
 
-    def run_trials(conductor: Conductor, images: Any, share: Share, directory: Path) -> None:
+    def run_trials(scheduler: TrialScheduler, images: Any, share: Share, directory: Path) -> None:
         state["searching"] = True
-        while (assignment := conductor.next_assignment()) is not None:
+        while (assignment := scheduler.next_assignment()) is not None:
             for k in range(1, assignment.num_folds + 1):
-                if not conductor.fold_finished(assignment.number, fold(k, assignment.config.method.alpha)):
+                if not scheduler.fold_finished(assignment.number, fold(k, assignment.config.method.alpha)):
                     break
         state["searching"] = False
 
@@ -48,10 +49,10 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         state["test_loads"] += 1
         return LabelledImages.__new__(LabelledImages)
 
-    def retrain(config: Any, seeds: list[int], *_: Any) -> Iterator[Retrained]:
+    def retrain(config: Any, seeds: list[int], *_: Any) -> Iterator[RetrainResult]:
         state["retrained"].append((config.method.alpha, seeds))
         for seed in seeds:
-            yield Retrained(seed, state["poison"], 1.0, [], {})
+            yield RetrainResult(seed, state["poison"], 1.0, [], {})
 
     monkeypatch.setattr(search, "run_trials", run_trials)
     monkeypatch.setattr(search, "load_test", load_test)
@@ -59,9 +60,9 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return state
 
 
-def run(space: SearchSpace, directory: Path, share: Share = SHARE) -> Journal:
+def run(space: SearchExperiment, directory: Path, share: Share = SHARE) -> Journal:
     journal = Journal(directory)
-    progress = Progress(Console(file=io.StringIO()), space, space.search.trials, 1)
+    progress = SearchProgress(Console(file=io.StringIO()), space, space.search.trials, 1)
     search_and_retrain(space, load_images(space), share, journal, progress)
     return journal
 
@@ -78,15 +79,15 @@ def test_a_retraining_that_finds_its_card_full_is_given_more(
 ) -> None:
     given: list[tuple[float, list[int]]] = []
 
-    def retrain(config: Any, seeds: list[int], train: Any, test: Any, share: Share, *_: Any) -> Iterator[Retrained]:
+    def retrain(config: Any, seeds: list[int], train: Any, test: Any, share: Share, *_: Any) -> Iterator[RetrainResult]:
         given.append((share.gpus, seeds))
         for seed in seeds:
             if share.gpus < 1 and seed == 1:
-                raise CardFull("CUDA out of memory")
-            yield Retrained(seed, 0.5, 1.0, [], {})
+                raise GpuOutOfMemory("CUDA out of memory")
+            yield RetrainResult(seed, 0.5, 1.0, [], {})
 
     monkeypatch.setattr(search, "retrain", retrain)
-    share = share_of([Capacity(8, 1)], ResourceSettings(gpus="auto"), "auto").giving(0.25)
+    share = share_of([Capacity(8, 1)], ResourceSettings(gpus="auto"), "auto").dividing_cards_by(0.25)
     journal = run(space_of(), tmp_path, share)
     assert given == [(0.25, [0, 1, 2]), (0.5, [1, 2]), (1, [1, 2])]
     assert len(journal.history.retrained) == 3
@@ -168,7 +169,7 @@ class TestCommandLine:
             (directory / "journal.jsonl").touch()
         command = resuming_command("search", directory, "10.0.0.1:6379", "sqlite:///x.db")
         assert command.endswith(f"--space '{directory}/space.yaml' --address 10.0.0.1:6379 --resume")
-        recorded = load_space(directory / "space.yaml")
+        recorded = load_experiment(directory / "space.yaml")
         with experiment_directory(recorded, resume=True) as again:
             assert again == directory
 

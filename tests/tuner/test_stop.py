@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 
 from tests.tuner.tiny import add_trial, space_of
-from tuner.journal import Journal
-from tuner.runs import locked
+from tuner.record.journal import Journal
+from tuner.record.lock import locked
 from tuner.stop import main
 
 HOLDING = """
 import signal, sys, time
 from pathlib import Path
-from tuner.runs import locked
+from tuner.record.find import locked
 lock = locked(Path(sys.argv[1]))
 if sys.argv[2] == "deaf":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -12,15 +12,16 @@ import torch
 
 from tests.tuner.tiny import space_of
 from trainables.backbones import build_network
+from trainables.classifier import Classifier, save_classifier
 from trainables.config import TrialConfig
 from trainables.data.loading import load_train
 from trainables.data.texts import LabelledTexts
 from trainables.errors import BadInput
 from trainables.trial import accuracy_on
 from tuner import predict
-from tuner.classifier import Classifier, save_classifier
-from tuner.experiment import check_experiment, load_images, smoke_overrides
-from tuner.space import SearchSpace, load_space
+from tuner.experiment.checks import check_experiment, load_images
+from tuner.experiment.search_experiment import SearchExperiment, load_experiment
+from tuner.experiment.smoke import smoke_overrides
 
 SHIPPED = Path(__file__).parents[2] / "search_spaces" / "sst5.yaml"
 CPU = torch.device("cpu")
@@ -39,12 +40,12 @@ def data_of(root: Path) -> dict[str, Any]:
     return {"dataset": "sst5", "root": str(root), "check_counts": False}
 
 
-def texts(root: Path, **changes: Any) -> SearchSpace:
+def texts(root: Path, **changes: Any) -> SearchExperiment:
     backbone = {"backbone__name": "package/minilm_l6", "method__gamma_fc": 0}
     return space_of(data=data_of(root), **{**backbone, **changes})
 
 
-def said_of(space: SearchSpace) -> str:
+def said_of(space: SearchExperiment) -> str:
     with pytest.raises(BadInput) as bad:
         check_experiment(space)
     return str(bad.value)
@@ -69,9 +70,9 @@ class TestExperiments:
         assert "needs a backbone of at least" in said_of(texts(root, method={"name": "manifold_mixup"}))
 
     def test_the_shipped_one_is_valid_and_can_be_tried(self, root: Path) -> None:
-        space = load_space(SHIPPED, {f"data.{key}": value for key, value in data_of(root).items()})
+        space = load_experiment(SHIPPED, {f"data.{key}": value for key, value in data_of(root).items()})
         overrides = {"data.train_images": None, "data.test_images": None}
-        small = load_space(SHIPPED, {f"data.{key}": value for key, value in data_of(root).items()} | overrides)
+        small = load_experiment(SHIPPED, {f"data.{key}": value for key, value in data_of(root).items()} | overrides)
         assert check_experiment(small).num_folds == 3
         assert smoke_overrides(small)["data.train_images"] == 15
         assert (space.fixed["data"]["train_images"], space.fixed["method"]["gamma_fc"]) == (600, 0)

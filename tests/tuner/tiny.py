@@ -11,8 +11,11 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from tuner.journal import Event, History, Journal, TrialRecord
-from tuner.space import SearchSpace, parse_space, set_leaf
+from tuner.experiment.search_experiment import SearchExperiment, parse_experiment
+from tuner.experiment.tree import set_leaf
+from tuner.record.events import Event
+from tuner.record.history import History, TrialRecord
+from tuner.record.journal import Journal
 
 GAMMA = {"log_uniform": [0.01, 0.1]}
 ALPHA = {"uniform": [0.1, 1.0]}
@@ -36,8 +39,8 @@ def tree_of(**changes: Any) -> dict[str, Any]:
     return tree
 
 
-def space_of(**changes: Any) -> SearchSpace:
-    return parse_space(tree_of(**changes), "tiny.yaml")
+def space_of(**changes: Any) -> SearchExperiment:
+    return parse_experiment(tree_of(**changes), "tiny.yaml")
 
 
 def write_yaml(folder: Path, **changes: Any) -> Path:

@@ -1,7 +1,7 @@
 """Pre-trained networks, brought to one shape: embed → features → target head and source head."""
 
 from trainables.backbones.network import Backbone, BackboneFacts, ImageBackbone, TransferNetwork
-from trainables.backbones.sources import build_network, check_backbone, describe, facts_about
+from trainables.backbones.registry import build_network, check_backbone, describe, facts_about
 
 __all__ = [
     "Backbone",

@@ -122,8 +122,8 @@ class PackageFolder(ModelFolder):
         spec = importlib.util.find_spec(self._package)
         found = [Path(folder, "model", name) for folder in (spec and spec.submodule_search_locations) or ()]
         if not found or not found[0].is_file():
-            came = f"no package {self._package.replace('_', '-')}" if not found else f"no {found[0]}"
-            raise BadInput(Problem("name", INSTALL, came))
+            got = f"no package {self._package.replace('_', '-')}" if not found else f"no {found[0]}"
+            raise BadInput(Problem("name", INSTALL, got))
         return found[0]
 
     def weights(self) -> Path:
@@ -173,8 +173,8 @@ class BertArchitecture(Architecture):
             raise BadInput(Problem("name", INSTALL, "no package transformers"))
         self._config: dict[str, Any] = json.loads(folder.file(CONFIG).read_text(encoding="utf-8"))
         if self._config.get("model_type") != "bert":
-            came = f"{name!r}, of type {self._config.get('model_type')!r}"
-            raise BadInput(Problem("name", "must be a BERT (its config.json says model_type: bert)", came))
+            got = f"{name!r}, of type {self._config.get('model_type')!r}"
+            raise BadInput(Problem("name", "must be a BERT (its config.json says model_type: bert)", got))
         self._tokenizer = BertTokenizer(folder.file(TOKENIZER))
 
     def blank(self, num_classes: int | None = None) -> nn.Module:

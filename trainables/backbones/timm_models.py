@@ -47,8 +47,8 @@ class TimmArchitecture(Architecture):
 
     def require_published(self) -> None:
         if not timm.list_models(self.name, pretrained=True):
-            must_hold = "must have published weights; or give backbone.checkpoint, or pretrained: false"
-            raise BadInput(Problem("name", must_hold, f"{self.name!r}, which has none in timm"))
+            expected = "must have published weights; or give backbone.checkpoint, or pretrained: false"
+            raise BadInput(Problem("name", expected, f"{self.name!r}, which has none in timm"))
         if self._weights.cached() is None:
             with downloading(self._weights.cache):
                 self._weights.touch()
@@ -174,7 +174,7 @@ def _take_head_dropout(model: Any) -> float:
     return probability
 
 
-def _unusable(name: str, came: str) -> BadInput:
+def _unusable(name: str, got: str) -> BadInput:
     return BadInput(
-        Problem("name", "must be a model with one feature map and one linear classifier", f"{name!r} with {came}")
+        Problem("name", "must be a model with one feature map and one linear classifier", f"{name!r} with {got}")
     )

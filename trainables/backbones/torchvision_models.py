@@ -144,8 +144,8 @@ def _find_cut(arch: str, weights: Any) -> CutPlace:
     classifier = names[-1]
     modules = dict(model.named_modules())
     if not isinstance(modules.get(classifier), nn.Linear):
-        must_hold = "must be a model that ends in a linear classifier"
-        raise BadInput(Problem("name", must_hold, f"torchvision/{arch}, which ends in {classifier!r}"))
+        expected = "must be a model that ends in a linear classifier"
+        raise BadInput(Problem("name", expected, f"torchvision/{arch}, which ends in {classifier!r}"))
     dropouts = _dropouts_before_classifier(names, modules)
     head_dropout = sum(modules[name].p for name in dropouts)
     for name in dropouts:

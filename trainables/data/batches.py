@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from trainables.data.augmentation import View, cut_on_device, cut_on_host
 from trainables.data.config import DataConfig
 from trainables.data.examples import Inputs
+from trainables.data.gpu_pixels import ResidentPixels, cuda_budget
 from trainables.data.images import Ints, LabelledImages
-from trainables.data.resident import ResidentPixels, cuda_budget
 from trainables.data.texts import TokenisedTexts
-from trainables.data.views import View, cut_on_device, cut_on_host
 from trainables.seeding import rng_for
 from trainables.types import Batch
 

@@ -22,10 +22,10 @@ from typing import Self
 import numpy as np
 import PIL
 
+from trainables.data.datasets.listing import Listing
 from trainables.data.decoding import Resize, decode_all
 from trainables.data.images import Pixels
-from trainables.data.pixel_file import FORMAT, SUFFIX, UNFINISHED, NotThisFile, PixelFile, in_use
-from trainables.data.source import Listing
+from trainables.data.mapped_pixels import FORMAT, SUFFIX, UNFINISHED, NotThisFile, PixelFile, in_use
 from trainables.errors import BadInput, Problem
 
 logger = logging.getLogger(__name__)
@@ -165,8 +165,8 @@ def _limit_bytes(said: str) -> int:
     except (ValueError, OverflowError):
         limit_bytes = -1
     if limit_bytes < 0:
-        must_hold = "the environment's TUNER_CACHE_GB must be a number of gigabytes (10⁹ bytes), 0 for no cache"
-        raise BadInput(Problem("", must_hold, repr(said)))
+        expected = "the environment's TUNER_CACHE_GB must be a number of gigabytes (10⁹ bytes), 0 for no cache"
+        raise BadInput(Problem("", expected, repr(said)))
     return limit_bytes
 
 

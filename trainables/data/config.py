@@ -79,8 +79,8 @@ class DataConfig(Frozen):
         set_ones = [f"{name}={getattr(self, name)}" for name in foreign if getattr(self, name) != _default(name)]
         if set_ones:
             names = ", ".join(foreign)
-            came = ", ".join(set_ones)
-            raise ValueError(f"{self.dataset} is of {kind}: what is for {other} ({names}) must be left out, got {came}")
+            got = ", ".join(set_ones)
+            raise ValueError(f"{self.dataset} is of {kind}: what is for {other} ({names}) must be left out, got {got}")
         return self
 
     @property

@@ -12,8 +12,8 @@ from typing import Literal
 import numpy as np
 from PIL import Image, ImageOps
 
+from trainables.data.datasets.listing import Listing
 from trainables.data.images import Pixels
-from trainables.data.source import Listing
 from trainables.errors import BadInput, Problem
 
 Resize = Literal["squash", "short_side"]

@@ -48,5 +48,5 @@ def check_folds(
         return []
     counts = np.bincount(labels, minlength=len(class_names)).tolist()
     short = ", ".join(f"'{class_names[k]}' with {count}" for k, count in enumerate(counts) if count < num_folds)
-    must_hold = f"every class must have at least {num_folds} training images, one for each of {num_folds} folds"
-    return [Problem(where, must_hold, short)] if short else []
+    expected = f"every class must have at least {num_folds} training images, one for each of {num_folds} folds"
+    return [Problem(where, expected, short)] if short else []

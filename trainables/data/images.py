@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainables.data.pixel_file import PixelFile
+from trainables.data.mapped_pixels import PixelFile
 
 Pixels = NDArray[np.uint8]
 Ints = NDArray[np.int64]

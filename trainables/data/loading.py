@@ -10,8 +10,9 @@ from typing import Literal
 import numpy as np
 
 from trainables.data.cache import cached
-from trainables.data.catalog import open_source
 from trainables.data.config import TEXT_VIEW, DataConfig
+from trainables.data.datasets.listing import Listing, Source
+from trainables.data.datasets.registry import open_source
 from trainables.data.decoding import decode_all, try_decoding
 from trainables.data.examples import Examples
 from trainables.data.folds import check_folds
@@ -26,7 +27,6 @@ from trainables.data.sampling import (
     size_problems,
     train_size_key,
 )
-from trainables.data.source import Listing, Source
 from trainables.data.texts import LabelledTexts
 from trainables.errors import BadInput, Problem
 

@@ -88,8 +88,8 @@ def class_problems(config: DataConfig, num_classes: int) -> list[Problem]:
     drawn = round(config.class_fraction * num_classes)
     if drawn >= 2:
         return []
-    came = f"{config.class_fraction} of {num_classes} classes, which is {drawn}"
-    return [Problem("class_fraction", "must leave at least 2 classes", came)]
+    got = f"{config.class_fraction} of {num_classes} classes, which is {drawn}"
+    return [Problem("class_fraction", "must leave at least 2 classes", got)]
 
 
 def size_problems(config: DataConfig, num_classes: int, num_train: int, num_test: int | None) -> list[Problem]:
@@ -104,12 +104,12 @@ def size_problems(config: DataConfig, num_classes: int, num_train: int, num_test
 def _train_problems(config: DataConfig, num_classes: int, available: int) -> list[Problem]:
     count = num_train_images(config, available)
     key = train_size_key(config)
-    came = str(count) if key == "train_images" else f"{config.train_fraction} of {available}, which is {count}"
+    got = str(count) if key == "train_images" else f"{config.train_fraction} of {available}, which is {count}"
     if count > available:
-        return [Problem(key, f"must be at most {available}, the training images of {num_classes} classes", came)]
+        return [Problem(key, f"must be at most {available}, the training images of {num_classes} classes", got)]
     if config.sampling == "stratified" and count < num_classes:
-        must_hold = f"must give at least {num_classes} images, one for each class, with sampling: stratified"
-        return [Problem(key, must_hold, came)]
+        expected = f"must give at least {num_classes} images, one for each class, with sampling: stratified"
+        return [Problem(key, expected, got)]
     return []
 
 
@@ -127,8 +127,8 @@ def _held_out_problems(config: DataConfig, num_classes: int, available: int, hel
     if available - held_out >= num_classes:
         return []
     key = "test_fraction" if config.test_images is None else "test_images"
-    must_hold = f"must leave at least {num_classes} of {available} images for training, one for each class"
-    return [Problem(key, must_hold, f"{getattr(config, key)}, which leaves {max(0, available - held_out)}")]
+    expected = f"must leave at least {num_classes} of {available} images for training, one for each class"
+    return [Problem(key, expected, f"{getattr(config, key)}, which leaves {max(0, available - held_out)}")]
 
 
 def train_size_key(config: DataConfig) -> str:

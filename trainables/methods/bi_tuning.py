@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from trainables.backbones.network import BackboneFacts, TransferNetwork
 from trainables.methods.base import Method, MethodConfig, MethodContext
-from trainables.methods.distances import cross_entropy, full_precision
+from trainables.methods.losses import cross_entropy, full_precision
 from trainables.methods.teacher import follow
 from trainables.seeding import torch_seeded
 from trainables.types import Batch, LossTerms

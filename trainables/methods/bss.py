@@ -10,7 +10,7 @@ from pydantic import NonNegativeFloat, PositiveInt
 from torch import Tensor
 
 from trainables.methods.base import Method
-from trainables.methods.distances import cross_entropy
+from trainables.methods.losses import cross_entropy
 from trainables.methods.mixing import MixableConfig, mixed
 from trainables.types import Batch, LossTerms
 

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from trainables.backbones.network import TransferNetwork
 from trainables.methods.base import Batches, Method, MethodContext
-from trainables.methods.distances import cross_entropy, entropy, full_precision
+from trainables.methods.losses import cross_entropy, entropy, full_precision
 from trainables.methods.mixing import MixableConfig, mixed
 from trainables.methods.teacher import frozen_copy
 from trainables.seeding import rng_for

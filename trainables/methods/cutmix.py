@@ -6,7 +6,7 @@ from typing import Literal
 
 from trainables.backbones.network import BackboneFacts
 from trainables.methods.base import Method, MethodConfig
-from trainables.methods.distances import cross_entropy, one_hot
+from trainables.methods.losses import cross_entropy, one_hot
 from trainables.methods.mixing import CUTMIX_NEED, CutProbability, MixAlpha, draw_cut
 from trainables.types import Batch, LossTerms
 

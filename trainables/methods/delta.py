@@ -21,8 +21,8 @@ from trainables.methods.channel_attention import (
     loss_increases,
     train_head,
 )
-from trainables.methods.distances import cross_entropy, full_precision
 from trainables.methods.l2_sp import half_squared_distance
+from trainables.methods.losses import cross_entropy, full_precision
 from trainables.methods.mixing import MixableConfig, mixed
 from trainables.methods.teacher import frozen_copy
 from trainables.seeding import rng_for
@@ -160,8 +160,8 @@ def _require_a_filter_for_each_channel(source: TransferNetwork, example: Tensor,
     features, _ = source.backbone(example)
     num_channels = features.shape[1 if features.ndim == 4 else -1]
     if layer.num_filters != num_channels:  # where maps are concatenated (DenseNet)
-        must_hold = "must be official where the feature map's channels are not the last layer's filters"
-        raise BadInput(Problem("method.form", must_hold, f"{num_channels} channels, {layer.num_filters} filters"))
+        expected = "must be official where the feature map's channels are not the last layer's filters"
+        raise BadInput(Problem("method.form", expected, f"{num_channels} channels, {layer.num_filters} filters"))
 
 
 def _trained_head_and_images(

@@ -6,7 +6,7 @@ from typing import Literal
 
 from trainables.backbones.network import TransferNetwork
 from trainables.methods.base import Method, MethodConfig, MethodContext
-from trainables.methods.distances import cross_entropy
+from trainables.methods.losses import cross_entropy
 from trainables.types import Batch, LossTerms
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from trainables.methods.base import Method
-from trainables.methods.distances import cross_entropy
+from trainables.methods.losses import cross_entropy
 from trainables.methods.mixing import MixableConfig, mixed
 from trainables.types import Batch, LossTerms
 

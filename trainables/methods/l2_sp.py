@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from trainables.backbones.network import TransferNetwork
 from trainables.methods.base import Method, MethodContext
-from trainables.methods.distances import cross_entropy
+from trainables.methods.losses import cross_entropy
 from trainables.methods.mixing import MixableConfig, mixed
 from trainables.types import Batch, LossTerms
 

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from trainables.backbones.network import BackboneFacts
 from trainables.methods.base import Method, MethodConfig
-from trainables.methods.distances import cross_entropy, full_precision, one_hot
+from trainables.methods.losses import cross_entropy, full_precision, one_hot
 from trainables.methods.mixing import Mix, MixAlpha, draw_mix
 from trainables.seeding import rng_for
 from trainables.types import Batch, LossTerms

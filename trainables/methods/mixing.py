@@ -15,7 +15,7 @@ from torch import Tensor
 
 from trainables.backbones.network import BackboneFacts
 from trainables.methods.base import MethodConfig, MethodContext
-from trainables.methods.distances import one_hot
+from trainables.methods.losses import one_hot
 from trainables.seeding import rng_for
 from trainables.types import Batch
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from trainables.methods.base import Method, MethodConfig
-from trainables.methods.distances import cross_entropy, one_hot
+from trainables.methods.losses import cross_entropy, one_hot
 from trainables.methods.mixing import MixAlpha, draw_mix
 from trainables.types import Batch, LossTerms
 

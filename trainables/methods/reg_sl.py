@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from trainables.backbones.network import BackboneFacts, TransferNetwork
 from trainables.methods.base import Method, MethodContext
-from trainables.methods.distances import cross_entropy, full_precision
+from trainables.methods.losses import cross_entropy, full_precision
 from trainables.methods.mixing import MixableConfig, mixed
 from trainables.types import Batch, LossTerms
 
@@ -52,10 +52,10 @@ class RegSLConfig(MixableConfig):
     @model_validator(mode="after")
     def _labels_of_mixed_images_stay(self) -> Self:
         if self.correct_labels_from is not None and self.mixing != "none":
-            must_hold = (
+            expected = (
                 "correct_labels_from needs mixing: none (what is seen in a mixed image says nothing of one label)"
             )
-            raise ValueError(f"{must_hold}, got mixing: {self.mixing}")
+            raise ValueError(f"{expected}, got mixing: {self.mixing}")
         return self
 
     def missing_in(self, backbone: BackboneFacts) -> list[str]:

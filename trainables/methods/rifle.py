@@ -9,7 +9,7 @@ from pydantic import PositiveInt
 from torch import nn
 
 from trainables.methods.base import Method
-from trainables.methods.distances import cross_entropy
+from trainables.methods.losses import cross_entropy
 from trainables.methods.mixing import MixableConfig, mixed
 from trainables.seeding import torch_seeded
 from trainables.types import Batch, LossTerms

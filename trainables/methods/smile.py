@@ -8,10 +8,10 @@ import torch
 from pydantic import Field, NonNegativeFloat, PositiveInt
 from torch import nn
 
-from trainables.backbones.folding import Folded
+from trainables.backbones.batchnorm_folding import Folded
 from trainables.backbones.network import TransferNetwork
 from trainables.methods.base import Method, MethodConfig, MethodContext
-from trainables.methods.distances import (
+from trainables.methods.losses import (
     cross_entropy,
     entropy,
     frobenius_per_position,

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from trainables.backbones.network import BackboneFacts, TransferNetwork
 from trainables.methods.base import Method, MethodContext
-from trainables.methods.distances import cross_entropy
+from trainables.methods.losses import cross_entropy
 from trainables.methods.mixing import MixableConfig, mixed
 from trainables.seeding import rng_for
 from trainables.types import Batch, LossTerms

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from trainables.backbones.copies import copied
+from trainables.backbones.copying import copied
 from trainables.backbones.network import TransferNetwork
 
 TeacherPrecision = Literal["auto", "bf16", "fp32"]

@@ -17,15 +17,16 @@ from markupsafe import Markup
 from plotly.io.json import to_json_plotly
 from plotly.offline import get_plotlyjs
 
-from tuner.dimensions import spell
-from tuner.display import clock
-from tuner.journal import TrialRecord, TrialState
+from tuner.experiment.dimensions import spell
+from tuner.experiment.search_experiment import dump_experiment
+from tuner.experiment.tree import flatten
+from tuner.messages.wording import clock
+from tuner.record.history import TrialRecord, TrialState
+from tuner.record.selection import mean_and_sd
 from tuner.reports import plots
+from tuner.reports.importance import Importance, importance_of, parallel_plot
 from tuner.reports.page_templates import TEMPLATES
-from tuner.reports.run import SearchRun, best_space
-from tuner.reports.studies import Importance, importance_of, parallel_plot
-from tuner.selection import mean_and_sd
-from tuner.space import dump_space, flatten
+from tuner.reports.search_run import SearchRun, best_space
 
 STATES: tuple[TrialState, ...] = get_args(TrialState)
 Figures = dict[str, tuple[go.Figure, int]]
@@ -38,7 +39,7 @@ def report_page(run: SearchRun) -> str:
     figures = figures_of(run, importance)
     best = run.best
     alone = best_space(run)
-    yaml = "" if alone is None else dump_space(alone)
+    yaml = "" if alone is None else dump_experiment(alone)
     return TEMPLATES.get_template("report.html").render(
         title=run.space.name,
         subtitle=_subtitle(run),

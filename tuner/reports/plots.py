@@ -13,10 +13,10 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from tuner.dimensions import Choice, Dimension, LogUniform, Uniform
-from tuner.journal import TrialRecord, TrialState
-from tuner.progress import spell_params
-from tuner.selection import mean_and_sd
+from tuner.experiment.dimensions import Choice, Dimension, LogUniform, Uniform
+from tuner.messages.wording import spell_params
+from tuner.record.history import TrialRecord, TrialState
+from tuner.record.selection import mean_and_sd
 
 # Told apart by people who see no red or no green, and at least 3:1 against white and against near-black.
 BLUE, ORANGE, RED, GREEN, GREY = "#2f81c9", "#d0781f", "#d5483a", "#0f9d76", "#8a8f98"
@@ -201,7 +201,7 @@ def loss_plot(term: str, folds: Sequence[Mapping[str, Any]]) -> go.Figure:
     return figure
 
 
-def dressed(figure: go.Figure, **layout: Any) -> go.Figure:
+def with_report_layout(figure: go.Figure, **layout: Any) -> go.Figure:
     """A figure from elsewhere in the clothes of these."""
     figure.update_layout(template=TEMPLATE, title=None, plot_bgcolor="rgba(0,0,0,0)", **layout)
     return figure

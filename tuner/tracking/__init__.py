@@ -13,22 +13,3 @@ tags, times and steps come from the events, and so carrying an event over twice 
         L² | 15 % | seed 0 …      of a comparison, one run a training; tags search_run, row, column, seed
       <run>-search-03             of a comparison, a row's own search, with trials of its own; tags row, column
 """
-
-from tuner.tracking.history import read_search
-from tuner.tracking.process import ProjectionProcess
-from tuner.tracking.projection import Projection
-from tuner.tracking.store import StoreAway, check_store, prepare_store, tracking_uri
-from tuner.tracking.tracker import Tracker
-from tuner.tracking.views import pages_of_searches
-
-__all__ = [
-    "Projection",
-    "ProjectionProcess",
-    "StoreAway",
-    "Tracker",
-    "check_store",
-    "pages_of_searches",
-    "prepare_store",
-    "read_search",
-    "tracking_uri",
-]

@@ -14,8 +14,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from tuner.redaction import reason, redact_logging
-from tuner.runs import MLFLOW_LOCK
+from tuner.messages.redaction import reason, redact_logging
+from tuner.record.lock import MLFLOW_LOCK
 from tuner.tracking.projection import Projection
 from tuner.tracking.store import use_gentle_defaults
 

@@ -16,10 +16,11 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
-from tuner.journal import Event, History, TrialRecord, trial_id
-from tuner.redaction import reason, without_credentials
+from tuner.messages.redaction import reason, without_credentials
+from tuner.record.events import Event
+from tuner.record.history import History, TrialRecord, trial_id
 from tuner.tracking.store import open_store, runs_with, tag_experiment, use_gentle_defaults
-from tuner.tracking.views import VIEW_TAG, view_of_trials
+from tuner.tracking.ui_views import VIEW_TAG, view_of_trials
 
 log = logging.getLogger("tuner.tracking")
 

@@ -17,7 +17,8 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from trainables.errors import BadInput, Problem
-from tuner.redaction import reason, without_credentials
+from tuner.experiment.settings import _sqlite_file
+from tuner.messages.redaction import reason, without_credentials
 
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 STORES = (*DATABASES, "http", "https", "databricks")
@@ -40,16 +41,6 @@ SHOWN_AS_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
 
 class StoreAway(BadInput):
     """The store is down, slow or full, which may pass. A search can be recorded in it later."""
-
-
-def tracking_uri(configured: str | None) -> str:
-    """Where to record: `configured`, else MLFLOW_TRACKING_URI, else `mlflow.db` in the working folder.
-
-    A sqlite path is made absolute, because trials and later commands run in other folders.
-    """
-    uri = configured or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
-    file = _sqlite_file(uri)
-    return uri if file is None else f"sqlite:///{file}"
 
 
 def check_store(uri: str) -> None:
@@ -89,7 +80,7 @@ def open_store(uri: str, experiment: str) -> tuple[MlflowClient, str]:
             _try_database(uri)
         client = MlflowClient(uri)
         experiment_id = ensure_experiment(client, uri, experiment)
-        for tag, value in {"written_by": this_project(), **SHOWN_AS_TRAINING}.items():
+        for tag, value in {"written_by": project_requirement(), **SHOWN_AS_TRAINING}.items():
             tag_experiment(client, experiment_id, tag, value)  # what can be read may still refuse this
         return client, experiment_id
 
@@ -154,7 +145,7 @@ def use_gentle_defaults() -> None:
     _quieten()
 
 
-def this_project() -> str:
+def project_requirement() -> str:
     """The project and its version, as pip spells it."""
     return f"smile-tuner=={version('smile-tuner')}"
 
@@ -180,11 +171,6 @@ def _require_writable_parent(file: Path) -> None:
         raise NotADirectoryError(f"not a folder: {parent}")
     if not os.access(parent, os.W_OK | os.X_OK):
         raise PermissionError(f"no permission to write in {parent}")
-
-
-def _sqlite_file(uri: str) -> Path | None:
-    match = re.fullmatch(r"sqlite(?:\+\w+)?:///([^?]+)(?:\?.*)?", uri)
-    return Path(match[1]).absolute() if match else None
 
 
 def _quieten() -> None:

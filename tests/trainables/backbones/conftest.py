@@ -10,7 +10,7 @@ import huggingface_hub
 import pytest
 import torch
 
-from trainables.backbones import sources
+from trainables.backbones import registry as sources
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,7 @@ from tests.trainables.tiny_bert import LocalFolder, text_batch, tiny_architectur
 from trainables.backbones import build_network, check_backbone, describe, facts_about
 from trainables.backbones.bert import BertArchitecture, BertTokenizer, PackageFolder, Pooling
 from trainables.backbones.config import BackboneConfig
-from trainables.backbones.sources import find_architecture
+from trainables.backbones.registry import find_architecture
 from trainables.errors import BadInput
 from trainables.methods.mixing import Mix
 from trainables.types import NO_TOKEN
@@ -149,7 +149,7 @@ def test_a_checkpoint_of_ones_own_takes_the_place_of_the_published_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     architecture = tiny_architecture(tmp_path / "published")
-    monkeypatch.setattr("trainables.backbones.sources.find_architecture", lambda name: architecture)
+    monkeypatch.setattr("trainables.backbones.registry.find_architecture", lambda name: architecture)
     own = {f"module.{name}": 0 * value for name, value in architecture.published().state_dict().items()}
     torch.save({"state_dict": own}, tmp_path / "own.pt")
     config = BackboneConfig(name="transformers/tiny", checkpoint=tmp_path / "own.pt")

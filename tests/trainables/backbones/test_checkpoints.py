@@ -93,8 +93,8 @@ def test_a_misfit_names_file_and_tensors(tmp_path: Path, state: State) -> None:
         fitting_state(tmp_path / "w.pth", ARCHITECTURE)
     (problem,) = caught.value.problems
     assert problem.where == "checkpoint"
-    assert str(tmp_path / "w.pth") in problem.must_hold
-    assert problem.came.startswith(
+    assert str(tmp_path / "w.pth") in problem.expected
+    assert problem.got.startswith(
         "1 missing: bn1.weight; 1 unexpected: extra.weight; 1 of other shape: conv1.0.weight (2, 2)"
     )
 

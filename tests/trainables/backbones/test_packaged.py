@@ -13,7 +13,7 @@ from trainables.backbones.checkpoints import read_checkpoint
 from trainables.backbones.config import BackboneConfig
 from trainables.backbones.network import TransferNetwork
 from trainables.backbones.packaged import PackagedArchitecture, timm_names
-from trainables.backbones.sources import build_network
+from trainables.backbones.registry import build_network
 from trainables.errors import BadInput
 
 LITE0 = BackboneConfig(name="package/efficientnet_lite0")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from tests.trainables.tiny import TinyAffine, TinyConv
 from trainables.backbones.network import Backbone
-from trainables.backbones.sources import find_architecture
+from trainables.backbones.registry import find_architecture
 
 from .helpers import images, whole_and_parts
 
@@ -79,7 +79,7 @@ PARTIAL: dict[str, tuple[int, Callable[[Any, Tensor], Iterator[Tensor]]]] = {
 every_network = pytest.mark.parametrize("name", PARTIAL)
 
 
-def settled(module: nn.Module, x: Tensor, training: bool) -> nn.Module:
+def resolve_share(module: nn.Module, x: Tensor, training: bool) -> nn.Module:
     """With nothing random, and BatchNorm statistics under which random weights do not fade to zero."""
     for part in module.modules():
         if isinstance(part, nn.Dropout) or type(part).__name__ in ("StochasticDepth", "DropPath"):
@@ -110,8 +110,8 @@ def test_stages_end_where_a_partial_pass_does(name: str, training: bool) -> None
     size, partial = PARTIAL[name]
     whole, parts = whole_and_parts(find_architecture(name))
     x = images(size=size)
-    settled(whole, x, training)
-    backbone = settled(parts.backbone, x, training)
+    resolve_share(whole, x, training)
+    backbone = resolve_share(parts.backbone, x, training)
     with torch.no_grad():
         seen, features = stage_outputs(backbone, x)
         expected = list(partial(whole, x))
@@ -127,7 +127,7 @@ def test_what_a_hook_returns_is_all_that_the_rest_sees(name: str, training: bool
     """A network whose stage gives what it gives for other images answers as for those."""
     x = images(size=PARTIAL[name][0])
     other = x.flip(2) / 2
-    backbone = copy.deepcopy(settled(whole_and_parts(find_architecture(name))[1].backbone, x, training))
+    backbone = copy.deepcopy(resolve_share(whole_and_parts(find_architecture(name))[1].backbone, x, training))
     with torch.no_grad():
         ends, _ = stage_outputs(backbone, other)
         wanted = backbone(other)

@@ -53,8 +53,8 @@ def test_an_unknown_tag_is_answered_with_the_known_ones() -> None:
 
 
 @pytest.mark.parametrize(("name", "came"), [("levit_128", "tuple"), ("repvit_m0_9", "RepVitClassifier")])
-def test_a_classifier_that_is_not_linear_is_refused(name: str, came: str) -> None:
-    with pytest.raises(BadInput, match=f"one linear classifier, got '{name}' with a {came} as classifier"):
+def test_a_classifier_that_is_not_linear_is_refused(name: str, got: str) -> None:
+    with pytest.raises(BadInput, match=f"one linear classifier, got '{name}' with a {got} as classifier"):
         TimmArchitecture(name)
 
 

@@ -7,8 +7,8 @@ import torch
 from trainables.data import batches
 from trainables.data.batches import evaluation_batches, steps_per_epoch, training_batch
 from trainables.data.config import DataConfig
+from trainables.data.gpu_pixels import ResidentPixels
 from trainables.data.images import LabelledImages
-from trainables.data.resident import ResidentPixels
 from trainables.types import Batch
 
 CPU = torch.device("cpu")

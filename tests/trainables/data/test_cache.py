@@ -16,17 +16,18 @@ import torch
 from PIL import Image
 
 from trainables.config import TrialConfig
-from trainables.data import cache, decoding, pixel_file
+from trainables.data import cache, decoding
+from trainables.data import mapped_pixels as pixel_file
 from trainables.data.batches import evaluation_batches, training_batch
 from trainables.data.cache import DEFAULT_GB, Cache, cached, content_key
 from trainables.data.config import DataConfig
+from trainables.data.datasets.listing import Listing
 from trainables.data.decoding import Resize, decode_all
 from trainables.data.folds import stratified_folds
+from trainables.data.gpu_pixels import ResidentPixels
 from trainables.data.images import LabelledImages, Pixels
 from trainables.data.loading import check_decodes, load_test, load_train, plan_splits
-from trainables.data.pixel_file import HEADER_BYTES, PixelFile, memory_bytes
-from trainables.data.resident import ResidentPixels
-from trainables.data.source import Listing
+from trainables.data.mapped_pixels import HEADER_BYTES, PixelFile, memory_bytes
 from trainables.errors import BadInput
 from trainables.trial import FoldTraining
 
@@ -156,7 +157,7 @@ class TestAnEntry:
             path.write_text("not a picture")
         with pytest.raises(BadInput) as caught:
             cached(listing(paths), SIDE, "squash")
-        assert [p.came.split("'")[1] for p in caught.value.problems] == [str(paths[0]), str(paths[2])]
+        assert [p.got.split("'")[1] for p in caught.value.problems] == [str(paths[0]), str(paths[2])]
         assert entries(folder) == set()
 
     def test_is_none_where_a_file_cannot_be_read(self, paths: list[Path]) -> None:
@@ -209,7 +210,7 @@ import resource, sys
 import numpy as np
 from PIL import Image
 from trainables.data import cache
-from trainables.data.source import Listing
+from trainables.data.datasets.listing import Listing
 
 def load(count):
     names = [sys.argv[1 + i % 3] for i in range(count)]

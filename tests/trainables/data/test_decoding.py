@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from trainables.data.datasets.listing import Listing
 from trainables.data.decoding import decode, decode_all, try_decoding
 from trainables.data.images import Pixels
-from trainables.data.source import Listing
 from trainables.errors import BadInput, Problem
 
 from .conftest import photo
@@ -121,9 +121,9 @@ def test_every_file_that_does_not_decode_is_named(tmp_path: Path) -> None:
     with pytest.raises(BadInput) as tried:
         try_decoding(listing(paths), SIDE, "squash")
     assert tried.value.problems == caught.value.problems
-    assert [p.came.split("'")[1] for p in caught.value.problems] == [str(p) for p in (truncated, text, empty, gone)]
-    assert {(p.where, p.must_hold) for p in caught.value.problems} == {("root", "every image must decode")}
-    assert "truncated" in caught.value.problems[0].came
+    assert [p.got.split("'")[1] for p in caught.value.problems] == [str(p) for p in (truncated, text, empty, gone)]
+    assert {(p.where, p.expected) for p in caught.value.problems} == {("root", "every image must decode")}
+    assert "truncated" in caught.value.problems[0].got
 
 
 def test_a_decompression_bomb_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,5 +132,5 @@ def test_a_decompression_bomb_is_named(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(BadInput) as caught:
         decoded(tmp_path / "a.png")
     [problem] = caught.value.problems
-    assert problem == Problem("root", "every image must decode", problem.came)
-    assert problem.came.startswith(f"'{tmp_path / 'a.png'}': DecompressionBombError: ")
+    assert problem == Problem("root", "every image must decode", problem.got)
+    assert problem.got.startswith(f"'{tmp_path / 'a.png'}': DecompressionBombError: ")

@@ -95,7 +95,7 @@ def test_each_loader_decodes_its_own_split_only(make_folder: MakeFolder) -> None
     for touch in (load_test, lambda config: check_decodes(config, "test")):
         with pytest.raises(BadInput) as caught:
             touch(fruit(root))
-        assert str(broken) in caught.value.problems[0].came
+        assert str(broken) in caught.value.problems[0].got
 
 
 def test_a_broken_file_outside_the_sample_is_not_decoded(make_folder: MakeFolder) -> None:

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trainables.data import catalog
 from trainables.data.config import DataConfig
+from trainables.data.datasets import registry as catalog
+from trainables.data.datasets.listing import Listing, Source
 from trainables.data.images import Ints
 from trainables.data.loading import DataSummary, check_data, plan_splits
-from trainables.data.source import Listing, Source
 from trainables.seeding import rng_for
 
 CLASS_SIZES = {

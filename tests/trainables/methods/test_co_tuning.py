@@ -32,7 +32,7 @@ from trainables.methods.co_tuning import (
     source_probabilities,
     validation_part,
 )
-from trainables.methods.distances import entropy
+from trainables.methods.losses import entropy
 from trainables.methods.mixing import draw_mix
 from trainables.seeding import rng_for
 

@@ -14,7 +14,7 @@ from tests.trainables.methods.contract import start, through_a_file
 from tests.trainables.methods.parity import assert_parity
 from tests.trainables.tiny import CPU, TinyTokens, tiny_batch, tiny_context, tiny_network, tiny_pass
 from trainables.backbones.network import Backbone, ImageBackbone, TransferNetwork
-from trainables.backbones.sources import find_architecture
+from trainables.backbones.registry import find_architecture
 from trainables.errors import BadInput
 from trainables.methods import channel_attention, delta
 from trainables.methods.channel_attention import attention, last_layers, loss_increases, train_head

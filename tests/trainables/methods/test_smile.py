@@ -15,7 +15,7 @@ from tests.trainables.methods.parity import assert_parity, gradients
 from tests.trainables.tiny import NUM_SOURCE_CLASSES, TinyAffine, tiny_batch, tiny_context, tiny_network
 from trainables.backbones.network import TransferNetwork
 from trainables.methods import smile
-from trainables.methods.distances import entropy
+from trainables.methods.losses import entropy
 from trainables.methods.mixing import Mix
 from trainables.methods.mixup import Mixup, MixupConfig
 from trainables.methods.smile import Smile, SmileConfig

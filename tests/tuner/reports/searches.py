@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.tuner.tiny import space_of
-from tuner.journal import Journal
-from tuner.space import SearchSpace
+from tuner.experiment.search_experiment import SearchExperiment
+from tuner.record.journal import Journal
 
 Ended = tuple[str, Sequence[float], str]
 """State, fold scores and reason of a trial."""
@@ -35,7 +35,7 @@ def fold(number: int, score: float) -> dict[str, Any]:
 def write_search(
     directory: Path,
     trials: Iterable[Ended] = MIXED,
-    space: SearchSpace | None = None,
+    space: SearchExperiment | None = None,
     why: str | None = "all 4 trials have ended",
     environment: dict[str, Any] | None = None,
 ) -> Path:

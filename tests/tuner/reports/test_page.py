@@ -17,7 +17,7 @@ from tests.tuner.reports.searches import MIXED, many, write_search
 from tests.tuner.tiny import space_of
 from tuner.reports import page
 from tuner.reports.page import racing_sentence, report_page
-from tuner.reports.run import SearchRun, read_run
+from tuner.reports.search_run import SearchRun, read_run
 
 
 class Page(HTMLParser):

@@ -9,7 +9,7 @@ import pytest
 
 from tests.tuner.reports.searches import fold
 from tests.tuner.tiny import record
-from tuner.dimensions import Choice, Integer, LogUniform, Uniform
+from tuner.experiment.dimensions import Choice, Integer, LogUniform, Uniform
 from tuner.reports import plots
 
 TRIALS = [

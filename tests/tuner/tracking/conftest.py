@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.tuner.tracking.searches import NAME, RUN, Store, ticking_journal, whole_search
-from tuner.journal import Journal
-from tuner.tracking import Projection, prepare_store
+from tuner.record.journal import Journal
+from tuner.tracking.projection import Projection
+from tuner.tracking.store import prepare_store
 
 
 @contextmanager

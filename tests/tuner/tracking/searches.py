@@ -14,8 +14,9 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
 
-from tuner.journal import Journal
-from tuner.tracking import Projection, Tracker
+from tuner.record.background import BackgroundSync
+from tuner.record.journal import Journal
+from tuner.tracking.projection import Projection
 
 RUN = "2025-01-31_12-00-00"
 NAME = "smile-digits"
@@ -27,7 +28,7 @@ def ticking_journal(directory: Path) -> Iterator[Journal]:
     """A journal whose clock starts at 1000 s and ticks once an event."""
     clock = iter(range(1000, 2000))
     with pytest.MonkeyPatch.context() as patch, closing(Journal(directory)) as journal:
-        patch.setattr("tuner.journal.time", SimpleNamespace(time=lambda: float(next(clock))))
+        patch.setattr("tuner.record.journal.time", SimpleNamespace(time=lambda: float(next(clock))))
         yield journal
 
 
@@ -87,7 +88,7 @@ def whole_search(journal: Journal, run: str = RUN) -> None:
 
 def project(uri: str, directory: Path, all_at_once: Barrier) -> None:
     """What a process does that carries over one search beside others."""
-    tracker = Tracker(Projection(uri, NAME, directory))
+    tracker = BackgroundSync(Projection(uri, NAME, directory))
     all_at_once.wait()
     sys.exit(not tracker.close(300))
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from tests.marks import MLFLOW_LEAKS
 from tests.tuner.comparisons import fail_cell, finish_cell
 from tests.tuner.tracking.searches import NAME, RUN, Store
-from tuner.journal import Journal
-from tuner.tracking import Projection
+from tuner.record.journal import Journal
+from tuner.tracking.projection import Projection
 
 pytestmark = MLFLOW_LEAKS
 

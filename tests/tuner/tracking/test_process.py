@@ -14,10 +14,9 @@ import pytest
 
 from tests.marks import MLFLOW_LEAKS
 from tests.tuner.tracking.searches import DEAD, NAME, Store, run_trial, start_search, whole_search
-from tuner.journal import Journal
-from tuner.runs import MLFLOW_LOCK
-from tuner.tracking import ProjectionProcess
-from tuner.tracking.process import Behind
+from tuner.record.journal import Journal
+from tuner.record.lock import MLFLOW_LOCK
+from tuner.tracking.process import Behind, ProjectionProcess
 
 pytestmark = [pytest.mark.slow, MLFLOW_LEAKS]
 

@@ -27,8 +27,8 @@ from tests.tuner.tracking.searches import (
     start_trial,
     whole_search,
 )
-from tuner.journal import Journal
-from tuner.tracking import Projection
+from tuner.record.journal import Journal
+from tuner.tracking.projection import Projection
 
 pytestmark = MLFLOW_LEAKS
 

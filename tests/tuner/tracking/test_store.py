@@ -20,8 +20,8 @@ from mlflow.exceptions import MlflowException
 from tests.marks import MLFLOW_LEAKS
 from tests.tuner.tracking.searches import DEAD, NAME
 from trainables.errors import BadInput
-from tuner.tracking import StoreAway, check_store, prepare_store, tracking_uri
-from tuner.tracking.store import IMPATIENT, tag_experiment
+from tuner.experiment.settings import tracking_uri
+from tuner.tracking.store import IMPATIENT, StoreAway, check_store, prepare_store, tag_experiment
 
 pytestmark = MLFLOW_LEAKS
 
@@ -61,7 +61,7 @@ def test_preparing_makes_the_experiment_once(uri: str, tmp_path: Path) -> None:
     ],
 )
 def test_a_store_that_cannot_be_written_is_bad_input(
-    bad: str, came: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bad: str, got: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "no_database.db").write_text("no database, but long enough to look like a header of one" * 20)
@@ -69,7 +69,7 @@ def test_a_store_that_cannot_be_written_is_bad_input(
         prepare_store(bad, NAME)
     (problem,) = raised.value.problems
     assert problem.where == "tracking.uri"
-    assert problem.came.startswith(came)
+    assert problem.got.startswith(got)
     assert "\n" not in str(problem)
     assert "hunter2" not in str(problem)
 

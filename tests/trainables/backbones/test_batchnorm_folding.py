@@ -1,0 +1,180 @@
+"""A folded network says what the network says, whatever it is made of and whatever has changed it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.trainables.tiny import TinyAffine, TinyConv, TinyTokens, tiny_batch, tiny_network
+from trainables.backbones import build_network
+from trainables.backbones.batchnorm_folding import Folded
+from trainables.backbones.config import BackboneConfig
+from trainables.backbones.network import TransferNetwork
+from trainables.methods.teacher import follow, frozen_copy
+from trainables.seeding import torch_seeded
+from trainables.types import Outputs
+
+
+def uint8_images(num: int = 3, size: int = 64) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (num, 3, size, size), generator=generator, dtype=torch.uint8)
+
+
+@torch.no_grad()
+def itself(network: TransferNetwork, inputs: Tensor) -> Outputs:
+    said: Outputs = network(network.embed(inputs))
+    return said
+
+
+def assert_alike(ours: Outputs, theirs: Outputs, rtol: float) -> None:
+    """In all that a network says, by the norm."""
+    for mine, exact in zip(ours, theirs, strict=True):
+        assert (mine is None) == (exact is None)
+        if mine is not None:
+            assert exact.norm() > 0
+            assert (mine - exact).norm() <= rtol * exact.norm()
+
+
+def num_folded(folded: Folded) -> int:
+    return len(folded._pairs)
+
+
+# convolutions that a normalisation alone reads; densenet121 normalises what comes out of a concatenation, too
+ARCHITECTURES = {
+    "torchvision/resnet18": 20,
+    "torchvision/mobilenet_v3_small": 34,
+    "torchvision/densenet121": 59,
+    "torchvision/googlenet": 57,
+    "torchvision/convnext_tiny": 0,
+    "timm/efficientnet_lite0": 49,
+    "timm/tf_efficientnet_b0": 49,
+    "timm/resnet26d": 31,
+    "timm/resnetv2_50x1_bit": 0,
+}
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_every_architecture_says_the_same(name: str) -> None:
+    """With statistics that images of noise leave, and not those of a fresh network, which fold into nothing; in
+    float64, as what normalisations of noise do to rounding differs from one network to the next."""
+    network = build_network(BackboneConfig(name=name, pretrained=False), 3, 0, keep_source_head=False).double()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = None  # what was seen, and nothing of where it began
+            with torch_seeded(0, "norm"), torch.no_grad():
+                module.weight.uniform_(0.5, 1.5)
+                module.bias.uniform_(-0.5, 0.5)
+    with torch.no_grad():
+        network.train()(network.embed(uint8_images(8)))
+    teacher = frozen_copy(network)
+    folded = Folded(teacher)
+    assert_alike(folded(uint8_images()), itself(teacher, uint8_images()), rtol=1e-10)
+    assert num_folded(folded) == ARCHITECTURES[name]
+
+
+def test_compiled_it_says_the_same() -> None:
+    """In fp32, where its convolutions have met oneDNN before; traced only, without the code generation."""
+    name = BackboneConfig(name="timm/efficientnet_lite0", pretrained=False)
+    teacher = frozen_copy(build_network(name, 3, 0, keep_source_head=False))
+    torch._dynamo.reset()
+    with torch.compiler.set_stance("default", force_backend="eager"):
+        said = Folded(teacher, "default")(uint8_images().float())
+    torch._dynamo.reset()
+    assert_alike(said, itself(teacher, uint8_images().float()), rtol=1e-4)
+
+
+@pytest.mark.usefixtures("float64")
+class TestATinyNetwork:
+    @pytest.mark.parametrize("kind", [TinyConv, TinyAffine, TinyTokens])
+    def test_says_the_same_to_the_last_digits(self, kind: type) -> None:
+        teacher = frozen_copy(tiny_network(kind=kind))
+        inputs = tiny_batch(tokens=kind is TinyTokens).inputs
+        folded = Folded(teacher)
+        assert_alike(folded(inputs), itself(teacher, inputs), rtol=1e-13)
+        assert num_folded(folded) == (2 if kind is TinyConv else 0)
+
+    @pytest.mark.parametrize("biased", [True, False])
+    @pytest.mark.parametrize("affine", [True, False])
+    def test_with_and_without_bias_and_scale(self, biased: bool, affine: bool) -> None:
+        network = tiny_network()
+        network.backbone.stem = nn.Sequential(
+            nn.Conv2d(3, 4, 3, padding=1, bias=biased), nn.BatchNorm2d(4, affine=affine), nn.ReLU()
+        ).double()
+        network.train()(network.embed(tiny_batch().inputs))
+        teacher = frozen_copy(network)
+        folded = Folded(teacher)
+        assert_alike(folded(tiny_batch().inputs), itself(teacher, tiny_batch().inputs), rtol=1e-13)
+        assert num_folded(folded) == 2
+
+    def test_has_no_normalisation_left_and_the_network_all_of_its_own(self) -> None:
+        teacher = frozen_copy(tiny_network())
+        before = {name: tensor.clone() for name, tensor in teacher.state_dict().items()}
+        folded = Folded(teacher)
+        folded(tiny_batch().inputs)
+        assert folded._twin is not None
+        assert not any(isinstance(module, nn.BatchNorm2d) for module in folded._twin.modules())
+        assert teacher.state_dict().keys() == before.keys()
+        assert all(torch.equal(tensor, before[name]) for name, tensor in teacher.state_dict().items())
+        assert not any(module._forward_hooks or module._forward_pre_hooks for module in teacher.modules())
+
+    def test_takes_no_memory_for_what_is_not_folded(self) -> None:
+        teacher = frozen_copy(tiny_network())
+        folded = Folded(teacher)
+        folded(tiny_batch().inputs)
+        assert folded._twin is not None
+        assert folded._twin.source_head.weight is teacher.source_head.weight
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda teacher, student: follow(teacher, student, 0.3),
+            lambda teacher, student: teacher.load_state_dict(student.state_dict()),
+            lambda teacher, student: teacher.backbone.stem[0].weight.mul_(2),
+            lambda teacher, student: teacher.backbone.stage[1].running_var.add_(1),
+        ],
+        ids=["average", "checkpoint", "a weight", "a statistic"],
+    )
+    def test_follows_whatever_changes_it(self, change: Callable[..., object]) -> None:
+        teacher, inputs = frozen_copy(tiny_network(seed=1)), tiny_batch().inputs
+        folded = Folded(teacher)
+        before = folded(inputs)
+        change(teacher, tiny_network(seed=2))
+        after = folded(inputs)
+        assert_alike(after, itself(teacher, inputs), rtol=1e-13)
+        assert not torch.allclose(after.features, before.features)
+
+    def test_there_is_no_graph(self) -> None:
+        said = Folded(frozen_copy(tiny_network()))(tiny_batch().inputs)
+        assert not any(tensor.requires_grad for tensor in said if tensor is not None)
+
+    def test_what_is_run_twice_or_read_elsewhere_is_left(self) -> None:
+        """A convolution that two normalisations read, and one whose output also goes past its normalisation: only the
+        numbers tell of the latter."""
+        for kind in (ReadByTwo, ReadPast):
+            teacher = frozen_copy(tiny_network(kind=kind))
+            folded = Folded(teacher)
+            assert_alike(folded(tiny_batch().inputs), itself(teacher, tiny_batch().inputs), rtol=1e-13)
+            assert num_folded(folded) == 0
+
+
+class ReadByTwo(TinyConv):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stage = nn.Identity()
+        self.stem = nn.Conv2d(3, 6, 3)
+        self.one, self.other = nn.BatchNorm2d(6), nn.BatchNorm2d(6)
+
+    def forward(self, embedded: Tensor) -> tuple[Tensor, Tensor]:
+        seen = self.stem(embedded)
+        features = self.one(seen) + self.other(seen).relu()
+        return features, features.mean(dim=(2, 3))
+
+
+class ReadPast(TinyConv):
+    def forward(self, embedded: Tensor) -> tuple[Tensor, Tensor]:
+        seen = self.stem[0](embedded)
+        features = self.stage(self.stem[1](seen) + seen)
+        return features, features.mean(dim=(2, 3))

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from trainables.data.config import DataConfig
+from trainables.data.datasets.imagefolder import EXTENSIONS, imagefolder
+from trainables.data.datasets.listing import Source
+from trainables.errors import BadInput, Problem
+
+from .conftest import MakeFolder
+
+IMAGES = f"every class folder must hold images ({', '.join(EXTENSIONS)})"
+
+
+def listed(root: Path | None) -> Source:
+    return imagefolder(DataConfig(dataset="imagefolder", root=root))
+
+
+def refused(root: Path | None) -> tuple[Problem, ...]:
+    with pytest.raises(BadInput) as caught:
+        listed(root)
+    return caught.value.problems
+
+
+def test_train_and_test_folders(make_folder: MakeFolder) -> None:
+    root = make_folder({"train/lime": 2, "train/fig": 3, "test/fig": 1, "val/kiwi": 1})
+    source = listed(root)
+    assert source.class_names == ("fig", "lime")
+    assert source.train.labels.tolist() == [0, 0, 0, 1, 1]
+    assert source.train.names[3] == str(root / "train" / "lime" / "0.jpg")
+    assert source.test is not None
+    assert source.test.labels.tolist() == [0]
+    assert source.problems == ()
+
+
+@pytest.mark.parametrize("below", ["", "train/"])
+def test_without_test_folder_one_must_be_held_out(make_folder: MakeFolder, below: str) -> None:
+    source = listed(make_folder({f"{below}lime": 2, f"{below}fig": 3}))
+    assert source.test is None
+    assert source.train.labels.tolist() == [0, 0, 0, 1, 1]
+
+
+def test_hidden_and_foreign_files_are_ignored(make_folder: MakeFolder) -> None:
+    root = make_folder({"fig": 1, "lime": 1, ".cache": 1, "fig/.thumbs": 1, "fig/deep": 1})
+    (root / "fig" / "notes.txt").touch()
+    (root / "fig" / "._0.jpg").touch()
+    (root / "fig" / "LOUD.JPG").touch()
+    assert [Path(name).relative_to(root).as_posix() for name in listed(root).train.names] == [
+        "fig/0.jpg",
+        "fig/LOUD.JPG",
+        "fig/deep/0.jpg",
+        "lime/0.jpg",
+    ]
+
+
+def test_the_root_is_missing_from_the_configuration() -> None:
+    assert refused(None) == (Problem("root", "must be given for dataset imagefolder", "nothing"),)
+
+
+def test_a_misspelt_root_gets_its_nearest_siblings(make_folder: MakeFolder) -> None:
+    wrong = make_folder({"fig": 1}).with_name("friut")
+    got = f"'{wrong}', which does not exist; beside it are 'fruit'"
+    assert refused(wrong) == (Problem("root", "must be an existing folder", got),)
+
+
+def test_a_root_in_nowhere_gets_the_nearest_folder_above(tmp_path: Path) -> None:
+    wrong = tmp_path / "a" / "b"
+    got = f"'{wrong}', which does not exist; the nearest folder that does is '{tmp_path}'"
+    assert refused(wrong) == (Problem("root", "must be an existing folder", got),)
+
+
+def test_a_root_that_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    got = f"'{tmp_path / 'file'}', which is a file"
+    assert refused(tmp_path / "file") == (Problem("root", "must be an existing folder", got),)
+
+
+def test_no_class_folders(tmp_path: Path) -> None:
+    assert refused(tmp_path) == (Problem("root", "must hold at least 2 class folders", f"none in '{tmp_path}'"),)
+
+
+def test_one_class_folder(make_folder: MakeFolder) -> None:
+    root = make_folder({"train/fig": 1})
+    got = f"'fig' in '{root / 'train'}'"
+    assert refused(root) == (Problem("root", "must hold at least 2 class folders", got),)
+
+
+def test_a_test_folder_alone(make_folder: MakeFolder) -> None:
+    root = make_folder({"test/fig": 1})
+    got = f"'{root}', which holds test/ only"
+    assert refused(root) == (Problem("root", "must hold train/ beside test/", got),)
+
+
+def test_empty_and_unknown_classes_are_named_together(make_folder: MakeFolder) -> None:
+    root = make_folder(
+        {"train/fig": 2, "train/lime": 0, "train/plum": 0, "test/fig": 1, "test/kiwi": 1, "test/lime": 0}
+    )
+    train, test = root / "train", root / "test"
+    assert listed(root).problems == (
+        Problem("root", IMAGES, f"none in 'lime', 'plum' of '{train}'"),
+        Problem("root", IMAGES, f"none in 'lime' of '{test}'"),
+        Problem("root", f"every class of test/ must be a folder of '{train}'", "'kiwi'"),
+    )
+
+
+def test_class_folders_without_any_image(make_folder: MakeFolder) -> None:
+    root = make_folder({"fig": 0, "lime": 0})
+    assert refused(root) == (Problem("root", IMAGES, f"none in 'fig', 'lime' of '{root}'"),)
+
+
+def test_a_test_folder_without_classes(make_folder: MakeFolder) -> None:
+    root = make_folder({"train/fig": 1, "train/lime": 1, "test": 0})
+    problem = Problem("root", "must hold at least 1 class folders", f"none in '{root / 'test'}'")
+    assert listed(root).problems == (problem,)

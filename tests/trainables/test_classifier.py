@@ -1,0 +1,189 @@
+"""A saved classifier says what the network said, of images in any form, and names what it cannot read."""
+
+from __future__ import annotations
+
+import io
+import json
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from trainables.backbones import TransferNetwork, build_network
+from trainables.classifier import DESCRIPTION, WEIGHTS, Classifier, save_classifier
+from trainables.config import TrialConfig
+from trainables.data.batches import evaluation_batches
+from trainables.data.images import LabelledImages
+from trainables.errors import BadInput
+from trainables.methods.stoch_norm import StochNormConfig, make_stochastic
+from trainables.training.evaluation import predicted_probabilities
+
+CLASSES = ("cat", "dog", "label")
+CPU = torch.device("cpu")
+
+
+def make_config(**data: object) -> TrialConfig:
+    return TrialConfig.model_validate(
+        {
+            "data": {"dataset": "digits", "size_px": 64, "resize_px": 72, **data},
+            "backbone": {"name": "timm/test_resnet", "pretrained": False},
+            "method": {"name": "l2"},
+            "training": {"eval_batch_size": 2},
+        }
+    )
+
+
+@pytest.fixture
+def config() -> TrialConfig:
+    return make_config()
+
+
+@pytest.fixture
+def network(config: TrialConfig) -> TransferNetwork:
+    network = build_network(config.backbone, len(CLASSES), 5, False)
+    with torch.no_grad():
+        for name, buffer in network.named_buffers():
+            if name.endswith("running_mean") or name.endswith("_C11"):
+                buffer.add_(0.3)  # so that a buffer that is lost shows
+    return network
+
+
+@pytest.fixture
+def pixels() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (3, 90, 80, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, network: TransferNetwork, config: TrialConfig) -> Path:
+    save_classifier(tmp_path / "model", network, config, CLASSES)
+    return tmp_path / "model"
+
+
+@pytest.fixture
+def classifier(folder: Path) -> Classifier:
+    return Classifier.load(folder, CPU)
+
+
+def png(pixels: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def test_it_says_what_the_network_said_in_evaluation(
+    classifier: Classifier, network: TransferNetwork, config: TrialConfig
+) -> None:
+    stored = np.random.default_rng(1).integers(0, 256, (5, 72, 72, 3), dtype=np.uint8)
+    images = LabelledImages.of(stored, np.zeros(5, dtype=np.int64), CLASSES)
+    batches = evaluation_batches(images, config.data, 2, CPU)
+    expected, _ = predicted_probabilities(network, batches, config.training, CPU)
+    np.testing.assert_allclose(classifier.predict_proba(stored), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_network_with_stochastic_norms_is_rebuilt_with_plain_ones(tmp_path: Path, config: TrialConfig) -> None:
+    network = build_network(config.backbone, len(CLASSES), 5, False)
+    for norm in make_stochastic(network.backbone):
+        norm.running_mean.add_(0.3)
+        norm.running_var.mul_(1.5)
+    config = config.model_copy(update={"method": StochNormConfig()})
+    save_classifier(tmp_path, network, config, CLASSES)
+    stored = np.random.default_rng(1).integers(0, 256, (5, 72, 72, 3), dtype=np.uint8)
+    expected = Classifier(network, config, CLASSES, CPU).predict_proba(stored)
+    np.testing.assert_allclose(Classifier.load(tmp_path, CPU).predict_proba(stored), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("resize", ["squash", "short_side"])
+def test_every_form_of_an_image_is_the_same_image(tmp_path: Path, pixels: np.ndarray, resize: str) -> None:
+    config = make_config(resize=resize)
+    classifier = Classifier(build_network(config.backbone, 3, 5, False), config, CLASSES, CPU)
+    paths = [str(tmp_path / f"{i}.png") for i in range(3)]
+    for path, image in zip(paths, pixels, strict=True):
+        Path(path).write_bytes(png(image))
+    expected = classifier.predict_proba(pixels)
+    assert expected.shape == (3, 3)
+    np.testing.assert_allclose(expected.sum(axis=1), 1, rtol=1e-5)
+    forms = [
+        list(pixels),
+        paths,
+        [Path(path) for path in paths],
+        np.array(paths),
+        pd.Series(paths),
+        pd.DataFrame({"image": paths, "taken": [1, 2, 3]}),
+        pd.DataFrame({"anything": paths}),
+        [png(image) for image in pixels],
+        pixels.astype(np.int64),  # as JSON brings them
+        pixels.tolist(),
+        [paths[0], png(pixels[1]), pixels[2]],
+    ]
+    for form in forms:
+        np.testing.assert_array_equal(classifier.predict_proba(form), expected)
+    for single in (paths[0], png(pixels[0]), pixels[0]):
+        np.testing.assert_allclose(classifier.predict_proba(single), expected[:1], rtol=1e-5, atol=1e-6)
+
+
+def test_no_images_are_no_rows(classifier: Classifier) -> None:
+    assert classifier.predict_proba([]).shape == (0, 3)
+    assert len(classifier.predict([])) == 0
+
+
+def test_a_class_may_have_the_name_of_a_column(classifier: Classifier, pixels: np.ndarray) -> None:
+    frame = classifier.predict(pixels)
+    assert list(frame.columns) == ["label", "probability", "probability/cat", "probability/dog", "probability/label"]
+    for _, row in frame.iterrows():
+        assert row["probability"] == row[f"probability/{row['label']}"] == max(row.iloc[2:])
+
+
+def test_every_unreadable_image_is_named(classifier: Classifier, tmp_path: Path, pixels: np.ndarray) -> None:
+    (tmp_path / "text.jpg").write_text("no image")
+    images = [pixels[0], "gone.jpg", b"", str(tmp_path / "text.jpg"), np.zeros((4, 4)), pixels[0] / 255, pixels[1]]
+    images.append(np.full((4, 4, 3), 300))
+    with pytest.raises(BadInput) as raised:
+        classifier.predict_proba(images)
+    assert [str(problem) for problem in raised.value.problems] == [
+        "gone.jpg: an image file, got no such file or directory",
+        "image 2: an image file, got a format that Pillow does not know",
+        f"{tmp_path / 'text.jpg'}: an image file, got a format that Pillow does not know",
+        "image 4: an image file, its bytes, or integers H×W×3 from 0 to 255, got float64 of shape 4×4",
+        "image 5: an image file, its bytes, or integers H×W×3 from 0 to 255, got float64 of shape 90×80×3",
+        "image 7: an image file, its bytes, or integers H×W×3 from 0 to 255, got values from 300 to 300",
+    ]
+
+
+def test_several_columns_need_one_called_image(classifier: Classifier) -> None:
+    with pytest.raises(BadInput, match="a column 'image', or only one column, got the columns a, b"):
+        classifier.predict_proba(pd.DataFrame({"a": ["x"], "b": ["y"]}))
+
+
+def test_the_folder_holds_tensors_and_text(folder: Path, config: TrialConfig) -> None:
+    assert {file.name for file in folder.iterdir()} == {WEIGHTS, DESCRIPTION}
+    tensors = torch.load(folder / WEIGHTS, weights_only=True)
+    assert "target_head.weight" in tensors
+    assert not any(name.startswith("source_head") for name in tensors)
+    description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+    assert description["class_names"] == list(CLASSES)
+    assert TrialConfig.model_validate(description["config"]) == config
+    assert description["versions"]["torch"] == version("torch")
+
+
+@pytest.mark.parametrize("spoil", ["empty", "description", "weights", "torn", "classes", "version"])
+def test_what_is_no_classifier_is_refused(folder: Path, spoil: str) -> None:
+    text = (folder / DESCRIPTION).read_text(encoding="utf-8")
+    match spoil:
+        case "empty":
+            folder = folder / "nowhere"
+        case "description":
+            (folder / DESCRIPTION).write_text("{")
+        case "weights":
+            (folder / WEIGHTS).unlink()
+        case "torn":
+            (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:1000])
+        case "classes":
+            (folder / DESCRIPTION).write_text(text.replace('"cat",', ""))
+        case "version":
+            (folder / DESCRIPTION).write_text(text.replace('"backbone"', '"spine"'))
+    with pytest.raises(BadInput, match=r"a folder with a classifier's classifier\.json and weights\.pt, got ."):
+        Classifier.load(folder)

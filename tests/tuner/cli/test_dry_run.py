@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+import yaml
+from rich.console import Console
+
+from tests.tuner.tiny import space_of
+from trainables.errors import BadInput
+from tuner.cli import dry_run
+from tuner.experiment.checks import check_experiment
+from tuner.resources.share import Capacity
+
+
+def printed(monkeypatch: pytest.MonkeyPatch, machine: Capacity, **changes: Any) -> str:
+    monkeypatch.setattr(dry_run, "this_machine", lambda: machine)
+    monkeypatch.setattr("ray.init", None)  # nothing is started
+    screen = io.StringIO()
+    space = space_of(**changes)
+    dry_run.print_plan(Console(file=screen, width=80, highlight=False), space, check_experiment(space), None)
+    return screen.getvalue()
+
+
+def test_says_what_will_be_done_and_with_what(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = printed(monkeypatch, Capacity(16, 2), resources={"cpus": 1, "gpus": 0.25})
+    assert "30 training and 20 test images, 10 classes" in said
+    assert "6 trials × 2 folds × 2 steps of 8 examples = 24 steps, tpe" in said
+    assert "3 seeds × 2 steps" in said
+    assert "1 CPUs and 0.25 GPUs a trial; the cluster has 16 CPUs and 2 GPUs on 1 node: 8 trials at once" in said
+    assert "log_uniform [0.01, 0.1]" in said
+    assert "note" not in said
+
+
+def test_says_what_may_end_it_sooner(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = printed(monkeypatch, Capacity(2, 0))
+    assert "racing     folds margin=1.25 min_complete=3" in said
+    assert "budget" not in said
+    budgets = {"search__timeout_s": 600, "search__max_fold_trainings": 9, "search__plateau": {"trials": 8}}
+    said = printed(monkeypatch, Capacity(2, 0), **budgets, search__racing={"rule": "none"})
+    assert "racing     none\n" in said
+    assert "at most 600 s of wall-clock, or 9 fold trainings, or 8 trials without a gain above 0" in said
+
+
+def test_says_that_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = printed(monkeypatch, Capacity(2, 0), resources={"cpus": 1, "gpus": 0.25})
+    assert "2 trials at once" in said
+    assert "note       resources.gpus is 0.25, but there is no GPU" in said
+
+
+def test_a_share_that_is_auto_is_measured_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = printed(monkeypatch, Capacity(16, 2), resources={"cpus": 1, "gpus": "auto"})
+    assert "1 CPUs a trial, GPUs auto: measured when it starts; the cluster has 16 CPUs and 2 GPUs" in said
+    assert "at least 2 trials at once" in said
+
+
+def test_a_trial_that_does_not_fit_is_bad_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(BadInput, match="resources: one trial fits on a node"):
+        printed(monkeypatch, Capacity(2, 0), resources={"cpus": 4})
+
+
+def test_what_it_prints_of_the_experiment_is_an_experiment(monkeypatch: pytest.MonkeyPatch) -> None:
+    points = [{"gamma_fe": 0.02, "alpha": 0.123456789}]
+    said = printed(monkeypatch, Capacity(2, 0), tracking__uri="sqlite:///" + "long/" * 30, search__first_points=points)
+    text = said[said.index("name: tiny") : said.index("dimensions")]
+    assert (
+        yaml.safe_load(text)
+        == space_of(tracking__uri="sqlite:///" + "long/" * 30, search__first_points=points).as_tree()
+    )

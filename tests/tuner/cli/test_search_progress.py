@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from tests.tuner.tiny import add_trial, fold, space_of
+from tuner.cli.search_progress import SearchProgress, clock
+from tuner.messages.wording import spell_params
+from tuner.record.journal import Journal
+
+
+class Screen:
+    """A search's journal, and what a person sees of it."""
+
+    def __init__(self, directory: Path, terminal: bool = False, **changes: Any) -> None:
+        self.file = io.StringIO()
+        console = Console(file=self.file, force_terminal=terminal, width=120, highlight=False)
+        self.progress = SearchProgress(console, space_of(search__trials=4, **changes), num_trials=4, concurrency=2)
+        self.journal = Journal(directory)
+        self.journal.listeners.append(self.progress)
+        self.journal.append("search_started", name="tiny")
+
+    @property
+    def lines(self) -> list[str]:
+        return self.file.getvalue().splitlines()
+
+
+@pytest.fixture
+def plain(tmp_path: Path) -> Screen:
+    return Screen(tmp_path)
+
+
+def test_plain_lines_for_folds_and_trials(plain: Screen) -> None:
+    add_trial(plain.journal, 0, [0.5, 0.75])
+    first, second = plain.lines
+    assert first == "[0:00] trial-0000 fold 1/2: 0.5000 in 0:01"
+    assert second == (
+        "[0:00] trial-0000 val top-1 0.6250 (0.5000 0.7500)  gamma_fe=0.05 alpha=0.5"
+        "  | 1/4 trials, 0 running, best 0.6250 (trial-0000), about 0:03 left"
+    )
+
+
+def test_a_trial_that_was_stopped_says_why_and_is_counted(plain: Screen) -> None:
+    add_trial(plain.journal, 0, [0.5], "pruned", "after 1 of 2 folds 0.0410 behind trial-0004, margin 0.0180")
+    assert "trial-0000 pruned: after 1 of 2 folds 0.0410 behind trial-0004, margin 0.0180" in plain.lines[-1]
+    assert "1/4 trials, 0 running, 1 stopped early" in plain.lines[-1]
+
+
+def test_a_failure_says_why_and_is_counted(plain: Screen) -> None:
+    add_trial(plain.journal, 0, [], "failed", "fold 1 diverged: target_label is not finite at step 3")
+    assert "trial-0000 failed: fold 1 diverged: target_label is not finite at step 3" in plain.lines[-1]
+    assert "1 failed" in plain.lines[-1]
+
+
+def test_a_share_that_grows_is_said(plain: Screen) -> None:
+    plain.journal.append("share_grown", gpus=0.5, trial=0, reason="CUDA out of memory")
+    assert plain.lines == ["[0:00] out of memory on its part of a card: 0.5 of one from now on"]
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+@pytest.mark.parametrize("reason", ["[/bold]", "got [red] and [a, b]", "[Errno 2] no [/x]"])
+def test_square_brackets_are_text(tmp_path: Path, terminal: bool, reason: str) -> None:
+    screen = Screen(tmp_path, terminal)
+    with screen.progress:
+        screen.journal.append("trial_started", trial=0, params={"root": reason})
+        screen.journal.append("fold_finished", trial=0, result=fold(1, 0.5))
+        screen.progress._live and screen.progress._live.refresh()
+        screen.journal.append("trial_finished", trial=0, state="failed", reason=reason)
+    assert reason in screen.file.getvalue()
+
+
+def test_retrainings_and_phases(plain: Screen) -> None:
+    plain.progress.enter_phase("retraining the best configuration")
+    plain.journal.append("retrain_finished", trial=0, seed=1, test_top1=0.875, duration_s=75.0)
+    assert plain.lines == [
+        "[0:00] retraining the best configuration",
+        "[0:00] retrained with seed 1: test top-1 0.8750 in 1:15",
+    ]
+
+
+def test_long_lines_stay_whole(plain: Screen) -> None:
+    plain.progress.say("x" * 500)
+    plain.progress.show(["y" * 500])
+    assert len(plain.lines) == 2
+
+
+def test_no_escape_codes_away_from_a_terminal(plain: Screen) -> None:
+    with plain.progress:
+        add_trial(plain.journal, 0, [0.5, 0.5])
+    assert "\x1b" not in plain.file.getvalue()
+
+
+def test_a_terminal_has_a_live_display(tmp_path: Path) -> None:
+    screen = Screen(tmp_path, terminal=True)
+    with screen.progress as progress:
+        progress.enter_phase("searching")
+        add_trial(screen.journal, 0, [0.5, 0.75])
+        add_trial(screen.journal, 1, [0.25], "running")
+        assert progress._live is not None
+        progress._live.refresh()
+    shown = screen.file.getvalue()
+    for words in ("searching", "1/4 trials", "1 running", "best 0.6250", "trial-0001", "fold 2/2", "left"):
+        assert words in shown
+
+
+class TestTimeLeft:
+    def test_is_unknown_before_the_first_fold(self, plain: Screen) -> None:
+        assert plain.progress.seconds_left() is None
+
+    def test_is_the_mean_of_the_folds_over_what_runs_at_once(self, plain: Screen) -> None:
+        plain.journal.append("trial_started", trial=0, params={})
+        plain.journal.append("fold_finished", trial=0, result=fold(1, 0.5, duration_s=10))
+        plain.journal.append("fold_finished", trial=0, result=fold(2, 0.5, duration_s=20))
+        assert plain.progress.seconds_left() == pytest.approx(6 * 15 / 2)
+
+    def test_does_not_wait_for_folds_of_trials_that_ended_early(self, plain: Screen) -> None:
+        add_trial(plain.journal, 0, [0.5], "failed")
+        assert plain.progress.seconds_left() == pytest.approx(6 * 1 / 2)
+
+    def test_knows_that_racing_stops_some_early(self, plain: Screen) -> None:
+        add_trial(plain.journal, 0, [0.5, 0.5])
+        add_trial(plain.journal, 1, [0.5], "pruned")
+        assert plain.progress.seconds_left() == pytest.approx(2 * 1.5 / 2)  # two trials of one and a half folds
+
+    def test_is_nothing_at_the_end(self, plain: Screen) -> None:
+        for number in range(4):
+            add_trial(plain.journal, number, [0.5, 0.5])
+        assert plain.progress.seconds_left() is None
+
+
+def test_clock() -> None:
+    assert [clock(s) for s in (0, 7.4, 59.6, 754, 3723)] == ["0:00", "0:07", "1:00", "12:34", "1:02:03"]
+
+
+def test_spell_params() -> None:
+    assert (
+        spell_params({"gamma": 0.012345678, "n": 3, "kind": "sgd", "on": True}) == "gamma=0.01235 n=3 kind=sgd on=True"
+    )

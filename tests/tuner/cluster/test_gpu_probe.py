@@ -1,0 +1,203 @@
+"""How a share is settled before the trials and grows after them, without Ray and without a card."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.tuner.tiny import events_in, space_of
+from trainables.data.images import LabelledImages
+from trainables.data.loading import source_key
+from trainables.errors import Diverged
+from trainables.trial import FoldTraining
+from tuner.cluster import gpu_probe as cards
+from tuner.cluster.gpu_probe import PROBED_STEPS, probe_gpu_memory, resolve_share, retry_with_larger_share
+from tuner.cluster.tasks import GpuOutOfMemory, WorkerFailed
+from tuner.experiment.settings import ResourceSettings
+from tuner.record.journal import Journal
+from tuner.resources.gpu_memory import GIB, GpuMemoryNeed
+from tuner.resources.share import Capacity, Share, share_of
+
+NEED = GpuMemoryNeed(int(1.4 * GIB), 0, GIB // 2, 80 * GIB)
+
+
+def auto(*nodes: Capacity) -> Share:
+    return share_of(list(nodes or (Capacity(64, 1),)), ResourceSettings(gpus="auto"), "auto")
+
+
+class FakeCluster:
+    """Probes nothing: gives what is said of a kind of card, or raises it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.needs: dict[str, GpuMemoryNeed | Exception] = {"": NEED}
+        self.asked: list[tuple[str, float]] = []
+        monkeypatch.setattr(cards, "as_completed", self.as_completed)
+        monkeypatch.setattr(cards, "shared", lambda value: value)
+
+    def as_completed(self, task: Any, jobs: list[Any], share: Share, accelerator: str) -> Iterator[GpuMemoryNeed]:
+        assert task is probe_gpu_memory
+        self.asked.append((accelerator, share.gpus))
+        for _ in jobs:
+            need = self.needs[accelerator]
+            if isinstance(need, Exception):
+                raise need
+            yield need
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
+    return FakeCluster(monkeypatch)
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Journal:
+    return Journal(tmp_path)
+
+
+def settle(share: Share, journal: Journal) -> Share:
+    return resolve_share(share, [space_of()], {}, 2, journal)
+
+
+class TestSettled:
+    def test_measures_on_a_whole_card_and_says_so_in_a_line(self, fake: FakeCluster, journal: Journal) -> None:
+        share = settle(auto(), journal)
+        assert (share.gpus, share.concurrency, share.context) == (1 / 37, 37, 0.5 / 80)
+        assert share.note == "resources.gpus auto: a step needs 1.9 GiB of 80.0 GiB; 0.027, 37 trials a card"
+        assert fake.asked == [("", 1.0)]
+        (event,) = events_in(journal.path)
+        assert (event["event"], event["gpus"], event["step_bytes"]) == ("share_measured", NEED.gpus, NEED.step_bytes)
+
+    def test_is_not_measured_again_by_a_search_that_goes_on(self, fake: FakeCluster, journal: Journal) -> None:
+        settle(auto(), journal)
+        journal.append("share_grown", gpus=0.5)
+        again = settle(auto(), Journal(journal.directory))
+        assert len(fake.asked) == 1
+        assert (again.gpus, again.concurrency, again.context) == (0.5, 2, 0.5 / 80)
+        assert again.note == "resources.gpus auto: as found before; 0.5, 2 trials a card"
+
+    def test_of_several_kinds_the_one_that_needs_most_counts(self, fake: FakeCluster, journal: Journal) -> None:
+        fake.needs = {"H100": NEED, "T4": GpuMemoryNeed(int(1.4 * GIB), 0, GIB // 2, 16 * GIB)}
+        share = settle(auto(Capacity(8, 1, card="H100"), Capacity(8, 1, card="T4"), Capacity(8, 0)), journal)
+        assert [kind for kind, _ in fake.asked] == ["H100", "T4"]
+        assert (share.gpus, share.concurrency) == (1 / 7, 14)
+        assert "of 16.0 GiB" in share.note
+
+    def test_nodes_that_do_not_tell_their_cards_are_said(self, fake: FakeCluster, journal: Journal) -> None:
+        assert "(measured on one of 2 nodes); " in settle(auto(Capacity(8, 1), Capacity(8, 1)), journal).note
+
+    @pytest.mark.parametrize("error", [WorkerFailed("RuntimeError: the worker sees no card"), MemoryError("full")])
+    def test_what_cannot_be_measured_gets_a_whole_card(
+        self, fake: FakeCluster, journal: Journal, error: Exception
+    ) -> None:
+        fake.needs = {"": error}
+        share = settle(auto(), journal)
+        assert (share.gpus, share.is_auto) == (1, True)
+        assert share.note == f"resources.gpus auto: a whole card a trial, for none could be measured: {error}"
+        assert events_in(journal.path) == []  # the next command tries again
+
+    @pytest.mark.parametrize("nodes", [[Capacity(2, 0)], [Capacity(2, 1)]])
+    def test_a_number_and_a_cpu_stay_as_they_are(
+        self, fake: FakeCluster, journal: Journal, nodes: list[Capacity]
+    ) -> None:
+        share = share_of(nodes, ResourceSettings(gpus=0.5), "auto")
+        assert settle(share, journal) is share
+        assert fake.asked == []
+
+
+class TestWithRoom:
+    def test_goes_on_with_more_of_a_card(self, journal: Journal) -> None:
+        given: list[tuple[float, int]] = []
+
+        def run(share: Share) -> None:
+            given.append((share.gpus, share.concurrency))
+            if share.gpus < 0.5:
+                raise GpuOutOfMemory("CUDA out of memory")
+
+        retry_with_larger_share(auto().dividing_cards_by(0.1), journal, run, trial=3)
+        assert given == [(0.1, 10), (0.2, 5), (0.5, 2)]
+        assert [(e["gpus"], e["trial"]) for e in events_in(journal.path)] == [(0.2, 3), (0.5, 3)]
+
+    @pytest.mark.parametrize("share", [auto(), Share(1, 0.25, 4)])
+    def test_a_whole_card_and_a_number_do_not_grow(self, journal: Journal, share: Share) -> None:
+        def run(share: Share) -> None:
+            raise GpuOutOfMemory("CUDA out of memory")
+
+        with pytest.raises(GpuOutOfMemory):
+            retry_with_larger_share(share, journal, run)
+        assert events_in(journal.path) == []
+
+
+class FakeCard:
+    """80 GiB in numbers; a probe takes what `takes` says, of which `stays` are images, beside a context of 1 GiB."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.stays, self.reserved = 0, 0
+        self.takes: list[int | Exception] = []
+        self.steps: list[tuple[int, int]] = []
+        monkeypatch.setattr(cards, "default_device", lambda: torch.device("cuda"))
+        monkeypatch.setattr(cards, "FoldTraining", self.fold_training)
+        monkeypatch.setattr(cards.gc, "collect", lambda: None)  # all that a test run has made
+        for name in ("empty_cache", "reset_peak_memory_stats"):
+            monkeypatch.setattr(torch.cuda, name, lambda: None)
+        monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda: self.reserved)
+        monkeypatch.setattr(torch.cuda, "memory_reserved", lambda: self.reserved)
+        monkeypatch.setattr(torch.cuda, "memory_allocated", lambda: self.stays)
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (79 * GIB - self.reserved, 80 * GIB))
+
+    def fold_training(self, config: Any, examples: Any, number: int, fold: Any, device: Any) -> FoldTraining:
+        card = self
+
+        class Fold:
+            def score_at(self, step: int) -> None:
+                card.steps.append((step, len(fold.validation)))
+                taken = card.takes.pop(0)
+                card.reserved = taken if isinstance(taken, int) else 0
+                if isinstance(taken, Exception):
+                    raise taken
+
+        return Fold()  # type: ignore[return-value]
+
+
+@pytest.fixture
+def card(monkeypatch: pytest.MonkeyPatch) -> FakeCard:
+    return FakeCard(monkeypatch)
+
+
+class TestProbe:
+    config = space_of(training__eval_batch_size=10).trial_config({"gamma_fe": 0.02, "alpha": 0.5})
+    examples = LabelledImages.of(np.zeros((30, 8, 8, 3), dtype=np.uint8), np.arange(30) % 10, tuple("abcdefghij"))
+
+    def need(self, num_configs: int = 1) -> GpuMemoryNeed:
+        return probe_gpu_memory([self.config] * num_configs, {source_key(self.config.data): self.examples}, 2, auto())
+
+    def test_takes_the_steps_that_have_the_optimisers_state_and_an_evaluation(self, card: FakeCard) -> None:
+        card.takes, card.stays = [3 * GIB], GIB
+        assert self.need() == GpuMemoryNeed(2 * GIB, GIB, GIB, 80 * GIB)
+        assert card.steps == [(PROBED_STEPS, 10)]
+
+    def test_the_greatest_of_several_counts(self, card: FakeCard) -> None:
+        card.takes = [3 * GIB, 5 * GIB, 4 * GIB]
+        assert self.need(3).step_bytes == 5 * GIB
+
+    def test_one_that_does_not_fit_takes_the_card(self, card: FakeCard) -> None:
+        card.takes = [GIB, torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 90 GiB.")]
+        assert self.need(2).gpus == 1
+
+    def test_divergence_is_no_obstacle(self, card: FakeCard) -> None:
+        card.takes = [Diverged(2, "target_label")]
+        assert self.need().step_bytes == 0
+
+    def test_what_else_is_raised_is_raised(self, card: FakeCard) -> None:
+        card.takes = [RuntimeError("shapes differ")]
+        with pytest.raises(RuntimeError, match="shapes differ"):
+            self.need()
+
+    def test_a_worker_without_a_card_says_so(self, card: FakeCard, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(cards, "default_device", lambda: torch.device("cpu"))
+        with pytest.raises(RuntimeError, match="the worker sees no card"):
+            self.need()

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.tuner.comparisons import comparison_of
+from trainables.data.images import LabelledImages
+from trainables.trial import RetrainFailed, RetrainResult, reseeded
+from tuner.comparison import cell as cells
+from tuner.comparison.cell import CellFailed, CellFinished, CellKey, Measuring, train_cell
+from tuner.resources.share import Capacity, Share
+
+KEY = CellKey("SMILE", "15 %", 1)
+ARM = comparison_of().arms[1]
+CONFIG = ARM.space.trial_config({})
+TRAIN, COLUMN, TEST = (
+    LabelledImages.of(np.zeros((count, 8, 8, 3), dtype=np.uint8), np.arange(count), [str(k) for k in range(count)])
+    for count in (4, 3, 2)
+)
+
+
+CPU = Share(1, 0, 1)
+
+
+def cell(names: tuple[str, ...] = (), share: Share = CPU) -> CellFinished | CellFailed:
+    return train_cell(KEY, CONFIG, Measuring(names, CONFIG.data, 8), TRAIN, COLUMN, TEST, share)
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    calls: list[Any] = []
+
+    def train_and_test(*arguments: Any) -> Any:
+        calls.append(arguments)
+        return RetrainResult(KEY.seed, 0.75, 2.0, [1], {"target_label": [1.0]}), SimpleNamespace()
+
+    monkeypatch.setattr(cells, "train_and_test", train_and_test)
+    return calls
+
+
+def test_trains_with_the_seed_that_all_rows_share(trained: list[Any]) -> None:
+    ended = cell()
+    assert isinstance(ended, CellFinished)
+    assert trained == [(reseeded(CONFIG, 1), 1, TRAIN, TEST)]
+    other = comparison_of().arms[0].space.trial_config({})
+    assert reseeded(other, 1).seed == reseeded(CONFIG, 1).seed != reseeded(CONFIG, 0).seed
+
+
+def test_what_the_journal_keeps_is_plain(trained: list[Any]) -> None:
+    fields = cell().as_fields()
+    assert json.loads(json.dumps(fields)) == fields
+    assert fields == {
+        "row": "SMILE",
+        "column": "15 %",
+        "seed": 1,
+        "test_top1": 0.75,
+        "duration_s": 2.0,
+        "loss_steps": [1],
+        "loss_terms": {"target_label": [1.0]},
+        "measures": {},
+    }
+
+
+def test_measures_are_of_the_columns_images_and_of_the_test(
+    trained: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted = {"count": lambda network, images, *_: {"number": float(len(images)), "undefined": float("nan")}}
+    monkeypatch.setattr(cells, "MEASURES", counted)
+    ended = cell(("count",))
+    assert isinstance(ended, CellFinished)
+    assert ended.measures == {"number_train": 3.0, "number_test": 2.0}
+
+
+class TestFullCard:
+    @pytest.fixture(autouse=True)
+    def full(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def train_and_test(*arguments: Any) -> Any:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+        monkeypatch.setattr(cells, "train_and_test", train_and_test)
+
+    def test_is_the_callers_where_the_share_can_grow(self) -> None:
+        with pytest.raises(torch.OutOfMemoryError):
+            cell(share=Share(1, 0.5, 2, nodes=(Capacity(2, 1),)))
+
+    @pytest.mark.parametrize("share", [Share(1, 1, 1, nodes=(Capacity(2, 1),)), Share(1, 0.5, 2)])
+    def test_is_the_cells_end_where_it_cannot(self, share: Share) -> None:
+        ended = cell(share=share)
+        assert isinstance(ended, CellFailed)
+        assert ended.reason == "OutOfMemoryError: CUDA out of memory."
+
+
+def test_one_that_diverges_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cells, "train_and_test", lambda *_: RetrainFailed(1, "diverged: the gradient is not finite"))
+    assert cell() == CellFailed(KEY, "diverged: the gradient is not finite", diverged=True)
+
+
+def test_whatever_is_raised_is_this_cells_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError("no room\nat all")
+
+    monkeypatch.setattr(cells, "train_and_test", fail)
+    assert cell() == CellFailed(KEY, "MemoryError: no room", diverged=False)

@@ -1,0 +1,158 @@
+"""Whoever uses a tracking URI has its password; nothing that is shown or kept has it."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.tuner.tiny import events_in, history_of, record, space_of, write_yaml
+from trainables.errors import BadInput
+from tuner import ui
+from tuner.experiment.search_experiment import dump_experiment, load_experiment
+from tuner.messages.redaction import reason, redact_logging, without_credentials
+from tuner.record.directory import environment, new_run
+from tuner.record.journal import Journal
+from tuner.reports.search_result import closing_lines, search_result_of
+
+URI = "http://robot:hunter2@host:5000/?access_token=abc123"
+SHOWN = "http://host:5000/?access_token=…"
+
+
+def holds_a_secret(text: str) -> bool:
+    return any(secret in text for secret in ("robot", "hunter2", "abc123"))
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("http://user:pass@host:1/x failed", "http://host:1/x failed"),
+        ("at 'postgresql+psycopg2://u:p@ss@host/db'", "at 'postgresql+psycopg2://host/db'"),
+        ("https://token@host", "https://host"),
+        ("http://u:p'w@host", "http://host"),
+        ("'http://host/?token=a'c': no answer", "'http://host/?token=…': no answer"),
+        ("http://host/?access_token=abc&x=1", "http://host/?access_token=…&x=1"),
+        ("sqlite:////home/me@work/mlflow.db", "sqlite:////home/me@work/mlflow.db"),
+        ("sqlite+pysqlite:////home/me@work/mlflow.db", "sqlite+pysqlite:////home/me@work/mlflow.db"),
+        ("mssql+pyodbc:///?odbc_connect=PWD%3Dhunter2", "mssql+pyodbc:///?odbc_connect=…"),
+        ("postgresql://host/db?user=me&sslpassword=hunter2", "postgresql://host/db?user=me&sslpassword=…"),
+        ("models:/digits@champion", "models:/digits@champion"),
+    ],
+)
+def test_credentials_are_taken_out(text: str, shown: str) -> None:
+    assert without_credentials(text) == shown
+
+
+def test_a_reason_is_one_line_without_credentials() -> None:
+    assert reason(ValueError(f"\n  no answer from {URI}\nand more")) == f"no answer from {SHOWN}"
+    assert reason(ValueError()) == "ValueError"
+
+
+def test_the_experiment_has_them_and_its_record_has_not(tmp_path: Path) -> None:
+    space = load_experiment(write_yaml(tmp_path, tracking__uri=URI, tracking__directory=str(tmp_path / "experiments")))
+    assert space.tracking.uri == URI
+    assert not holds_a_secret(dump_experiment(space))
+    assert space.as_tree()["tracking"]["uri"] == SHOWN
+    recorded = load_experiment(new_run(space) / "space.yaml")
+    assert recorded.tracking.uri == SHOWN
+    assert recorded.as_tree() == space.as_tree()
+
+
+def test_the_journal_has_none(tmp_path: Path) -> None:
+    space = space_of(tracking__uri=URI)
+    journal = Journal(tmp_path)
+    journal.append("search_started", name=space.name, run="run", **space.described())
+    journal.close()
+    (event,) = events_in(tmp_path / "journal.jsonl")
+    assert event["space"]["tracking"]["uri"] == SHOWN
+    assert not holds_a_secret((tmp_path / "journal.jsonl").read_text())
+
+
+@pytest.mark.parametrize("scores", [[0.5, 0.75], []])
+def test_the_outcome_has_none(tmp_path: Path, scores: list[float]) -> None:
+    params = {"gamma_fe": 0.05, "alpha": 0.5}
+    history = history_of(record(0, scores, "complete" if scores else "failed", params))
+    outcome = search_result_of(space_of(tracking__uri=URI), tmp_path, history, URI, None, 1.0)
+    assert (outcome.best_trial is not None) == bool(scores)
+    outcome.write(tmp_path / "outcome.json")
+    assert json.loads((tmp_path / "outcome.json").read_text())["tracking_uri"] == SHOWN
+    lines = "\n".join(closing_lines(outcome, history))
+    assert SHOWN in lines
+    assert not holds_a_secret(lines)
+
+
+@pytest.mark.parametrize(
+    "given", [["--tracking-uri", URI], [f"--tracking-uri={URI}"], ["--set", f"tracking.uri={URI}"]]
+)
+def test_the_recorded_command_has_none(given: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["/bin/search", "--space", "a b.yaml", *given, "--resume"])
+    command = str(environment()["command"])
+    assert " --space 'a b.yaml' " in command
+    assert command.endswith("--resume")
+    assert SHOWN in command
+    assert not holds_a_secret(command)
+
+
+def test_the_ui_shows_none_and_its_server_has_them(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    started: list[list[str]] = []
+    prepared: list[str] = []
+    database = "postgresql://robot:hunter2@host/db"
+
+    def execve(program: str, command: list[str], environment: dict[str, str]) -> None:
+        started.append(command)
+
+    monkeypatch.setattr(ui, "prepare_store", lambda uri, experiment: prepared.append(uri))
+    monkeypatch.setattr(ui, "pages_of_searches", lambda uri: {})
+    monkeypatch.setattr("os.execve", execve)
+    ui.serve(database, 5000)
+    assert prepared == [database]
+    assert database in started[0]
+    shown = capsys.readouterr().out
+    assert "MLflow UI of postgresql://host/db:" in shown
+    assert not holds_a_secret(shown)
+    with pytest.raises(BadInput) as refused:
+        ui.serve(URI, 5000)
+    assert not holds_a_secret(str(refused.value))
+
+
+class TestSecretsOfTheEnvironment:
+    @pytest.fixture(autouse=True)
+    def environment_with_secrets(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "tok-12345678")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "aws/secret+key")
+        monkeypatch.setenv("AWS_SESSION_TOKEN", "x")  # would be found everywhere
+        monkeypatch.setenv("AWS_REGION", "eu-central-1")
+
+    def test_their_values_are_taken_out(self) -> None:
+        said = without_credentials("403 for Bearer tok-12345678 and aws/secret+key in eu-central-1, max")
+        assert said == "403 for Bearer … and … in eu-central-1, max"
+
+    def test_no_log_record_has_them(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        factory = logging.getLogRecordFactory()
+        written = io.StringIO()
+        logger, handler = logging.getLogger("somebody's"), logging.StreamHandler(written)
+        logger.addHandler(handler)
+        try:
+            redact_logging()
+            redact_logging()
+            logger.warning("at %s with %s", URI, "tok-12345678")
+            try:
+                raise ValueError(f"no answer from {URI}") from KeyError("aws/secret+key")
+            except ValueError:
+                logger.exception("it broke off")
+        finally:
+            logging.setLogRecordFactory(factory)
+            logger.removeHandler(handler)
+        text = written.getvalue()
+        assert f"at {SHOWN} with …" in text
+        assert "Traceback" in text
+        assert "ValueError: no answer from http://host" in text
+        assert not holds_a_secret(text)
+        assert "tok-12345678" not in text
+        assert "aws/secret+key" not in text

@@ -1,0 +1,60 @@
+"""What Optuna makes of a search, and where it is not asked."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import pytest
+
+from tests.tuner.tiny import record
+from tuner.experiment.dimensions import Dimension, LogUniform, Uniform
+from tuner.record.history import TrialRecord
+from tuner.reports import importance as studies
+from tuner.reports.importance import importance_of, parallel_plot
+from tuner.reports.plots import GREEN
+
+DIMENSIONS: dict[str, Dimension] = {"matters": Uniform(uniform=(0, 1)), "idle": LogUniform(log_uniform=(0.01, 1))}
+
+
+def trials(count: int, score: Callable[[float], float] = lambda x: 1 - x) -> list[TrialRecord]:
+    rng = random.Random(0)
+    points = [{"matters": rng.random(), "idle": 10 ** rng.uniform(-2, 0)} for _ in range(count)]
+    return [record(n, [score(point["matters"])], params=point) for n, point in enumerate(points)]
+
+
+@pytest.mark.parametrize(("count", "method"), [(20, "fANOVA"), (120, "PED-ANOVA")])
+def test_the_dimension_that_decides_is_the_important_one(count: int, method: str) -> None:
+    importance = importance_of(DIMENSIONS, trials(count))
+    assert sum(importance.shares.values()) == pytest.approx(1)
+    assert importance.shares["matters"] > 0.8
+    assert method in importance.said
+    assert str(count) in importance.said
+
+
+def test_too_few_trials_are_refused_with_their_number() -> None:
+    few = trials(studies.MIN_TRIALS - 1)
+    stopped = [record(n, [0.1], "pruned", {"matters": 0.5, "idle": 0.5}) for n in range(100, 110)]
+    importance = importance_of(DIMENSIONS, [*few, *stopped])
+    assert importance.shares == {}
+    assert "needs 10 complete trials, and there are 9" in importance.said
+
+
+def test_equal_scores_and_no_dimensions_are_said() -> None:
+    assert "same score" in importance_of(DIMENSIONS, trials(12, lambda x: 0.5)).said
+    assert importance_of({}, [record(0, [0.5])]).said == "Nothing was searched."
+
+
+def test_parallel_coordinates_have_a_line_a_complete_trial_with_the_best_on_top() -> None:
+    known = trials(5)
+    figure = parallel_plot(DIMENSIONS, [*known, record(5, [0.1], "pruned", known[0].params)])
+    assert figure is not None
+    assert len(figure.data) == 5
+    best = max(known, key=lambda trial: trial.val_top1 or 0.0)
+    assert figure.data[-1].line.color == GREEN
+    assert figure.data[-1].customdata[0][1] == f"{best.val_top1:.3g}"
+
+
+def test_one_line_says_nothing() -> None:
+    assert parallel_plot(DIMENSIONS, trials(1)) is None
+    assert parallel_plot({}, [record(0, [0.5]), record(1, [0.6])]) is None

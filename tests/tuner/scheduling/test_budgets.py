@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from tests.tuner.tiny import history_of, record
+from tuner.experiment.settings import SearchSettings
+from tuner.record.history import History, TrialRecord
+from tuner.scheduling.budgets import why_enough
+
+
+def ended(*trials: TrialRecord) -> History:
+    history = history_of(*trials)
+    history.ended = [trial.number for trial in trials if trial.state != "running"]
+    return history
+
+
+def scored(*scores: float, state: str = "complete") -> list[TrialRecord]:
+    return [record(number, [score, score], state) for number, score in enumerate(scores)]
+
+
+def why(history: History, num_trials: int = 20, elapsed_s: float = 0.0, **settings: Any) -> str | None:
+    return why_enough(SearchSettings(folds=2, **settings), num_trials, history, elapsed_s)
+
+
+def test_without_a_budget_only_trials_count() -> None:
+    assert why(ended(*scored(0.5, 0.5)), num_trials=3, elapsed_s=1e9) is None
+    assert why(ended(*scored(0.5, 0.5, 0.5)), num_trials=3) == "all 3 trials have ended"
+    assert why(ended(*scored(0.5)), num_trials=1) == "the only trial has ended"
+
+
+def test_wall_clock() -> None:
+    assert why(History(), elapsed_s=599.9, timeout_s=600) is None
+    assert why(History(), elapsed_s=600, timeout_s=600) == "search.timeout_s = 600 is spent"
+
+
+class TestFoldTrainings:
+    def test_a_trial_starts_only_where_all_of_its_folds_are_paid_for(self) -> None:
+        assert why(ended(*scored(0.5)), max_fold_trainings=4) is None
+        said = why(ended(*scored(0.5)), max_fold_trainings=3)
+        assert said == "search.max_fold_trainings = 3 is spent: 2 are trained, and a trial takes up to 2"
+
+    def test_what_runs_is_owed_and_what_was_stopped_makes_room(self) -> None:
+        assert why(ended(record(0, [0.5], "running")), max_fold_trainings=3) is not None
+        assert why(ended(record(0, [0.5], "pruned")), max_fold_trainings=3) is None
+
+    def test_a_fold_left_at_a_rung_counts_in_part(self) -> None:
+        trial = record(0, [], "pruned")
+        trial.rungs = [{"fold": 1, "share": 1 / 9}, {"fold": 1, "share": 1 / 3}]
+        assert trial.trained == 1 / 3
+        trial.folds = record(0, [0.5]).folds
+        assert trial.trained == 1
+
+
+class TestPlateau:
+    plateau: ClassVar = {"trials": 2}
+
+    def test_counts_from_the_last_gain(self) -> None:
+        assert why(ended(*scored(0.5, 0.4)), plateau=self.plateau) is None
+        assert why(ended(*scored(0.5, 0.4, 0.6)), plateau=self.plateau) is None
+        assert (
+            why(ended(*scored(0.5, 0.4, 0.5)), plateau=self.plateau) == "no gain above 0 in 2 trials (search.plateau)"
+        )
+
+    def test_in_the_order_in_which_trials_ended(self) -> None:
+        history = ended(*scored(0.6, 0.4, 0.5))
+        history.ended = [1, 2, 0]
+        assert why(history, plateau=self.plateau) is None
+
+    def test_small_gains_count_once_they_add_up(self) -> None:
+        plateau = {"trials": 2, "min_gain": 0.05}
+        assert why(ended(*scored(0.5, 0.52, 0.56)), plateau=plateau) is None
+        assert why(ended(*scored(0.5, 0.52, 0.54)), plateau=plateau) is not None
+
+    def test_stopped_trials_count_and_failed_ones_do_not(self) -> None:
+        first, *others = scored(0.5, 0.9, 0.9)
+        for state, stops in (("pruned", True), ("failed", False)):
+            for trial in others:
+                trial.state = state  # type: ignore[assignment]
+            assert (why(ended(first, *others), plateau=self.plateau) is not None) is stops
+
+    def test_there_is_none_before_a_complete_trial(self) -> None:
+        assert why(ended(*scored(0.5, 0.4, 0.3, state="pruned")), plateau=self.plateau) is None

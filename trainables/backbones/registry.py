@@ -1,0 +1,166 @@
+"""From the `backbone` section to a network: find the architecture, get its weights, cut it, put heads on."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from pathlib import Path
+
+import timm
+from torch import nn
+
+from trainables.backbones.architecture import Architecture, Parts, blank_on_meta
+from trainables.backbones.bert import PACKAGED_TEXT, BertArchitecture, HubFolder, PackageFolder
+from trainables.backbones.checkpoints import fitting_state, load_fitting
+from trainables.backbones.config import BackboneConfig
+from trainables.backbones.copying import Mould
+from trainables.backbones.inplace import set_in_place
+from trainables.backbones.network import BackboneFacts, TransferNetwork
+from trainables.backbones.packaged import PACKAGED, PackagedArchitecture
+from trainables.backbones.timm_models import TimmArchitecture
+from trainables.backbones.torchvision_models import TorchvisionArchitecture, classification_models
+from trainables.errors import BadInput, Problem, nearest
+from trainables.seeding import torch_seeded
+
+
+def build_network(config: BackboneConfig, num_classes: int, seed: int, keep_source_head: bool) -> TransferNetwork:
+    """A fresh network: pre-trained weights bit for bit the same at every call, or random ones that `seed` determines.
+
+    Its source head is None where it is not kept, or where there is none. Raises BadInput.
+    """
+    backbone, source_head = _fresh_parts(config, seed)
+    return TransferNetwork(backbone, source_head if keep_source_head else None, num_classes, seed)
+
+
+def check_backbone(config: BackboneConfig, needs_source_head: bool = False) -> None:
+    """Raises BadInput unless `build_network` will work. Reads a checkpoint, but downloads nothing."""
+    _require_one_meaning(config)
+    architecture = find_architecture(config.name)
+    has_source_head = bool(_num_source_classes(config, architecture))
+    if config.pretrained and config.checkpoint is None:
+        architecture.require_published()
+    if needs_source_head and not has_source_head:
+        raise BadInput(_no_source_head(config, architecture))
+
+
+def describe(config: BackboneConfig) -> dict[str, int]:
+    """Sizes without the weights: of the pooled features, the source head (0: none), and the backbone without heads.
+
+    Raises BadInput as `check_backbone` does, save for weights that cannot be had.
+    """
+    _require_one_meaning(config)
+    architecture = find_architecture(config.name)
+    backbone = architecture.cut(blank_on_meta(architecture)).backbone
+    return {
+        "num_features": backbone.num_features,
+        "num_source_classes": _num_source_classes(config, architecture),
+        "num_parameters": sum(parameter.numel() for parameter in backbone.parameters()),
+    }
+
+
+@lru_cache(maxsize=8)
+def facts_about(name: str) -> BackboneFacts:
+    """What methods may ask of the backbone `name`, without its weights. Raises BadInput where there is none."""
+    architecture = find_architecture(name)
+    return BackboneFacts.of(architecture.cut(blank_on_meta(architecture)).backbone, name)
+
+
+@lru_cache(maxsize=8)
+def find_architecture(name: str) -> Architecture:
+    """The architecture that `backbone.name` means. Raises BadInput, with the nearest names, for one that nobody has."""
+    if name.startswith("transformers/"):
+        return BertArchitecture(name, HubFolder(name.removeprefix("transformers/")), pooling="first")
+    library, _, model = name.rpartition("/")
+    match library:
+        case "package" if model in PACKAGED_TEXT:
+            return BertArchitecture(name, PackageFolder(PACKAGED_TEXT[model]), pooling="mean")
+        case "package" if model in PACKAGED:
+            return PackagedArchitecture(model)
+        case "torchvision" if model.partition(":")[0] in classification_models():
+            return TorchvisionArchitecture(model)
+        case "timm" | "" if model.partition(".")[0] in timm.list_models():
+            return TimmArchitecture(model)
+        case _:
+            close = _nearest_names(library, model)
+            got = f"{name!r}; nearest: {', '.join(close)}" if close else repr(name)
+            expected = "must be package/…, torchvision/…, timm/… or transformers/… and the name of a model there"
+            raise BadInput(Problem("name", expected, got))
+
+
+def _fresh_parts(config: BackboneConfig, seed: int) -> Parts:
+    _require_one_meaning(config)
+    if config.pretrained:
+        return _pretrained_parts(config.name, config.checkpoint, _stamp(config.checkpoint)).copy()
+    architecture = find_architecture(config.name)
+    with torch_seeded(seed, "backbone"):
+        model = architecture.blank()
+    return Parts(_cut(architecture, model).backbone, None)
+
+
+@lru_cache(maxsize=2)
+def _pretrained_parts(name: str, checkpoint: Path | None, stamp: tuple[int, int]) -> Mould[Parts]:
+    """Read from disk once per process; `stamp` tells versions of a file apart."""
+    architecture = find_architecture(name)
+    # Building a model draws random numbers even where weights then replace them: whether this call finds its result in
+    # the cache must not show in the global generator.
+    with torch_seeded(0, "backbone"):
+        if checkpoint is None:
+            return Mould(_cut(architecture, architecture.published()))
+        state, num_classes = fitting_state(checkpoint, architecture)
+        model = architecture.blank(num_classes)
+    load_fitting(model, state)
+    backbone, source_head = _cut(architecture, model)
+    return Mould(Parts(backbone, None if num_classes is None else source_head))
+
+
+def _cut(architecture: Architecture, model: nn.Module) -> Parts:
+    """As it is trained."""
+    parts = architecture.cut(model)
+    set_in_place(parts.backbone, False)
+    return parts
+
+
+def _stamp(file: Path | None) -> tuple[int, int]:
+    if file is None or not file.exists():
+        return (0, 0)
+    status = file.stat()
+    return (status.st_mtime_ns, status.st_size)
+
+
+def _num_source_classes(config: BackboneConfig, architecture: Architecture) -> int:
+    if not config.pretrained:
+        return 0
+    if config.checkpoint is not None:
+        return fitting_state(config.checkpoint, architecture)[1] or 0
+    source_head = architecture.cut(blank_on_meta(architecture)).source_head
+    return source_head.out_features if source_head is not None else 0
+
+
+def _require_one_meaning(config: BackboneConfig) -> None:
+    if config.checkpoint is not None and not config.pretrained:
+        raise BadInput(Problem("pretrained", "must be true where backbone.checkpoint is given", "false"))
+
+
+def _no_source_head(config: BackboneConfig, architecture: Architecture) -> Problem:
+    reads = "as the method reads the pre-trained classifier"
+    if not config.pretrained:
+        return Problem("pretrained", f"must be true, {reads}", "false")
+    if config.checkpoint is not None:
+        got = f"a file without {architecture.classifier}.weight" if architecture.classifier else "a model without one"
+        return Problem("checkpoint", f"{config.checkpoint} must hold a classifier, {reads}", got)
+    expected = f"must be a model with a classifier, {reads} (smile does not with method.gamma_fc: 0)"
+    return Problem("name", expected, f"{config.name!r}, which was published without one")
+
+
+def _nearest_names(library: str, model: str) -> list[str]:
+    """Full names of the models most like `model`, its weights left aside: those of its library first, then all."""
+    libraries = {
+        "package": [*PACKAGED, *PACKAGED_TEXT],
+        "torchvision": classification_models(),
+        "timm": timm.list_models(),
+    }
+    arch = re.split(r"[:.]", model)[0]
+    near_by = [f"{library}/{name}" for name in nearest(arch, libraries.get(library, ()))]
+    close = nearest(arch, (name for names in libraries.values() for name in names))
+    everywhere = [f"{library}/{name}" for name in close for library, names in libraries.items() if name in names]
+    return list(dict.fromkeys([*near_by, *everywhere]))[:4]

@@ -1,0 +1,35 @@
+"""FGVC-Aircraft (Maji et al., 2013): 100 variants of aircraft."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torchvision.datasets import FGVCAircraft
+
+from trainables.data.config import DataConfig
+from trainables.data.datasets.listing import Source
+from trainables.data.datasets.published import Published, complete_folder, download, listed_by, reading, source_of
+
+AIRCRAFT = Published(
+    folder="fgvc-aircraft-2013b",
+    files=(
+        "data/images",
+        "data/variants.txt",
+        "data/images_variant_trainval.txt",
+        "data/images_variant_test.txt",
+    ),
+    num_classes=100,
+    num_train=6667,
+    num_test=3333,
+    where="www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft",
+)
+
+
+def fgvc_aircraft(config: DataConfig) -> Source:
+    """Trains on `trainval`, as the paper's count says. `F/A-18` is named `F-A-18`."""
+    if config.download:
+        download(config, AIRCRAFT, FGVCAircraft)
+    folder = complete_folder(config, AIRCRAFT)
+    with reading(folder, AIRCRAFT):
+        train, test = (FGVCAircraft(folder.parent, split, loader=Path) for split in ("trainval", "test"))
+        return source_of(config, AIRCRAFT, train.classes, listed_by(train), listed_by(test))

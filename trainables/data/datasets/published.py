@@ -1,0 +1,143 @@
+"""Published datasets in the layout in which they come: found below `root`, and refused where something is missing.
+
+torchvision's readers list three of them; given `Path` as their loader, they hand out paths and decode nothing. They
+say little of what is missing, though, which is therefore checked before they are asked.
+"""
+
+from __future__ import annotations
+
+import os
+import tarfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from trainables.data.config import DataConfig
+from trainables.data.datasets.listing import Listing, Source
+from trainables.data.datasets.root_folder import existing_root, quoted
+from trainables.errors import BadInput, Problem
+
+NAMED_AT_MOST = 10
+
+
+@dataclass(frozen=True)
+class Published:
+    """What is known of a dataset: the `folder` that its archive unpacks to ("": none), the `files` that are needed of
+    it, how much there is, and `where` to get it."""
+
+    folder: str
+    files: tuple[str, ...]
+    num_classes: int
+    num_train: int
+    num_test: int
+    where: str
+
+
+class Split(NamedTuple):
+    """The files of a split and their labels, in a fixed order."""
+
+    paths: Sequence[Path]
+    labels: Sequence[int]
+
+
+def complete_folder(config: DataConfig, published: Published) -> Path:
+    """The dataset's folder, `root` or in `root`. Raises BadInput that names all of `files` that it lacks."""
+    folder = _find_folder(config, published)
+    missing = [name for name in published.files if not (folder / name).exists()]
+    if missing:
+        expected = f"must hold the files as published (from {published.where})"
+        raise BadInput(Problem("root", expected, f"'{folder}' without {quoted(missing)}"))
+    return folder
+
+
+def download(config: DataConfig, published: Published, reader: Callable[..., Any]) -> None:
+    """Lets torchvision's `reader` download and unpack the dataset below `root`, unless its folder is there already."""
+    if config.root is None:
+        return  # complete_folder says so
+    root = config.root.expanduser().absolute()
+    if root.name == published.folder:
+        root = root.parent
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        reader(root, download=True)
+    except (OSError, RuntimeError, EOFError, tarfile.TarError) as error:
+        expected = f"must succeed; delete what it left in '{root}', or unpack there what is at {published.where}"
+        raise BadInput(Problem("download", expected, f"{type(error).__name__}: {error}")) from error
+
+
+def listed_by(dataset: Any) -> Split:
+    """What a torchvision dataset with loader `Path` lists."""
+    samples = [dataset[i] for i in range(len(dataset))]
+    return Split([path for path, _ in samples], [int(label) for _, label in samples])
+
+
+@contextmanager
+def reading(folder: Path, published: Published) -> Iterator[None]:
+    """Makes a user's mistake of what a reader trips over in the dataset's own lists."""
+    try:
+        yield
+    except BadInput:
+        raise
+    except Exception as error:  # scipy, json and torchvision raise whatever a damaged file makes them
+        expected = f"must hold its lists as published (from {published.where})"
+        raise BadInput(Problem("root", expected, f"'{folder}': {type(error).__name__}: {error}")) from error
+
+
+def source_of(config: DataConfig, published: Published, classes: Iterable[str], train: Split, test: Split) -> Source:
+    """The dataset; what its lists promise and its folder does not hold is among its problems."""
+    names = tuple(name.replace("/", "-") for name in classes)  # a name may become that of a folder
+    problems = _count_problems(published, len(names), train, test) if config.check_counts else []
+    problems += _absent_problems(published, [*train.paths, *test.paths])
+    return Source(names, _listing(train), _listing(test), tuple(problems))
+
+
+def lines_of(file: Path) -> list[str]:
+    """The lines of a list that are not blank, without what ends them; spaces belong to names."""
+    with file.open(encoding="utf-8", newline=None) as lines:
+        return [line.rstrip("\n") for line in lines if line.strip()]
+
+
+def _find_folder(config: DataConfig, published: Published) -> Path:
+    root = existing_root(config).absolute()
+    inner = root / published.folder
+    if inner.is_dir():
+        return inner
+    if root.name == published.folder:
+        return root
+    expected = f"must be the folder '{published.folder}' or hold it (from {published.where})"
+    got = quoted(sorted(child.name for child in root.iterdir()), NAMED_AT_MOST) or "nothing"
+    raise BadInput(Problem("root", expected, f"'{root}', which holds {got}"))
+
+
+def _count_problems(published: Published, num_classes: int, train: Split, test: Split) -> list[Problem]:
+    got = (num_classes, len(train.labels), len(test.labels))
+    counts = (published.num_classes, published.num_train, published.num_test)
+    if got == counts:
+        return []
+    expected = f"must list {_counts(*counts)}, as published (data.check_counts: false takes what there is)"
+    return [Problem("root", expected, _counts(*got))]
+
+
+def _counts(num_classes: int, num_train: int, num_test: int) -> str:
+    return f"{num_train} training and {num_test} test images of {num_classes} classes"
+
+
+def _absent_problems(published: Published, paths: Sequence[Path]) -> list[Problem]:
+    """One look into each folder: asking for every file takes long where they lie on a network."""
+    present = {folder: set(os.listdir(folder)) if folder.is_dir() else set() for folder in {p.parent for p in paths}}
+    absent = [str(path) for path in paths if path.name not in present[path.parent]]
+    if not absent:
+        return []
+    expected = f"must hold every image that its lists name (from {published.where})"
+    return [Problem("root", expected, f"no {quoted(absent, NAMED_AT_MOST)}")]
+
+
+def _listing(split: Split) -> Listing:
+    labels = np.asarray(split.labels, dtype=np.int64)
+    names = [str(path) for path in split.paths]
+    return Listing(labels, names, lambda i: Image.open(split.paths[i]), in_files=True)

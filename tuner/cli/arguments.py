@@ -1,0 +1,89 @@
+"""What the commands share: exit codes, and a user's mistake said without a traceback."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from trainables.errors import BadInput
+from tuner.experiment.strict_yaml import parse_yaml
+from tuner.record.find import EXPERIMENTS, find_run
+
+FOUND, FAILED, BAD_INPUT = 0, 1, 2
+
+
+def guarded(command: Callable[[], int]) -> int:
+    """Runs a command; a `BadInput` becomes one line a problem on stderr and exit code 2."""
+    try:
+        return command()
+    except BadInput as bad:
+        for problem in bad.problems:
+            print(f"error: {problem}", file=sys.stderr)
+        if len(bad.problems) > 1:
+            print(f"{len(bad.problems)} problems; nothing was started", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return FAILED
+
+
+def experiment_parser(prog: str, description: str) -> argparse.ArgumentParser:
+    """The flags of every command that runs an experiment file."""
+    parser = argparse.ArgumentParser(prog=prog, description=description)
+    add = parser.add_argument
+    add("--space", type=Path, metavar="FILE", help="the experiment, as YAML")
+    add(
+        "--set", type=key_value, action="append", default=[], metavar="KEY=VALUE", help="a leaf, e.g. data.root=/photos"
+    )
+    add("--address", metavar="ADDRESS", help="a running Ray cluster (default: one of this machine, for this command)")
+    add("--tracking-uri", metavar="URI", help="override tracking.uri")
+    add("--name", metavar="NAME", help="override the experiment's name")
+    resume = "go on with the latest run of this name; without --space: a name, NAME/RUN or an experiment directory"
+    add("--resume", nargs="?", const=True, default=False, metavar="RUN", help=resume)
+    add("--dry-run", action="store_true", help="check everything, print the resolved experiment, start nothing")
+    add("--smoke", action="store_true", help="the same path, tiny: a minute or so")
+    add("--json", type=Path, metavar="FILE", help="write the outcome there, for other programs")
+    return parser
+
+
+def parsed(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
+    """The arguments of such a command; ends the process with its usage where they do not fit together."""
+    arguments = parser.parse_args(argv)
+    if (arguments.space is None) != isinstance(arguments.resume, str):
+        parser.error("exactly one of --space FILE (with or without --resume) and --resume RUN must be given")
+    return arguments
+
+
+def with_space(arguments: argparse.Namespace) -> argparse.Namespace:
+    """The arguments with the record of the run to go on with as their file. Raises BadInput where there is no such
+    run."""
+    if arguments.space is None:
+        given = dict(arguments.set)
+        root = Path(given.get("tracking.directory", EXPERIMENTS))
+        if mirror := given.get("tracking.mirror"):
+            from tuner.record.mirror import fetch  # with MLflow, which the other commands need not wait for
+
+            fetch(str(mirror), arguments.resume, root)
+            arguments.set.append(("tracking.directory", str(root)))  # its record says where it lay on another machine
+        arguments.space = find_run(arguments.resume, root, "--resume") / "space.yaml"
+    return arguments
+
+
+def overrides_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The leaves that these flags put in place of the file's, by dotted path."""
+    given = {"tracking.uri": arguments.tracking_uri, "name": arguments.name}
+    return dict(arguments.set) | {key: value for key, value in given.items() if value is not None}
+
+
+def key_value(text: str) -> tuple[str, Any]:
+    """`data.root=/photos` → its key and its value, read as YAML."""
+    key, separator, value = text.partition("=")
+    if not separator or not key.strip("."):
+        raise argparse.ArgumentTypeError(f"KEY=VALUE must hold, got {text!r}")
+    try:
+        return key, parse_yaml(value)
+    except BadInput as bad:
+        raise argparse.ArgumentTypeError(f"{key}: {bad.problems[0].expected}, got {value!r}") from None

@@ -1,0 +1,101 @@
+"""Ray: joining or starting a cluster, what it has, and what one trial gets of it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import ray
+
+from trainables.errors import BadInput, Problem
+from tuner.cluster.tasks import MORE_ROOM
+from tuner.messages.wording import one_line
+from tuner.resources.share import Capacity, this_machine
+
+# Read by glibc and OpenMP when a process starts. Training allocates and frees the same large blocks at every step;
+# left alone, glibc gives each back to the kernel and faults it in again (measured: docs/decisions/0007). Threads that
+# spin while they wait slow down the trial beside them.
+WORKER_ENVIRONMENT = {
+    "MALLOC_MMAP_THRESHOLD_": str(4 << 30),
+    "MALLOC_TRIM_THRESHOLD_": str(8 << 30),
+    "MALLOC_TOP_PAD_": str(256 << 20),
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # who asked for no GPU sees none, rather than all of them
+}
+
+# Ray Tune by default logs every result three times to files, prints tables, and takes Ctrl-C for itself.
+TUNE_ENVIRONMENT = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
+    "TUNE_GLOBAL_CHECKPOINT_S": "1e9",  # nobody reads its snapshots, and one that a full disk refuses ends the search
+}
+
+NUM_STARTS = 3
+"""How often a cluster of this machine's own is tried to be started. On a busy machine a part of Ray comes up later than
+another waits for it, which is 15 s (https://github.com/ray-project/ray/issues/65983)."""
+
+
+logger = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def cluster(address: str | None, data_bytes: int = 0) -> Iterator[list[Capacity]]:
+    """Joins the cluster at `address`, or starts one of this machine's own, for the block; gives what each node has.
+
+    Raises:
+        BadInput: where nothing answers at `address`, Ray does not start here, or its object store has no room for
+            `data_bytes` of decoded data.
+    """
+    os.environ.update(TUNE_ENVIRONMENT)
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
+    if address is None:
+        for name, value in WORKER_ENVIRONMENT.items():
+            os.environ.setdefault(name, value)  # the raylet hands its environment to its workers
+        options |= {"address": "local", "include_dashboard": False, "num_cpus": this_machine().cpus}
+    else:
+        options |= {"address": address, "runtime_env": {"env_vars": WORKER_ENVIRONMENT}}
+    try:
+        _connect(options, attempts=1 if address else NUM_STARTS)
+    except Exception as error:
+        expected = "a Ray cluster answers there" if address else "Ray can be started on this machine"
+        reason = str(error).strip().splitlines()[0]
+        raise BadInput(Problem("--address", expected, f"{address or 'no address'}: {reason}")) from None
+    try:
+        nodes = alive_nodes()
+        check_store(nodes, data_bytes)
+        yield [Capacity.of(node) for node in nodes]
+    finally:
+        ray.shutdown()
+
+
+def alive_nodes() -> list[dict[str, Any]]:
+    """The nodes of the cluster that this process has joined, as Ray describes them."""
+    return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+
+
+def _connect(options: dict[str, Any], attempts: int) -> None:
+    """Ray's own errors are of all kinds: a plain Exception where a part of it did not come up in time."""
+    try:
+        ray.init(**options)
+    except Exception as error:
+        ray.shutdown()
+        if attempts == 1:
+            raise
+        logger.warning("Ray did not start, and is tried again: %s", one_line(error))
+        _connect(options, attempts - 1)
+
+
+def check_store(nodes: Iterable[dict[str, Any]], num_bytes: int) -> None:
+    """Raises BadInput where the decoded data does not fit into the object store of every node that trials may run on.
+
+    Ray would put what is left over on a disk, from which each batch would then be read.
+    """
+    stores = [n["Resources"].get("object_store_memory", 0.0) for n in nodes if n["Resources"].get("CPU")]
+    if stores and min(stores) < num_bytes:
+        expected = f"decoded, the data fits into Ray's object store, {min(stores) / 1e9:.2f} GB ({MORE_ROOM})"
+        raise BadInput(Problem("data", expected, f"{num_bytes / 1e9:.2f} GB"))

@@ -1,0 +1,266 @@
+"""One YAML file → Comparison: rows (methods) × columns (data), each an experiment of its own, checked together.
+
+A comparison file is an experiment file whose `method` is left to the rows of its `compare` section. Row i in column j
+is the experiment that the base, the column and the row say together; so everything that is checked of an experiment is
+checked of it, and what is wrong is said of the key that says it.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from trainables.data.config import DataConfig
+from trainables.data.loading import check_data
+from trainables.errors import BadInput, Problem, nearest
+from tuner.comparison.settings import BASE, SAMPLE_SIZE, ColumnSettings, CompareSettings, RowSettings, Tree
+from tuner.experiment.checks import Plan, check_experiment, problems_of_sections
+from tuner.experiment.extends import deep_merge, locate_problems
+from tuner.experiment.search_experiment import SearchExperiment, parse_experiment, read_tree
+from tuner.experiment.settings import ResourceSettings, SearchSettings, TrackingSettings
+from tuner.experiment.smoke import smoke_overrides
+from tuner.experiment.tree import absolute_path, plain, set_leaf
+from tuner.messages.validation import problems_from_pydantic
+
+SECTIONS = ("name", *BASE, "search", "resources", "tracking", "compare")
+
+SMOKE_SEEDS = 2
+SMOKE_SEARCH = {"trials": 2, "folds": 2}
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A row in a column: an experiment of its own, trained once a seed. `column_data` is the column's sample, which
+    the row may have been given more than."""
+
+    row: str
+    column: str
+    space: SearchExperiment
+    column_data: DataConfig
+
+    @property
+    def is_searched(self) -> bool:
+        """Whether its settings have to be found first."""
+        return bool(self.space.dimensions)
+
+    def __str__(self) -> str:
+        return f"{self.row} | {self.column}"
+
+
+@dataclass(frozen=True)
+class ComparisonExperiment:
+    """A comparison that has been checked. `base` holds data, backbone and training as the columns and rows find
+    them; `arms` go column by column."""
+
+    file: str
+    name: str
+    base: Tree
+    compare: CompareSettings
+    search: SearchSettings
+    resources: ResourceSettings
+    tracking: TrackingSettings
+    arms: tuple[Arm, ...]
+
+    @property
+    def reference(self) -> str:
+        """Label of the row that the others are tested against."""
+        assert self.compare.reference_label is not None  # as its validator says
+        return self.compare.reference_label
+
+    @property
+    def rows(self) -> tuple[str, ...]:
+        """The rows' labels."""
+        return tuple(row.label for row in self.compare.rows)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns' labels."""
+        return tuple(column.label for column in self.compare.columns)
+
+    @property
+    def num_cells(self) -> int:
+        """Trainings in all, without the rows' own searches."""
+        return len(self.arms) * self.compare.seeds
+
+    def as_tree(self) -> Tree:
+        """The comparison as plain data, defaults written out, without credentials; it reads back to this."""
+        tree: Tree = {"name": self.name, **copy.deepcopy(self.base)}
+        for section in ("search", "resources", "tracking", "compare"):
+            tree[section] = plain(getattr(self, section).model_dump(mode="json"))
+        tree["tracking"]["uri"] = self.arms[0].space.as_tree()["tracking"]["uri"]
+        for part in (*tree["compare"]["columns"], *tree["compare"]["rows"]):
+            part |= {section: absolute_path(section, part[section]) for section in BASE}
+        for row in tree["compare"]["rows"]:
+            arm = next(arm for arm in self.arms if arm.row == row["label"])
+            row["method"] = arm.space.as_tree()["method"]
+        return tree
+
+    def read_record(self, file: Path) -> ComparisonExperiment:
+        """The comparison that was recorded in `file`."""
+        return load_comparison(file)
+
+
+def load_comparison(
+    file: Path, overrides: Mapping[str, Any] | None = None, smoke: bool = False
+) -> ComparisonExperiment:
+    """Reads and checks a comparison file; `overrides` are leaves by dotted path, `smoke` makes all of it tiny.
+
+    Raises:
+        BadInput: with every problem found, each naming the file and the key.
+    """
+    with locate_problems(file, overrides or {}):
+        tree = read_tree(file, overrides)
+        comparison = parse_comparison(tree, str(file))
+        return parse_comparison(_made_tiny(tree, comparison), str(file)) if smoke else comparison
+
+
+def parse_comparison(tree: Mapping[str, Any], file: str = "") -> ComparisonExperiment:
+    """The checked comparison that `tree` describes. Raises BadInput with every problem found."""
+    problems = dict.fromkeys(_section_problems(tree))
+    compare = None
+    try:
+        compare = CompareSettings.model_validate(tree.get("compare") or {})
+    except ValidationError as error:
+        problems |= dict.fromkeys(problems_from_pydantic(error, CompareSettings, prefix="compare"))
+    base = _base(tree)
+    arms = [] if compare is None else list(_arms(base, tree, compare, file, problems))
+    if compare is None or problems:
+        raise BadInput(problems | dict.fromkeys(problems_of_sections(tree, with_folds=False))).in_file(file)
+    first = arms[0].space
+    return ComparisonExperiment(
+        file, first.name, base, compare, _search(tree), first.resources, first.tracking, tuple(arms)
+    )
+
+
+def check_comparison(comparison: ComparisonExperiment) -> list[Plan]:
+    """Checks every arm as an experiment; what each amounts to. Raises BadInput with all problems."""
+    problems: dict[Problem, None] = {}
+    plans = []
+    for arm in comparison.arms:
+        try:
+            plan = check_experiment(arm.space, with_folds=arm.is_searched)
+        except BadInput as bad:
+            problems |= dict.fromkeys(_located(bad, comparison.compare, arm.row, arm.column).problems)
+        else:
+            plans.append(plan)
+            problems |= dict.fromkeys(_measure_problems(comparison.compare, arm, plan))
+    if problems:
+        raise BadInput(problems).in_file(comparison.file)
+    return plans
+
+
+def _section_problems(tree: Mapping[str, Any]) -> Iterator[Problem]:
+    for key, value in tree.items():
+        if key == "method":
+            yield Problem(key, "a comparison has its methods in compare.rows", "a section `method`")
+        elif key not in SECTIONS:
+            close = nearest(str(key), SECTIONS)
+            hint = f" (did you mean {close[0]!r}?)" if close else ""
+            yield Problem(str(key), f"sections are {', '.join(SECTIONS)}{hint}", f"the unknown key {key!r}")
+        elif key != "name" and not isinstance(value, Mapping) and value is not None:
+            yield Problem(key, "a section holds keys and values", repr(value))
+    if not tree.get("compare"):
+        yield Problem("compare", "this section must be there", "nothing")
+
+
+def _base(tree: Mapping[str, Any]) -> Tree:
+    """Data, backbone and training with their defaults written out, where they are whole without a column's help."""
+    base = {}
+    for section, model in BASE.items():
+        said = tree.get(section)
+        said = absolute_path(section, said if isinstance(said, Mapping) else {})
+        try:
+            base[section] = model.model_validate(said).model_dump(mode="json")
+        except ValidationError:
+            base[section] = said
+    return base
+
+
+def _search(tree: Mapping[str, Any]) -> SearchSettings:
+    return SearchSettings.model_validate(tree.get("search") or {})
+
+
+def _arms(
+    base: Tree, tree: Mapping[str, Any], compare: CompareSettings, file: str, problems: dict[Problem, None]
+) -> Iterator[Arm]:
+    for column in compare.columns:
+        for row in compare.rows:
+            try:
+                yield _arm(base, tree, column, row, file)
+            except BadInput as bad:
+                problems |= dict.fromkeys(_located(bad, compare, row.label, column.label).problems)
+
+
+def _arm(base: Tree, tree: Mapping[str, Any], column: ColumnSettings, row: RowSettings, file: str) -> Arm:
+    others = {key: tree.get(key) for key in ("name", "search", "resources", "tracking") if tree.get(key) is not None}
+    of_column = deep_merge({**others, **base}, column.overlay)
+    space = parse_experiment(deep_merge(of_column, row.overlay))
+    if found := list(_row_problems(row, space)):
+        raise BadInput(found)
+    column_data = DataConfig.model_validate(absolute_path("data", of_column["data"]))
+    return Arm(row.label, column.label, replace(space, file=file), column_data)
+
+
+def _row_problems(row: RowSettings, space: SearchExperiment) -> Iterator[Problem]:
+    for key in row.data:
+        if key not in SAMPLE_SIZE:
+            expected = f"a row may only have its own {' or '.join(SAMPLE_SIZE)}; other data is another column"
+            yield Problem(f"data.{key}", expected, repr(row.data[key]))
+    for path in space.dimensions:
+        section, _, key = path.partition(".")
+        if row.search is None:
+            yield Problem(path, "a dimension belongs to a row that has a `search`", "a dimension")
+        elif section not in ("method", "training") or key.partition(".")[0] not in getattr(row, section):
+            yield Problem(path, "a dimension belongs into a row's `method` or `training`", "a dimension")
+    if "seed" in (row.search or {}):
+        yield Problem("search.seed", "rows are paired by seed, so that it belongs to the file's own `search`", "a seed")
+    if row.search is not None and not space.dimensions:
+        yield Problem("search", "something to search: a dimension in the row's `method` or `training`", "none")
+
+
+def _located(bad: BadInput, compare: CompareSettings, row: str, column: str) -> BadInput:
+    """The problems of an arm, said of the row or column that says what is wrong."""
+    i = next(i for i, settings in enumerate(compare.rows) if settings.label == row)
+    j = next(j for j, settings in enumerate(compare.columns) if settings.label == column)
+    overlays = ((f"compare.rows[{i}]", compare.rows[i].overlay), (f"compare.columns[{j}]", compare.columns[j].overlay))
+    return BadInput(_placed(problem, overlays) for problem in bad.problems)
+
+
+def _placed(problem: Problem, overlays: Iterable[tuple[str, Tree]]) -> Problem:
+    section, _, path = problem.where.partition(".")
+    key = re.split(r"[.\[]", path)[0]
+    for place, overlay in overlays:
+        if section in overlay and (section == "method" or not key or key in overlay[section]):
+            return replace(problem, where=f"{place}.{problem.where}")
+    return problem
+
+
+def _measure_problems(compare: CompareSettings, arm: Arm, plan: Plan) -> Iterator[Problem]:
+    if compare.measures and arm.column_data.has_texts:
+        yield Problem("compare.measures", "measures are of images", f"dataset {arm.column_data.dataset}")
+    if compare.measures and min(plan.data.num_train, plan.data.num_test) < 2:
+        yield Problem("compare.measures", "at least 2 training and 2 test images", f"{plan.data.num_test} test images")
+
+
+def _made_tiny(tree: Mapping[str, Any], comparison: ComparisonExperiment) -> Tree:
+    """The same path with little data and few steps: every row, at most two columns."""
+    tiny = copy.deepcopy(dict(tree))
+    first = comparison.arms[0]
+    size = {"data.train_images": check_data(first.column_data, num_folds=None).num_train, "data.train_fraction": 1.0}
+    for path, value in (size | smoke_overrides(first.space)).items():
+        if path.partition(".")[0] in BASE or path == "name":
+            set_leaf(tiny, path, value)
+    compare = plain(comparison.compare.model_dump(mode="json"))
+    compare |= {"seeds": SMOKE_SEEDS, "columns": compare["columns"][:2]}
+    for part in (*compare["rows"], *compare["columns"]):
+        part["training"] = {k: v for k, v in part["training"].items() if k not in ("num_steps", "batch_size")}
+        part["data"] = {k: v for k, v in part["data"].items() if k not in SAMPLE_SIZE}
+    for row in compare["rows"]:
+        row["search"] = row["search"] and {**row["search"], **SMOKE_SEARCH}
+    return {**tiny, "compare": compare}

@@ -1,0 +1,288 @@
+"""One YAML file → SearchExperiment: the whole experiment, checked before anything runs.
+
+Any leaf of data, backbone, method and training may be a value or a dimension. Every end of every dimension is
+validated against TrialConfig here, so that a range that makes invalid trials is refused at once and not after an
+hour.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import yaml
+from pydantic import ValidationError
+
+from trainables.config import TrialConfig
+from trainables.errors import BadInput, Problem, nearest
+from trainables.types import Frozen
+from tuner.experiment.dimensions import DIMENSIONS, Choice, Dimension, contains, spell
+from tuner.experiment.extends import EXTENDS, locate_problems, read_extended
+from tuner.experiment.settings import ResourceSettings, RetrainSettings, SearchSettings, TrackingSettings
+from tuner.experiment.tree import absolute_path, flatten, plain, set_leaf, short_names
+from tuner.messages.redaction import without_credentials
+from tuner.messages.validation import problems_from_pydantic
+
+SEARCHABLE = ("data", "backbone", "method", "training")
+SETTINGS: dict[str, type[Frozen]] = {
+    "search": SearchSettings,
+    "resources": ResourceSettings,
+    "tracking": TrackingSettings,
+    "retrain": RetrainSettings,
+}
+SECTIONS = ("name", *SEARCHABLE, *SETTINGS)
+
+# It names a folder, a MLflow experiment and a registered model, so it may not leave or confuse any of them.
+MAX_NAME_CHARACTERS = 100
+NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{MAX_NAME_CHARACTERS - 1}}}")
+
+
+class Experiment(Protocol):
+    """What every kind of experiment has, however it is run: a name, a record, and what it may use."""
+
+    @property
+    def file(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def search(self) -> SearchSettings: ...
+    @property
+    def resources(self) -> ResourceSettings: ...
+    @property
+    def tracking(self) -> TrackingSettings: ...
+
+    def as_tree(self) -> dict[str, Any]:
+        """The experiment as plain data, without credentials; it reads back to the same."""
+        ...
+
+    def read_record(self, file: Path) -> Experiment:
+        """An experiment of this kind, as it was recorded in `file`."""
+        ...
+
+
+@dataclass(frozen=True)
+class SearchExperiment:
+    """An experiment that has been checked.
+
+    `fixed` is the nested tree of TrialConfig's sections without its searched leaves; `dimensions` holds those by
+    dotted path (`method.gamma_fe`). In results, first points and MLflow a dimension goes by its short name
+    (`gamma_fe`) where that is unambiguous.
+    """
+
+    file: str
+    name: str
+    fixed: dict[str, Any]
+    dimensions: dict[str, Dimension]
+    search: SearchSettings
+    resources: ResourceSettings
+    tracking: TrackingSettings
+    retrain: RetrainSettings
+
+    @property
+    def short_names(self) -> dict[str, str]:
+        """Dotted path of each dimension → the name it goes by."""
+        return short_names(self.dimensions)
+
+    @property
+    def model_name(self) -> str:
+        """Name under which the retrained model is registered."""
+        return self.tracking.registered_model or self.name
+
+    def trial_config(self, params: Mapping[str, Any]) -> TrialConfig:
+        """The TrialConfig at one point, `params` by short names. Raises pydantic's ValidationError."""
+        return _trial_config(
+            self.fixed, {path: params[name] for path, name in self.short_names.items()}, self.search.seed
+        )
+
+    def as_tree(self) -> dict[str, Any]:
+        """The experiment as plain data: what `space.yaml` in its directory holds, and what reads back to this.
+
+        Credentials in the tracking URI are left out: they belong neither on the disk nor in the journal.
+        """
+        tree: dict[str, Any] = {"name": self.name, **copy.deepcopy(self.fixed)}
+        for path, dimension in self.dimensions.items():
+            set_leaf(tree, path, plain(dimension.model_dump(by_alias=True)))
+        for section in SETTINGS:
+            tree[section] = plain(getattr(self, section).model_dump(mode="json"))
+        if self.tracking.uri is not None:
+            tree["tracking"]["uri"] = without_credentials(self.tracking.uri)
+        return tree
+
+    def read_record(self, file: Path) -> SearchExperiment:
+        """The space that was recorded in `file`."""
+        return load_experiment(file)
+
+    def described(self) -> dict[str, Any]:
+        """What the journal says of it: the whole tree, its fixed leaves, and its dimensions in words."""
+        dimensions = {self.short_names[path]: spell(dimension) for path, dimension in self.dimensions.items()}
+        return {"space": self.as_tree(), "params": flatten(self.fixed), "dimensions": dimensions}
+
+
+def load_experiment(file: Path, overrides: Mapping[str, Any] | None = None) -> SearchExperiment:
+    """Reads and checks an experiment file; `overrides` are leaves by dotted path that replace what the file says.
+
+    Raises:
+        BadInput: with every problem found, each naming the file and the key.
+    """
+    with locate_problems(file, overrides or {}):
+        return parse_experiment(read_tree(file, overrides), str(file))
+
+
+def read_tree(file: Path, overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The sections of the file and of those that it extends as plain data, with `overrides` in place.
+
+    Raises BadInput where one of them is no YAML mapping.
+    """
+    tree = read_extended(file)
+    for path, value in (overrides or {}).items():
+        set_leaf(tree, path, value)
+    return tree
+
+
+def parse_experiment(tree: Mapping[str, Any], file: str = "") -> SearchExperiment:
+    """The checked experiment that `tree` describes. Raises BadInput with every problem found."""
+    problems = list(_section_problems(tree))
+    fixed: dict[str, Any] = {}
+    dimensions: dict[str, Dimension] = {}
+    for section in SEARCHABLE:
+        if isinstance(tree.get(section), Mapping):
+            fixed[section] = _split(tree[section], section, dimensions, problems)
+    settings: dict[str, Any] = {}
+    for section, model in SETTINGS.items():
+        try:
+            settings[section] = model.model_validate(tree.get(section) or {})
+        except ValidationError as error:
+            problems += problems_from_pydantic(error, model, prefix=section)
+    known = {p.where for p in problems}
+    problems += [p for p in _trial_problems(fixed, dimensions) if p.where not in known]
+    if "search" in settings:
+        broken = {p.where.rsplit(".", 1)[-1] for p in problems}
+        points = [{k: v for k, v in point.items() if k not in broken} for point in settings["search"].first_points]
+        problems += _first_point_problems(points, dimensions)
+    if problems:
+        raise BadInput(problems).in_file(file)
+    fixed = {key: absolute_path(key, section) for key, section in _with_defaults(fixed, dimensions).items()}
+    return SearchExperiment(file=file, name=tree["name"], fixed=fixed, dimensions=dimensions, **settings)
+
+
+def fixed_section(tree: Mapping[str, Any], section: str) -> dict[str, Any]:
+    """A section of `tree` with every dimension at its first end; for checking it where other sections are broken."""
+    dimensions: dict[str, Dimension] = {}
+    filled = {section: _split(tree.get(section) or {}, section, dimensions, [])}
+    for path, dimension in dimensions.items():
+        set_leaf(filled, path, dimension.bounds()[0])
+    return filled[section]
+
+
+def _section_problems(tree: Mapping[str, Any]) -> Iterator[Problem]:
+    for key, value in tree.items():
+        if key not in SECTIONS:
+            close = nearest(str(key), (EXTENDS, *SECTIONS))
+            hint = f" (did you mean {close[0]!r}?)" if close else ""
+            yield Problem(str(key), f"sections are {', '.join(SECTIONS)}{hint}", f"the unknown key {key!r}")
+        elif key != "name" and not isinstance(value, Mapping) and value is not None:
+            yield Problem(key, "a section holds keys and values", repr(value))
+    for section in ("data", "backbone", "method"):
+        if not tree.get(section):
+            yield Problem(section, "this section must be there", "nothing")
+    name = tree.get("name")
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        expected = "a name of letters, digits, '.', '_' and '-' that starts with a letter or digit, "
+        expected += f"at most {MAX_NAME_CHARACTERS} long"
+        yield Problem("name", expected, repr(name) if name is not None else "nothing")
+
+
+def _split(
+    tree: Mapping[str, Any], path: str, dimensions: dict[str, Dimension], problems: list[Problem]
+) -> dict[str, Any]:
+    """`tree` without its dimensions, which go to `dimensions`; what looks like one and is none goes to `problems`."""
+    fixed: dict[str, Any] = {}
+    for key, value in tree.items():
+        where = f"{path}.{key}"
+        kind = next(iter(value)) if isinstance(value, Mapping) and len(value) == 1 else None
+        if kind in DIMENSIONS:
+            try:
+                dimensions[where] = DIMENSIONS[kind].model_validate(value)
+            except ValidationError as error:
+                problems += [replace(p, where=where) for p in problems_from_pydantic(error, DIMENSIONS[kind])]
+        elif kind is not None and isinstance(value, Mapping) and isinstance(value[kind], list):
+            close = nearest(str(kind), DIMENSIONS, count=1)
+            hint = f" (did you mean {close[0]!r}?)" if close else ""
+            problems.append(Problem(where, f"a dimension is one of {', '.join(DIMENSIONS)}{hint}", f"{kind!r}"))
+        else:
+            fixed[key] = _split(value, where, dimensions, problems) if isinstance(value, Mapping) else value
+    return fixed
+
+
+def _trial_config(fixed: Mapping[str, Any], values: Mapping[str, Any], seed: int = 0) -> TrialConfig:
+    tree: dict[str, Any] = {**copy.deepcopy(dict(fixed)), "seed": seed}
+    for path, value in values.items():
+        set_leaf(tree, path, value)
+    return TrialConfig.model_validate(tree)
+
+
+MAX_COMBINATIONS = 256
+"""Combinations of choices that are checked beforehand; one beyond them that is invalid ends its trial as failed."""
+
+
+def boundary_points(dimensions: Mapping[str, Dimension]) -> Iterator[dict[str, Any]]:
+    """Every probe of every dimension, the others at their first; and the choices in combination."""
+    first = {path: dimension.bounds()[0] for path, dimension in dimensions.items()}
+    yield first
+    for path, dimension in dimensions.items():
+        for probe in dimension.boundary_values()[1:]:
+            yield first | {path: probe}
+    choices = {path: dimension.choice for path, dimension in dimensions.items() if isinstance(dimension, Choice)}
+    if len(choices) > 1:
+        for values in itertools.islice(itertools.product(*choices.values()), MAX_COMBINATIONS):
+            yield first | dict(zip(choices, values, strict=True))
+
+
+def _trial_problems(fixed: Mapping[str, Any], dimensions: Mapping[str, Dimension]) -> list[Problem]:
+    found: dict[Problem, None] = {}
+    for corner in boundary_points(dimensions):
+        try:
+            _trial_config(fixed, corner)
+        except ValidationError as error:
+            found |= dict.fromkeys(problems_from_pydantic(error, TrialConfig))
+    return list(found)
+
+
+def _first_point_problems(
+    points: Iterable[Mapping[str, Any]], dimensions: Mapping[str, Dimension]
+) -> Iterator[Problem]:
+    names = short_names(dimensions)
+    by_name = {name: dimensions[path] for path, name in names.items()} | dict(dimensions)
+    for position, point in enumerate(points):
+        for key, value in point.items():
+            where = f"search.first_points[{position}].{key}"
+            if key not in by_name:
+                close = nearest(key, by_name, count=1)
+                hint = f" (did you mean {close[0]!r}?)" if close else ""
+                yield Problem(
+                    where, f"a searched dimension: {', '.join(names.values()) or 'there are none'}{hint}", repr(key)
+                )
+            elif not contains(by_name[key], value):
+                yield Problem(where, f"a value within {by_name[key].model_dump(by_alias=True)}", repr(value))
+
+
+def _with_defaults(fixed: Mapping[str, Any], dimensions: Mapping[str, Dimension]) -> dict[str, Any]:
+    """`fixed` with every default written out: the record must not change its meaning with the code."""
+    tree = _trial_config(fixed, next(boundary_points(dimensions))).model_dump(mode="json", exclude={"seed"})
+    for path in dimensions:
+        *parents, leaf = path.split(".")
+        inner = tree
+        for parent in parents:
+            inner = inner[parent]
+        del inner[leaf]
+    return tree
+
+
+def dump_experiment(space: Experiment) -> str:
+    """The experiment as YAML."""
+    return yaml.safe_dump(space.as_tree(), sort_keys=False, allow_unicode=True)

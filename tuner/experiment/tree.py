@@ -1,0 +1,54 @@
+"""Nested mappings and dotted paths: flatten, set a leaf, short names, absolute paths."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+PATHS = {"data": "root", "backbone": "checkpoint"}
+"""Section → its key that names a file or folder."""
+
+
+def short_names(paths: Iterable[str]) -> dict[str, str]:
+    """Dotted path → its last part, or the whole path where two end alike."""
+    paths = list(paths)
+    ends = [path.rsplit(".", 1)[-1] for path in paths]
+    return {path: end if ends.count(end) == 1 else path for path, end in zip(paths, ends, strict=True)}
+
+
+def set_leaf(tree: dict[str, Any], path: str, value: Any) -> None:
+    """Puts `value` at a dotted path, making the mappings on the way."""
+    *parents, leaf = path.split(".")
+    for parent in parents:
+        inner = tree.get(parent)
+        tree[parent] = inner = dict(inner) if isinstance(inner, Mapping) else {}
+        tree = inner
+    tree[leaf] = value
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings → dotted paths and their leaves."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        path = f"{prefix}{key}"
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{path}.")
+        else:
+            flat[path] = value
+    return flat
+
+
+def absolute_path(section: str, tree: Mapping[str, Any]) -> dict[str, Any]:
+    """A section whose path is absolute: paths are relative to where the command was given; trials run elsewhere."""
+    key = PATHS.get(section)
+    if key is None or tree.get(key) is None:
+        return dict(tree)
+    return {**tree, key: str(Path(tree[key]).expanduser().resolve())}
+
+
+def plain(value: Any) -> Any:
+    """Tuples to lists, for YAML."""
+    if isinstance(value, Mapping):
+        return {key: plain(inner) for key, inner in value.items()}
+    return [plain(inner) for inner in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,97 @@
+"""What Optuna makes of a finished or growing search: which dimensions matter, and how they go together.
+
+Besides `proposals.py` the one place that knows Optuna: its analyses and its plots take a study.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import optuna
+import plotly.graph_objects as go
+from optuna.importance import FanovaImportanceEvaluator, PedAnovaImportanceEvaluator, get_param_importances
+from optuna.visualization import plot_parallel_coordinate
+from plotly.colors import sample_colorscale
+
+from tuner.experiment.dimensions import Dimension
+from tuner.record.history import TrialRecord
+from tuner.reports.plots import BLUE, GREEN, GREY, with_report_layout
+from tuner.scheduling.sampler import distribution
+
+MIN_TRIALS = 10
+"""Complete trials without which importance would be guesswork."""
+MIN_TRIALS_PED_ANOVA = 100
+"""PED-ANOVA compares the best tenth with all: from here on that tenth has ten trials, and fANOVA takes too long."""
+FANOVA_TREES = 16
+
+
+@dataclass(frozen=True)
+class Importance:
+    """Share of each dimension, the shares adding up to 1; none where there is nothing to tell them from. `said` tells
+    how they were found, or why not."""
+
+    said: str
+    shares: Mapping[str, float] = field(default_factory=dict)
+
+
+def importance_of(dimensions: Mapping[str, Dimension], trials: Iterable[TrialRecord]) -> Importance:
+    """Which dimensions the score depends on, by complete trials alone."""
+    complete = _complete(dimensions, trials)
+    if not dimensions:
+        return Importance("Nothing was searched.")
+    if len(complete) < MIN_TRIALS:
+        return Importance(
+            f"Importance needs {MIN_TRIALS} complete trials, and there are {len(complete)}: "
+            "with fewer, chance decides which dimension looks important."
+        )
+    if len({trial.val_top1 for trial in complete}) == 1:
+        return Importance("Every complete trial has the same score, so no dimension explains a difference.")
+    if len(complete) >= MIN_TRIALS_PED_ANOVA:
+        said = (
+            f"How much each dimension decides whether a trial is among the best tenth of the {len(complete)} complete "
+            "ones (PED-ANOVA)."
+        )
+        evaluator: optuna.importance.BaseImportanceEvaluator = PedAnovaImportanceEvaluator()
+    else:
+        said = (
+            f"The share of the score's variance over the searched ranges that each dimension explains by itself, by a "
+            f"random forest on the {len(complete)} complete trials (fANOVA). With so few, take it as a hint."
+        )
+        evaluator = FanovaImportanceEvaluator(n_trees=FANOVA_TREES, seed=0)
+    shares = get_param_importances(_study_of(dimensions, complete), evaluator=evaluator)
+    return Importance(said, {name: float(share) for name, share in shares.items()})
+
+
+def parallel_plot(dimensions: Mapping[str, Dimension], trials: Iterable[TrialRecord]) -> go.Figure | None:
+    """Optuna's parallel coordinates, a line a complete trial, the better the bluer, the best in green and on top;
+    None where two trials cannot be told apart."""
+    complete = _complete(dimensions, trials)
+    if len(complete) < 2 or not dimensions:
+        return None
+    figure = plot_parallel_coordinate(_study_of(dimensions, complete), params=list(dimensions), target_name="top-1")
+    lines = list(figure.data[: len(complete)])
+    worst_first = sorted(range(len(complete)), key=lambda i: (complete[i].val_top1 or 0.0, -complete[i].number))
+    colors = sample_colorscale([[0.0, GREY], [1.0, BLUE]], [rank / len(complete) for rank in range(len(complete))])
+    for rank, i in enumerate(worst_first):
+        share = rank / len(complete)
+        lines[i].update(line={"color": colors[rank], "width": 1 + share}, opacity=0.15 + 0.6 * share**2)
+    lines[worst_first[-1]].update(line={"color": GREEN, "width": 3}, opacity=1)
+    figure.data = [lines[i] for i in worst_first]
+    figure.update_annotations(font={"color": None, "size": 11})
+    return with_report_layout(figure, xaxis={"side": "top"}, margin={"l": 24, "r": 40, "t": 40, "b": 12})
+
+
+def _complete(dimensions: Mapping[str, Dimension], trials: Iterable[TrialRecord]) -> list[TrialRecord]:
+    return [trial for trial in trials if trial.state == "complete" and trial.params.keys() == dimensions.keys()]
+
+
+def _study_of(dimensions: Mapping[str, Dimension], complete: Iterable[TrialRecord]) -> optuna.Study:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(direction="maximize")
+    distributions = {name: distribution(dimension) for name, dimension in dimensions.items()}
+    study.add_trials(
+        optuna.trial.create_trial(params=trial.params, distributions=distributions, value=trial.val_top1)
+        for trial in complete
+    )
+    return study

