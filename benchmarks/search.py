@@ -29,7 +29,7 @@ from rich.console import Console
 
 from benchmarks.figures import Figure, report
 from benchmarks.memory import kib
-from trainables.trial import FoldResult
+from trainables.results import FoldResult
 from tuner.cli.console import output_redirected_to
 from tuner.cli.search_progress import SearchProgress
 from tuner.cluster import trainable

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, PositiveInt, ValidationError, model_validator
 
 from trainables.errors import BadInput
-from trainables.types import Frozen
+from trainables.frozen import Frozen
 from tuner.experiment.extends import deep_merge
 from tuner.experiment.strict_yaml import read_yaml
 from tuner.experiment.tree import set_leaf

@@ -6,9 +6,9 @@ from pydantic import Field, NonNegativeInt, ValidationInfo, field_validator
 
 from trainables.backbones.config import BackboneConfig
 from trainables.data.config import DataConfig
+from trainables.frozen import Frozen
 from trainables.methods import METHODS, AnyMethodConfig
 from trainables.training.config import TrainingConfig
-from trainables.types import Frozen
 
 
 class TrialConfig(Frozen):

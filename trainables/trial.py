@@ -9,7 +9,6 @@ import hashlib
 import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
 from statistics import fmean
 from typing import Any
 
@@ -23,32 +22,12 @@ from trainables.data.examples import Examples, as_inputs
 from trainables.data.folds import Fold, stratified_folds
 from trainables.errors import Diverged
 from trainables.methods import MethodContext, build_method, uses_source_head
+from trainables.results import FoldResult, RetrainFailed, RetrainResult
 from trainables.seeding import seed_for
 from trainables.training.checkpoint import Checkpoints
 from trainables.training.evaluation import top1_accuracy
 from trainables.training.loop import Fit
 from trainables.types import Batch
-
-
-@dataclass(frozen=True)
-class FoldResult:
-    """One fold of one trial: `fold` counts from 1, `val_top1` is in [0, 1].
-
-    `loss_terms` holds the curve of each loss term, its mean over the steps up to each of `loss_steps`. `taken_up_at` is
-    the step of the checkpoint from which a training that was cut off went on; 0 where there was none.
-    """
-
-    fold: int
-    val_top1: float
-    duration_s: float
-    loss_steps: list[int] = field(default_factory=list)
-    loss_terms: dict[str, list[float]] = field(default_factory=dict)
-    taken_up_at: int = 0
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain data, for JSON."""
-        return asdict(self)
-
 
 Report = Callable[[FoldResult], None]
 """Receives each fold as it ends; may raise to stop the trial."""
@@ -219,25 +198,6 @@ def default_device() -> torch.device:
 
 MODEL_SEED = 0
 """The retraining whose network becomes the model: the first. Fixed beforehand, so that no test score chooses it."""
-
-
-@dataclass(frozen=True)
-class RetrainResult:
-    """One retraining: its seed's number, and its accuracy on the test split in [0, 1]."""
-
-    seed: int
-    test_top1: float
-    duration_s: float
-    loss_steps: list[int]
-    loss_terms: dict[str, list[float]]
-
-
-@dataclass(frozen=True)
-class RetrainFailed:
-    """A retraining that diverged; with this seed it always will."""
-
-    seed: int
-    reason: str
 
 
 def reseeded(config: TrialConfig, seed: int) -> TrialConfig:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 LossTerms = dict[str, Tensor]
@@ -26,12 +25,6 @@ class Tokenize(Protocol):
     """A sentence → at most so many token ids, the special ones included, as an encoder was pre-trained on them."""
 
     def __call__(self, sentence: str, max_tokens: int) -> list[int]: ...
-
-
-class Frozen(BaseModel):
-    """Base of every configuration: immutable, and a key that it does not know is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 @dataclass(frozen=True)

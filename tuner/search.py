@@ -19,7 +19,8 @@ from rich.console import Console
 
 from trainables.data.loading import load_test, source_key
 from trainables.errors import BadInput
-from trainables.trial import MODEL_SEED, RetrainResult
+from trainables.results import RetrainResult
+from trainables.trial import MODEL_SEED
 from tuner.cli.arguments import FAILED, FOUND, experiment_parser, guarded, overrides_of, parsed, with_space
 from tuner.cli.dry_run import print_plan
 from tuner.cli.search_progress import SearchProgress

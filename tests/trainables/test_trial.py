@@ -19,10 +19,10 @@ from trainables.data.folds import stratified_folds
 from trainables.data.images import LabelledImages
 from trainables.errors import Diverged
 from trainables.methods import METHODS
+from trainables.results import FoldResult
 from trainables.seeding import rng_for, seed_for
 from trainables.training.checkpoint import Checkpoints
 from trainables.trial import (
-    FoldResult,
     FoldTraining,
     accuracy_on,
     cross_validate,

@@ -17,7 +17,7 @@ from tests.tuner.comparisons import ROWS, SEARCHED, comparison_of, fail_cell, fi
 from tests.tuner.test_cli import CONTRACT
 from tests.tuner.tiny import fold
 from trainables.data.loading import test_key as key_of_test
-from trainables.trial import RetrainResult
+from trainables.results import RetrainResult
 from tuner import compare
 from tuner.cli.comparison_progress import ComparisonProgress
 from tuner.cli.dry_run import print_comparison

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from tests.tuner.tiny import fold, space_of, write_yaml
 from trainables.data.images import LabelledImages
-from trainables.trial import RetrainResult
+from trainables.results import RetrainResult
 from tuner import search
 from tuner.cli.search_progress import SearchProgress
 from tuner.cluster.tasks import GpuOutOfMemory

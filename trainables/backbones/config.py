@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from trainables.types import Frozen
+from trainables.frozen import Frozen
 
 
 class BackboneConfig(Frozen):

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
-from trainables.types import Frozen
+from trainables.frozen import Frozen
 
 Fraction = Annotated[float, Field(gt=0, le=1)]
 

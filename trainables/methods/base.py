@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from trainables.backbones.network import BackboneFacts, TransferNetwork
-from trainables.types import Batch, CompileMode, Frozen, LossTerms
+from trainables.frozen import Frozen
+from trainables.types import Batch, CompileMode, LossTerms
 
 Batches = Callable[[], Iterable[Batch]]
 """One pass over the training set in the evaluation view (no augmentation), each example once, anew at each call."""

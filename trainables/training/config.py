@@ -6,7 +6,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
-from trainables.types import CompileMode, Frozen
+from trainables.frozen import Frozen
+from trainables.types import CompileMode
 
 
 class TrainingConfig(Frozen):

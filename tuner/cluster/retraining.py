@@ -11,14 +11,9 @@ from trainables.backbones.network import TransferNetwork
 from trainables.classifier import save_classifier
 from trainables.config import TrialConfig
 from trainables.data.examples import Examples
+from trainables.results import RetrainFailed, RetrainResult
 from trainables.training.checkpoint import Checkpoints
-from trainables.trial import (
-    MODEL_SEED,
-    RetrainFailed,
-    RetrainResult,
-    reseeded,
-    train_and_test,
-)
+from trainables.trial import MODEL_SEED, reseeded, train_and_test
 from tuner.cluster.tasks import as_completed, put_shared
 from tuner.cluster.trainable import prepare_process
 from tuner.resources.share import Share

@@ -14,7 +14,8 @@ from trainables.data.config import DataConfig
 from trainables.data.examples import Examples
 from trainables.data.images import LabelledImages
 from trainables.measures import MEASURES
-from trainables.trial import RetrainFailed, RetrainResult, default_device, reseeded, train_and_test
+from trainables.results import RetrainFailed, RetrainResult
+from trainables.trial import default_device, reseeded, train_and_test
 from tuner.cluster.trainable import prepare_process
 from tuner.messages.redaction import without_credentials
 from tuner.messages.wording import one_line

@@ -8,9 +8,9 @@ from pydantic import BaseModel, Field, PositiveInt, model_validator
 
 from trainables.backbones.config import BackboneConfig
 from trainables.data.config import DataConfig
+from trainables.frozen import Frozen
 from trainables.measures import MEASURES
 from trainables.training.config import TrainingConfig
-from trainables.types import Frozen
 
 BASE: dict[str, type[BaseModel]] = {"data": DataConfig, "backbone": BackboneConfig, "training": TrainingConfig}
 """Sections that the base says, and columns and rows may change."""

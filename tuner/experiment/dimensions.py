@@ -6,7 +6,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, StrictInt, model_validator
 
-from trainables.types import Frozen
+from trainables.frozen import Frozen
 
 Scalar = bool | int | float | str | None
 

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from trainables.config import TrialConfig
 from trainables.errors import BadInput, Problem, nearest
-from trainables.types import Frozen
+from trainables.frozen import Frozen
 from tuner.experiment.dimensions import DIMENSIONS, Choice, Dimension, contains, spell
 from tuner.experiment.extends import EXTENDS, locate_problems, read_extended
 from tuner.experiment.settings import ResourceSettings, RetrainSettings, SearchSettings, TrackingSettings

@@ -20,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from trainables.types import Frozen
+from trainables.frozen import Frozen
 from tuner.messages.redaction import without_credentials
 
 Sampler = Literal["tpe", "random", "gp", "cmaes"]

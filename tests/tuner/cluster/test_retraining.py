@@ -9,8 +9,9 @@ import pytest
 from tests.tuner.tiny import space_of
 from trainables.data.images import LabelledImages
 from trainables.errors import Diverged
+from trainables.results import RetrainFailed
 from trainables.training.checkpoint import Checkpoints
-from trainables.trial import MODEL_SEED, RetrainFailed, reseeded
+from trainables.trial import MODEL_SEED, reseeded
 from tuner.cluster import retraining as retrain
 from tuner.cluster.retraining import put_folder
 from tuner.resources.share import Share

@@ -22,8 +22,8 @@ from tests.tuner.tiny import events_in, space_of
 from trainables.data.images import LabelledImages
 from trainables.data.loading import source_key
 from trainables.errors import Diverged
+from trainables.results import FoldResult
 from trainables.training.checkpoint import Checkpoints
-from trainables.trial import FoldResult
 from tuner.cluster import tune as trials
 from tuner.cluster.trainable import FoldTrainable, WorkerSettings
 from tuner.cluster.tune import SchedulerCallback, SchedulerSearcher, SchedulerStopper

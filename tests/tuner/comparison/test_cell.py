@@ -10,7 +10,8 @@ import torch
 
 from tests.tuner.comparisons import comparison_of
 from trainables.data.images import LabelledImages
-from trainables.trial import RetrainFailed, RetrainResult, reseeded
+from trainables.results import RetrainFailed, RetrainResult
+from trainables.trial import reseeded
 from tuner.comparison import cell as cells
 from tuner.comparison.cell import CellFailed, CellFinished, CellKey, Measuring, train_cell
 from tuner.resources.share import Capacity, Share
