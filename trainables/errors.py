@@ -9,20 +9,29 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True)
 class Problem:
-    """One mistake in the input.
+    """One mistake in the input: where it is, what was expected there, and what was found.
 
-    `where` is the dotted key (`data.root`) or the file that is wrong; `expected` is the condition in words;
-    `got` is what was found instead; `file` is the experiment file, filled in by whoever knows it.
+    `where` is the dotted key (`data.root`), or a flag; `expected` and `got` are noun phrases; `file` and `line` are the
+    place in the experiment file, filled in by the code that read it. `line` counts from 1; 0 where it is not known.
+
+    >>> str(Problem("method.gamma_fe", "a number above 0", "-1", file="smile.yaml", line=12))
+    'smile.yaml:12: method.gamma_fe: expected a number above 0, got -1'
     """
 
     where: str
     expected: str
     got: str
     file: str = ""
+    line: int = 0
 
     def __str__(self) -> str:
-        place = f"{self.file}: {self.where}" if self.file and self.where else self.file or self.where
-        return f"{place}: {self.expected}, got {self.got}"
+        file = f"{self.file}:{self.line}" if self.file and self.line else self.file
+        place = ": ".join(filter(None, (file, self.where)))
+        return (
+            f"{place}: expected {self.expected}, got {self.got}"
+            if place
+            else f"expected {self.expected}, got {self.got}"
+        )
 
 
 class BadInput(Exception):
