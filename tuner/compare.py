@@ -37,7 +37,7 @@ from tuner.comparison.comparison_result import (
     write_tables,
 )
 from tuner.execution.run_context import RunContext, run_guarded, session, tracked
-from tuner.experiment.checks import Plan, boundary_configs, load_training
+from tuner.experiment.checks import Plan, load_training
 from tuner.experiment.extends import locate_problems
 from tuner.experiment.tree import flatten
 from tuner.record.history import History
@@ -219,7 +219,7 @@ def _with_images(
 
 def _variants(comparison: ComparisonExperiment) -> Iterator[DataConfig]:
     for arm in comparison.arms:
-        yield next(boundary_configs(arm.space)).data
+        yield next(arm.space.boundary_configs()).data
         yield arm.column_data
 
 

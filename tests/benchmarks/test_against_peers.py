@@ -32,8 +32,9 @@ def test_a_score_that_is_equal_up_to_rounding_is_reached() -> None:
 def test_the_task_is_the_same_experiment(tmp_path: Path) -> None:
     task = Task(tmp_path, steps=7, trials=5)
     space = parse_experiment(task.experiment(tmp_path), "task")
-    config = space.trial_config(FIRST_POINT)
-    assert {path.rpartition(".")[2] for path in space.dimensions} == set(FIRST_POINT)
+    (point,) = space.search.first_points
+    config = space.trial_config(point)
+    assert {path.rpartition(".")[2]: value for path, value in point.items()} == FIRST_POINT
     assert (config.training.num_steps, config.data.stored_px, space.search.trials) == (7, task.stored_px, 5)
     assert (config.training.batch_size, config.training.schedule, config.seed) == (task.batch_size, "step", task.seed)
 

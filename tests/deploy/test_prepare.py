@@ -43,7 +43,7 @@ def test_what_travels_is_the_experiment_with_what_it_extends_and_what_overrides_
     packed.write_text(prepare(file, {"training.num_steps": 7}, "mine").text)
     space = load_experiment(packed)
     assert (space.search.trials, space.search.folds) == (4, 2)
-    assert space.trial_config({"gamma_fe": 0.02, "alpha": 0.5}).training.num_steps == 7
+    assert space.trial_config({"method.gamma_fe": 0.02, "method.alpha": 0.5}).training.num_steps == 7
     assert list(space.dimensions) == ["method.gamma_fe", "method.alpha"]
 
 

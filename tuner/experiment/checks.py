@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -12,16 +11,15 @@ from pydantic import ValidationError
 
 from trainables.backbones import BackboneFacts, check_backbone, describe, facts_about
 from trainables.backbones.config import BackboneConfig
-from trainables.config import TrialConfig
 from trainables.data.config import DataConfig
 from trainables.data.examples import Examples
 from trainables.data.loading import DataSummary, check_data, check_decodes, load_train, source_key, test_key
 from trainables.errors import BadInput, Problem
 from trainables.methods import check_method, uses_source_head
 from tuner.experiment.dimensions import Choice, spell
-from tuner.experiment.search_experiment import SearchExperiment, boundary_points, fixed_section
+from tuner.experiment.points import boundary_points, grid
+from tuner.experiment.search_experiment import SearchExperiment, fixed_section
 from tuner.experiment.settings import SearchSettings, tracking_uri
-from tuner.experiment.tree import set_leaf
 from tuner.tracking.store import check_store
 
 Result = TypeVar("Result")
@@ -57,7 +55,7 @@ def check_experiment(space: SearchExperiment, with_folds: bool = True) -> Plan:
     """
     problems: dict[Problem, None] = {}
     summaries: list[DataSummary] = []
-    configs = list(boundary_configs(space))
+    configs = list(space.boundary_configs())
     for data in _distinct(config.data for config in configs):
         summaries += _collect("data", partial(check_data, data, space.search.folds if with_folds else None), problems)
     for backbone, head in _distinct((c.backbone, uses_source_head(c.method)) for c in configs):
@@ -132,13 +130,6 @@ def load_training(variants: Iterable[DataConfig], file: str) -> dict[str, Exampl
     return images
 
 
-def boundary_configs(space: SearchExperiment) -> Iterator[TrialConfig]:
-    """The configuration at every end of every dimension."""
-    names = space.short_names
-    for corner in boundary_points(space.dimensions):
-        yield space.trial_config({names[path]: value for path, value in corner.items()})
-
-
 def _collect(section: str, check: Callable[[], Result], problems: dict[Problem, None]) -> Iterator[Result]:
     """The check's result, or nothing and its problems."""
     try:
@@ -157,27 +148,18 @@ def _distinct(items: Iterator[Item]) -> list[Item]:
 
 
 def _undecodable_dimensions(space: SearchExperiment) -> Iterator[Problem]:
-    """A range over what is decoded has no end of variants, and each would have to be held in memory."""
-    names = space.short_names
+    """A range over what is decoded has infinitely many variants, and each would have to be held in memory."""
     first = next(boundary_points(space.dimensions))
     for path, dimension in space.dimensions.items():
         if path.startswith("data.") and not isinstance(dimension, Choice):
-            ends = [
-                space.trial_config({names[p]: v for p, v in (first | {path: end}).items()}).data
-                for end in dimension.bounds()
-            ]
-            if source_key(ends[0]) != source_key(ends[1]):
+            low, high = (space.trial_config(first | {path: value}).data for value in dimension.bounds())
+            if source_key(low) != source_key(high):
                 expected = "a choice of a few values, since this leaf changes which images are decoded"
                 yield Problem(path, expected, spell(dimension))
 
 
 def _data_variants(space: SearchExperiment) -> list[DataConfig]:
-    """The data configuration for every combination of the choices that the data section is searched over."""
-    searched = {path: d for path, d in space.dimensions.items() if path.startswith("data.")}
-    variants = []
-    for values in itertools.product(*(dimension.bounds() for dimension in searched.values())):
-        tree: dict[str, Any] = {"data": dict(space.fixed["data"])}
-        for path, value in zip(searched, values, strict=True):
-            set_leaf(tree, path, value)
-        variants.append(DataConfig.model_validate(tree["data"]))
-    return variants
+    """The data configuration of every combination of the values that the data section is searched over."""
+    first = next(boundary_points(space.dimensions))
+    searched = {path: d.bounds() for path, d in space.dimensions.items() if path.startswith("data.")}
+    return [config.data for config in space.valid_configs(first | point for point in grid(searched))]

@@ -7,8 +7,8 @@ hour.
 
 from __future__ import annotations
 
+import contextlib
 import copy
-import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -21,10 +21,11 @@ from pydantic import ValidationError
 from trainables.config import TrialConfig
 from trainables.errors import BadInput, Problem, nearest
 from trainables.frozen import Frozen
-from tuner.experiment.dimensions import DIMENSIONS, Choice, Dimension, contains, spell
+from tuner.experiment.dimensions import DIMENSIONS, Dimension, spell
 from tuner.experiment.extends import EXTENDS, locate_problems, read_extended
+from tuner.experiment.points import boundary_points, by_path, config_at, first_point_problems
 from tuner.experiment.settings import ResourceSettings, RetrainSettings, SearchSettings, TrackingSettings
-from tuner.experiment.tree import absolute_path, flatten, plain, set_leaf, short_names
+from tuner.experiment.tree import absolute_path, plain, set_leaf, short_names
 from tuner.messages.redaction import without_credentials
 from tuner.messages.validation import problems_from_pydantic
 
@@ -70,8 +71,7 @@ class SearchExperiment:
     """An experiment that has been checked.
 
     `fixed` is the nested tree of TrialConfig's sections without its searched leaves; `dimensions` holds those by
-    dotted path (`method.gamma_fe`). In results, first points and MLflow a dimension goes by its short name
-    (`gamma_fe`) where that is unambiguous.
+    dotted path (`method.gamma_fe`), which is the key of a dimension everywhere but in what is displayed.
     """
 
     file: str
@@ -85,8 +85,13 @@ class SearchExperiment:
 
     @property
     def short_names(self) -> dict[str, str]:
-        """Dotted path of each dimension → the name it goes by."""
+        """Dotted path of each dimension → the name that is displayed."""
         return short_names(self.dimensions)
+
+    @property
+    def dimension_words(self) -> dict[str, str]:
+        """Dotted path of each dimension → its range as a person would write it: `log_uniform [0.01, 0.1]`."""
+        return {path: spell(dimension) for path, dimension in self.dimensions.items()}
 
     @property
     def model_name(self) -> str:
@@ -94,10 +99,21 @@ class SearchExperiment:
         return self.tracking.registered_model or self.name
 
     def trial_config(self, params: Mapping[str, Any]) -> TrialConfig:
-        """The TrialConfig at one point, `params` by short names. Raises pydantic's ValidationError."""
-        return _trial_config(
-            self.fixed, {path: params[name] for path, name in self.short_names.items()}, self.search.seed
-        )
+        """The TrialConfig at one point, `params` by dotted path. Raises pydantic's ValidationError.
+
+        >>> experiment.trial_config({"method.gamma_fe": 0.02, "method.alpha": 0.4})  # doctest: +SKIP
+        """
+        return config_at(self.fixed, {path: params[path] for path in self.dimensions}, self.search.seed)
+
+    def boundary_configs(self) -> Iterator[TrialConfig]:
+        """Yields the configuration at every boundary value of every dimension; see `boundary_points`."""
+        return map(self.trial_config, boundary_points(self.dimensions))
+
+    def valid_configs(self, points: Iterable[Mapping[str, Any]]) -> Iterator[TrialConfig]:
+        """Yields the configurations at `points`, without those that no trial can have."""
+        for point in points:
+            with contextlib.suppress(ValidationError):
+                yield self.trial_config(point)
 
     def as_tree(self) -> dict[str, Any]:
         """The experiment as plain data: what `space.yaml` in its directory holds, and what reads back to this.
@@ -116,11 +132,6 @@ class SearchExperiment:
     def read_record(self, file: Path) -> SearchExperiment:
         """The space that was recorded in `file`."""
         return load_experiment(file)
-
-    def described(self) -> dict[str, Any]:
-        """What the journal says of it: the whole tree, its fixed leaves, and its dimensions in words."""
-        dimensions = {self.short_names[path]: spell(dimension) for path, dimension in self.dimensions.items()}
-        return {"space": self.as_tree(), "params": flatten(self.fixed), "dimensions": dimensions}
 
 
 def load_experiment(file: Path, overrides: Mapping[str, Any] | None = None) -> SearchExperiment:
@@ -163,10 +174,12 @@ def parse_experiment(tree: Mapping[str, Any], file: str = "") -> SearchExperimen
     if "search" in settings:
         broken = {p.where.rsplit(".", 1)[-1] for p in problems}
         points = [{k: v for k, v in point.items() if k not in broken} for point in settings["search"].first_points]
-        problems += _first_point_problems(points, dimensions)
+        problems += first_point_problems(points, dimensions)
     if problems:
         raise BadInput(problems).in_file(file)
     fixed = {key: absolute_path(key, section) for key, section in _with_defaults(fixed, dimensions).items()}
+    first_points = tuple(by_path(point, dimensions) for point in settings["search"].first_points)
+    settings["search"] = settings["search"].model_copy(update={"first_points": first_points})
     return SearchExperiment(file=file, name=tree["name"], fixed=fixed, dimensions=dimensions, **settings)
 
 
@@ -219,61 +232,19 @@ def _split(
     return fixed
 
 
-def _trial_config(fixed: Mapping[str, Any], values: Mapping[str, Any], seed: int = 0) -> TrialConfig:
-    tree: dict[str, Any] = {**copy.deepcopy(dict(fixed)), "seed": seed}
-    for path, value in values.items():
-        set_leaf(tree, path, value)
-    return TrialConfig.model_validate(tree)
-
-
-MAX_COMBINATIONS = 256
-"""Combinations of choices that are checked beforehand; one beyond them that is invalid ends its trial as failed."""
-
-
-def boundary_points(dimensions: Mapping[str, Dimension]) -> Iterator[dict[str, Any]]:
-    """Every probe of every dimension, the others at their first; and the choices in combination."""
-    first = {path: dimension.bounds()[0] for path, dimension in dimensions.items()}
-    yield first
-    for path, dimension in dimensions.items():
-        for probe in dimension.boundary_values()[1:]:
-            yield first | {path: probe}
-    choices = {path: dimension.choice for path, dimension in dimensions.items() if isinstance(dimension, Choice)}
-    if len(choices) > 1:
-        for values in itertools.islice(itertools.product(*choices.values()), MAX_COMBINATIONS):
-            yield first | dict(zip(choices, values, strict=True))
-
-
 def _trial_problems(fixed: Mapping[str, Any], dimensions: Mapping[str, Dimension]) -> list[Problem]:
     found: dict[Problem, None] = {}
     for corner in boundary_points(dimensions):
         try:
-            _trial_config(fixed, corner)
+            config_at(fixed, corner)
         except ValidationError as error:
             found |= dict.fromkeys(problems_from_pydantic(error, TrialConfig))
     return list(found)
 
 
-def _first_point_problems(
-    points: Iterable[Mapping[str, Any]], dimensions: Mapping[str, Dimension]
-) -> Iterator[Problem]:
-    names = short_names(dimensions)
-    by_name = {name: dimensions[path] for path, name in names.items()} | dict(dimensions)
-    for position, point in enumerate(points):
-        for key, value in point.items():
-            where = f"search.first_points[{position}].{key}"
-            if key not in by_name:
-                close = nearest(key, by_name, count=1)
-                hint = f" (did you mean {close[0]!r}?)" if close else ""
-                yield Problem(
-                    where, f"a searched dimension: {', '.join(names.values()) or 'there are none'}{hint}", repr(key)
-                )
-            elif not contains(by_name[key], value):
-                yield Problem(where, f"a value within {by_name[key].model_dump(by_alias=True)}", repr(value))
-
-
 def _with_defaults(fixed: Mapping[str, Any], dimensions: Mapping[str, Dimension]) -> dict[str, Any]:
     """`fixed` with every default written out: the record must not change its meaning with the code."""
-    tree = _trial_config(fixed, next(boundary_points(dimensions))).model_dump(mode="json", exclude={"seed"})
+    tree = config_at(fixed, next(boundary_points(dimensions))).model_dump(mode="json", exclude={"seed"})
     for path in dimensions:
         *parents, leaf = path.split(".")
         inner = tree

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import Any
 
-from trainables.data.config import DataConfig
 from trainables.data.loading import check_data
-from tuner.experiment.checks import boundary_configs
 from tuner.experiment.search_experiment import SearchExperiment
 
 SMOKE: dict[str, Any] = {
@@ -28,7 +26,7 @@ SMOKE_TEST_IMAGES = 32
 
 def smoke_overrides(space: SearchExperiment) -> dict[str, Any]:
     """Leaves that make a tiny run of `space`: same path, few and short trials, few images."""
-    data = DataConfig.model_validate(next(boundary_configs(space)).data)
+    data = next(space.boundary_configs()).data
     summary = check_data(data, num_folds=2)
     names = {"name": f"{space.name[:90]}-smoke", "tracking.registered_model": f"{space.model_name[:90]}-smoke"}
     overrides = SMOKE | names | {"search.first_points": _points_without(space, SMOKE)}
@@ -40,7 +38,6 @@ def smoke_overrides(space: SearchExperiment) -> dict[str, Any]:
     return overrides
 
 
-def _points_without(space: SearchExperiment, leaves: Iterable[str]) -> list[dict[str, Any]]:
-    """The first points, less the dimensions that become fixed."""
-    gone = {*leaves, *(space.short_names.get(leaf, leaf) for leaf in leaves)}
-    return [{key: value for key, value in point.items() if key not in gone} for point in space.search.first_points]
+def _points_without(space: SearchExperiment, paths: Collection[str]) -> list[dict[str, Any]]:
+    """The first points without the dimensions `paths`, which become fixed."""
+    return [{path: value for path, value in point.items() if path not in paths} for point in space.search.first_points]

@@ -10,11 +10,10 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from pydantic import ValidationError
-
 from trainables.config import TrialConfig
 from trainables.data.gpu_pixels import SHARE_OF_FREE_MEMORY
 from tuner.experiment.dimensions import Choice, Dimension, Scalar
+from tuner.experiment.points import grid
 from tuner.experiment.search_experiment import SearchExperiment
 
 HEADROOM = 1.15
@@ -90,13 +89,8 @@ def largest_configs(spaces: Iterable[SearchExperiment], most: int = 32) -> list[
 
 
 def _largest_of(space: SearchExperiment) -> Iterator[TrialConfig]:
-    names = space.short_names
-    values = [_largest(path, dimension) for path, dimension in space.dimensions.items()]
-    for chosen in itertools.product(*values):
-        try:
-            yield space.trial_config(dict(zip(map(names.__getitem__, space.dimensions), chosen, strict=True)))
-        except ValidationError:  # no trial will have this combination either
-            continue
+    values = {path: _largest(path, dimension) for path, dimension in space.dimensions.items()}
+    return space.valid_configs(grid(values))
 
 
 def _largest(path: str, dimension: Dimension) -> tuple[Scalar, ...]:

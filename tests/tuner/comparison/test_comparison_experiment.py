@@ -14,7 +14,7 @@ from tuner.comparison.comparison_experiment import check_comparison, load_compar
 from tuner.experiment.search_experiment import dump_experiment
 from tuner.record.directory import check_goes_on, latest_run, new_run
 
-SHIPPED = sorted((Path(__file__).parents[2] / "search_spaces" / "compare").glob("*.yaml"))
+SHIPPED = sorted((Path(__file__).parents[3] / "search_spaces" / "compare").glob("*.yaml"))
 
 
 def problems_of(**changes: Any) -> dict[str, Problem]:

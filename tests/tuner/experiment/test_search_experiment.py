@@ -9,11 +9,10 @@ from pydantic import ValidationError
 
 from tests.tuner.tiny import space_of, tree_of, write_yaml
 from trainables.errors import BadInput, Problem
-from tuner.experiment.dimensions import Integer
-from tuner.experiment.search_experiment import boundary_points, dump_experiment, load_experiment, parse_experiment
+from tuner.experiment.search_experiment import dump_experiment, load_experiment, parse_experiment
 from tuner.experiment.tree import flatten, set_leaf, short_names
 
-SHIPPED = sorted((Path(__file__).parents[2] / "search_spaces").glob("*.yaml"))
+SHIPPED = sorted((Path(__file__).parents[3] / "search_spaces").glob("*.yaml"))
 
 
 def problems_of(**changes: Any) -> tuple[Problem, ...]:
@@ -41,10 +40,25 @@ class TestReading:
 
     def test_a_configuration_has_the_seed_of_the_search(self) -> None:
         space = parse_experiment(tree_of(search__seed=5))
-        config = space.trial_config({"gamma_fe": 0.02, "alpha": 0.5})
+        config = space.trial_config({"method.gamma_fe": 0.02, "method.alpha": 0.5})
         assert (config.seed, config.method.gamma_fe, config.method.alpha) == (5, 0.02, 0.5)
         with pytest.raises(ValidationError, match="gamma_fe"):
-            space.trial_config({"gamma_fe": -1, "alpha": 0.5})
+            space.trial_config({"method.gamma_fe": -1, "method.alpha": 0.5})
+
+    def test_a_configuration_takes_no_short_names(self) -> None:
+        with pytest.raises(KeyError, match=r"method\.gamma_fe"):
+            parse_experiment(tree_of()).trial_config({"gamma_fe": 0.02, "alpha": 0.5})
+
+    def test_first_points_become_dotted_paths(self) -> None:
+        points = [{"gamma_fe": 0.02}, {"method.alpha": 0.3, "gamma_fe": 0.04}]
+        search = parse_experiment(tree_of(search__first_points=points)).search
+        assert search.first_points == ({"method.gamma_fe": 0.02}, {"method.alpha": 0.3, "method.gamma_fe": 0.04})
+
+    def test_dimensions_in_words(self) -> None:
+        assert parse_experiment(tree_of()).dimension_words == {
+            "method.gamma_fe": "log_uniform [0.01, 0.1]",
+            "method.alpha": "uniform [0.1, 1.0]",
+        }
 
     def test_any_section_of_a_trial_can_be_searched(self) -> None:
         space = parse_experiment(
@@ -83,11 +97,6 @@ class TestNames:
             "method.name": "method.name",
             "backbone.name": "backbone.name",
         }
-
-    def test_corners_visit_every_end_once(self) -> None:
-        dimensions = {"a": Integer.model_validate({"int": [0, 1]}), "b": Integer.model_validate({"int": [2, 3]})}
-        assert list(boundary_points(dimensions)) == [{"a": 0, "b": 2}, {"a": 1, "b": 2}, {"a": 0, "b": 3}]
-        assert list(boundary_points({})) == [{}]
 
     def test_a_range_over_a_leaf_that_takes_integers_is_refused(self) -> None:
         with pytest.raises(BadInput, match=r"training\.batch_size: input should be a valid integer"):
@@ -222,7 +231,16 @@ class TestBadInput:
                 "search.first_points[0].gama_fe",
                 "did you mean 'gamma_fe'",
             ),
-            ({"search__first_points": [{"gamma_fe": 0.5}]}, "search.first_points[0].gamma_fe", "a value within"),
+            (
+                {"search__first_points": [{"gamma_fe": 0.5}]},
+                "search.first_points[0].gamma_fe",
+                "a value of log_uniform [0.01, 0.1]",
+            ),
+            (
+                {"search__first_points": [{"alpha": 0.2, "method.alpha": 0.2}]},
+                "search.first_points[0].method.alpha",
+                "each dimension once",
+            ),
             ({"search__first_points": [{"gamma_fc": 0.1}]}, "search.first_points[0].gamma_fc", "a searched dimension"),
         ],
     )
