@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from types import TracebackType
+from typing import Protocol, Self
 
 
 class Observer(Protocol):
@@ -12,6 +13,16 @@ class Observer(Protocol):
     """
 
     concurrency: int
+
+    def __enter__(self) -> Self:
+        """Begins a block in which what happens may be shown live."""
+        ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Ends the block."""
+        ...
 
     def say(self, line: str) -> None:
         """Takes a line that stays."""

@@ -59,9 +59,7 @@ def run_search(
             retrain_best(space, best, images, share, journal)
         model_uri = register(context, space, images, observer)
         duration_s = time.monotonic() - started_s
-        result = search_result_of(
-            space, context.directory, journal.history, context.uri, model_uri, duration_s, ending
-        )
+        result = search_result_of(space, context.directory, journal.history, context.uri, model_uri, duration_s, ending)
         journal.append(_ended(result, best, ending, duration_s))
         write_report_or_say(context.directory, observer)
         wait_for_mlflow(context, observer)
@@ -120,9 +118,7 @@ def retrain_best(
     retry_with_larger_share(share, journal, retrain_missing, trial=best.number)
 
 
-def register(
-    context: SearchContext, space: SearchExperiment, images: ImagesByKey, observer: Observer
-) -> str | None:
+def register(context: SearchContext, space: SearchExperiment, images: ImagesByKey, observer: Observer) -> str | None:
     """Registers the retrained model and returns its URI.
 
     None where there is no model, or MLflow does not take it: it is then in the run directory, which is said.
