@@ -30,7 +30,7 @@ def recorded(**changes: Any) -> SearchStarted:
     [
         {},
         {"search__seed": 3},
-        {"training__backbone_learning_rate": {"uniform": [0.1, 0.2]}, "data__augment": {"choice": ["none", "flip"]}},
+        {"training__schedule": {"choice": ["step", "cosine"]}, "data__flip": {"choice": [True, False]}},
     ],
 )
 def test_a_trial_has_every_leaf_of_its_configuration(changes: dict[str, Any]) -> None:
