@@ -49,7 +49,7 @@ class Stage:
         self.jobs: list[tuple[Any, ...]] = []
         monkeypatch.setattr(compare, "run_trials", self.run_trials)
         monkeypatch.setattr(compare, "as_completed", self.as_completed)
-        monkeypatch.setattr(compare, "shared", lambda value: value)
+        monkeypatch.setattr(compare, "put_shared", lambda value: value)
         monkeypatch.setattr(compare, "load_test", self.load_test)
         monkeypatch.setattr(compare, "tracked", lambda journal, uri, name: io.StringIO())
 

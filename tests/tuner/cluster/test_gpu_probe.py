@@ -1,4 +1,4 @@
-"""How a share is settled before the trials and grows after them, without Ray and without a card."""
+"""How a share is resolved before the trials and grows after them, without Ray and without a card."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.tuner.tiny import events_in, space_of
+from tests.tuner.tiny import events_in, search_journal, space_of
 from trainables.data.images import LabelledImages
 from trainables.data.loading import source_key
 from trainables.errors import Diverged
@@ -19,7 +19,8 @@ from tuner.cluster import gpu_probe as cards
 from tuner.cluster.gpu_probe import PROBED_STEPS, probe_gpu_memory, resolve_share, retry_with_larger_share
 from tuner.cluster.tasks import GpuOutOfMemory, WorkerFailed
 from tuner.experiment.settings import ResourceSettings
-from tuner.record.journal import Journal
+from tuner.record.events import ShareGrown
+from tuner.record.journal import SearchJournal, open_search_journal
 from tuner.resources.gpu_memory import GIB, GpuMemoryNeed
 from tuner.resources.share import Capacity, Share, share_of
 
@@ -37,7 +38,7 @@ class FakeCluster:
         self.needs: dict[str, GpuMemoryNeed | Exception] = {"": NEED}
         self.asked: list[tuple[str, float]] = []
         monkeypatch.setattr(cards, "as_completed", self.as_completed)
-        monkeypatch.setattr(cards, "shared", lambda value: value)
+        monkeypatch.setattr(cards, "put_shared", lambda value: value)
 
     def as_completed(self, task: Any, jobs: list[Any], share: Share, accelerator: str) -> Iterator[GpuMemoryNeed]:
         assert task is probe_gpu_memory
@@ -55,62 +56,62 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
 
 
 @pytest.fixture
-def journal(tmp_path: Path) -> Journal:
-    return Journal(tmp_path)
+def journal(tmp_path: Path) -> SearchJournal:
+    return search_journal(tmp_path)
 
 
-def settle(share: Share, journal: Journal) -> Share:
+def resolve(share: Share, journal: SearchJournal) -> Share:
     return resolve_share(share, [space_of()], {}, 2, journal)
 
 
 class TestSettled:
-    def test_measures_on_a_whole_card_and_says_so_in_a_line(self, fake: FakeCluster, journal: Journal) -> None:
-        share = settle(auto(), journal)
+    def test_measures_on_a_whole_card_and_says_so_in_a_line(self, fake: FakeCluster, journal: SearchJournal) -> None:
+        share = resolve(auto(), journal)
         assert (share.gpus, share.concurrency, share.context) == (1 / 37, 37, 0.5 / 80)
         assert share.note == "resources.gpus auto: a step needs 1.9 GiB of 80.0 GiB; 0.027, 37 trials a card"
         assert fake.asked == [("", 1.0)]
         (event,) = events_in(journal.path)
         assert (event["event"], event["gpus"], event["step_bytes"]) == ("share_measured", NEED.gpus, NEED.step_bytes)
 
-    def test_is_not_measured_again_by_a_search_that_goes_on(self, fake: FakeCluster, journal: Journal) -> None:
-        settle(auto(), journal)
-        journal.append("share_grown", gpus=0.5)
-        again = settle(auto(), Journal(journal.directory))
+    def test_is_not_measured_again_by_a_search_that_goes_on(self, fake: FakeCluster, journal: SearchJournal) -> None:
+        resolve(auto(), journal)
+        journal.append(ShareGrown(gpus=0.5, reason="full"))
+        again = resolve(auto(), open_search_journal(journal.directory))
         assert len(fake.asked) == 1
         assert (again.gpus, again.concurrency, again.context) == (0.5, 2, 0.5 / 80)
         assert again.note == "resources.gpus auto: as found before; 0.5, 2 trials a card"
 
-    def test_of_several_kinds_the_one_that_needs_most_counts(self, fake: FakeCluster, journal: Journal) -> None:
+    def test_of_several_kinds_the_one_that_needs_most_counts(self, fake: FakeCluster, journal: SearchJournal) -> None:
         fake.needs = {"H100": NEED, "T4": GpuMemoryNeed(int(1.4 * GIB), 0, GIB // 2, 16 * GIB)}
-        share = settle(auto(Capacity(8, 1, card="H100"), Capacity(8, 1, card="T4"), Capacity(8, 0)), journal)
+        share = resolve(auto(Capacity(8, 1, card="H100"), Capacity(8, 1, card="T4"), Capacity(8, 0)), journal)
         assert [kind for kind, _ in fake.asked] == ["H100", "T4"]
         assert (share.gpus, share.concurrency) == (1 / 7, 14)
         assert "of 16.0 GiB" in share.note
 
-    def test_nodes_that_do_not_tell_their_cards_are_said(self, fake: FakeCluster, journal: Journal) -> None:
-        assert "(measured on one of 2 nodes); " in settle(auto(Capacity(8, 1), Capacity(8, 1)), journal).note
+    def test_nodes_that_do_not_tell_their_cards_are_said(self, fake: FakeCluster, journal: SearchJournal) -> None:
+        assert "(measured on one of 2 nodes); " in resolve(auto(Capacity(8, 1), Capacity(8, 1)), journal).note
 
     @pytest.mark.parametrize("error", [WorkerFailed("RuntimeError: the worker sees no card"), MemoryError("full")])
     def test_what_cannot_be_measured_gets_a_whole_card(
-        self, fake: FakeCluster, journal: Journal, error: Exception
+        self, fake: FakeCluster, journal: SearchJournal, error: Exception
     ) -> None:
         fake.needs = {"": error}
-        share = settle(auto(), journal)
+        share = resolve(auto(), journal)
         assert (share.gpus, share.is_auto) == (1, True)
         assert share.note == f"resources.gpus auto: a whole card a trial, for none could be measured: {error}"
         assert events_in(journal.path) == []  # the next command tries again
 
     @pytest.mark.parametrize("nodes", [[Capacity(2, 0)], [Capacity(2, 1)]])
     def test_a_number_and_a_cpu_stay_as_they_are(
-        self, fake: FakeCluster, journal: Journal, nodes: list[Capacity]
+        self, fake: FakeCluster, journal: SearchJournal, nodes: list[Capacity]
     ) -> None:
         share = share_of(nodes, ResourceSettings(gpus=0.5), "auto")
-        assert settle(share, journal) is share
+        assert resolve(share, journal) is share
         assert fake.asked == []
 
 
 class TestWithRoom:
-    def test_goes_on_with_more_of_a_card(self, journal: Journal) -> None:
+    def test_goes_on_with_more_of_a_card(self, journal: SearchJournal) -> None:
         given: list[tuple[float, int]] = []
 
         def run(share: Share) -> None:
@@ -123,7 +124,7 @@ class TestWithRoom:
         assert [(e["gpus"], e["trial"]) for e in events_in(journal.path)] == [(0.2, 3), (0.5, 3)]
 
     @pytest.mark.parametrize("share", [auto(), Share(1, 0.25, 4)])
-    def test_a_whole_card_and_a_number_do_not_grow(self, journal: Journal, share: Share) -> None:
+    def test_a_whole_card_and_a_number_do_not_grow(self, journal: SearchJournal, share: Share) -> None:
         def run(share: Share) -> None:
             raise GpuOutOfMemory("CUDA out of memory")
 
@@ -169,7 +170,7 @@ def card(monkeypatch: pytest.MonkeyPatch) -> FakeCard:
 
 
 class TestProbe:
-    config = space_of(training__eval_batch_size=10).trial_config({"gamma_fe": 0.02, "alpha": 0.5})
+    config = space_of(training__eval_batch_size=10).trial_config({"method.gamma_fe": 0.02, "method.alpha": 0.5})
     examples = LabelledImages.of(np.zeros((30, 8, 8, 3), dtype=np.uint8), np.arange(30) % 10, tuple("abcdefghij"))
 
     def need(self, num_configs: int = 1) -> GpuMemoryNeed:

@@ -14,6 +14,7 @@ from trainables.training.checkpoint import Checkpoints
 from trainables.trial import MODEL_SEED, reseeded
 from tuner.cluster import retraining as retrain
 from tuner.cluster.retraining import put_folder
+from tuner.record.directory import RunDirectory
 from tuner.resources.share import Share
 
 SHARE = Share(1, 0, 1)
@@ -38,7 +39,7 @@ def test_a_write_that_breaks_off_leaves_the_old_folder(tmp_path: Path) -> None:
 
 
 def test_every_seed_draws_anew() -> None:
-    config = space_of(search__seed=3).trial_config({"gamma_fe": 0.02, "alpha": 0.5})
+    config = space_of(search__seed=3).trial_config({"method.gamma_fe": 0.02, "method.alpha": 0.5})
     seeds = [reseeded(config, seed).seed for seed in range(4)]
     assert len({config.seed, *seeds}) == 5
     assert seeds == [reseeded(config, seed).seed for seed in range(4)]
@@ -50,7 +51,7 @@ def test_the_model_is_that_of_a_seed_fixed_beforehand(monkeypatch: pytest.Monkey
     fit = SimpleNamespace(history=SimpleNamespace(steps=[], terms={}))
     monkeypatch.setattr(retrain, "train_full", lambda *_: (None, fit))
     monkeypatch.setattr(retrain, "_classifier_files", lambda network, config, names: {"weights": b""})
-    config = space_of().trial_config({"gamma_fe": 0.02, "alpha": 0.5})
+    config = space_of().trial_config({"method.gamma_fe": 0.02, "method.alpha": 0.5})
     images = LabelledImages.of(np.zeros((2, 8, 8, 3), dtype=np.uint8), np.arange(2), ("a", "b"))
     for poison in (0.0, 1.0):  # whichever has the better test score
         monkeypatch.setattr(retrain, "accuracy_on", lambda *_, poison=poison: poison)
@@ -63,7 +64,7 @@ def test_one_that_diverges_breaks_off_alone(monkeypatch: pytest.MonkeyPatch, tmp
         raise Diverged(7, "the gradient")
 
     monkeypatch.setattr(retrain, "train_full", diverge)
-    config = space_of().trial_config({"gamma_fe": 0.02, "alpha": 0.5})
+    config = space_of().trial_config({"method.gamma_fe": 0.02, "method.alpha": 0.5})
     images = LabelledImages.of(np.zeros((2, 8, 8, 3), dtype=np.uint8), np.arange(2), ("a", "b"))
     ended = retrain._retrain_once(config, 0, images, images, SHARE, tmp_path, None)
     assert ended == (RetrainFailed(0, "diverged: the gradient is not finite at step 7"), {})
@@ -79,11 +80,11 @@ def test_each_is_kept_while_it_trains_and_until_it_is_taken_in(monkeypatch: pyte
         return RetrainFailed(seed, "diverged")
 
     monkeypatch.setattr(retrain, "train_and_test", train_and_test)
-    monkeypatch.setattr(retrain, "shared", lambda value: value)
+    monkeypatch.setattr(retrain, "put_shared", lambda value: value)
     monkeypatch.setattr(retrain, "as_completed", lambda task, jobs, share: (task(*job) for job in jobs))
-    config = space_of().trial_config({"gamma_fe": 0.02, "alpha": 0.5})
+    config = space_of().trial_config({"method.gamma_fe": 0.02, "method.alpha": 0.5})
     images = LabelledImages.of(np.zeros((2, 8, 8, 3), dtype=np.uint8), np.arange(2), ("a", "b"))
     folder = tmp_path / "checkpoints"
-    for broken_off in retrain.retrain(config, [0, 1], images, images, SHARE, tmp_path, 30):
+    for broken_off in retrain.retrain(config, [0, 1], images, images, SHARE, RunDirectory(tmp_path), 30):
         assert [path.name for path in folder.iterdir()] == [f"retrain-{broken_off.seed}.pt"]
     assert not folder.exists()

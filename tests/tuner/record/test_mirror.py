@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pyarrow.fs import FileType
 
-from tests.tuner.tiny import add_trial, space_of
+from tests.tuner.tiny import add_trial, events_in, space_of
 from trainables.errors import BadInput
 from tuner.cli.arguments import experiment_parser, with_space
 from tuner.execution.run_context import run_directory
