@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from tests.marks import MLFLOW_LEAKS
-from tests.tuner.tracking.conftest import empty_database, own_environment
 from tests.tuner.tracking.searches import (
     DEAD,
     NAME,
@@ -33,7 +32,6 @@ from tuner.record.lock import locked
 from tuner.replay import main
 from tuner.tracking.replay import store_of
 
-__all__ = ["empty_database", "own_environment"]  # fixtures
 pytestmark = MLFLOW_LEAKS
 
 
@@ -42,17 +40,6 @@ def own_logging() -> Iterator[None]:
     factory = logging.getLogRecordFactory()
     yield
     logging.setLogRecordFactory(factory)
-
-
-@pytest.fixture
-def journal(tmp_path: Path) -> Iterator[SearchJournal]:
-    with closing(ticking_journal(RunDirectory(tmp_path / "experiments" / NAME / RUN))) as journal:
-        yield journal
-
-
-@pytest.fixture
-def uri(tmp_path: Path, empty_database: Path) -> str:
-    return f"sqlite:///{shutil.copy(empty_database, tmp_path / 'mlflow.db')}"
 
 
 def replay(journal: SearchJournal | ComparisonJournal, uri: str, *more: str) -> int:
