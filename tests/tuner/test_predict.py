@@ -13,12 +13,14 @@ import pytest
 from PIL import Image
 
 from tests.marks import MLFLOW_LEAKS
+from tests.tuner.tiny import search_journal
 from trainables.backbones import build_network
 from trainables.classifier import Classifier, save_classifier
 from trainables.config import TrialConfig
+from trainables.results import RetrainResult
 from tuner import predict
 from tuner.predict import main
-from tuner.record.journal import Journal
+from tuner.record.events import RetrainingFinished, SearchStarted
 from tuner.tracking.projection import Projection
 from tuner.tracking.registry import register_model
 from tuner.tracking.store import prepare_store
@@ -117,9 +119,9 @@ def test_the_model_comes_out_of_the_registry(
     monkeypatch.setattr(os, "environ", os.environ.copy())
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     prepare_store(uri, "fruit")
-    journal = Journal(tmp_path / "experiment")
-    journal.append("search_started", name="fruit", run=RUN, space={}, params={}, dimensions={})
-    journal.append("retrain_finished", seed=0, test_top1=0.9, duration_s=1.0, loss_steps=[], loss_terms={})
+    journal = search_journal(tmp_path / "experiment")
+    journal.append(SearchStarted(name="fruit", run=RUN, space={}))
+    journal.append(RetrainingFinished(trial=0, result=RetrainResult(0, 0.9, 1.0, [], {})))
     journal.close()
     Projection(uri, "fruit", journal.directory).advance()
     champion = register_model(uri, "fruit", RUN, 0, model, "fruit", np.zeros((1, 32, 32, 3), dtype=np.uint8))
@@ -132,7 +134,7 @@ def test_the_model_comes_out_of_the_registry(
     assert capsys.readouterr().out == expected
     assert main(["--model", "models:/vegetables@champion", *photos]) == 2
     captured = capsys.readouterr()
-    assert captured.err.startswith("error: models:/vegetables@champion: a model in the store sqlite:")
+    assert captured.err.startswith("error: models:/vegetables@champion: expected a model in the store sqlite:")
     assert captured.err.count("\n") == 1
 
 

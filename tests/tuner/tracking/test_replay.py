@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -94,7 +93,7 @@ def test_the_searches_of_a_comparison_go_along(tmp_path: Path, uri: str) -> None
     directory = RunDirectory(tmp_path / "experiments" / NAME / RUN)
     comparison = open_comparison_journal(directory)
     comparison.append(ComparisonStarted(name=NAME, run=RUN, space={}))
-    with closing(ticking_journal(directory.row_search(0))) as journal:
+    with ticking_journal(directory.row_search(0)) as journal:
         whole_search(journal, f"{RUN}-search-00")
     assert replay(comparison, uri) == 0
     assert Store(uri).runs.keys() >= {RUN, f"{RUN}-search-00", "trial-0003"}
