@@ -1,4 +1,4 @@
-"""What recording in MLflow costs a search: `python -m benchmarks.tracking`.
+"""Cost of recording a search in MLflow: `python -m benchmarks.tracking`.
 
 A driver journals trials whose folds take a fixed time in another process, with MLflow behind it in seven states that
 take turns trial by trial. A trial's cost is its time from first to last event, which tracking lengthens if it holds up
@@ -30,9 +30,13 @@ from typing import Any
 
 import psutil
 
-from tuner.execution.run_context import tracked
+from trainables.results import FoldResult
+from tuner.execution.run_context import synced
 from tuner.record.background import BackgroundSync
-from tuner.record.journal import Journal
+from tuner.record.directory import RunDirectory
+from tuner.record.events import FoldFinished, SearchStarted, TrialEnded, TrialStarted
+from tuner.record.journal import SearchJournal, open_search_journal
+from tuner.tracking.process import ProjectionProcess
 from tuner.ui import server_command, server_environment
 
 LIMIT = 1.05
@@ -42,6 +46,14 @@ FLUSH_S = 30.0
 START_S = 500.0
 """For a server to start, on a machine that may be busy."""
 NAME = "bench"
+DIMENSIONS = {"method.x": "uniform [0.0, 1.0]"}
+SPACE: dict[str, Any] = {
+    "name": NAME,
+    "method": {"x": {"uniform": [0.0, 1.0]}},
+    "training": {f"setting_{i}": i for i in range(40)},
+    "search": {"folds": FOLDS, "seed": 0},
+}
+"""Of about as many settings as a real one; each is a param of every trial."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -81,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 before, used_s[name] = used_s[name], processor_s(tracker)
                 costs[name] += [took + used_s[name] - before] if number >= 0 else []
                 if tracker is not None and name in ("sqlite", "server", "server-killed"):
-                    tracker.flush(FLUSH_S)  # what is still to be carried over burdens no other lane
+                    tracker.flush(FLUSH_S)  # what is still to be written burdens no other lane
     return report(costs)
 
 
@@ -96,39 +108,41 @@ def report(costs: dict[str, list[float]]) -> int:
 
 def processor_s(tracker: BackgroundSync | None) -> float:
     """Processor time of the tracking process so far."""
-    pid = tracker._projection.pid if tracker is not None else None  # type: ignore[attr-defined]
+    if tracker is None:
+        return 0.0
+    assert isinstance(tracker._projection, ProjectionProcess)
+    pid = tracker._projection.pid
     return sum(psutil.Process(pid).cpu_times()[:2]) if pid is not None else 0.0
 
 
-def trial(journal: Journal, number: int, work: Connection) -> float:
+def trial(journal: SearchJournal, number: int, work: Connection) -> float:
     """Seconds of one trial, from its first event to its last."""
     started = time.perf_counter()
-    config = {f"training.setting_{i}": i for i in range(40)}
-    journal.append("trial_started", trial=number, params={"x": 0.1 * number}, config=config, attrs={})
+    journal.append(TrialStarted(trial=number, params={"method.x": 0.1 * number}, source="sampler"))
     for k in range(1, FOLDS + 1):
         work.send(None)
         work.recv()
-        journal.append("fold_finished", trial=number, result=fold(k))
-    journal.append("trial_finished", trial=number, state="complete", reason="")
+        journal.append(FoldFinished(trial=number, result=fold(k)))
+    journal.append(TrialEnded(trial=number, state="complete"))
     return time.perf_counter() - started
 
 
-def fold(k: int) -> dict[str, Any]:
+def fold(k: int) -> FoldResult:
     """A result of the usual size: three loss terms at twenty steps."""
     steps = list(range(1, 21))
     terms = {term: [1 / step for step in steps] for term in ("target_label", "feature", "source_label")}
-    return {"fold": k, "val_top1": 0.5, "duration_s": 1.0, "loss_steps": steps, "loss_terms": terms}
+    return FoldResult(k, val_top1=0.5, duration_s=1.0, loss_steps=steps, loss_terms=terms)
 
 
 @contextmanager
-def lane(directory: Path, uri: str | None) -> Iterator[tuple[Journal, BackgroundSync | None]]:
+def lane(directory: Path, uri: str | None) -> Iterator[tuple[SearchJournal, BackgroundSync | None]]:
     """A journal, with MLflow behind it as in a search."""
-    with closing(Journal(directory)) as journal:
-        journal.append("search_started", name=NAME, run=directory.name, params={}, dimensions={})
+    with closing(open_search_journal(RunDirectory(directory))) as journal:
+        journal.append(SearchStarted(name=NAME, run=directory.name, space=SPACE, dimensions=DIMENSIONS))
         if uri is None:
             yield journal, None
             return
-        with tracked(journal, uri, NAME) as tracker:
+        with synced(journal, uri, NAME) as tracker:
             yield journal, tracker
 
 

@@ -33,8 +33,10 @@ from tests.tuner.tracking.searches import (
     ticking_journal,
     whole_search,
 )
+from trainables.results import FoldResult, RetrainResult
 from tuner.record.background import BackgroundSync
-from tuner.record.events import Event
+from tuner.record.directory import RunDirectory
+from tuner.record.events import Event, FoldFinished, RetrainingFinished, read_events, trial_id
 from tuner.tracking.projection import Projection
 
 pytestmark = [pytest.mark.slow, MLFLOW_LEAKS]
@@ -59,10 +61,10 @@ def test_eight_searches_at_once_lose_nothing(kind: str, tmp_path: Path) -> None:
 
 
 def eight_at_once(uri: str, folder: Path) -> None:
-    directories = [folder / f"run-{number}" for number in range(NUM_SEARCHES)]
+    directories = [RunDirectory(folder / f"run-{number}") for number in range(NUM_SEARCHES)]
     for directory in directories:
         with ticking_journal(directory) as journal:
-            whole_search(journal, directory.name)
+            whole_search(journal, directory.run)
     # from one process that has imported everything: importing is most of what such a process does
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.tuner.tracking.searches"])
@@ -80,9 +82,9 @@ def eight_at_once(uri: str, folder: Path) -> None:
     runs = client.search_runs([experiment.experiment_id], max_results=1000)
     assert len(runs) == 7 * NUM_SEARCHES
     for directory in directories:
-        own = {run.info.run_name: run for run in runs if run.data.tags["search_run"] == directory.name}
+        own = {run.info.run_name: run for run in runs if run.data.tags["search_run"] == directory.run}
         assert {run.info.status for run in own.values()} == {"FINISHED", "FAILED"}
-        for event in events_in(directory / "journal.jsonl"):
+        for event in read_events(directory.journal):
             for name, key, points in metrics_in(event):
                 found = client.get_metric_history(own[name].info.run_id, key)
                 assert sorted((point.step, point.value) for point in found) == points
@@ -90,18 +92,18 @@ def eight_at_once(uri: str, folder: Path) -> None:
 
 def metrics_in(event: Event) -> Iterator[tuple[str, str, list[tuple[int, float]]]]:
     """Run, key and points of what an event says of scores and losses."""
-    match event["event"]:
-        case "fold_finished":
-            run, result = f"trial-{event['trial']:04d}", event["result"]
-            prefix = f"fold_{result['fold']}/"
-            yield run, f"{prefix}val_top1", [(0, result["val_top1"])]
-        case "retrain_finished":
-            run, result, prefix = f"retrain-seed-{event['seed']}", event, ""
-            yield run, "test_top1", [(0, event["test_top1"])]
+    result: FoldResult | RetrainResult
+    match event:
+        case FoldFinished():
+            run, result, prefix = trial_id(event.trial), event.result, f"fold_{event.result.fold}/"
+            yield run, f"{prefix}val_top1", [(0, result.val_top1)]
+        case RetrainingFinished():
+            run, result, prefix = f"retrain-seed-{event.result.seed}", event.result, ""
+            yield run, "test_top1", [(0, result.test_top1)]
         case _:
             return
-    for term, values in result["loss_terms"].items():
-        yield run, f"{prefix}loss/{term}", list(zip(result["loss_steps"], values, strict=True))
+    for term, values in result.loss_terms.items():
+        yield run, f"{prefix}loss/{term}", list(zip(result.loss_steps, values, strict=True))
 
 
 def test_a_server_that_comes_and_goes_has_everything_in_the_end(
@@ -111,8 +113,9 @@ def test_a_server_that_comes_and_goes_has_everything_in_the_end(
     monkeypatch.setattr("tuner.record.background.LAST_RETRY_S", 1.0)
     port = free_port()
     uri = f"http://127.0.0.1:{port}"
-    with ticking_journal(tmp_path / "run") as journal:
-        tracker = BackgroundSync(Projection(uri, NAME, journal.directory))
+    directory = RunDirectory(tmp_path / "run")
+    with ticking_journal(directory) as journal:
+        tracker = BackgroundSync(Projection(uri, NAME, directory))
         journal.listeners.append(lambda event, history: tracker.notify())
         start_search(journal)
         run_trial(journal, 0, [0.7, 0.8])
@@ -132,7 +135,7 @@ def test_a_server_that_comes_and_goes_has_everything_in_the_end(
     assert there.keys() == {RUN, "trial-0000", "trial-0001", "retrain-seed-0"}
     assert {run[0] for run in there.values()} == {"FINISHED"}
     at_once = Store(f"sqlite:///{tmp_path}/at-once.db")
-    Projection(f"sqlite:///{tmp_path}/at-once.db", NAME, tmp_path / "run").advance()
+    Projection(f"sqlite:///{tmp_path}/at-once.db", NAME, directory).advance()
     assert comparable(there) == comparable(at_once.snapshot())
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -46,7 +46,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> 
     """`whole_search`, written to MLflow; for tests that only read."""
     folder = tmp_path_factory.mktemp("finished")
     uri = f"sqlite:///{shutil.copy(empty_database, folder / 'mlflow.db')}"
-    with copied_environment(), closing(ticking_journal(RunDirectory(folder / NAME / RUN))) as journal:
+    with copied_environment(), ticking_journal(RunDirectory(folder / NAME / RUN)) as journal:
         whole_search(journal)
         Projection(uri, NAME, journal.directory).advance()
     return Store(uri)
@@ -64,7 +64,7 @@ def directory(tmp_path: Path) -> RunDirectory:
 
 @pytest.fixture
 def journal(directory: RunDirectory) -> Iterator[SearchJournal]:
-    with closing(ticking_journal(directory)) as journal:
+    with ticking_journal(directory) as journal:
         yield journal
 
 

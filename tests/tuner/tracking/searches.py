@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from itertools import count
 from multiprocessing.synchronize import Barrier
 from typing import Any, Literal
@@ -50,8 +52,10 @@ class TickingJournal(Journal[H]):
         return super().append(event.model_copy(update={"time_s": float(next(self._clock))}))
 
 
-def ticking_journal(directory: RunDirectory) -> SearchJournal:
-    return TickingJournal(directory, SearchHistory())
+@contextmanager
+def ticking_journal(directory: RunDirectory) -> Iterator[SearchJournal]:
+    with closing(TickingJournal(directory, SearchHistory())) as journal:
+        yield journal
 
 
 def fold(k: int, val_top1: float, **changes: Any) -> FoldResult:

@@ -105,7 +105,7 @@ def test_the_tables_are_those_of_the_end(journal: ComparisonJournal, projection:
 def test_a_rows_own_search_says_whose_it_is(
     projection: Projection, store: Store, uri: str, directory: RunDirectory
 ) -> None:
-    with closing(ticking_journal(directory)) as journal:
+    with ticking_journal(directory) as journal:
         start_search(journal, row="SMILE", column="15 %")
     projection.advance()
     assert {"row": "SMILE", "column": "15 %"}.items() <= store.runs[RUN].data.tags.items()

@@ -334,8 +334,8 @@ class TestRefusals:
             assert projection.advance() == 0
         assert store.series("trial-0000", "fold_1/loss/target_label") == [(1, 2.0), (10, 1.0)]
         assert store.runs["trial-0000"].data.metrics["val_top1"] == 0.5
-        params = {**FIXED, "gamma_fe": "0.1", "method.gamma_fe": "0.1", "seed": "7"}
-        assert store.runs["trial-0001"].data.params == params
+        shown = {**FIXED, "gamma_fe": "0.1", "method.gamma_fe": "0.1", "seed": "7"}
+        assert store.runs["trial-0001"].data.params == shown
         refused = [record.getMessage().split("'")[1] for record in caplog.records if record.name == "tuner.tracking"]
         assert refused == ["fold_1/loss/bad!name", "fold_1/loss/bad!name", "data.bad!name"]
 

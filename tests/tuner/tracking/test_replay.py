@@ -5,13 +5,11 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from tests.marks import MLFLOW_LEAKS
-from tests.tuner.tracking.conftest import empty_database, own_environment
 from tests.tuner.tracking.searches import (
     DEAD,
     NAME,
@@ -33,7 +31,6 @@ from tuner.record.lock import locked
 from tuner.replay import main
 from tuner.tracking.replay import store_of
 
-__all__ = ["empty_database", "own_environment"]  # fixtures
 pytestmark = MLFLOW_LEAKS
 
 
@@ -42,17 +39,6 @@ def own_logging() -> Iterator[None]:
     factory = logging.getLogRecordFactory()
     yield
     logging.setLogRecordFactory(factory)
-
-
-@pytest.fixture
-def journal(tmp_path: Path) -> Iterator[SearchJournal]:
-    with closing(ticking_journal(RunDirectory(tmp_path / "experiments" / NAME / RUN))) as journal:
-        yield journal
-
-
-@pytest.fixture
-def uri(tmp_path: Path, empty_database: Path) -> str:
-    return f"sqlite:///{shutil.copy(empty_database, tmp_path / 'mlflow.db')}"
 
 
 def replay(journal: SearchJournal | ComparisonJournal, uri: str, *more: str) -> int:
@@ -107,7 +93,7 @@ def test_the_searches_of_a_comparison_go_along(tmp_path: Path, uri: str) -> None
     directory = RunDirectory(tmp_path / "experiments" / NAME / RUN)
     comparison = open_comparison_journal(directory)
     comparison.append(ComparisonStarted(name=NAME, run=RUN, space={}))
-    with closing(ticking_journal(directory.row_search(0))) as journal:
+    with ticking_journal(directory.row_search(0)) as journal:
         whole_search(journal, f"{RUN}-search-00")
     assert replay(comparison, uri) == 0
     assert Store(uri).runs.keys() >= {RUN, f"{RUN}-search-00", "trial-0003"}
