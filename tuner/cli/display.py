@@ -1,4 +1,4 @@
-"""What a person sees while a command runs: a live display on a terminal, plain lines elsewhere."""
+"""Progress display of a command: live on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -6,28 +6,37 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from types import TracebackType
-from typing import ClassVar, Self
+from typing import ClassVar, Generic, Self, TypeVar
 
 from rich.console import Console, RenderableType
 from rich.live import Live
 
 from tuner.messages.wording import clock
 from tuner.record.events import Event
-from tuner.record.history import History
+from tuner.record.history import ComparisonHistory, SearchHistory
+
+H = TypeVar("H", SearchHistory, ComparisonHistory)
 
 
-class Display(ABC):
-    """A listener of the journal. Live between its entry and its exit; lines can be said at any time."""
+class Display(ABC, Generic[H]):
+    """Listener of a journal that shows its progress: live as a context manager; lines can be said at any time.
+
+        with SearchProgress(console, space, num_trials=20, concurrency=2) as progress:
+            journal.listeners.append(progress)
+            progress.enter_phase("searching")
+
+    `history` is the one before the first event.
+    """
 
     unit: ClassVar[str]
-    """What is kept when the command is cut off, in a word."""
+    """What is kept when the command is interrupted, as one word."""
 
-    def __init__(self, console: Console, name: str) -> None:
+    def __init__(self, console: Console, name: str, history: H) -> None:
         self.console = console
         self.name = name
-        self.history = History()
+        self.history: H = history
         self.phase = ""
-        self.started = time.monotonic()
+        self._started_s = time.monotonic()
         self._live: Live | None = None
 
     def __enter__(self) -> Self:
@@ -43,30 +52,30 @@ class Display(ABC):
             self._live.stop()
 
     @abstractmethod
-    def __call__(self, event: Event, history: History) -> None:
-        """Takes in a journal event."""
+    def __call__(self, event: Event, history: H) -> None:
+        """Takes in an event of the journal, and the history that includes it."""
 
     @abstractmethod
     def _render(self) -> RenderableType:
-        """How things stand, for the live display."""
+        """Renders the live display."""
 
     def say(self, line: str) -> None:
-        """A line that stays."""
+        """Prints a line that stays, after the time since the command began."""
         self.console.print(f"[{self.elapsed}] {line}", highlight=False, soft_wrap=True, markup=False)
 
     def show(self, lines: Iterable[str]) -> None:
-        """Lines that stay, as they are; ends the live display."""
+        """Ends the live display and prints lines as they are."""
         self.__exit__(None, None, None)
         for line in lines:
             self.console.print(line, highlight=False, soft_wrap=True, markup=False)
 
     def enter_phase(self, phase: str) -> None:
-        """What is going on now, in a few words."""
+        """Shows what the command does from now on, in a few words."""
         self.phase = phase
         if not self._live:
             self.say(phase)
 
     @property
     def elapsed(self) -> str:
-        """Time since the display was made."""
-        return clock(time.monotonic() - self.started)
+        """Time since the display was made, as `0:07`."""
+        return clock(time.monotonic() - self._started_s)
