@@ -65,36 +65,6 @@ def run(arguments: argparse.Namespace) -> int:
     return FOUND
 
 
-def predict(self, images: list[str]) -> pd.DataFrame:
-    """Predicts a row for each image; see `Classifier.predict`."""
-    ...
-
-
-class Guess(NamedTuple):
-    """A class and its probability in [0, 1]."""
-
-    class_name: str
-    probability: float
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Prints the most probable classes of every photo. Returns 0, or 2 where the input is bad."""
-    arguments = _parser().parse_args(argv)
-    try:
-        guesses = predict(arguments.model, arguments.photos, arguments.top, arguments.tracking_uri)
-    except BadInput as bad:
-        for problem in bad.problems:
-            print(f"error: {problem}", file=sys.stderr)
-        return 2
-    if arguments.json:
-        _print_json(guesses)
-    elif sys.stdout.isatty():
-        _print_table(guesses)
-    else:
-        _print_lines(guesses)
-    return 0
-
-
 def predict(model: str, photos: Sequence[str], top: int, uri: str | None = None) -> dict[str, list[Guess]]:
     """Finds the `top` most probable classes of every photo, best first, by photo.
 

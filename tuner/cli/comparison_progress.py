@@ -14,21 +14,23 @@ from tuner.record.events import CellFailed, CellFinished, Event, RowSearched, Sh
 from tuner.record.history import ComparisonHistory
 
 
-class ComparisonProgress(Display[ComparisonHistory]):
-    """Progress display of a comparison: each training as a line, and how many of `num_cells` are done.
-
-    `concurrency` is the number of trainings that go on at once, from which the time left is estimated.
-    """
+class ComparisonProgress(Display):
+    """Progress display of a comparison: each training as a line, and how many of `num_cells` are done."""
 
     unit = "training"
 
     def __init__(self, console: Console, name: str, num_cells: int, concurrency: int) -> None:
-        super().__init__(console, name, ComparisonHistory())
+        super().__init__(console, name, concurrency)
+        self.history = ComparisonHistory()
         self.num_cells = num_cells
-        self.concurrency = concurrency
 
     def __call__(self, event: Event, history: ComparisonHistory) -> None:
+        """Shows an event of the journal; `history` includes it."""
         self.history = history
+        self._say_event(event)
+        self.on_change()
+
+    def _say_event(self, event: Event) -> None:
         match event:
             case RowSearched(val_top1=None):
                 self.say(f"{event.row} | {event.column}: the search found nothing that could be trained")
@@ -64,7 +66,8 @@ class ComparisonProgress(Display[ComparisonHistory]):
             return None
         return num_left * fmean(durations_s) / self.concurrency
 
-    def _render(self) -> Group:
+    def render(self) -> Group:
+        """Renders a bar of the trainings that are done."""
         done = len(self.history.cells) + len(self.history.cell_failures)
         header = Text.assemble((self.name, "bold"), f"  {self.elapsed}  {self.phase}  ", (self.summary(), "cyan"))
         return Group(header, ProgressBar(total=self.num_cells, completed=done))

@@ -19,29 +19,35 @@ from tuner.record.history import SearchHistory, TrialRecord
 from tuner.record.selection import best_trial
 
 
-class SearchProgress(Display[SearchHistory]):
+class SearchProgress(Display):
     """Progress display of a search: each fold and trial as a line, or live on a terminal.
 
-    `concurrency` is the number of trials that the cluster has room for; the attribute is the number of fold trainings
-    that go on at once, from which the time left is estimated.
+    The argument `concurrency` is the number of trials that the cluster has room for; the attribute, that of the
+    trainings of folds which then run at once.
     """
 
     unit = "fold"
 
     def __init__(self, console: Console, space: SearchExperiment, num_trials: int, concurrency: int) -> None:
-        super().__init__(console, space.name, SearchHistory())
+        super().__init__(console, space.name, space.search.folds_at_once(concurrency, num_trials))
+        self.history = SearchHistory()
         self.names = space.short_names
         self.num_trials = num_trials
         self.num_folds = space.search.folds
-        self.concurrency = space.search.folds_at_once(concurrency, num_trials)
 
     def __call__(self, event: Event, history: SearchHistory) -> None:
+        """Shows an event of the journal; `history` includes it."""
         self.history = history
+        self._say_event(event)
+        self.on_change()
+
+    def _say_event(self, event: Event) -> None:
+        trials = self.history.trials
         match event:
             case TrialEnded():
-                self.say(self._trial_line(history.trials[event.trial]))
+                self.say(self._trial_line(trials[event.trial]))
             case FoldFinished() if not self._live:
-                self._say_fold(history.trials[event.trial], event.result)
+                self._say_fold(trials[event.trial], event.result)
             case ShareGrown():
                 self.say(share_growth_message(event.gpus))
             case RetrainingFailed():
@@ -101,7 +107,8 @@ class SearchProgress(Display[SearchHistory]):
             return None
         return folds_left * fmean(durations_s) / self.concurrency
 
-    def _render(self) -> Group:
+    def render(self) -> Group:
+        """Renders the running trials, and a bar of the folds that are done."""
         trials = self.history.trials.values()
         done = sum(len(t.folds) + len(t.ahead) if t.state == "running" else self.num_folds for t in trials)
         bar = ProgressBar(total=self.num_trials * self.num_folds, completed=done)
