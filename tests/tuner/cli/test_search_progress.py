@@ -12,7 +12,6 @@ from rich.console import Console
 from tests.tuner.tiny import add_trial, fold, search_journal, search_started, space_of
 from trainables.results import RetrainResult
 from tuner.cli.search_progress import SearchProgress
-from tuner.messages.wording import clock, spell_params
 from tuner.record.events import FoldFinished, RetrainingFailed, RetrainingFinished, ShareGrown, TrialEnded, TrialStarted
 
 
@@ -148,13 +147,3 @@ class TestTimeLeft:
         for number in range(4):
             add_trial(plain.journal, number, [0.5, 0.5])
         assert plain.progress.seconds_left() is None
-
-
-def test_clock() -> None:
-    assert [clock(s) for s in (0, 7.4, 59.6, 754, 3723)] == ["0:00", "0:07", "1:00", "12:34", "1:02:03"]
-
-
-def test_spell_params() -> None:
-    assert (
-        spell_params({"gamma": 0.012345678, "n": 3, "kind": "sgd", "on": True}) == "gamma=0.01235 n=3 kind=sgd on=True"
-    )
