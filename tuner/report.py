@@ -36,7 +36,9 @@ def run(arguments: argparse.Namespace) -> int:
         print(write_report(directory, arguments.output))
     except OSError as error:
         file, got = error.filename or str(arguments.output or directory), error.strerror or str(error)
-        raise BadInput(Problem("", "a place to write the page (--output names another)", got.lower(), file=file)) from None
+        raise BadInput(
+            Problem("", "a place to write the page (--output names another)", got.lower(), file=file)
+        ) from None
     return FOUND
 
 

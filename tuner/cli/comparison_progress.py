@@ -9,7 +9,7 @@ from rich.progress_bar import ProgressBar
 from rich.text import Text
 
 from tuner.cli.display import Display
-from tuner.messages.wording import clock, share_growth_message, spell_cell
+from tuner.messages.wording import cell_name, clock, share_growth_message
 from tuner.record.events import CellFailed, CellFinished, Event, RowSearched, ShareGrown
 from tuner.record.history import ComparisonHistory
 
@@ -40,10 +40,10 @@ class ComparisonProgress(Display):
                 self.say(share_growth_message(event.gpus))
             case CellFinished(result=result):
                 score, took = f"{result.test_top1:.4f}", clock(result.duration_s)
-                cell = spell_cell(event.row, event.column, event.seed)
+                cell = cell_name(event.row, event.column, event.seed)
                 self.say(f"{cell}: test top-1 {score} in {took}  | {self.summary()}")
             case CellFailed():
-                cell = spell_cell(event.row, event.column, event.seed)
+                cell = cell_name(event.row, event.column, event.seed)
                 self.say(f"{cell} failed: {event.reason}  | {self.summary()}")
 
     def summary(self) -> str:

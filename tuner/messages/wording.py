@@ -38,7 +38,7 @@ def spell_params(params: Mapping[str, Any]) -> str:
     )
 
 
-def spell_cell(row: str, column: str, seed: int) -> str:
+def cell_name(row: str, column: str, seed: int) -> str:
     """`L² | 15 % | seed 0`: name of a comparison's training, on the screen and in MLflow."""
     return f"{row} | {column} | seed {seed}"
 

@@ -1,4 +1,7 @@
-"""Writes the report and the best configuration into a run directory."""
+"""Writes the report and the best configuration into a run directory.
+
+Quick to import: the page, with plotly, is imported when it is written.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from trainables.files import write_whole
-from tuner.experiment.search_experiment import dump_experiment
 from tuner.messages.redaction import without_credentials
 from tuner.messages.wording import one_line
 from tuner.record.directory import RunDirectory
-from tuner.reports.page import report_page
-from tuner.reports.search_run import best_space, read_run
 
 logger = logging.getLogger(__name__)
 
@@ -24,10 +24,16 @@ def write_report(directory: RunDirectory, output: Path | None = None) -> Path:
     Without `output` it is `report.html` in the run directory, beside the best configuration as `best.yaml`, which can
     be run as it is; with `output` nothing is written into the run directory.
 
+        write_report(RunDirectory(Path("experiments/digits/20261129-101500-ab12")))
+
     Raises:
         BadInput: where it is not the directory of a search.
         OSError: where a file cannot be written.
     """
+    from tuner.experiment.search_experiment import dump_experiment
+    from tuner.reports.page import report_page
+    from tuner.reports.search_run import best_space, read_run
+
     run = read_run(directory)
     if output is None and (alone := best_space(run)) is not None:
         write_whole(directory.best_space, dump_experiment(alone).encode())
@@ -39,7 +45,7 @@ def write_report(directory: RunDirectory, output: Path | None = None) -> Path:
 def try_to_write_report(directory: RunDirectory, say: Callable[[str], None]) -> Path | None:
     """Writes the report of a search that has just ended, and says where it is.
 
-    Returns None where that failed: the reason is said, with the command that tries again, and logged; the search's
+    Returns None where that failed: the reason is said, with the command that tries again, and logged. The search's
     result stands without its report.
     """
     try:
