@@ -28,7 +28,13 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m tuner.list", description="Searches and comparisons: state, best, age."
     )
     add = parser.add_argument
-    add("--directory", type=Path, default=EXPERIMENTS, metavar="FOLDER", help="where the experiments lie")
+    add(
+        "--directory",
+        type=Path,
+        default=EXPERIMENTS,
+        metavar="FOLDER",
+        help="folder of the experiments (default: experiments)",
+    )
     add("--json", metavar="FILE", help="write it there for other programs; - is the standard output")
     return parser
 
@@ -52,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
         return FOUND
     from rich.console import Console
 
-    Console(highlight=False).print(table_of(summaries) if summaries else f"no experiment lies in {root}")
+    Console(highlight=False).print(table_of(summaries) if summaries else f"there is no experiment in {root}")
     return FOUND
 
 

@@ -22,7 +22,13 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tuner.report", description="Write a search's report, as HTML.")
     add = parser.add_argument
     add("run", metavar="RUN", help="its name (the latest run), NAME/RUN, or its experiment directory")
-    add("--directory", type=Path, default=EXPERIMENTS, metavar="FOLDER", help="where the experiments lie")
+    add(
+        "--directory",
+        type=Path,
+        default=EXPERIMENTS,
+        metavar="FOLDER",
+        help="folder of the experiments (default: experiments)",
+    )
     add("--output", type=Path, metavar="FILE", help="write the page there, and nothing into the experiment directory")
     return parser
 

@@ -35,7 +35,13 @@ def parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("run", metavar="NAME", help="its name, NAME/RUN, or its experiment directory")
-    add("--directory", type=Path, default=EXPERIMENTS, metavar="FOLDER", help="where the experiments lie")
+    add(
+        "--directory",
+        type=Path,
+        default=EXPERIMENTS,
+        metavar="FOLDER",
+        help="folder of the experiments (default: experiments)",
+    )
     add("--timeout-s", type=float, default=90.0, metavar="S", help="how long to wait for its end")
     return parser
 

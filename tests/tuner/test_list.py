@@ -39,7 +39,7 @@ def test_the_table_and_its_json(tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 def test_nothing_there_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--directory", str(tmp_path / "none")]) == 0
-    assert "no experiment lies in" in capsys.readouterr().out
+    assert "there is no experiment in" in capsys.readouterr().out
 
 
 def test_it_imports_nothing_heavy(tmp_path: Path) -> None:
