@@ -1,71 +1,93 @@
-"""What lies in the experiments folder, and how it stands: `python -m tuner.list`."""
+"""Lists the searches and comparisons in the experiments folder, and how they stand: `python -m tuner.list`."""
 
 from __future__ import annotations
 
 import argparse
-import json
-import sys
-import time
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
 from pathlib import Path
-
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING
 
 from tuner.cli.arguments import FOUND, guarded
-from tuner.messages.wording import age
 from tuner.record.find import EXPERIMENTS
-from tuner.record.summary import State, Summary, summaries_of
 
-STYLES: dict[State, str] = {"running": "green", "finished": "", "interrupted": "yellow"}
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from tuner.record.summary import Summary
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command."""
+    """Runs the command. Exit code 0, also where there is nothing to list; 2: bad input."""
+    arguments = parser().parse_args(argv)
+    return guarded(lambda: run(arguments))
+
+
+def parser() -> argparse.ArgumentParser:
+    """Builds the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m tuner.list", description="Searches and comparisons: state, best, age."
     )
     add = parser.add_argument
-    add("--directory", type=Path, default=EXPERIMENTS, metavar="FOLDER", help="where the experiments lie")
+    add(
+        "--directory",
+        type=Path,
+        default=EXPERIMENTS,
+        metavar="FOLDER",
+        help="folder of the experiments (default: experiments)",
+    )
     add("--json", metavar="FILE", help="write it there for other programs; - is the standard output")
-    arguments = parser.parse_args(argv)
-    return guarded(lambda: show(arguments.directory, arguments.json))
+    return parser
 
 
-def show(root: Path, json_file: str | None) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Prints the table, or writes it as JSON."""
+    import json
+    import sys
+    from dataclasses import asdict
+
+    from tuner.record.summary import summaries_of
+
+    root, json_file = arguments.directory, arguments.json
     summaries = list(summaries_of(root))
-    if json_file is None:
-        Console(highlight=False).print(table_of(summaries) if summaries else f"no experiment lies in {root}")
+    if json_file is not None:
+        text = json.dumps([asdict(summary) for summary in summaries], indent=2) + "\n"
+        if json_file == "-":
+            sys.stdout.write(text)
+        else:
+            Path(json_file).write_text(text, encoding="utf-8")
         return FOUND
-    text = json.dumps([asdict(summary) for summary in summaries], indent=2) + "\n"
-    if json_file == "-":
-        sys.stdout.write(text)
-    else:
-        Path(json_file).write_text(text, encoding="utf-8")
+    from rich.console import Console
+
+    Console(highlight=False).print(table_of(summaries) if summaries else f"there is no experiment in {root}")
     return FOUND
 
 
 def table_of(summaries: Iterable[Summary]) -> Table:
-    """For a person."""
+    """Makes a table for the terminal, a row for each run."""
+    import time
+
+    from rich.table import Table
+    from rich.text import Text
+
+    from tuner.messages.wording import age
+
+    styles = {"running": "green", "finished": "", "interrupted": "yellow"}
     table = Table(box=None, padding=(0, 2, 0, 0))
     for heading in ("search", "state", "trials", "best", "age", "last event", ""):
         table.add_column(heading, overflow="fold")
-    now = time.time()
-    for s in summaries:
-        counts = ", ".join(f"{count} {state}" for state, count in s.counts.items() if count)
-        of = f"{sum(s.counts.values())}/{s.asked}"
-        last = f"{s.last_event.replace('_', ' ')} {age(now - s.last_event_s)} ago"
+    now_s = time.time()
+    for summary in summaries:
+        counts = ", ".join(f"{count} {state}" for state, count in summary.counts.items() if count)
+        done = f"{sum(summary.counts.values())}/{summary.num_asked}"
+        last = f"{summary.last_event.replace('_', ' ')} {age(now_s - summary.last_event_s)} ago"
         table.add_row(
-            f"{s.name}/{s.run}",
-            Text(s.state, STYLES.get(s.state, "red")),
-            f"{of} ({counts})" if counts else of,
-            "–" if s.best is None else f"{s.best:.4f}",
-            age(now - s.started_s),
+            f"{summary.name}/{summary.run}",
+            Text(summary.state, styles.get(summary.state, "red")),
+            f"{done} ({counts})" if counts else done,
+            "–" if summary.best is None else f"{summary.best:.4f}",
+            age(now_s - summary.started_s),
             last,
-            Text(s.why),
+            Text(summary.why),
         )
     return table
 

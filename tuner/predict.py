@@ -1,62 +1,82 @@
-"""What is in these photos, as a trained model sees it.
+"""Names what is in photos by a trained model.
 
 python -m tuner.predict --model models:/digits@champion photo.jpg
-python -m tuner.predict --model experiments/digits/2025-01-31_12-00-00/model *.jpg --top 3
+python -m tuner.predict --model experiments/digits/20261129-101500-ab12/model *.jpg --top 3
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-import pandas as pd
-from rich.console import Console
-from rich.table import Table
-
-from trainables.classifier import CLASS_PREFIX, Classifier
 from trainables.errors import BadInput, Problem
+from tuner.cli.arguments import FOUND, guarded
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Predictor(Protocol):
-    """What a `Classifier` and a model out of MLflow have in common."""
+    """Interface that a `Classifier` and a model of MLflow share."""
 
     def predict(self, images: list[str]) -> pd.DataFrame:
-        """A row an image, see `Classifier.predict`."""
+        """Predicts a row for each image; see `Classifier.predict`."""
         ...
 
 
 class Guess(NamedTuple):
-    """A class and how probable it is, in [0, 1]."""
+    """A class and its probability in [0, 1]."""
 
     class_name: str
     probability: float
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Prints the most probable classes of every photo. Returns 0, or 2 where the input is bad."""
-    arguments = _parser().parse_args(argv)
-    try:
-        guesses = predict(arguments.model, arguments.photos, arguments.top, arguments.tracking_uri)
-    except BadInput as bad:
-        for problem in bad.problems:
-            print(f"error: {problem}", file=sys.stderr)
-        return 2
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command. Exit code 0: every photo has its classes; 2: bad input."""
+    arguments = parser().parse_args(argv)
+    return guarded(lambda: run(arguments))
+
+
+def parser() -> argparse.ArgumentParser:
+    """Builds the command line."""
+    parser = argparse.ArgumentParser(prog="python -m tuner.predict", description="Names what is in photos.")
+    add = parser.add_argument
+    add("photos", nargs="+", metavar="photo", help="image file, or a text for a model of texts")
+    add("--model", required=True, help="models:/<name>@champion, or a search's model folder")
+    add("--tracking-uri", help="MLflow store (default: MLFLOW_TRACKING_URI, else ./mlflow.db)")
+    add("--top", type=_count, default=5, help="classes to name for each photo (default: 5)")
+    add("--json", action="store_true", help="print JSON, with probabilities instead of percentages")
+    return parser
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Prints the most probable classes of every photo. Raises as `predict`."""
+    guesses = predict(arguments.model, arguments.photos, arguments.top, arguments.tracking_uri)
     if arguments.json:
         _print_json(guesses)
     elif sys.stdout.isatty():
         _print_table(guesses)
     else:
         _print_lines(guesses)
-    return 0
+    return FOUND
 
 
 def predict(model: str, photos: Sequence[str], top: int, uri: str | None = None) -> dict[str, list[Guess]]:
-    """The `top` most probable classes of every photo, best first. Raises BadInput with everything that is wrong."""
+    """Finds the `top` most probable classes of every photo, best first, by photo.
+
+    `model` and `uri` are as for `load_predictor`.
+
+        predict("models:/digits@champion", ["photo.jpg"], top=3)["photo.jpg"][0].class_name
+
+    Raises:
+        BadInput: with every photo that cannot be read, and with a model that cannot be loaded.
+    """
+    from trainables.classifier import CLASS_PREFIX
+
     try:
         predictor = load_predictor(model, uri)
     except BadInput as no_model:
@@ -73,8 +93,16 @@ def predict(model: str, photos: Sequence[str], top: int, uri: str | None = None)
 
 
 def load_predictor(model: str, uri: str | None = None) -> Predictor:
-    """The classifier in a folder, or what an MLflow URI (`models:/…`, `runs:/…`) names in the store at `uri`."""
+    """Loads the classifier in a folder, or the model that an MLflow URI (`models:/…`, `runs:/…`) names.
+
+    `uri` is that of the MLflow store; without it MLFLOW_TRACKING_URI, else `mlflow.db` in the working folder.
+
+    Raises:
+        BadInput: where there is no such model.
+    """
     if re.match(r"[a-z]+:/", model) is None:
+        from trainables.classifier import Classifier
+
         return Classifier.load(Path(model))
     from tuner.experiment.settings import tracking_uri
     from tuner.tracking.registry import load_model
@@ -83,28 +111,23 @@ def load_predictor(model: str, uri: str | None = None) -> Predictor:
     return loaded
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m tuner.predict", description="Names what is in photos.")
-    parser.add_argument("photos", nargs="+", metavar="photo", help="image file, or a text for a model of texts")
-    parser.add_argument("--model", required=True, help="models:/<name>@champion, or a search's model folder")
-    parser.add_argument("--tracking-uri", help="MLflow store (default: MLFLOW_TRACKING_URI, else ./mlflow.db)")
-    parser.add_argument("--top", type=_count, default=5, help="classes to name for each photo (default: 5)")
-    parser.add_argument("--json", action="store_true", help="print JSON, with probabilities instead of percentages")
-    return parser
-
-
 def _count(text: str) -> int:
     if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"a whole number above 0, got {text!r}")
+        raise argparse.ArgumentTypeError(str(Problem("", "a whole number above 0", repr(text))))
     return int(text)
 
 
-def _print_json(guesses: dict[str, list[Guess]]) -> None:
+def _print_json(guesses: Mapping[str, Sequence[Guess]]) -> None:
+    import json
+
     plain = {photo: [guess._asdict() for guess in best] for photo, best in guesses.items()}
     print(json.dumps(plain, indent=2, ensure_ascii=False))
 
 
-def _print_table(guesses: dict[str, list[Guess]]) -> None:
+def _print_table(guesses: Mapping[str, Sequence[Guess]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
     table = Table("photo", "class")
     table.add_column("probability", justify="right")
     for photo, best in guesses.items():
@@ -114,11 +137,11 @@ def _print_table(guesses: dict[str, list[Guess]]) -> None:
     Console().print(table)
 
 
-def _print_lines(guesses: dict[str, list[Guess]]) -> None:
+def _print_lines(guesses: Mapping[str, Sequence[Guess]]) -> None:
     for photo, best in guesses.items():
         for guess in best:
             print(f"{photo}\t{guess.class_name}\t{guess.probability:.1%}")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

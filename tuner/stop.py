@@ -9,40 +9,62 @@ import signal
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from trainables.errors import BadInput, Problem
 from tuner.cli.arguments import FAILED, FOUND, guarded
 from tuner.record.find import EXPERIMENTS, find_run
-from tuner.record.lock import LOCK, LockHolder, holder_of
-from tuner.record.summary import summary_of
+
+if TYPE_CHECKING:
+    from tuner.record.directory import RunDirectory
+    from tuner.record.lock import LockHolder
 
 POLL_S = 0.1
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command. Exit code 0: it has stopped; 1: it has not yet; 2: there is nothing that could be stopped."""
+    """Runs the command. Exit code 0: it has stopped; 1: it has not yet; 2: nothing runs that could be stopped."""
+    arguments = parser().parse_args(argv)
+    return guarded(lambda: run(arguments))
+
+
+def parser() -> argparse.ArgumentParser:
+    """Builds the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m tuner.stop", description="Stop a search; what is finished is kept."
     )
     add = parser.add_argument
     add("run", metavar="NAME", help="its name, NAME/RUN, or its experiment directory")
-    add("--directory", type=Path, default=EXPERIMENTS, metavar="FOLDER", help="where the experiments lie")
+    add(
+        "--directory",
+        type=Path,
+        default=EXPERIMENTS,
+        metavar="FOLDER",
+        help="folder of the experiments (default: experiments)",
+    )
     add("--timeout-s", type=float, default=90.0, metavar="S", help="how long to wait for its end")
-    arguments = parser.parse_args(argv)
-    return guarded(lambda: stop(find_run(arguments.run, arguments.directory, "NAME"), arguments.timeout_s))
+    return parser
 
 
-def stop(directory: Path, timeout_s: float) -> int:
-    """Asks the process that has `directory` to end, and waits until it has.
+def run(arguments: argparse.Namespace) -> int:
+    """Stops the run that the arguments name. Raises as `find_run` and `stop`."""
+    return stop(find_run(arguments.run, arguments.directory, "NAME"), arguments.timeout_s)
+
+
+def stop(directory: RunDirectory, timeout_s: float) -> int:
+    """Asks the process that runs the experiment in `directory` to end, waits for it, and prints what is kept.
 
     Raises:
-        BadInput: where none has it, or none of this machine.
+        BadInput: where no process holds the directory, or none of this machine.
     """
+    from tuner.record.lock import holder_of
+    from tuner.record.summary import summary_of
+
     holder = holder_of(directory)
     if holder is None:
-        summary = summary_of(directory)
-        raise BadInput(Problem("", "a search that runs", f"one that is {summary.state}", file=str(directory)))
-    if not holder.is_here or not _has_open(holder, directory / LOCK):
+        got = f"one that is not running ({summary_of(directory).state})"
+        raise BadInput(Problem("", "a running search or comparison", got, file=str(directory)))
+    if not holder.is_here or not _has_open(holder, directory.lock):
         raise BadInput(Problem("", "a search of this machine", str(holder), file=str(directory)))
     os.kill(holder.pid, signal.SIGTERM)
     print(f"asked {holder} to end", flush=True)
@@ -56,7 +78,7 @@ def stop(directory: Path, timeout_s: float) -> int:
         time.sleep(POLL_S)
     summary = summary_of(directory)
     kept = ", ".join(f"{count} {state}" for state, count in summary.counts.items() if count) or "nothing yet"
-    print(f"{summary.name}/{summary.run} has ended ({summary.state}); kept in {directory}:")
+    print(f"{directory.full_name} has ended ({summary.state}); kept in {directory}:")
     print(f"  {kept}; every finished {'fold' if summary.kind == 'search' else 'training'}")
     if summary.state != "finished":
         command = "compare" if summary.kind == "comparison" else "search"
@@ -65,7 +87,7 @@ def stop(directory: Path, timeout_s: float) -> int:
 
 
 def _has_open(holder: LockHolder, file: Path) -> bool:
-    """Whether that process really has the lock: a number may have been given to another one since."""
+    """Whether that process has the file of the lock open: its number may have been given to another process since."""
     try:
         return any(
             os.path.samefile(entry, file) for entry in Path(f"/proc/{holder.pid}/fd").iterdir() if entry.exists()

@@ -1,4 +1,4 @@
-"""The MLflow UI on the right store: `python -m tuner.ui`, or `make ui`.
+"""Serves the MLflow UI on the store of the searches: `python -m tuner.ui`, or `make ui`.
 
 One worker and no job runner: MLflow's defaults start ten processes and answer each request forty milliseconds later.
 """
@@ -12,27 +12,44 @@ from collections.abc import Mapping, Sequence
 
 from trainables.errors import BadInput, Problem
 from tuner.cli.arguments import guarded
-from tuner.experiment.settings import tracking_uri
-from tuner.messages.redaction import without_credentials
-from tuner.tracking.store import prepare_store
-from tuner.tracking.ui_views import pages_of_searches
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Serves the UI until it is stopped; becomes the server's process."""
+    """Runs the command, which becomes the server's process. Exit code 2: bad input."""
+    arguments = parser().parse_args(argv)
+    return guarded(lambda: run(arguments))
+
+
+def parser() -> argparse.ArgumentParser:
+    """Builds the command line."""
     parser = argparse.ArgumentParser(prog="python -m tuner.ui", description="Look at searches in the MLflow UI.")
     parser.add_argument("--tracking-uri", metavar="URI", help="the store (default: MLFLOW_TRACKING_URI or ./mlflow.db)")
-    parser.add_argument("--port", type=int, default=5000)
-    arguments = parser.parse_args(argv)
-    return guarded(lambda: serve(tracking_uri(arguments.tracking_uri), arguments.port))
+    parser.add_argument("--port", type=int, default=5000, help="of this machine (default: 5000)")
+    return parser
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serves the store that the arguments or the environment name. Raises as `serve`."""
+    from tuner.experiment.settings import tracking_uri
+
+    return serve(tracking_uri(arguments.tracking_uri), arguments.port)
 
 
 def serve(uri: str, port: int) -> int:
-    """Replaces this process by the server. Raises BadInput where `uri` is a server already: that has its own UI."""
+    """Replaces this process by the server.
+
+    Raises:
+        BadInput: where `uri` is a tracking server, which has a UI of its own, or a store that cannot be opened.
+    """
+    from tuner.messages.redaction import without_credentials
+
     shown_uri = without_credentials(uri)
     if uri.startswith(("http://", "https://")):
-        expected = "a database; a tracking server has its UI at its own address"
+        expected = "a database (a tracking server has its UI at its own address)"
         raise BadInput(Problem("--tracking-uri", expected, shown_uri))
+    from tuner.tracking.store import prepare_store
+    from tuner.tracking.ui_views import pages_of_searches
+
     prepare_store(uri, "Default")
     address = f"http://127.0.0.1:{port}"
     print(f"MLflow UI of {shown_uri}: {address}  (Ctrl-C ends it)")
@@ -43,13 +60,13 @@ def serve(uri: str, port: int) -> int:
 
 
 def server_command(uri: str, port: int) -> list[str]:
-    """The server's command line: this machine only."""
+    """Builds the server's command line; it listens to this machine alone."""
     options = ["--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     return [sys.executable, "-m", "mlflow", "server", *options]
 
 
 def server_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """The server's environment."""
+    """Adds to `environment` what the server needs."""
     return {**environment, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 
 

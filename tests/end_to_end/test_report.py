@@ -10,6 +10,7 @@ from mlflow import MlflowClient
 from tests.end_to_end.conftest import Interrupted, Run, give
 from tests.marks import MLFLOW_LEAKS
 from tuner.experiment.search_experiment import load_experiment
+from tuner.record.directory import RunDirectory
 from tuner.reports.search_run import read_run
 
 pytestmark = [pytest.mark.slow, MLFLOW_LEAKS]
@@ -47,4 +48,4 @@ def test_the_best_configuration_runs_as_it_is(finished: Run, tmp_path: Path) -> 
 def test_the_command_writes_it_anew_by_name(finished: Run, tmp_path: Path) -> None:
     written = give("tuner.report", "tiny", "--output", str(tmp_path / "page.html"), folder=finished.folder)
     assert (written.code, written.out) == (0, f"{tmp_path / 'page.html'}\n"), written.err
-    assert read_run(finished.directory).space.name in (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert read_run(RunDirectory(finished.directory)).space.name in (tmp_path / "page.html").read_text(encoding="utf-8")

@@ -227,7 +227,7 @@ def test_a_second_start_is_refused_with_who_runs_it(story: Story) -> None:
 
 def test_it_is_listed(story: Story) -> None:
     (running,) = json.loads((story.folder / "running.json").read_text())
-    assert (running["name"], running["state"], running["asked"]) == ("tiny", "running", 2000)
+    assert (running["name"], running["state"], running["num_asked"]) == ("tiny", "running", 2000)
     assert "finished" in story.ended["list of the end"][1]
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +14,15 @@ import pytest
 from PIL import Image
 
 from tests.marks import MLFLOW_LEAKS
-from tests.tuner.tiny import search_journal
 from trainables.backbones import build_network
 from trainables.classifier import Classifier, save_classifier
 from trainables.config import TrialConfig
 from trainables.results import RetrainResult
 from tuner import predict
 from tuner.predict import main
+from tuner.record.directory import RunDirectory
 from tuner.record.events import RetrainingFinished, SearchStarted
+from tuner.record.journal import open_search_journal
 from tuner.tracking.projection import Projection
 from tuner.tracking.registry import register_model
 from tuner.tracking.store import prepare_store
@@ -92,6 +94,7 @@ def test_every_bad_photo_is_named_at_once(
     assert captured.err.splitlines() == [
         "error: gone.jpg: expected an image file, got no such file or directory",
         "error: notes.jpg: expected an image file, got a format that Pillow does not know",
+        "2 problems; nothing was started",
     ]
 
 
@@ -99,7 +102,7 @@ def test_an_unknown_model_is_named_along_with_missing_photos(
     photos: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     assert main(["--model", "nowhere", "gone.jpg", "a.jpg"]) == 2
-    model_line, photo_line = capsys.readouterr().err.splitlines()
+    model_line, photo_line, _ = capsys.readouterr().err.splitlines()
     assert model_line.startswith(
         "error: nowhere: expected a folder with a classifier's classifier.json and weights.pt, got no such"
     )
@@ -110,7 +113,7 @@ def test_an_unknown_model_is_named_along_with_missing_photos(
 def test_the_number_of_classes_is_checked(top: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(["--model", "x", "--top", top, "a.jpg"])
-    assert "a whole number above 0" in capsys.readouterr().err
+    assert "argument --top: expected a whole number above 0, got" in capsys.readouterr().err
 
 
 def test_the_model_comes_out_of_the_registry(
@@ -119,10 +122,9 @@ def test_the_model_comes_out_of_the_registry(
     monkeypatch.setattr(os, "environ", os.environ.copy())
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     prepare_store(uri, "fruit")
-    journal = search_journal(tmp_path / "experiment")
-    journal.append(SearchStarted(name="fruit", run=RUN, space={}))
-    journal.append(RetrainingFinished(trial=0, result=RetrainResult(0, 0.9, 1.0, [], {})))
-    journal.close()
+    with closing(open_search_journal(RunDirectory(tmp_path / "experiment"))) as journal:
+        journal.append(SearchStarted(name="fruit", run=RUN, space={}))
+        journal.append(RetrainingFinished(trial=0, result=RetrainResult(0, 0.9, 1.0, [], {})))
     Projection(uri, "fruit", journal.directory).advance()
     champion = register_model(uri, "fruit", RUN, 0, model, "fruit", np.zeros((1, 32, 32, 3), dtype=np.uint8))
     assert main(["--model", str(model), *photos]) == 0

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, cast
 
 import pytest
 
 from tests.tuner.reports.searches import write_search
 from tests.tuner.tiny import space_of
-from tuner import report, search
+from tuner import report
 from tuner.experiment.search_experiment import load_experiment
-from tuner.reports import page
+from tuner.record.directory import RunDirectory
+from tuner.reports import page, write
+from tuner.reports.write import try_to_write_report, write_report
 
 
 @pytest.fixture(autouse=True)
 def no_plotly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(page, "_packed_plotly", lambda: "cGxvdGx5")
+    monkeypatch.setattr(page, "packed_plotly", lambda: "cGxvdGx5")
 
 
 def test_it_lies_in_the_experiment_directory_with_what_can_be_run(
@@ -24,63 +25,59 @@ def test_it_lies_in_the_experiment_directory_with_what_can_be_run(
 ) -> None:
     directory = write_search(tmp_path / "tiny" / "run")
     assert report.main(["tiny", "--directory", str(tmp_path)]) == 0
-    assert capsys.readouterr().out == f"{directory / 'report.html'}\n"
-    assert "<title>tiny</title>" in (directory / "report.html").read_text(encoding="utf-8")
-    assert load_experiment(directory / "best.yaml").name == "tiny-best"
-    assert not list(directory.glob("*.tmp"))
+    assert capsys.readouterr().out == f"{directory.report}\n"
+    assert "<title>tiny</title>" in directory.report.read_text(encoding="utf-8")
+    assert load_experiment(directory.best_space).name == "tiny-best"
+    assert not list(directory.path.glob("*.new"))
 
 
 def test_a_name_is_its_latest_run_and_name_run_that_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first, second = (write_search(tmp_path / "tiny" / run, space=space_of()) for run in ("1", "2"))
     for text, directory in (("tiny", second), ("tiny/1", first), (str(first), first)):
         assert report.main([text, "--directory", str(tmp_path)]) == 0
-        assert capsys.readouterr().out == f"{directory / 'report.html'}\n"
+        assert capsys.readouterr().out == f"{directory.report}\n"
 
 
 def test_with_output_nothing_is_written_into_the_experiment_directory(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     directory = write_search(tmp_path / "run")
-    before = sorted(directory.iterdir())
+    before = sorted(directory.path.iterdir())
     file = tmp_path / "pages" / "mine.html"
     assert report.main([str(directory), "--output", str(file)]) == 0
     assert capsys.readouterr().out == f"{file}\n"
     assert file.exists()
-    assert sorted(directory.iterdir()) == before
+    assert sorted(directory.path.iterdir()) == before
 
 
 def test_without_a_best_there_is_a_page_alone(tmp_path: Path) -> None:
     directory = write_search(tmp_path / "run", [("failed", (), "it broke")])
-    report.write_report(directory)
-    assert not (directory / "best.yaml").exists()
+    write_report(directory)
+    assert not directory.best_space.exists()
 
 
 def test_bad_input_is_said_without_a_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert report.main(["nothing", "--directory", str(tmp_path)]) == 2
-    assert "error: RUN: a name" in capsys.readouterr().err
+    assert "error: RUN: expected a name" in capsys.readouterr().err
     directory = write_search(tmp_path / "run")
     (tmp_path / "file").write_text("")
     assert report.main([str(directory), "--output", str(tmp_path / "file" / "page.html")]) == 2
-    assert "a place that can be written" in capsys.readouterr().err
+    assert "expected a place to write the page" in capsys.readouterr().err
 
 
-class Said:
-    """A display that remembers."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def say(self, line: str) -> None:
-        self.lines.append(line)
+def test_a_report_of_a_search_that_ended_is_said(tmp_path: Path) -> None:
+    directory, lines = write_search(tmp_path / "run"), list[str]()
+    assert try_to_write_report(directory, lines.append) == directory.report
+    assert lines == [f"report: {directory.report}"]
 
 
-def test_a_report_that_fails_is_said_and_takes_nothing_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(directory: Path) -> Path:
+def test_a_report_that_fails_is_said_and_ends_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(directory: RunDirectory) -> Path:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(search, "write_report", broken)
-    said = Said()
-    search.say_report(tmp_path, cast(Any, said))
-    assert said.lines == [
+    monkeypatch.setattr(write, "write_report", broken)
+    lines: list[str] = []
+    assert try_to_write_report(RunDirectory(tmp_path), lines.append) is None
+    assert lines == [
         f"there is no report (OSError: [Errno 28] No space left on device); try: python -m tuner.report {tmp_path}"
     ]

@@ -1,3 +1,5 @@
+"""The server behind `python -m tuner.ui`."""
+
 from __future__ import annotations
 
 import os
@@ -29,13 +31,13 @@ def test_no_job_runner() -> None:
 
 def test_a_server_has_its_own_ui(capsys: pytest.CaptureFixture[str]) -> None:
     assert ui.main(["--tracking-uri", "http://127.0.0.1:9"]) == 2
-    assert "--tracking-uri: a database" in capsys.readouterr().err
+    assert "--tracking-uri: expected a database" in capsys.readouterr().err
 
 
 def test_the_process_becomes_the_server(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     became: list[list[str]] = []
-    monkeypatch.setattr(ui, "prepare_store", lambda uri, name: "0")
-    monkeypatch.setattr(ui, "pages_of_searches", lambda uri: {"digits": "#/experiments/1/runs"})
+    monkeypatch.setattr("tuner.tracking.store.prepare_store", lambda uri, name: "0")
+    monkeypatch.setattr("tuner.tracking.ui_views.pages_of_searches", lambda uri: {"digits": "#/experiments/1/runs"})
     monkeypatch.setattr(os, "execve", lambda program, command, environment: became.append(command))
     ui.main(["--tracking-uri", "sqlite:////x/mlflow.db", "--port", "5001"])
     assert became == [ui.server_command("sqlite:////x/mlflow.db", 5001)]

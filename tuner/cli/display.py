@@ -1,10 +1,10 @@
-"""What a person sees while a command runs: a live display on a terminal, plain lines elsewhere."""
+"""Progress display of a command: live on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import ClassVar, Self
 
@@ -12,27 +12,37 @@ from rich.console import Console, RenderableType
 from rich.live import Live
 
 from tuner.messages.wording import clock
-from tuner.record.events import Event
-from tuner.record.history import History
 
 
 class Display(ABC):
-    """A listener of the journal. Live between its entry and its exit; lines can be said at any time."""
+    """Shows what an experiment does: live as a context manager on a terminal, else as lines.
+
+    Its subclasses are listeners of a journal, too:
+
+        with SearchProgress(console, space, num_trials=20, concurrency=2) as progress:
+            journal.listeners.append(progress)
+            progress.enter_phase("searching")
+
+    `concurrency` is the number of trainings that run at once, from which the time left is estimated. Others can show
+    the same elsewhere: `on_line` is called with each line, `on_change` whenever `render` may come to something else.
+    """
 
     unit: ClassVar[str]
-    """What is kept when the command is cut off, in a word."""
+    """What is kept when the command is interrupted, as one word."""
 
-    def __init__(self, console: Console, name: str) -> None:
+    def __init__(self, console: Console, name: str, concurrency: int) -> None:
         self.console = console
         self.name = name
-        self.history = History()
+        self.concurrency = concurrency
         self.phase = ""
-        self.started = time.monotonic()
+        self.on_line: Callable[[str], None] = lambda line: None
+        self.on_change: Callable[[], None] = lambda: None
+        self._started_s = time.monotonic()
         self._live: Live | None = None
 
     def __enter__(self) -> Self:
         if self.console.is_terminal:
-            self._live = Live(console=self.console, get_renderable=self._render, refresh_per_second=4)
+            self._live = Live(console=self.console, get_renderable=self.render, refresh_per_second=4)
             self._live.start()
         return self
 
@@ -43,30 +53,32 @@ class Display(ABC):
             self._live.stop()
 
     @abstractmethod
-    def __call__(self, event: Event, history: History) -> None:
-        """Takes in a journal event."""
-
-    @abstractmethod
-    def _render(self) -> RenderableType:
-        """How things stand, for the live display."""
+    def render(self) -> RenderableType:
+        """Renders the live display."""
 
     def say(self, line: str) -> None:
-        """A line that stays."""
-        self.console.print(f"[{self.elapsed}] {line}", highlight=False, soft_wrap=True, markup=False)
+        """Prints a line that stays, after the time since the display was made."""
+        line = f"[{self.elapsed}] {line}"
+        self._print(line)
+        self.on_line(line)
 
     def show(self, lines: Iterable[str]) -> None:
-        """Lines that stay, as they are; ends the live display."""
+        """Ends the live display and prints lines as they are."""
         self.__exit__(None, None, None)
         for line in lines:
-            self.console.print(line, highlight=False, soft_wrap=True, markup=False)
+            self._print(line)
 
     def enter_phase(self, phase: str) -> None:
-        """What is going on now, in a few words."""
+        """Shows what the command does from now on, in a few words."""
         self.phase = phase
         if not self._live:
             self.say(phase)
+        self.on_change()
 
     @property
     def elapsed(self) -> str:
-        """Time since the display was made."""
-        return clock(time.monotonic() - self.started)
+        """Time since the display was made, as `0:07`."""
+        return clock(time.monotonic() - self._started_s)
+
+    def _print(self, line: str) -> None:
+        self.console.print(line, highlight=False, soft_wrap=True, markup=False)

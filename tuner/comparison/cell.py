@@ -18,7 +18,7 @@ from trainables.results import RetrainFailed, RetrainResult
 from trainables.trial import default_device, reseeded, train_and_test
 from tuner.cluster.trainable import prepare_process
 from tuner.messages.redaction import without_credentials
-from tuner.messages.wording import one_line
+from tuner.messages.wording import cell_name, one_line
 from tuner.record.events import CellFailed, CellFinished
 from tuner.resources.gpu_memory import is_gpu_out_of_memory
 from tuner.resources.share import Share
@@ -34,7 +34,7 @@ class CellKey(NamedTuple):
     seed: int
 
     def __str__(self) -> str:
-        return f"{self.row} | {self.column} | seed {self.seed}"
+        return cell_name(*self)
 
 
 @dataclass(frozen=True)

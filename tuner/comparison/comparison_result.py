@@ -15,7 +15,7 @@ from tuner.comparison.tables import Heading, Score, Table, TableRecord, make_tab
 from tuner.comparison.tables_as_text import as_html, as_markdown
 from tuner.experiment.tree import short_names
 from tuner.messages.redaction import without_credentials
-from tuner.messages.wording import clock
+from tuner.messages.wording import cell_name, clock
 from tuner.record.directory import RunDirectory
 from tuner.record.history import ComparisonHistory
 
@@ -181,4 +181,4 @@ def closing_lines(result: ComparisonResult, directory: RunDirectory) -> Iterator
     yield f"  record         {result.directory}"
     yield f"  see it         python -m tuner.ui --tracking-uri {shlex.quote(result.tracking_uri)}"
     for failure in result.failures:
-        yield f"  failed         {failure.row} | {failure.column} | seed {failure.seed}: {failure.reason}"
+        yield f"  failed         {cell_name(failure.row, failure.column, failure.seed)}: {failure.reason}"

@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import logging
-import shlex
 import time
 
 from trainables.data.loading import load_test, source_key
@@ -20,19 +18,16 @@ from tuner.execution.observer import Observer
 from tuner.execution.run_context import FLUSH_TIMEOUT_S, RunContext, end_recorded, search_ended, wait_for_mlflow
 from tuner.experiment.checks import Plan
 from tuner.experiment.search_experiment import SearchExperiment
-from tuner.messages.redaction import without_credentials
-from tuner.messages.wording import one_line
 from tuner.record.directory import RunDirectory
 from tuner.record.events import ModelRegistered, RetrainingFailed, RetrainingFinished, SearchEnded, SearchStarted
 from tuner.record.history import SearchHistory, TrialRecord
 from tuner.record.journal import SearchJournal
 from tuner.record.selection import best_trial
 from tuner.reports.search_result import SearchResult, search_result_of
+from tuner.reports.write import try_to_write_report
 from tuner.resources.share import Share
 from tuner.scheduling.scheduler import TrialScheduler
 from tuner.scheduling.warm_start import apply_warm_start
-
-logger = logging.getLogger(__name__)
 
 SearchContext = RunContext[SearchHistory]
 
@@ -57,13 +52,13 @@ def run_search(
         if best is not None and space.retrain.seeds:
             observer.enter_phase("retraining the best configuration")
             retrain_best(space, best, images, share, journal)
-        model_uri = register(context, space, images, observer)
+        register(context, space, images, observer)
         duration_s = time.monotonic() - started_s
-        result = search_result_of(space, context.directory, journal.history, context.uri, model_uri, duration_s, ending)
+        result = search_result_of(space, context.directory, journal.history, context.uri, duration_s, ending)
         journal.append(_ended(result, best, ending, duration_s))
-        write_report_or_say(context.directory, observer)
+        report = try_to_write_report(context.directory, observer.say)
         wait_for_mlflow(context, observer)
-        return result
+        return result.model_copy(update={"report": None if report is None else str(report)})
 
 
 def search_started(
@@ -147,18 +142,6 @@ def register(context: SearchContext, space: SearchExperiment, images: ImagesByKe
     except TrackingFailed as failure:
         observer.say(f"the model is not registered ({failure}); it is in {model}")
         return None
-
-
-def write_report_or_say(directory: RunDirectory, observer: Observer) -> None:
-    """Writes the report. One that fails is said, and ends nothing else."""
-    try:
-        from tuner.reports.write import write_report  # with plotly, and only needed at the end
-
-        observer.say(f"report: {write_report(directory)}")
-    except Exception as error:
-        logger.exception("there is no report")
-        again = f"python -m tuner.report {shlex.quote(str(directory))}"
-        observer.say(f"there is no report ({without_credentials(one_line(error))}); try: {again}")
 
 
 def _ended(result: SearchResult, best: TrialRecord | None, ending: str, duration_s: float) -> SearchEnded:

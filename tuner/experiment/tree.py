@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 PATHS = {"data": "root", "backbone": "checkpoint"}
 """Section → its key that names a file or folder."""
@@ -15,6 +17,15 @@ def short_names(paths: Iterable[str]) -> dict[str, str]:
     paths = list(paths)
     ends = [path.rsplit(".", 1)[-1] for path in paths]
     return {path: end if ends.count(end) == 1 else path for path, end in zip(paths, ends, strict=True)}
+
+
+def by_short_name(params: Mapping[str, T], names: Mapping[str, str]) -> dict[str, T]:
+    """Replaces dotted paths by the names that are displayed; `names` are those of `short_names`.
+
+    >>> by_short_name({"method.alpha": 0.2}, short_names(["method.alpha"]))
+    {'alpha': 0.2}
+    """
+    return {names.get(path, path): value for path, value in params.items()}
 
 
 def set_leaf(tree: dict[str, Any], path: str, value: Any) -> None:

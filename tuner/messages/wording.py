@@ -38,6 +38,16 @@ def spell_params(params: Mapping[str, Any]) -> str:
     )
 
 
+def cell_name(row: str, column: str, seed: int) -> str:
+    """`L² | 15 % | seed 0`: name of a comparison's training, on the screen and in MLflow."""
+    return f"{row} | {column} | seed {seed}"
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 trial`, `2 trials`."""
+    return f"{count} {noun}" + ("" if count == 1 else "s")
+
+
 def share_growth_message(gpus: float) -> str:
     """What a person is told where a share has grown to `gpus`."""
     return f"out of memory on its part of a card: {gpus:.3g} of one from now on"

@@ -81,6 +81,11 @@ class TrialRecord:
         return len(self.folds) + len(self.ahead) + len(self.discarded) + max(shares, default=0.0)
 
     @property
+    def training_duration_s(self) -> float:
+        """Seconds that the folds finished so far were trained."""
+        return sum(fold.duration_s for fold in self.folds)
+
+    @property
     def val_top1(self) -> float | None:
         """Mean validation top-1 of a complete trial; None for any other, so that no part passes for the whole."""
         if self.state != "complete":

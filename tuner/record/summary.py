@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -61,7 +61,7 @@ def summary_of(directory: RunDirectory) -> Summary:
     try:
         events = list(read_events(directory.journal))
     except (OSError, BadInput) as error:
-        return _summary(directory, "search", ("unreadable", str(error)), 0, {}, None, changed_s, None)
+        return _summary(directory, "search", ("unreadable", _reason(error, directory)), 0, {}, None, changed_s, None)
     last = events[-1] if events else None
     if events and isinstance(events[0], ComparisonStarted):
         comparison = ComparisonHistory.of(events)
@@ -106,6 +106,13 @@ def _summary(
         last_event_s=started_s if last is None else last.time_s,
         last_event="" if last is None else last.event,
     )
+
+
+def _reason(error: OSError | BadInput, directory: RunDirectory) -> str:
+    """What is wrong with the journal, without the directory, which the summary names."""
+    if isinstance(error, OSError):
+        return str(error)
+    return "; ".join(str(replace(problem, file=directory.journal.name)) for problem in error.problems)
 
 
 def _ending(ended: SearchEnded | ComparisonEnded | None) -> tuple[State, str]:

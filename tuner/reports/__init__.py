@@ -1,1 +1,1 @@
-"""What a search or a comparison has come to, as pages and tables: pure functions from records and scores to text."""
+"""The result of a search as a page, as JSON and as lines: pure functions from its record to text."""

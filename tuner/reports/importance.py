@@ -1,23 +1,25 @@
-"""What Optuna makes of a finished or growing search: which dimensions matter, and how they go together.
+"""Optuna's analyses of a search: importance of each dimension, and parallel coordinates of all.
 
-Besides `proposals.py` the one place that knows Optuna: its analyses and its plots take a study.
+Besides `scheduling/sampler.py` the only file that knows Optuna, because its analyses take a study. It is imported when
+an analysis is asked for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-import optuna
 import plotly.graph_objects as go
-from optuna.importance import FanovaImportanceEvaluator, PedAnovaImportanceEvaluator, get_param_importances
-from optuna.visualization import plot_parallel_coordinate
 from plotly.colors import sample_colorscale
 
 from tuner.experiment.dimensions import Dimension
+from tuner.experiment.tree import by_short_name
 from tuner.record.history import TrialRecord
-from tuner.reports.plots import BLUE, GREEN, GREY, with_report_layout
-from tuner.scheduling.sampler import distribution
+from tuner.reports.plot_layout import BLUE, GREEN, GREY, with_report_layout
+
+if TYPE_CHECKING:
+    import optuna
 
 MIN_TRIALS = 10
 """Complete trials without which importance would be guesswork."""
@@ -28,15 +30,23 @@ FANOVA_TREES = 16
 
 @dataclass(frozen=True)
 class Importance:
-    """Share of each dimension, the shares adding up to 1; none where there is nothing to tell them from. `said` tells
-    how they were found, or why not."""
+    """Share of the score's variation that each dimension explains, by displayed name; the shares add up to 1.
 
-    said: str
+    `note` says how they were found, or why there are none.
+    """
+
+    note: str
     shares: Mapping[str, float] = field(default_factory=dict)
 
 
-def importance_of(dimensions: Mapping[str, Dimension], trials: Iterable[TrialRecord]) -> Importance:
-    """Which dimensions the score depends on, by complete trials alone."""
+def importance_of(
+    dimensions: Mapping[str, Dimension], trials: Iterable[TrialRecord], names: Mapping[str, str]
+) -> Importance:
+    """Estimates by complete trials alone on which dimensions the score depends.
+
+    With fewer than `MIN_TRIALS_PED_ANOVA` trials by fANOVA (Hutter et al., 2014), else by PED-ANOVA (Watanabe et al.,
+    2023). `dimensions` are by dotted path, `names` the names that are displayed, by path.
+    """
     complete = _complete(dimensions, trials)
     if not dimensions:
         return Importance("Nothing was searched.")
@@ -47,29 +57,38 @@ def importance_of(dimensions: Mapping[str, Dimension], trials: Iterable[TrialRec
         )
     if len({trial.val_top1 for trial in complete}) == 1:
         return Importance("Every complete trial has the same score, so no dimension explains a difference.")
+    from optuna.importance import FanovaImportanceEvaluator, PedAnovaImportanceEvaluator, get_param_importances
+
     if len(complete) >= MIN_TRIALS_PED_ANOVA:
-        said = (
+        note = (
             f"How much each dimension decides whether a trial is among the best tenth of the {len(complete)} complete "
             "ones (PED-ANOVA)."
         )
         evaluator: optuna.importance.BaseImportanceEvaluator = PedAnovaImportanceEvaluator()
     else:
-        said = (
+        note = (
             f"The share of the score's variance over the searched ranges that each dimension explains by itself, by a "
             f"random forest on the {len(complete)} complete trials (fANOVA). With so few, take it as a hint."
         )
         evaluator = FanovaImportanceEvaluator(n_trees=FANOVA_TREES, seed=0)
-    shares = get_param_importances(_study_of(dimensions, complete), evaluator=evaluator)
-    return Importance(said, {name: float(share) for name, share in shares.items()})
+    shares = get_param_importances(_study_of(dimensions, complete, names), evaluator=evaluator)
+    return Importance(note, {name: float(share) for name, share in shares.items()})
 
 
-def parallel_plot(dimensions: Mapping[str, Dimension], trials: Iterable[TrialRecord]) -> go.Figure | None:
-    """Optuna's parallel coordinates, a line a complete trial, the better the bluer, the best in green and on top;
-    None where two trials cannot be told apart."""
+def parallel_plot(
+    dimensions: Mapping[str, Dimension], trials: Iterable[TrialRecord], names: Mapping[str, str]
+) -> go.Figure | None:
+    """Plots parallel coordinates, a line for each complete trial; None where there are fewer than two.
+
+    The better a trial, the bluer its line; the best is green and on top. Arguments as for `importance_of`.
+    """
     complete = _complete(dimensions, trials)
     if len(complete) < 2 or not dimensions:
         return None
-    figure = plot_parallel_coordinate(_study_of(dimensions, complete), params=list(dimensions), target_name="top-1")
+    from optuna.visualization import plot_parallel_coordinate
+
+    study = _study_of(dimensions, complete, names)
+    figure = plot_parallel_coordinate(study, params=[names[path] for path in dimensions], target_name="top-1")
     lines = list(figure.data[: len(complete)])
     worst_first = sorted(range(len(complete)), key=lambda i: (complete[i].val_top1 or 0.0, -complete[i].number))
     colors = sample_colorscale([[0.0, GREY], [1.0, BLUE]], [rank / len(complete) for rank in range(len(complete))])
@@ -86,12 +105,21 @@ def _complete(dimensions: Mapping[str, Dimension], trials: Iterable[TrialRecord]
     return [trial for trial in trials if trial.state == "complete" and trial.params.keys() == dimensions.keys()]
 
 
-def _study_of(dimensions: Mapping[str, Dimension], complete: Iterable[TrialRecord]) -> optuna.Study:
+def _study_of(
+    dimensions: Mapping[str, Dimension], complete: Iterable[TrialRecord], names: Mapping[str, str]
+) -> optuna.Study:
+    """Builds a study of complete trials, its parameters by the names that are displayed."""
+    import optuna
+
+    from tuner.scheduling.sampler import distribution
+
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="maximize")
-    distributions = {name: distribution(dimension) for name, dimension in dimensions.items()}
+    distributions = {names[path]: distribution(dimension) for path, dimension in dimensions.items()}
     study.add_trials(
-        optuna.trial.create_trial(params=trial.params, distributions=distributions, value=trial.val_top1)
+        optuna.trial.create_trial(
+            params=by_short_name(trial.params, names), distributions=distributions, value=trial.val_top1
+        )
         for trial in complete
     )
     return study

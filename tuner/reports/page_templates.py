@@ -1,4 +1,4 @@
-"""The templates of everything that is shown as HTML. What is put into them is escaped unless it is marked as markup."""
+"""Jinja2 templates of every HTML page. What is put into them is escaped unless it is marked as markup."""
 
 from pathlib import Path
 

@@ -1,126 +1,183 @@
-"""What a search found: for a person, and for other programs."""
+"""The result of a search: for other programs as JSON, for a script as an object, for a person as lines."""
 
 from __future__ import annotations
 
-import json
+import math
 import shlex
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
-from tuner.experiment.search_experiment import SearchExperiment
+from pydantic import AliasChoices, Field
+
+from trainables.frozen import Frozen
+from tuner.experiment.tree import by_short_name, short_names
 from tuner.messages.redaction import without_credentials
-from tuner.messages.wording import clock, spell_params
-from tuner.record.history import History, TrialState
+from tuner.messages.wording import clock, counted, spell_params
+from tuner.record.directory import RunDirectory
+from tuner.record.events import TrialState
+from tuner.record.history import SearchHistory, TrialRecord
 from tuner.record.selection import best_trial, mean_and_sd
+from tuner.reports.redacted_record import redacted_events
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from tuner.experiment.search_experiment import SearchExperiment
 
 
-@dataclass(frozen=True)
-class SearchResult:
-    """The end of a search; `--json` writes it as it stands here. Scores are top-1 in [0, 1]."""
+class SearchResult(Frozen):
+    """The end of a search. `--json` writes it under the same names; `trial_counts` is `trials` there.
+
+    Scores are top-1 in [0, 1]. What belongs to the best trial is None or empty where no trial has trained every fold.
+
+        result = SearchResult.model_validate_json(Path("result.json").read_bytes())
+        print(result.val_top1, result.best_params)         # 0.9311 {'gamma_fe': 0.0214, 'alpha': 0.37}
+        result.trials().sort_values("val_top1").tail(3)    # the three best trials, a row each
+    """
 
     name: str
     directory: str
+    """The run directory."""
     tracking_uri: str
-    """Where it is recorded, without credentials."""
+    """The MLflow store in which it is recorded, without credentials."""
     best_trial: str | None = None
-    best_params: dict[str, Any] = field(default_factory=dict)
-    """The searched dimensions at the best trial, by short names."""
-    best_config: dict[str, Any] = field(default_factory=dict)
+    best_params: dict[str, Any] = Field(default_factory=dict)
+    """Values of the searched dimensions at the best trial, by the names that are displayed (`gamma_fe`)."""
+    best_config: dict[str, Any] = Field(default_factory=dict)
     """The whole best configuration, nested as in the experiment file."""
     val_top1: float | None = None
-    fold_scores: list[float] = field(default_factory=list)
-    test_scores: dict[str, float] = field(default_factory=dict)
-    """Retraining seed → test top-1."""
+    """Mean validation score of the best trial over its folds."""
+    fold_scores: list[float] = Field(default_factory=list)
+    test_scores: dict[str, float] = Field(default_factory=dict)
+    """Test score of each retraining, by its seed."""
     test_top1_mean: float | None = None
     test_top1_sd: float | None = None
-    trials: dict[str, int] = field(default_factory=dict)
-    """State → number of trials."""
+    """Sample standard deviation; None of fewer than two retrainings."""
+    trial_counts: dict[str, int] = Field(
+        default_factory=dict, validation_alias=AliasChoices("trial_counts", "trials"), serialization_alias="trials"
+    )
+    """Number of trials in each state."""
     why: str = ""
-    """Why there were no more trials."""
+    """Why no more trials were started."""
     folds_trained: float = 0
     """Fold trainings of the trials that did not fail; a fold that was left in its middle counts in part."""
     folds_planned: int = 0
     """What they would have been without racing."""
     model_uri: str | None = None
+    """The registered model in MLflow."""
+    report: str | None = None
+    """The file of the report; None where it was not written."""
     seconds: float = 0.0
 
     def write(self, file: Path) -> None:
-        """Writes the outcome as JSON."""
+        """Writes the result as JSON. Raises OSError."""
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+        file.write_text(self.model_dump_json(by_alias=True, indent=2) + "\n", encoding="utf-8")
+
+    def trials(self) -> pd.DataFrame:
+        """Reads every trial from the record in `directory`, one row a trial, in the order of their numbers.
+
+        Columns: `number`, `state`, `val_top1` (NaN unless complete), the searched dimensions by the names that are
+        displayed, `fold_1` … the scores of the folds that were trained, `duration_s` of these folds, and `reason`.
+
+            result.trials().plot.scatter("gamma_fe", "val_top1", logx=True)
+
+        Raises:
+            BadInput: where the record cannot be read; see `read_events`.
+        """
+        import pandas as pd
+
+        history = SearchHistory.of(redacted_events(RunDirectory(Path(self.directory))))
+        started = history.last_started
+        names = short_names({} if started is None else started.dimensions)
+        num_folds = 0 if started is None else int(started.space["search"]["folds"])
+        rows = [_row(trial, names, num_folds) for _, trial in sorted(history.trials.items())]
+        folds = [f"fold_{k}" for k in range(1, num_folds + 1)]
+        columns = ["number", "state", "val_top1", *names.values(), *folds, "duration_s", "reason"]
+        return pd.DataFrame(rows, columns=columns)
 
 
 def search_result_of(
     space: SearchExperiment,
-    directory: Path,
-    history: History,
+    directory: RunDirectory,
+    history: SearchHistory,
     tracking_uri: str,
-    model_uri: str | None,
-    seconds: float,
+    duration_s: float,
     why: str = "",
 ) -> SearchResult:
-    """Reads the outcome off the journal."""
-    shown_uri = without_credentials(tracking_uri)
-    trials = {state: history.count(state) for state in get_args(TrialState)}
+    """Collects the result from the history; `why` says why no more trials were started."""
     raced = [trial for trial in history.trials.values() if trial.state in ("complete", "pruned")]
-    known = SearchResult(
+    best = best_trial(history.trials.values())
+    return SearchResult(
         name=space.name,
         directory=str(directory),
-        tracking_uri=shown_uri,
-        trials=trials,
+        tracking_uri=without_credentials(tracking_uri),
+        trial_counts={state: history.count(state) for state in get_args(TrialState)},
         why=why,
-        folds_trained=round(sum(trial.trained for trial in raced), 2),
+        folds_trained=round(sum(trial.num_trained for trial in raced), 2),
         folds_planned=space.search.folds * len(raced),
-        seconds=seconds,
+        seconds=duration_s,
+        **({} if best is None else _of_best(best, space, history)),
     )
-    best = best_trial(history.trials.values())
-    if best is None:
-        return known
-    tests = {str(seed): event["test_top1"] for seed, event in history.retrainings(best.number).items()}
+
+
+def _of_best(best: TrialRecord, space: SearchExperiment, history: SearchHistory) -> dict[str, Any]:
+    tests = {str(seed): result.test_top1 for seed, result in history.retrainings(best.number).items()}
     mean, sd = mean_and_sd(tests.values()) if tests else (None, None)
-    return replace(
-        known,
-        best_trial=best.trial_id,
-        best_params=best.params,
-        best_config=space.trial_config(best.params).model_dump(mode="json"),
-        val_top1=best.val_top1,
-        fold_scores=best.fold_scores,
-        test_scores=tests,
-        test_top1_mean=mean,
-        test_top1_sd=sd,
-        model_uri=model_uri,
-    )
+    return {
+        "best_trial": best.trial_id,
+        "best_params": by_short_name(best.params, space.short_names),
+        "best_config": space.trial_config(best.params).model_dump(mode="json"),
+        "val_top1": best.val_top1,
+        "fold_scores": best.fold_scores,
+        "test_scores": tests,
+        "test_top1_mean": mean,
+        "test_top1_sd": sd,
+        "model_uri": history.model_uri(best.number),
+    }
 
 
-def closing_lines(outcome: SearchResult, history: History) -> Iterator[str]:
-    """The end of a search for a person, and why trials failed."""
-    counts = ", ".join(f"{count} {state}" for state, count in outcome.trials.items() if count)
-    why = f" ({outcome.why})" if outcome.why else ""
-    yield f"{outcome.name}: {counts or 'no'} trials in {clock(outcome.seconds)}{why}"
-    if left_open := outcome.trials.get("running"):
-        yield f"  left open      {left_open} trials: the same command with --resume goes on with them"
-    if outcome.trials.get("pruned"):
-        saved = f"{outcome.folds_trained:g} of {outcome.folds_planned} folds trained"
-        yield f"  racing         {saved}: {outcome.trials['pruned']} trials were stopped early"
-    if outcome.best_trial is None:
+def _row(trial: TrialRecord, names: dict[str, str], num_folds: int) -> dict[str, Any]:
+    scores = [*trial.fold_scores, *[math.nan] * num_folds][:num_folds]
+    return {
+        "number": trial.number,
+        "state": trial.state,
+        "val_top1": math.nan if trial.val_top1 is None else trial.val_top1,
+        **by_short_name(trial.params, names),
+        **{f"fold_{k}": score for k, score in enumerate(scores, start=1)},
+        "duration_s": trial.training_duration_s,
+        "reason": trial.reason,
+    }
+
+
+def closing_lines(result: SearchResult, history: SearchHistory) -> Iterator[str]:
+    """Yields the end of a search for a person, and why trials failed."""
+    counts = ", ".join(f"{count} {state}" for state, count in result.trial_counts.items() if count)
+    why = f" ({result.why})" if result.why else ""
+    yield f"{result.name}: {counts or 'no'} trials in {clock(result.seconds)}{why}"
+    if num_running := result.trial_counts.get("running"):
+        yield f"  left open      {num_running} trials: the same command with --resume goes on with them"
+    if num_pruned := result.trial_counts.get("pruned"):
+        saved = f"{result.folds_trained:g} of {result.folds_planned} folds trained"
+        yield f"  racing         {saved}: {num_pruned} trials were stopped early"
+    if result.best_trial is None:
         yield "no trial was evaluated on every fold, so there is no best configuration"
     else:
-        scores = " ".join(f"{score:.4f}" for score in outcome.fold_scores)
-        found = spell_params(outcome.best_params) or "nothing was searched"
-        yield f"  best           {outcome.best_trial}: {found}"
-        yield f"  validation     top-1 {outcome.val_top1:.4f} over {len(outcome.fold_scores)} folds ({scores})"
-    if outcome.test_top1_mean is not None:
-        spread = f" ± {outcome.test_top1_sd:.4f}" if outcome.test_top1_sd is not None else ""
-        seeds = f"{len(outcome.test_scores)} seed" + ("s" if len(outcome.test_scores) > 1 else "")
-        yield f"  test           top-1 {outcome.test_top1_mean:.4f}{spread} ({seeds}, full training split)"
-    if outcome.model_uri:
-        yield f"  model          {outcome.model_uri}"
-        store = shlex.quote(outcome.tracking_uri)
-        yield f"                 python -m tuner.predict --model {outcome.model_uri} --tracking-uri {store} photo.jpg"
-    yield f"  record         {outcome.directory}"
-    yield f"  see it         python -m tuner.ui --tracking-uri {shlex.quote(outcome.tracking_uri)}"
+        scores = " ".join(f"{score:.4f}" for score in result.fold_scores)
+        found = spell_params(result.best_params) or "nothing was searched"
+        yield f"  best           {result.best_trial}: {found}"
+        yield f"  validation     top-1 {result.val_top1:.4f} over {len(result.fold_scores)} folds ({scores})"
+    if result.test_top1_mean is not None:
+        spread = f" ± {result.test_top1_sd:.4f}" if result.test_top1_sd is not None else ""
+        seeds = counted(len(result.test_scores), "seed")
+        yield f"  test           top-1 {result.test_top1_mean:.4f}{spread} ({seeds}, full training split)"
+    store = shlex.quote(result.tracking_uri)
+    if result.model_uri:
+        yield f"  model          {result.model_uri}"
+        yield f"                 python -m tuner.predict --model {result.model_uri} --tracking-uri {store} photo.jpg"
+    yield f"  record         {result.directory}"
+    yield f"  see it         python -m tuner.ui --tracking-uri {store}"
     for trial in history.trials.values():
         if trial.state == "failed":
             yield f"  failed         {trial.trial_id}: {trial.reason}"

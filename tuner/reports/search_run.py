@@ -1,33 +1,36 @@
-"""What is on the disk about one search, read for its report."""
+"""A search read from its run directory, for its report."""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
 
 from trainables.errors import BadInput, Problem
 from tuner.experiment.dimensions import Dimension
 from tuner.experiment.search_experiment import MAX_NAME_CHARACTERS, SearchExperiment, parse_experiment
 from tuner.experiment.settings import SearchSettings
-from tuner.messages.redaction import without_credentials
-from tuner.record.events import Event, read_events
-from tuner.record.history import History, TrialRecord
+from tuner.record.directory import RunDirectory
+from tuner.record.environment import Environment
+from tuner.record.events import ComparisonStarted, Event, SearchStarted
+from tuner.record.history import SearchHistory, TrialRecord
 from tuner.record.lock import holder_of
 from tuner.record.selection import best_trial
+from tuner.reports.redacted_record import redacted_environment, redacted_events
 from tuner.reports.search_result import SearchResult, search_result_of
 
 
 @dataclass(frozen=True)
 class SearchRun:
-    """A search as it stands. `seconds` is the time that its commands ran, without the pauses between them."""
+    """A search as it stands in its record, without credentials.
 
-    directory: Path
+    `duration_s` is the time in seconds that its commands ran, without the pauses between them.
+    """
+
+    directory: RunDirectory
     space: SearchExperiment
-    history: History
-    environment: dict[str, Any]
-    seconds: float
+    history: SearchHistory
+    environment: Environment
+    duration_s: float
     is_running: bool
 
     @property
@@ -37,46 +40,57 @@ class SearchRun:
 
     @property
     def dimensions(self) -> dict[str, Dimension]:
-        """What was searched, by short names."""
-        return {self.space.short_names[path]: dimension for path, dimension in self.space.dimensions.items()}
+        """The searched dimensions by dotted path."""
+        return self.space.dimensions
 
     @property
-    def outcome(self) -> SearchResult:
-        """What it has come to so far."""
-        best = self.best
-        model_uri = None if best is None else self.history.model_uri(best.number)
-        store = str(self.environment.get("tracking_uri", ""))
-        return search_result_of(self.space, self.directory, self.history, store, model_uri, self.seconds)
+    def names(self) -> dict[str, str]:
+        """Dotted path of each dimension → the name that is displayed."""
+        return self.space.short_names
+
+    @property
+    def num_trials(self) -> int:
+        """Number of trials asked for; one where nothing is searched."""
+        return self.space.search.trials if self.dimensions else 1
+
+    @property
+    def result(self) -> SearchResult:
+        """The result so far."""
+        ended, uri = self.history.ended, self.environment.tracking_uri
+        why = "" if ended is None else ended.why
+        return search_result_of(self.space, self.directory, self.history, uri, self.duration_s, why)
 
 
-def read_run(directory: Path) -> SearchRun:
-    """Reads the experiment directory of a search, finished or not.
+def read_run(directory: RunDirectory) -> SearchRun:
+    """Reads the run directory of a search, finished or not.
 
     Raises:
-        BadInput: where it is none.
+        BadInput: where it is not the directory of a search, or its journal cannot be read.
     """
-    is_held = holder_of(directory) is not None  # before the journal: what has ended meanwhile has said so
-    history, clock = History(), _Clock()
-    started: Event | None = None
+    is_locked = holder_of(directory) is not None  # before the journal: a run that ends meanwhile has written so
     try:
-        for event in map(_shown, read_events(directory / "journal.jsonl")):
-            history.apply(event)
-            clock.take(event)
-            started = event if event["event"] == "search_started" else started
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise _not_of_a_search(directory, f"a journal that cannot be read ({type(error).__name__}: {error})") from None
-    if started is None:
-        got = "that of a comparison, whose tables are in comparison.html" if history.started else "an empty journal"
-        raise _not_of_a_search(directory, got)
-    space = parse_experiment(started["space"], str(directory / "space.yaml"))
-    is_running = is_held and history.finished is None
-    return SearchRun(directory, space, history, _environment_in(directory), clock.seconds, is_running)
+        events = list(redacted_events(directory))
+        history = SearchHistory.of(events)
+    except (OSError, KeyError) as error:  # KeyError: an event of a trial that never started
+        raise _no_search(directory, f"a journal that cannot be read ({type(error).__name__}: {error})") from None
+    if history.last_started is None:
+        is_comparison = any(isinstance(event, ComparisonStarted) for event in events)
+        got = f"that of a comparison, whose tables are in {directory.tables_html.name}"
+        raise _no_search(directory, got if is_comparison else "an empty journal")
+    return SearchRun(
+        directory=directory,
+        space=parse_experiment(history.last_started.space, str(directory.space)),
+        history=history,
+        environment=redacted_environment(directory),
+        duration_s=_working_time_s(events),
+        is_running=is_locked and history.ended is None,
+    )
 
 
 def best_space(run: SearchRun) -> SearchExperiment | None:
-    """The best configuration as an experiment of its own, with nothing left to search; None where there is none.
+    """Makes an experiment of the best configuration, with nothing left to search; None where no trial is complete.
 
-    It has another name, so that it neither takes the search's place nor that of its model.
+    It has another name, so that it takes neither the search's place nor that of its model.
     """
     best, asked = run.best, run.space.search
     if best is None:
@@ -92,39 +106,15 @@ def best_space(run: SearchRun) -> SearchExperiment | None:
     )
 
 
-class _Clock:
-    """Adds up the time between the first and the last event of each command that worked on the search."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-        self._last: float | None = None
-
-    def take(self, event: Event) -> None:
-        if self._last is not None and event["event"] != "search_started":
-            self.seconds += max(0.0, event["time_s"] - self._last)
-        self._last = event["time_s"]
+def _working_time_s(events: Iterable[Event]) -> float:
+    """Sums the time between the first and the last event of each command that worked on the search."""
+    total_s, last_s = 0.0, None
+    for event in events:
+        if last_s is not None and not isinstance(event, SearchStarted):
+            total_s += max(0.0, event.time_s - last_s)
+        last_s = event.time_s
+    return total_s
 
 
-def _environment_in(directory: Path) -> dict[str, Any]:
-    try:
-        return dict(_redacted(json.loads((directory / "environment.json").read_text(encoding="utf-8"))))
-    except (OSError, ValueError):
-        return {}  # a row's own search has none
-
-
-def _shown(event: Event) -> Event:
-    """What the report needs of an event. A trial's whole configuration is in the space and its params already."""
-    return {key: _redacted(value) for key, value in event.items() if key != "config"}
-
-
-def _redacted(tree: Any) -> Any:
-    """Plain data with every text in it fit to be shown to others, whoever wrote it."""
-    if isinstance(tree, dict):
-        return {key: _redacted(value) for key, value in tree.items()}
-    if isinstance(tree, list):
-        return [_redacted(value) for value in tree]
-    return without_credentials(tree) if isinstance(tree, str) else tree
-
-
-def _not_of_a_search(directory: Path, got: str) -> BadInput:
+def _no_search(directory: RunDirectory, got: str) -> BadInput:
     return BadInput(Problem("RUN", "the directory of a search", got, file=str(directory)))

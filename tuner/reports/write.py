@@ -1,30 +1,59 @@
-"""Writes the report and the best configuration into an experiment directory."""
+"""Writes the report and the best configuration into a run directory.
+
+Quick to import: the page, with plotly, is imported when it is written.
+"""
 
 from __future__ import annotations
 
+import logging
+import shlex
+from collections.abc import Callable
 from pathlib import Path
 
 from trainables.files import write_whole
-from tuner.experiment.search_experiment import dump_experiment
-from tuner.reports.page import report_page
-from tuner.reports.search_run import best_space, read_run
+from tuner.messages.redaction import without_credentials
+from tuner.messages.wording import one_line
+from tuner.record.directory import RunDirectory
 
-REPORT = "report.html"
-
-
-BEST = "best.yaml"
+logger = logging.getLogger(__name__)
 
 
-def write_report(directory: Path) -> Path:
-    """Writes `report.html` into an experiment directory, and the best configuration as `best.yaml`, which can be run
-    as it is. Returns the page's file.
+def write_report(directory: RunDirectory, output: Path | None = None) -> Path:
+    """Writes the report of a search as HTML, and returns its file.
+
+    Without `output` it is `report.html` in the run directory, beside the best configuration as `best.yaml`, which can
+    be run as it is; with `output` nothing is written into the run directory.
+
+        write_report(RunDirectory(Path("experiments/digits/20261129-101500-ab12")))
 
     Raises:
         BadInput: where it is not the directory of a search.
-        OSError: where the disk will not have it.
+        OSError: where a file cannot be written.
     """
+    from tuner.experiment.search_experiment import dump_experiment
+    from tuner.reports.page import report_page
+    from tuner.reports.search_run import best_space, read_run
+
     run = read_run(directory)
-    if (alone := best_space(run)) is not None:
-        write_whole(directory / BEST, dump_experiment(alone).encode())
-    write_whole(directory / REPORT, report_page(run).encode())
-    return directory / REPORT
+    if output is None and (alone := best_space(run)) is not None:
+        write_whole(directory.best_space, dump_experiment(alone).encode())
+    file = output or directory.report
+    write_whole(file, report_page(run).encode())
+    return file
+
+
+def try_to_write_report(directory: RunDirectory, say: Callable[[str], None]) -> Path | None:
+    """Writes the report of a search that has just ended, and says where it is.
+
+    Returns None where that failed: the reason is said, with the command that tries again, and logged. The search's
+    result stands without its report.
+    """
+    try:
+        file = write_report(directory)
+    except Exception as error:
+        logger.exception("the report was not written")
+        again = f"python -m tuner.report {shlex.quote(str(directory))}"
+        say(f"there is no report ({without_credentials(one_line(error))}); try: {again}")
+        return None
+    say(f"report: {file}")
+    return file

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from tuner.experiment.tree import flatten
+from tuner.messages.wording import cell_name
 from tuner.record.events import CellFailed, CellFinished, ComparisonEnded, ComparisonStarted, Event
 from tuner.record.history import ComparisonHistory
 from tuner.tracking.points import Point, loss_points
-from tuner.tracking.run_writer import RunWriter, cell_name, end_status
+from tuner.tracking.run_writer import RunWriter, end_status
 
 
 class ComparisonProjection:

@@ -12,6 +12,7 @@ from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
 from tuner.messages.redaction import reason, without_credentials
+from tuner.messages.wording import cell_name
 from tuner.record.events import Outcome
 from tuner.tracking.params import as_text
 from tuner.tracking.points import Point, as_metrics, milliseconds
@@ -184,11 +185,6 @@ class RunWriter:
 def end_status(outcome: Outcome) -> EndStatus:
     """Status of a parent run whose search or comparison ended so: only one that ended by itself is FINISHED."""
     return "FINISHED" if outcome == "finished" else "KILLED"
-
-
-def cell_name(row: str, column: str, seed: int) -> str:
-    """Names the run of a comparison's training: `SMILE | 15 % | seed 0`."""
-    return f"{row} | {column} | seed {seed}"
 
 
 def retraining_name(seed: int) -> str:

@@ -1,3 +1,5 @@
+"""Lines and live display of a search."""
+
 from __future__ import annotations
 
 import io
@@ -7,10 +9,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from tests.tuner.tiny import add_trial, fold, space_of
-from tuner.cli.search_progress import SearchProgress, clock
-from tuner.messages.wording import spell_params
-from tuner.record.journal import Journal
+from tests.tuner.tiny import add_trial, fold, search_journal, search_started, space_of
+from trainables.results import RetrainResult
+from tuner.cli.search_progress import SearchProgress
+from tuner.record.events import FoldFinished, RetrainingFailed, RetrainingFinished, ShareGrown, TrialEnded, TrialStarted
 
 
 class Screen:
@@ -19,10 +21,11 @@ class Screen:
     def __init__(self, directory: Path, terminal: bool = False, **changes: Any) -> None:
         self.file = io.StringIO()
         console = Console(file=self.file, force_terminal=terminal, width=120, highlight=False)
-        self.progress = SearchProgress(console, space_of(search__trials=4, **changes), num_trials=4, concurrency=2)
-        self.journal = Journal(directory)
+        space = space_of(search__trials=4, **changes)
+        self.progress = SearchProgress(console, space, num_trials=4, concurrency=2)
+        self.journal = search_journal(directory)
         self.journal.listeners.append(self.progress)
-        self.journal.append("search_started", name="tiny")
+        self.journal.append(search_started(space))
 
     @property
     def lines(self) -> list[str]:
@@ -57,7 +60,7 @@ def test_a_failure_says_why_and_is_counted(plain: Screen) -> None:
 
 
 def test_a_share_that_grows_is_said(plain: Screen) -> None:
-    plain.journal.append("share_grown", gpus=0.5, trial=0, reason="CUDA out of memory")
+    plain.journal.append(ShareGrown(gpus=0.5, trial=0, reason="CUDA out of memory"))
     assert plain.lines == ["[0:00] out of memory on its part of a card: 0.5 of one from now on"]
 
 
@@ -66,19 +69,21 @@ def test_a_share_that_grows_is_said(plain: Screen) -> None:
 def test_square_brackets_are_text(tmp_path: Path, terminal: bool, reason: str) -> None:
     screen = Screen(tmp_path, terminal)
     with screen.progress:
-        screen.journal.append("trial_started", trial=0, params={"root": reason})
-        screen.journal.append("fold_finished", trial=0, result=fold(1, 0.5))
+        screen.journal.append(TrialStarted(trial=0, params={"data.root": reason}, source="sampler"))
+        screen.journal.append(FoldFinished(trial=0, result=fold(1, 0.5)))
         screen.progress._live and screen.progress._live.refresh()
-        screen.journal.append("trial_finished", trial=0, state="failed", reason=reason)
+        screen.journal.append(TrialEnded(trial=0, state="failed", reason=reason))
     assert reason in screen.file.getvalue()
 
 
 def test_retrainings_and_phases(plain: Screen) -> None:
     plain.progress.enter_phase("retraining the best configuration")
-    plain.journal.append("retrain_finished", trial=0, seed=1, test_top1=0.875, duration_s=75.0)
+    plain.journal.append(RetrainingFinished(trial=0, result=RetrainResult(1, 0.875, 75.0, [], {})))
+    plain.journal.append(RetrainingFailed(trial=0, seed=2, reason="diverged: feature is not finite at step 2"))
     assert plain.lines == [
         "[0:00] retraining the best configuration",
         "[0:00] retrained with seed 1: test top-1 0.8750 in 1:15",
+        "[0:00] retraining with seed 2 broke off: diverged: feature is not finite at step 2",
     ]
 
 
@@ -107,14 +112,26 @@ def test_a_terminal_has_a_live_display(tmp_path: Path) -> None:
         assert words in shown
 
 
+def test_others_can_show_the_same(plain: Screen) -> None:
+    lines: list[str] = []
+    changes: list[str] = []
+    plain.progress.on_line = lines.append
+    plain.progress.on_change = lambda: changes.append(plain.progress.summary())
+    plain.progress.enter_phase("searching")
+    add_trial(plain.journal, 0, [0.5, 0.75])
+    assert lines == plain.lines
+    assert len(changes) == 5  # the phase, and four events
+    assert changes[-1].startswith("1/4 trials, 0 running, best 0.6250")
+
+
 class TestTimeLeft:
     def test_is_unknown_before_the_first_fold(self, plain: Screen) -> None:
         assert plain.progress.seconds_left() is None
 
     def test_is_the_mean_of_the_folds_over_what_runs_at_once(self, plain: Screen) -> None:
-        plain.journal.append("trial_started", trial=0, params={})
-        plain.journal.append("fold_finished", trial=0, result=fold(1, 0.5, duration_s=10))
-        plain.journal.append("fold_finished", trial=0, result=fold(2, 0.5, duration_s=20))
+        plain.journal.append(TrialStarted(trial=0, params={}, source="sampler"))
+        plain.journal.append(FoldFinished(trial=0, result=fold(1, 0.5, duration_s=10)))
+        plain.journal.append(FoldFinished(trial=0, result=fold(2, 0.5, duration_s=20)))
         assert plain.progress.seconds_left() == pytest.approx(6 * 15 / 2)
 
     def test_does_not_wait_for_folds_of_trials_that_ended_early(self, plain: Screen) -> None:
@@ -130,13 +147,3 @@ class TestTimeLeft:
         for number in range(4):
             add_trial(plain.journal, number, [0.5, 0.5])
         assert plain.progress.seconds_left() is None
-
-
-def test_clock() -> None:
-    assert [clock(s) for s in (0, 7.4, 59.6, 754, 3723)] == ["0:00", "0:07", "1:00", "12:34", "1:02:03"]
-
-
-def test_spell_params() -> None:
-    assert (
-        spell_params({"gamma": 0.012345678, "n": 3, "kind": "sgd", "on": True}) == "gamma=0.01235 n=3 kind=sgd on=True"
-    )

@@ -6,17 +6,19 @@ import io
 import json
 import logging
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from tests.tuner.tiny import events_in, history_of, record, space_of, write_yaml
+from tests.tuner.tiny import events_in, history_of, record, search_journal, search_started, space_of, write_yaml
 from trainables.errors import BadInput
 from tuner import ui
 from tuner.experiment.search_experiment import dump_experiment, load_experiment
 from tuner.messages.redaction import reason, redact_logging, without_credentials
-from tuner.record.directory import environment, new_run
-from tuner.record.journal import Journal
+from tuner.record.create import new_run
+from tuner.record.directory import RunDirectory
+from tuner.record.environment import Environment
 from tuner.reports.search_result import closing_lines, search_result_of
 
 URI = "http://robot:hunter2@host:5000/?access_token=abc123"
@@ -57,30 +59,29 @@ def test_the_experiment_has_them_and_its_record_has_not(tmp_path: Path) -> None:
     assert space.tracking.uri == URI
     assert not holds_a_secret(dump_experiment(space))
     assert space.as_tree()["tracking"]["uri"] == SHOWN
-    recorded = load_experiment(new_run(space) / "space.yaml")
+    recorded = load_experiment(new_run(space).space)
     assert recorded.tracking.uri == SHOWN
     assert recorded.as_tree() == space.as_tree()
 
 
 def test_the_journal_has_none(tmp_path: Path) -> None:
     space = space_of(tracking__uri=URI)
-    journal = Journal(tmp_path)
-    journal.append("search_started", name=space.name, run="run", **space.described())
-    journal.close()
-    (event,) = events_in(tmp_path / "journal.jsonl")
+    with closing(search_journal(tmp_path)) as journal:
+        journal.append(search_started(space))
+    (event,) = events_in(journal.path)
     assert event["space"]["tracking"]["uri"] == SHOWN
-    assert not holds_a_secret((tmp_path / "journal.jsonl").read_text())
+    assert not holds_a_secret(journal.path.read_text())
 
 
 @pytest.mark.parametrize("scores", [[0.5, 0.75], []])
-def test_the_outcome_has_none(tmp_path: Path, scores: list[float]) -> None:
-    params = {"gamma_fe": 0.05, "alpha": 0.5}
+def test_the_result_has_none(tmp_path: Path, scores: list[float]) -> None:
+    params = {"method.gamma_fe": 0.05, "method.alpha": 0.5}
     history = history_of(record(0, scores, "complete" if scores else "failed", params))
-    outcome = search_result_of(space_of(tracking__uri=URI), tmp_path, history, URI, None, 1.0)
-    assert (outcome.best_trial is not None) == bool(scores)
-    outcome.write(tmp_path / "outcome.json")
-    assert json.loads((tmp_path / "outcome.json").read_text())["tracking_uri"] == SHOWN
-    lines = "\n".join(closing_lines(outcome, history))
+    result = search_result_of(space_of(tracking__uri=URI), RunDirectory(tmp_path), history, URI, 1.0)
+    assert (result.best_trial is not None) == bool(scores)
+    result.write(tmp_path / "result.json")
+    assert json.loads((tmp_path / "result.json").read_text())["tracking_uri"] == SHOWN
+    lines = "\n".join(closing_lines(result, history))
     assert SHOWN in lines
     assert not holds_a_secret(lines)
 
@@ -90,7 +91,7 @@ def test_the_outcome_has_none(tmp_path: Path, scores: list[float]) -> None:
 )
 def test_the_recorded_command_has_none(given: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["/bin/search", "--space", "a b.yaml", *given, "--resume"])
-    command = str(environment()["command"])
+    command = Environment.here(URI).command
     assert " --space 'a b.yaml' " in command
     assert command.endswith("--resume")
     assert SHOWN in command
@@ -107,8 +108,8 @@ def test_the_ui_shows_none_and_its_server_has_them(
     def execve(program: str, command: list[str], environment: dict[str, str]) -> None:
         started.append(command)
 
-    monkeypatch.setattr(ui, "prepare_store", lambda uri, experiment: prepared.append(uri))
-    monkeypatch.setattr(ui, "pages_of_searches", lambda uri: {})
+    monkeypatch.setattr("tuner.tracking.store.prepare_store", lambda uri, experiment: prepared.append(uri))
+    monkeypatch.setattr("tuner.tracking.ui_views.pages_of_searches", lambda uri: {})
     monkeypatch.setattr("os.execve", execve)
     ui.serve(database, 5000)
     assert prepared == [database]

@@ -1,18 +1,21 @@
-"""Experiment directories of searches that never ran, to report on."""
+"""Run directories of searches that never ran, to report on."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from tests.tuner.tiny import space_of
+from tests.tuner.tiny import search_started, space_of
+from trainables.results import FoldResult
 from tuner.experiment.search_experiment import SearchExperiment
-from tuner.record.journal import Journal
+from tuner.record.directory import RunDirectory
+from tuner.record.environment import Environment
+from tuner.record.events import FoldFinished, Outcome, SearchEnded, TrialEnded, TrialStarted
+from tuner.record.journal import open_search_journal
 
-Ended = tuple[str, Sequence[float], str]
+Ended = tuple[Any, Sequence[float], str]
 """State, fold scores and reason of a trial."""
 
 MIXED: tuple[Ended, ...] = (
@@ -24,35 +27,37 @@ MIXED: tuple[Ended, ...] = (
 
 
 def params_of(number: int) -> dict[str, Any]:
-    return {"gamma_fe": 0.01 * 1.05**number, "alpha": round(0.1 + 0.02 * number, 4)}
+    return {"method.gamma_fe": 0.01 * 1.05**number, "method.alpha": round(0.1 + 0.02 * number, 4)}
 
 
-def fold(number: int, score: float) -> dict[str, Any]:
+def fold(number: int, score: float) -> FoldResult:
     curves = {"target_label": [2.0, 1.0 - score / 2], "feature": [0.5, 0.25]}
-    return {"fold": number, "val_top1": score, "duration_s": 3.0, "loss_steps": [1, 2], "loss_terms": curves}
+    return FoldResult(number, score, duration_s=3.0, loss_steps=[1, 2], loss_terms=curves)
 
 
 def write_search(
-    directory: Path,
+    folder: Path,
     trials: Iterable[Ended] = MIXED,
     space: SearchExperiment | None = None,
     why: str | None = "all 4 trials have ended",
-    environment: dict[str, Any] | None = None,
-) -> Path:
-    """A search of `tiny`; `why` is None where it was cut off."""
+    outcome: Outcome = "finished",
+    environment: Environment | None = None,
+) -> RunDirectory:
+    """Writes a search of `tiny`; `why` is None where it was cut off."""
     space = space or space_of()
-    with closing(Journal(directory)) as journal:
-        journal.append("search_started", name=space.name, run=directory.name, **space.described())
+    directory = RunDirectory(folder)
+    with closing(open_search_journal(directory)) as journal:
+        journal.append(search_started(space, directory.run))
         for number, (state, scores, reason) in enumerate(trials):
             params = params_of(number) if space.dimensions else {}
-            journal.append("trial_started", trial=number, params=params, config={}, source="first_point", attrs={})
+            journal.append(TrialStarted(trial=number, params=params, source="first_point"))
             for k, score in enumerate(scores, start=1):
-                journal.append("fold_finished", trial=number, result=fold(k, score))
+                journal.append(FoldFinished(trial=number, result=fold(k, score)))
             if state != "running":
-                journal.append("trial_finished", trial=number, state=state, reason=reason)
+                journal.append(TrialEnded(trial=number, state=state, reason=reason))
         if why is not None:
-            journal.append("search_finished", why=why, best_trial=1, seconds=1.0)
-    (directory / "environment.json").write_text(json.dumps(environment or {}), encoding="utf-8")
+            journal.append(SearchEnded(outcome=outcome, why=why, best_trial=1, duration_s=1.0))
+    (environment or Environment()).write(directory)
     return directory
 
 

@@ -15,7 +15,8 @@ from plotly.offline import get_plotlyjs
 
 from tests.tuner.reports.searches import MIXED, many, write_search
 from tests.tuner.tiny import space_of
-from tuner.reports import page
+from tuner.record.environment import Environment
+from tuner.reports import figures, page
 from tuner.reports.page import racing_sentence, report_page
 from tuner.reports.search_run import SearchRun, read_run
 
@@ -57,7 +58,7 @@ class Page(HTMLParser):
 @pytest.fixture(autouse=True)
 def no_plotly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two megabytes that no test here looks into."""
-    monkeypatch.setattr(page, "_packed_plotly", lambda: "cGxvdGx5")
+    monkeypatch.setattr(page, "packed_plotly", lambda: "cGxvdGx5")
 
 
 def run_of(directory: Path, *arguments: Any, **changes: Any) -> SearchRun:
@@ -126,7 +127,7 @@ def test_what_users_wrote_is_shown_and_never_run(tmp_path: Path) -> None:
     trials = [*MIXED, ("failed", (0.1,), attack), ("pruned", (0.2,), attack)]
     plain = Page(report_page(run_of(tmp_path)))
     text = report_page(
-        read_run(write_search(tmp_path / "attacked", trials, why=attack, environment={"command": attack}))
+        read_run(write_search(tmp_path / "attacked", trials, why=attack, environment=Environment(command=attack)))
     )
     shown = Page(text)
     assert shown.num_scripts == plain.num_scripts
@@ -138,7 +139,7 @@ def test_what_users_wrote_is_shown_and_never_run(tmp_path: Path) -> None:
 
 def test_no_credential_is_shown(tmp_path: Path) -> None:
     secret = "http://robot:hunter2@host:5000/?access_token=abc123"
-    environment = {"tracking_uri": secret, "command": f"search.py --tracking-uri {secret}"}
+    environment = Environment(tracking_uri=secret, command=f"search.py --tracking-uri {secret}")
     trials = [("complete", (0.5, 0.6), ""), ("failed", (0.1,), f"lost {secret}")]
     text = report_page(run_of(tmp_path, trials, why=f"lost {secret}", environment=environment))
     assert not re.search("robot|hunter2|abc123", text)
@@ -157,5 +158,5 @@ def test_what_racing_saved_is_counted(tmp_path: Path) -> None:
 
 def test_plotly_is_there_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    packed = page._packed_plotly()
+    packed = figures.packed_plotly()
     assert gzip.decompress(base64.b64decode(packed)).decode() == get_plotlyjs()

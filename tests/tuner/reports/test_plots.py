@@ -12,11 +12,12 @@ from tests.tuner.tiny import record
 from tuner.experiment.dimensions import Choice, Integer, LogUniform, Uniform
 from tuner.reports import plots
 
+NAMES = {"method.x": "x"}
 TRIALS = [
-    record(0, [0.5, 0.6], params={"x": 0.1}),
-    record(1, [0.2], "pruned", {"x": 0.2}),
-    record(2, [0.8, 0.9], params={"x": 0.3}),
-    record(3, [], "failed", {"x": 0.4}),
+    record(0, [0.5, 0.6], params={"method.x": 0.1}),
+    record(1, [0.2], "pruned", {"method.x": 0.2}),
+    record(2, [0.8, 0.9], params={"method.x": 0.3}),
+    record(3, [], "failed", {"method.x": 0.4}),
 ]
 
 
@@ -25,15 +26,15 @@ def traces(figure: go.Figure) -> dict[str, Any]:
 
 
 def test_history_shows_every_trial_and_the_best_so_far() -> None:
-    by_name = traces(plots.history_plot(TRIALS))
+    by_name = traces(plots.history_plot(TRIALS, NAMES))
     assert list(by_name["best so far"].y) == pytest.approx([0.55, 0.55, 0.85, 0.85])
     assert list(by_name["complete"].x) == [0, 2]
-    assert list(by_name[plots.WORDS["pruned"]].x) == [1]
+    assert list(by_name[plots.LABELS["pruned"]].x) == [1]
     assert list(by_name["failed, without a score"].x) == [3]
 
 
 def test_a_search_without_a_trial_has_an_empty_history() -> None:
-    assert plots.history_plot([]).data == ()
+    assert plots.history_plot([], {}).data == ()
 
 
 @pytest.mark.parametrize(
@@ -46,27 +47,28 @@ def test_a_search_without_a_trial_has_an_empty_history() -> None:
     ],
 )
 def test_a_slice_shows_the_whole_range_on_the_axis_of_its_dimension(dimension: Any, kind: Any, ends: list[int]) -> None:
-    axis = plots.slice_plot("x", dimension, TRIALS, TRIALS[2]).layout.xaxis
+    axis = plots.slice_plot("method.x", dimension, TRIALS, TRIALS[2], NAMES).layout.xaxis
     assert axis.type == kind
+    assert axis.title.text == "x"
     low, high = axis.range
     assert low < ends[0]
     assert ends[1] < high
 
 
 def test_a_slice_rings_the_best_and_leaves_out_what_has_no_score() -> None:
-    pruned, complete, ring = plots.slice_plot("x", Uniform(uniform=(0, 1)), TRIALS, TRIALS[2]).data
+    pruned, complete, ring = plots.slice_plot("method.x", Uniform(uniform=(0, 1)), TRIALS, TRIALS[2], NAMES).data
     assert (list(pruned.x), list(complete.x), list(ring.x)) == ([0.2], [0.1, 0.3], [0.3])
 
 
 def test_the_leaders_stand_best_first_each_with_its_folds() -> None:
-    dots, means = plots.leaders_plot(TRIALS).data
+    dots, means = plots.leaders_plot(TRIALS, NAMES).data
     assert list(means.y) == ["trial-0002", "trial-0000"]
     assert list(means.x) == pytest.approx([0.85, 0.55])
     assert list(dots.x) == [0.8, 0.9, 0.5, 0.6]
 
 
 def test_there_are_no_more_leaders_than_can_be_read() -> None:
-    _, means = plots.leaders_plot([record(n, [0.5, 0.5]) for n in range(30)]).data
+    _, means = plots.leaders_plot([record(n, [0.5, 0.5]) for n in range(30)], {}).data
     assert len(means.y) == plots.MAX_LEADERS
 
 
@@ -81,9 +83,9 @@ def test_a_loss_has_a_line_a_fold() -> None:
 
 
 def test_what_a_user_wrote_is_no_markup_in_a_picture() -> None:
-    trial = record(0, [0.5], "pruned", {"<b>x": "<i>"})
+    trial = record(0, [0.5], "pruned", {"method.<b>x": "<i>"})
     trial.reason = "<script>"
-    text = plots.history_plot([trial]).data[0].text[0]
+    text = plots.history_plot([trial], {"method.<b>x": "<b>x"}).data[0].text[0]
     assert "&lt;script&gt;" in text
     assert "&lt;b&gt;x=&lt;i&gt;" in text
     assert "<script>" not in text

@@ -1,57 +1,92 @@
+"""The result of a search as an object, as JSON and as lines."""
+
 from __future__ import annotations
 
 import json
+import math
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from tests.tuner.reports.searches import write_search
 from tests.tuner.tiny import history_of, record, space_of
-from tuner.record.history import History
+from trainables.results import RetrainResult
+from tuner.record.directory import RunDirectory
+from tuner.record.events import ModelRegistered, RetrainingFinished, RungScore
+from tuner.record.history import SearchHistory
 from tuner.reports.search_result import SearchResult, closing_lines, search_result_of
 
-PARAMS = {"gamma_fe": 0.02, "alpha": 0.3}
+PARAMS = {"method.gamma_fe": 0.02, "method.alpha": 0.3}
+KEYS = [
+    "name",
+    "directory",
+    "tracking_uri",
+    "best_trial",
+    "best_params",
+    "best_config",
+    "val_top1",
+    "fold_scores",
+    "test_scores",
+    "test_top1_mean",
+    "test_top1_sd",
+    "trials",
+    "why",
+    "folds_trained",
+    "folds_planned",
+    "model_uri",
+    "report",
+    "seconds",
+]
+"""The keys of `--json`, a contract with other programs."""
 
 
-def history(**test_scores: float) -> History:
+def history(*test_scores: float, model_uri: str | None = None) -> SearchHistory:
     history = history_of(
         record(0, [0.4, 0.6], params=PARAMS),
         record(1, [0.6, 0.7], params=PARAMS),
         record(2, [0.9], "failed", params=PARAMS),
     )
     history.trials[2].reason = "fold 2 diverged"
-    for seed, score in enumerate(test_scores.values()):
-        history.retrained[seed] = {"event": "retrain_finished", "trial": 1, "seed": seed, "test_top1": score}
+    for seed, score in enumerate(test_scores):
+        history.apply(RetrainingFinished(trial=1, result=RetrainResult(seed, score, 1.0, [], {})))
+    if model_uri is not None:
+        history.apply(ModelRegistered(trial=1, uri=model_uri))
     return history
 
 
-def outcome(history: History, model_uri: str | None = None) -> SearchResult:
-    return search_result_of(space_of(), Path("/runs/tiny/now"), history, "sqlite:////my db", model_uri, 75.0)
+def result_of(history: SearchHistory, why: str = "") -> SearchResult:
+    return search_result_of(space_of(), RunDirectory(Path("/runs/tiny/now")), history, "sqlite:////my db", 75.0, why)
 
 
 def test_reads_everything_off_the_history(tmp_path: Path) -> None:
-    found = outcome(history(first=0.5, second=0.7), "models:/tiny@champion")
+    found = result_of(history(0.5, 0.7, model_uri="models:/tiny@champion"))
     assert (found.best_trial, found.val_top1) == ("trial-0001", pytest.approx(0.65))
     assert found.fold_scores == [0.6, 0.7]
     assert found.test_scores == {"0": 0.5, "1": 0.7}
     assert (found.test_top1_mean, found.test_top1_sd) == pytest.approx((0.6, 0.1414), abs=1e-4)
-    assert found.trials == {"running": 0, "complete": 2, "pruned": 0, "failed": 1}
+    assert found.trial_counts == {"running": 0, "complete": 2, "pruned": 0, "failed": 1}
+    assert found.best_params == {"gamma_fe": 0.02, "alpha": 0.3}
     assert found.best_config["method"]["alpha"] == 0.3
-    file = tmp_path / "new" / "outcome.json"
+    assert found.model_uri == "models:/tiny@champion"
+    file = tmp_path / "new" / "result.json"
     found.write(file)
-    assert SearchResult(**json.loads(file.read_text())) == found
+    assert list(json.loads(file.read_text())) == KEYS
+    assert SearchResult.model_validate_json(file.read_bytes()) == found
 
 
 def test_test_scores_of_an_earlier_best_are_not_the_bests() -> None:
-    extended = history(first=0.5, second=0.7)
+    extended = history(0.5, 0.7, model_uri="models:/tiny@champion")
     extended.trials[3] = record(3, [0.8, 0.8], params=PARAMS)
-    found = outcome(extended)
+    found = result_of(extended)
     assert found.best_trial == "trial-0003"
-    assert (found.test_scores, found.test_top1_mean) == ({}, None)
+    assert (found.test_scores, found.test_top1_mean, found.model_uri) == ({}, None, None)
 
 
 def test_the_end_for_a_person() -> None:
-    told = history(first=0.5, second=0.7)
-    lines = list(closing_lines(outcome(told, "models:/tiny@champion"), told))
+    told = history(0.5, 0.7, model_uri="models:/tiny@champion")
+    lines = list(closing_lines(result_of(told), told))
     text = "\n".join(lines)
     assert lines[0] == "tiny: 2 complete, 1 failed trials in 1:15"
     assert "trial-0001: gamma_fe=0.02 alpha=0.3" in text
@@ -66,10 +101,8 @@ def test_says_why_it_ended_and_what_racing_saved() -> None:
     told = history()
     told.trials[3] = record(3, [0.1], "pruned", params=PARAMS)
     told.trials[4] = record(4, [], "pruned", params=PARAMS)
-    told.trials[4].rungs = [{"fold": 1, "share": 1 / 3}]
-    found = search_result_of(
-        space_of(), Path("/runs"), told, "sqlite:///x", None, 75.0, "search.timeout_s = 75 is spent"
-    )
+    told.trials[4].rungs = [RungScore(fold=1, step=1, share=1 / 3, val_top1=0.1)]
+    found = result_of(told, "search.timeout_s = 75 is spent")
     assert (found.why, found.folds_trained, found.folds_planned) == ("search.timeout_s = 75 is spent", 5.33, 8)
     lines = list(closing_lines(found, told))
     assert lines[0].endswith("trials in 1:15 (search.timeout_s = 75 is spent)")
@@ -78,18 +111,58 @@ def test_says_why_it_ended_and_what_racing_saved() -> None:
 
 def test_without_racing_nothing_is_said_of_it() -> None:
     told = history()
-    assert not [line for line in closing_lines(outcome(told), told) if "racing" in line]
+    assert not [line for line in closing_lines(result_of(told), told) if "racing" in line]
 
 
 def test_one_retraining_has_no_spread() -> None:
-    told = history(first=0.5)
-    (line,) = (line for line in closing_lines(outcome(told), told) if line.startswith("  test"))
+    told = history(0.5)
+    (line,) = (line for line in closing_lines(result_of(told), told) if line.startswith("  test"))
     assert "±" not in line
     assert "(1 seed, " in line
 
 
 def test_without_a_whole_trial_there_is_no_best() -> None:
     told = history_of(record(0, [0.5], "failed"))
-    found = outcome(told)
+    found = result_of(told)
     assert (found.best_trial, found.val_top1, found.best_config) == (None, None, {})
     assert any("there is no best configuration" in line for line in closing_lines(found, told))
+
+
+class TestTrials:
+    def result(self, directory: RunDirectory) -> SearchResult:
+        return SearchResult(name="tiny", directory=str(directory), tracking_uri="")
+
+    def test_have_a_row_each(self, tmp_path: Path) -> None:
+        trials = self.result(write_search(tmp_path / "run")).trials()
+        expected = ["number", "state", "val_top1", "gamma_fe", "alpha", "fold_1", "fold_2", "duration_s", "reason"]
+        assert list(trials.columns) == expected
+        assert list(trials["state"]) == ["complete", "complete", "pruned", "failed"]
+        assert list(trials["val_top1"].dropna()) == pytest.approx([0.55, 0.85])
+        assert list(trials["alpha"]) == [0.1, 0.12, 0.14, 0.16]
+        assert (trials["fold_1"][2], trials["duration_s"][2]) == (0.2, 3.0)
+        assert math.isnan(trials["fold_2"][2])
+        assert trials["reason"][3] == "fold 1 diverged: feature is not finite at step 2"
+
+    def test_of_a_search_that_has_none_are_an_empty_table(self, tmp_path: Path) -> None:
+        trials = self.result(write_search(tmp_path / "run", [])).trials()
+        assert len(trials) == 0
+        assert "gamma_fe" in trials.columns
+
+    def test_hold_no_credentials(self, tmp_path: Path) -> None:
+        failed = ("failed", (), "lost http://robot:hunter2@host")
+        trials = self.result(write_search(tmp_path / "run", [failed])).trials()
+        assert list(trials["reason"]) == ["lost http://host"]
+
+
+def test_a_result_is_read_without_torch(tmp_path: Path) -> None:
+    directory, file = write_search(tmp_path / "run"), tmp_path / "result.json"
+    SearchResult(name="tiny", directory=str(directory), tracking_uri="").write(file)
+    code = f"""
+import sys
+from pathlib import Path
+from tuner.reports.search_result import SearchResult
+
+assert len(SearchResult.model_validate_json(Path({str(file)!r}).read_bytes()).trials()) == 4
+assert not {{"torch", "mlflow", "ray", "optuna", "plotly"}} & sys.modules.keys()
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

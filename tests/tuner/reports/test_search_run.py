@@ -1,4 +1,4 @@
-"""A report stands on what the disk says, and on nothing else."""
+"""A search read back from its directory."""
 
 from __future__ import annotations
 
@@ -7,42 +7,43 @@ from pathlib import Path
 
 import pytest
 
-from tests.tuner.reports.searches import params_of, write_search
-from tests.tuner.tiny import space_of
+from tests.tuner.reports.searches import fold, params_of, write_search
+from tests.tuner.tiny import search_started, space_of
 from trainables.errors import BadInput
 from tuner.experiment.search_experiment import MAX_NAME_CHARACTERS, dump_experiment, load_experiment
-from tuner.record.journal import Journal
+from tuner.record.directory import RunDirectory
+from tuner.record.environment import Environment
+from tuner.record.events import ComparisonStarted, FoldFinished, SearchEnded, encode
+from tuner.record.journal import open_comparison_journal, open_search_journal
 from tuner.record.lock import locked
 from tuner.reports.search_run import best_space, read_run
 
 
 def test_a_search_is_read_back(tmp_path: Path) -> None:
-    run = read_run(write_search(tmp_path / "run", environment={"tracking_uri": "sqlite:////x/mlflow.db"}))
+    run = read_run(write_search(tmp_path / "run", environment=Environment(tracking_uri="sqlite:////x/mlflow.db")))
     assert run.space.as_tree() == space_of().as_tree()
     assert run.best is not None
     assert (run.best.number, run.best.params) == (1, params_of(1))
-    assert list(run.dimensions) == ["gamma_fe", "alpha"]
-    assert run.outcome.tracking_uri == "sqlite:////x/mlflow.db"
-    assert run.outcome.trials == {"running": 0, "complete": 2, "pruned": 1, "failed": 1}
+    assert list(run.dimensions) == ["method.gamma_fe", "method.alpha"]
+    assert list(run.names.values()) == ["gamma_fe", "alpha"]
+    assert run.result.tracking_uri == "sqlite:////x/mlflow.db"
+    assert run.result.trial_counts == {"running": 0, "complete": 2, "pruned": 1, "failed": 1}
 
 
 def test_a_search_that_goes_on_may_ask_for_more(tmp_path: Path) -> None:
     directory = write_search(tmp_path / "run")
-    with closing(Journal(directory)) as journal:
-        more = space_of(search__trials=9)
-        journal.append("search_started", name=more.name, run="run", **more.described())
+    with closing(open_search_journal(directory)) as journal:
+        journal.append(search_started(space_of(search__trials=9)))
     assert read_run(directory).space.search.trials == 9
 
 
-def test_pauses_between_commands_are_no_time_of_the_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    times = iter([100.0, 130.0, 1000.0, 1005.0])
-    monkeypatch.setattr("tuner.record.journal.time.time", lambda: next(times))
-    described = space_of().described()
-    with closing(Journal(tmp_path)) as journal:
-        for _ in range(2):
-            journal.append("search_started", name="tiny", run="run", **described)
-            journal.append("search_finished", why="interrupted")
-    assert read_run(tmp_path).seconds == 35.0
+def test_pauses_between_commands_are_no_time_of_the_search(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path)
+    with closing(open_search_journal(directory)) as journal:
+        for start_s, end_s in ((100.0, 130.0), (1000.0, 1005.0)):
+            journal.append(search_started(time_s=start_s))
+            journal.append(SearchEnded(outcome="interrupted", why="interrupted", time_s=end_s))
+    assert read_run(directory).duration_s == 35.0
 
 
 def test_a_search_runs_while_a_process_has_its_directory_and_it_has_not_ended(tmp_path: Path) -> None:
@@ -80,12 +81,22 @@ def test_without_a_complete_trial_there_is_no_best(tmp_path: Path) -> None:
 
 
 def test_what_is_no_search_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "journal.jsonl").write_text('{"event": "comparison_started", "time_s": 1.0, "space": {}}\n')
-    with pytest.raises(BadInput, match=r"comparison\.html"):
-        read_run(tmp_path)
-    (tmp_path / "journal.jsonl").write_text("")
+    directory = RunDirectory(tmp_path)
+    with closing(open_comparison_journal(directory)) as journal:
+        journal.append(ComparisonStarted(name="tiny", run="run", space={}))
+    with pytest.raises(BadInput, match=r"expected the directory of a search, .* comparison\.html"):
+        read_run(directory)
+    directory.journal.write_text("")
     with pytest.raises(BadInput, match="empty journal"):
-        read_run(tmp_path)
-    (tmp_path / "journal.jsonl").write_text("no JSON\n")
-    with pytest.raises(BadInput, match="cannot be read"):
-        read_run(tmp_path)
+        read_run(directory)
+    directory.journal.write_text("no JSON\n")
+    with pytest.raises(BadInput, match="expected a journal of format 1"):
+        read_run(directory)
+
+
+def test_an_event_of_a_trial_that_never_started_is_refused(tmp_path: Path) -> None:
+    directory = write_search(tmp_path / "run", [])
+    with directory.journal.open("ab") as file:
+        file.write(encode(FoldFinished(trial=7, result=fold(1, 0.5))))
+    with pytest.raises(BadInput, match="a journal that cannot be read"):
+        read_run(directory)

@@ -1,0 +1,70 @@
+"""A run in a line, read off its journal and its lock."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.tuner.comparisons import fail_cell, finish_cell
+from tests.tuner.summaries import BROKEN, FINISHED, INTERRUPTED, write_search
+from tests.tuner.tiny import space_of
+from tuner.record.directory import RunDirectory
+from tuner.record.events import ComparisonStarted, SearchEnded
+from tuner.record.journal import open_comparison_journal
+from tuner.record.lock import locked
+from tuner.record.summary import summaries_of, summary_of
+
+
+@pytest.mark.parametrize(
+    ("ending", "state", "why"),
+    [
+        (None, "died", "its process was killed"),
+        (INTERRUPTED, "interrupted", ""),
+        (FINISHED, "finished", "every trial has ended"),
+        (BROKEN, "failed", "OSError: no space left on device"),
+    ],
+)
+def test_how_a_search_stands(ending: SearchEnded | None, state: str, why: str, tmp_path: Path) -> None:
+    summary = summary_of(write_search(tmp_path / "tiny" / "a", ending))
+    assert (summary.name, summary.run, summary.kind) == ("tiny", "a", "search")
+    assert (summary.state, summary.why) == (state, why)
+    assert summary.num_asked == 6
+    assert summary.counts == {"complete": 2, "pruned": 1, "running": 1}
+    assert summary.best == 0.75
+    assert summary.last_event_s >= summary.started_s
+
+
+def test_a_search_without_dimensions_asks_for_one_trial(tmp_path: Path) -> None:
+    space = space_of(method__gamma_fe=0.01, method__alpha=0.2)
+    assert summary_of(write_search(tmp_path / "tiny" / "a", space=space)).num_asked == 1
+
+
+def test_one_that_runs_says_where(tmp_path: Path) -> None:
+    directory = write_search(tmp_path / "tiny" / "a", INTERRUPTED)  # by an earlier command, which this one resumes
+    with locked(directory):
+        summary = summary_of(directory)
+    assert summary.state == "running"
+    assert summary.why.startswith("process ")
+
+
+def test_a_comparison_counts_its_trainings(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path / "tiny" / "a")
+    compare = {"seeds": 2, "rows": [{}, {}], "columns": [{}]}
+    with closing(open_comparison_journal(directory)) as journal:
+        journal.append(ComparisonStarted(name="tiny", run="a", space={"compare": compare}))
+        finish_cell(journal, "L²", "15 %", 0, 0.5)
+        fail_cell(journal, "L²", "15 %", 1)
+    summary = summary_of(directory)
+    assert (summary.kind, summary.num_asked, summary.counts) == ("comparison", 4, {"complete": 1, "failed": 1})
+
+
+def test_a_journal_that_cannot_be_read_is_named_with_its_line(tmp_path: Path) -> None:
+    directory = write_search(tmp_path / "tiny" / "a")
+    with directory.journal.open("a") as file:
+        file.write("no json\n")
+    (summary,) = summaries_of(tmp_path)
+    num_lines = len(directory.journal.read_text().splitlines())
+    assert summary.state == "unreadable"
+    assert summary.why.startswith(f"journal.jsonl:{num_lines}: expected an event, got ")

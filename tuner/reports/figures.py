@@ -1,0 +1,59 @@
+"""Chooses the figures of a report, and packs them and plotly.js for its page."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+from functools import cache
+
+import plotly.graph_objects as go
+from plotly.io.json import to_json_plotly
+from plotly.offline import get_plotlyjs
+
+from tuner.record.history import TrialRecord
+from tuner.reports import plots
+from tuner.reports.importance import Importance, parallel_plot
+from tuner.reports.search_run import SearchRun
+
+Figures = dict[str, tuple[go.Figure, int]]
+"""Figures by the id of their element on the page, each with its height in pixels."""
+
+
+def figures_of(run: SearchRun, importance: Importance) -> Figures:
+    """Makes every figure that the search has data for."""
+    trials = list(run.history.trials.values())
+    best, names = run.best, run.names
+    figures: Figures = {"history": (plots.history_plot(trials, names), 380)}
+    for position, (path, dimension) in enumerate(run.dimensions.items()):
+        figures[f"slice-{position}"] = (plots.slice_plot(path, dimension, trials, best, names), 250)
+    if importance.shares:
+        figures["importance-plot"] = (plots.importance_plot(importance.shares), 70 + 34 * len(importance.shares))
+    if (parallel := parallel_plot(run.dimensions, trials, names)) is not None:
+        figures["parallel-plot"] = (parallel, 360)
+    if best is not None:
+        num_leaders = min(plots.MAX_LEADERS, run.history.count("complete"))
+        figures["leaders"] = (plots.leaders_plot(trials, names), 110 + 28 * num_leaders)
+        for id_, term in loss_terms(best).items():
+            figures[id_] = (plots.loss_plot(term, best.folds), 230)
+    if any(trial.folds for trial in trials):
+        num_folds = run.space.search.folds
+        figures["folds"] = (plots.folds_plot(trials, num_folds), 90 + 34 * num_folds)
+    return figures
+
+
+def loss_terms(best: TrialRecord | None) -> dict[str, str]:
+    """Names each term that the best trial has a curve of, by the id of its figure."""
+    folds = [] if best is None else best.folds
+    terms = dict.fromkeys(term for fold in folds for term in fold.loss_terms)
+    return {f"loss-{position}": term for position, term in enumerate(terms)}
+
+
+def figures_as_json(figures: Figures) -> str:
+    """Encodes the figures as JSON that may stand in a script element: plotly escapes `<`, `>` and `/`."""
+    return str(to_json_plotly({id_: figure.to_plotly_json() for id_, (figure, _) in figures.items()}))
+
+
+@cache
+def packed_plotly() -> str:
+    """Packs plotly.js as base64 of gzip, which is less than half as long as the script."""
+    return base64.b64encode(gzip.compress(get_plotlyjs().encode(), mtime=0)).decode()

@@ -1,0 +1,50 @@
+"""Colours and layout that all figures of the report share.
+
+Backgrounds are transparent and text has no colour of its own: the page gives it that of a light or a dark theme.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import plotly.graph_objects as go
+
+# Told apart by people who see no red or no green, and at least 3:1 against white and against near-black.
+BLUE, ORANGE, RED, GREEN, GREY = "#2f81c9", "#d0781f", "#d5483a", "#0f9d76", "#8a8f98"
+
+SMALL_MARGIN = {"l": 48, "r": 12, "t": 8, "b": 44}
+SCORE_AXIS = {"autorangeoptions": {"minallowed": -0.02, "maxallowed": 1.02}}
+"""An axis of scores, which shows no more than there can be."""
+
+_AXIS = {
+    "gridcolor": "rgba(128,128,128,.18)",
+    "zeroline": False,
+    "automargin": True,
+    "title": {"standoff": 8, "font": {"size": 13}},
+}
+_TEMPLATE = go.layout.Template(
+    layout={
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "font": {"family": "system-ui, sans-serif", "size": 13},
+        "margin": {"l": 60, "r": 16, "t": 16, "b": 48},
+        "hovermode": "closest",
+        "hoverlabel": {"align": "left"},
+        "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
+        "xaxis": _AXIS,
+        "yaxis": _AXIS,
+    }
+)
+
+
+def new_figure(**layout: Any) -> go.Figure:
+    """Makes an empty figure with the report's layout; `layout` are further keys of plotly's layout."""
+    figure = go.Figure()
+    figure.update_layout(template=_TEMPLATE, **layout)
+    return figure
+
+
+def with_report_layout(figure: go.Figure, **layout: Any) -> go.Figure:
+    """Applies the report's layout, and `layout`, to a figure made by another library. Returns the same figure."""
+    figure.update_layout(template=_TEMPLATE, title=None, plot_bgcolor="rgba(0,0,0,0)", **layout)
+    return figure
