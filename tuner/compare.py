@@ -18,7 +18,7 @@ from rich.console import Console
 from trainables.config import TrialConfig
 from trainables.data.config import DataConfig
 from trainables.data.loading import load_test, source_key, test_key
-from tuner.cli.arguments import FAILED, FOUND, experiment_parser, guarded, overrides_of, parsed, with_space
+from tuner.cli.arguments import FAILED, FOUND, experiment_parser, flags_of, guarded, overrides_of, parsed, with_space
 from tuner.cli.comparison_progress import ComparisonProgress
 from tuner.cli.dry_run import print_comparison
 from tuner.cli.search_progress import SearchProgress
@@ -61,8 +61,9 @@ def parser() -> argparse.ArgumentParser:
 
 def run(arguments: argparse.Namespace) -> int:
     """From the arguments to the exit code."""
-    with locate_problems(arguments.space, dict(arguments.set)):
-        comparison = load_comparison(arguments.space, overrides_of(arguments), arguments.smoke)
+    overrides, flags = overrides_of(arguments), flags_of(arguments)
+    with locate_problems(arguments.space, overrides, flags):
+        comparison = load_comparison(arguments.space, overrides, arguments.smoke, flags)
         plans = check_comparison(comparison)
     if arguments.dry_run:
         print_comparison(Console(highlight=False), comparison, plans, arguments.address)

@@ -21,7 +21,7 @@ from trainables.data.loading import load_test, source_key
 from trainables.errors import BadInput
 from trainables.results import RetrainResult
 from trainables.trial import MODEL_SEED
-from tuner.cli.arguments import FAILED, FOUND, experiment_parser, guarded, overrides_of, parsed, with_space
+from tuner.cli.arguments import FAILED, FOUND, experiment_parser, flags_of, guarded, overrides_of, parsed, with_space
 from tuner.cli.dry_run import print_plan
 from tuner.cli.search_progress import SearchProgress
 from tuner.cluster.gpu_probe import resolve_share, retry_with_larger_share
@@ -66,7 +66,7 @@ def parser() -> argparse.ArgumentParser:
 
 def run(arguments: argparse.Namespace) -> int:
     """From the arguments to the exit code."""
-    with locate_problems(arguments.space, dict(arguments.set)):
+    with locate_problems(arguments.space, overrides_of(arguments), flags_of(arguments)):
         space = resolve_space(arguments)
         plan = check_experiment(space)
         learnt = WarmStart() if arguments.resume else collect_warm_start(space)
@@ -83,8 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def resolve_space(arguments: argparse.Namespace) -> SearchExperiment:
     """The experiment that the command line asks for: the file, what overrides it, and `--smoke`'s shrinking."""
-    given = {"search.trials": arguments.trials, "search.warm_start": arguments.warm_start}
-    overrides = overrides_of(arguments) | {key: value for key, value in given.items() if value is not None}
+    overrides = overrides_of(arguments)
     tree = read_tree(arguments.space, overrides)
     try:
         space = parse_experiment(tree, str(arguments.space))
@@ -92,7 +91,9 @@ def resolve_space(arguments: argparse.Namespace) -> SearchExperiment:
         others = BadInput(problems_of_sections(tree)).in_file(str(arguments.space))
         raise BadInput([*bad.problems, *others.problems]) from None
     if arguments.smoke:
-        space = load_experiment(arguments.space, overrides | smoke_overrides(space))
+        smoke = smoke_overrides(space)
+        flags = flags_of(arguments) | dict.fromkeys(smoke, "--smoke")
+        space = load_experiment(arguments.space, overrides | smoke, flags)
     return space
 
 

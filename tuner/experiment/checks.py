@@ -19,8 +19,7 @@ from trainables.methods import check_method, uses_source_head
 from tuner.experiment.dimensions import Choice, spell
 from tuner.experiment.points import boundary_points, grid
 from tuner.experiment.search_experiment import SearchExperiment, fixed_section
-from tuner.experiment.settings import SearchSettings, tracking_uri
-from tuner.tracking.store import check_store
+from tuner.experiment.settings import SearchSettings
 
 Result = TypeVar("Result")
 Item = TypeVar("Item")
@@ -67,7 +66,6 @@ def check_experiment(space: SearchExperiment, with_folds: bool = True) -> Plan:
         for facts in _collect("backbone", partial(facts_about, name), problems):
             _collect("backbone", partial(check_reads, facts, data), problems)
     problems |= dict.fromkeys(_undecodable_dimensions(space))
-    _collect("", partial(check_store, tracking_uri(space.tracking.uri)), problems)
     if problems:
         raise BadInput(problems).in_file(space.file)
     config = configs[0]
@@ -82,7 +80,7 @@ def check_reads(backbone: BackboneFacts, data: DataConfig) -> None:
     """Raises BadInput unless `backbone` reads what the dataset consists of, images or texts."""
     if backbone.takes_images == data.has_texts:
         kind = "texts" if data.has_texts else "images"
-        expected = f"must be a backbone of {kind}, as dataset {data.dataset} is"
+        expected = f"a backbone of {kind}, as dataset {data.dataset} consists of them"
         raise BadInput(Problem("name", expected, str(backbone)))
 
 

@@ -5,19 +5,18 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
     BeforeValidator,
-    Discriminator,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
-    Tag,
-    model_validator,
+    ValidationInfo,
+    field_validator,
 )
 
 from trainables.frozen import Frozen
@@ -115,34 +114,30 @@ class SearchSettings(Frozen):
         """How many trainings of a fold there are at once, at most."""
         return min(places, trials * (self.folds if self.takes_folds_ahead(places, trials) else 1))
 
-    @model_validator(mode="after")
-    def _budget_pays_for_a_trial(self) -> Self:
-        if self.max_fold_trainings is not None and self.max_fold_trainings < self.folds:
-            expected = f"max_fold_trainings must pay for one trial of {self.folds} folds"
-            raise ValueError(f"{expected}, got {self.max_fold_trainings}")
-        return self
+    @field_validator("max_fold_trainings")
+    @classmethod
+    def _one_whole_trial(cls, budget: int | None, before: ValidationInfo) -> int | None:
+        folds = before.data.get("folds")  # missing where it was refused itself
+        if budget is not None and folds is not None and budget < folds:
+            raise ValueError(f"a budget of at least the {folds} folds of one trial, got {budget}")
+        return budget
 
 
 def _ray_can_divide(amount: float) -> float:
     if amount > 1 and amount != int(amount):
-        raise ValueError(f"an amount above 1 must be whole, got {amount}")
+        raise ValueError(f"a number that is whole where it is above 1, got {amount}")
     return amount
 
 
-# Told apart by what came, so that one mistake is one problem; the tags are those that pydantic would give.
-Gpus = Annotated[
-    Annotated[float, Field(ge=0), AfterValidator(_ray_can_divide), Tag("constrained-float")]
-    | Annotated[Literal["auto"], Tag("literal['auto']")],
-    Discriminator(lambda got: "literal['auto']" if isinstance(got, str) else "constrained-float"),
-]
+Amount = Annotated[float, AfterValidator(_ray_can_divide)]
 
 
 class ResourceSettings(Frozen):
     """What one trial asks of the cluster."""
 
-    cpus: Annotated[float, Field(gt=0), AfterValidator(_ray_can_divide)] = 1
+    cpus: Annotated[Amount, Field(gt=0)] = 1
     """CPU cores, and threads, of a trial."""
-    gpus: Gpus = 0.0
+    gpus: Annotated[Amount, Field(ge=0)] | Literal["auto"] = 0.0
     """Share of a GPU: 0.25 puts four trials on a card. `auto` measures what the largest setting needs, and grows where
     a trial runs out of memory. On a cluster without GPUs the trial runs on its CPUs, and says so."""
 
@@ -154,7 +149,7 @@ def _absolute(path: Path) -> Path:
 
 def _place(uri: str) -> str:
     if not re.match(r"[a-z][a-z0-9]*://.", uri) or "?" in uri or "@" in uri:
-        expected = "s3://bucket/prefix (or gs://, file://) must hold, without credentials or options"
+        expected = "s3://bucket/prefix (or gs://, file://) without credentials or options"
         raise ValueError(f"{expected}, got {without_credentials(uri)!r}")
     return uri.rstrip("/")
 

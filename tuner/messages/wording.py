@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -41,3 +42,37 @@ def spell_params(params: Mapping[str, Any]) -> str:
 def share_growth_message(gpus: float) -> str:
     """What a person is told where a share has grown to `gpus`."""
     return f"out of memory on its part of a card: {gpus:.3g} of one from now on"
+
+
+NOTHING = "nothing"
+"""What a problem got where a value is missing or null."""
+MAX_CHARACTERS = 200
+"""Characters of a value in a message: the person knows what they wrote, and only has to recognise it."""
+
+
+def shorten(text: str, limit: int = MAX_CHARACTERS) -> str:
+    """`text` with its middle left out where it is longer than `limit` characters."""
+    if len(text) <= limit:
+        return text
+    kept = limit // 2
+    return f"{text[:kept]} … {text[-kept:]}"
+
+
+def shown(value: Any) -> str:
+    """Shows `value` as Python writes it, in at most about `MAX_CHARACTERS`, however large or nested it is.
+
+    >>> shown({"uniform": [0, 1]})
+    "{'uniform': [0, 1]}"
+    """
+    try:
+        return NOTHING if value is None else shorten(_SHOW.repr(value))
+    except ValueError:  # Python writes no integer of more than 4,300 digits
+        return "a number of thousands of digits"
+
+
+_SHOW = reprlib.Repr()
+"""repr with limits on depth and length: with aliases, a small YAML file can describe a huge tree."""
+_SHOW.maxlevel = 4
+_SHOW.maxdict = _SHOW.maxlist = _SHOW.maxtuple = _SHOW.maxset = 8
+_SHOW.maxstring = _SHOW.maxother = _SHOW.maxlong = MAX_CHARACTERS
+_SHOW.fillvalue = "…"
