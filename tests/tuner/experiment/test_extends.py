@@ -145,6 +145,6 @@ class TestBadInput:
         base = write(tmp_path / "base.yaml", **tree_of(data={"dataset": "imagefolder", "root": str(tmp_path / "none")}))
         own = write(tmp_path / "own.yaml", extends="base.yaml", name="own")
         assert main(["--space", str(own), "--dry-run"]) == 2
-        assert f"error: {base}: data.root: must be an existing folder" in capsys.readouterr().err
+        assert f"error: {base}: data.root: expected an existing folder" in capsys.readouterr().err
         assert main(["--space", str(own), "--dry-run", "--set", "data.root=elsewhere"]) == 2
-        assert f"error: {own}: data.root: must be an existing folder" in capsys.readouterr().err
+        assert f"error: {own}: data.root: expected an existing folder" in capsys.readouterr().err

@@ -32,7 +32,7 @@ def problems_of(**changes: Any) -> list[Problem]:
         ({"training__num_steps": 0}, "training.num_steps", "greater than 0", "0"),
         ({"training__optimizer": "adam"}, "training.optimizer", "'sgd' or 'adamw'", "'adam'"),
         ({"training__learning_rate": "fast"}, "training.learning_rate", "valid number", "'fast'"),
-        ({"data__resize_px": 8}, "data", "resize_px ≥ size_px must hold", "resize_px=8, size_px=32"),
+        ({"data__resize_px": 8}, "data", "resize_px ≥ size_px", "resize_px=8, size_px=32"),
         ({"method__ema_decay": 1.5}, "method.ema_decay", "less than or equal to 1", "1.5"),
     ],
 )
