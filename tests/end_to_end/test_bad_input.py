@@ -46,7 +46,7 @@ def test_data_and_backbone_that_are_not_there(tmp_path: Path) -> None:
         backbone__name="package/efficientnet_lite9",
     )
     said = refused(tmp_path)
-    assert f"tiny.yaml: data.root: must be an existing folder, got '{tmp_path / 'photos'}'" in said
+    assert f"tiny.yaml: data.root: expected an existing folder, got '{tmp_path / 'photos'}'" in said
     assert "tiny.yaml: backbone.name: " in said
     assert "package/efficientnet_lite0" in said
 

@@ -66,7 +66,7 @@ class TestExperiments:
 
     def test_what_needs_images_or_a_source_head_is_refused(self, root: Path) -> None:
         assert "(smile does not with method.gamma_fc: 0)" in said_of(texts(root, method__gamma_fc=0.1))
-        assert "cutmix needs a backbone of images" in said_of(texts(root, method={"name": "cutmix"}))
+        assert "cutmix, which needs a backbone of images" in said_of(texts(root, method={"name": "cutmix"}))
         assert "needs a backbone of at least" in said_of(texts(root, method={"name": "manifold_mixup"}))
 
     def test_the_shipped_one_is_valid_and_can_be_tried(self, root: Path) -> None:

@@ -110,7 +110,7 @@ def find_architecture(name: str) -> Architecture:
         case _:
             close = _nearest_names(library, model)
             got = f"{name!r}; nearest: {', '.join(close)}" if close else repr(name)
-            expected = "must be package/…, torchvision/…, timm/… or transformers/… and the name of a model there"
+            expected = "package/…, torchvision/…, timm/… or transformers/… and the name of a model there"
             raise BadInput(Problem("name", expected, got))
 
 
@@ -165,17 +165,17 @@ def _num_source_classes(config: BackboneConfig, architecture: Architecture) -> i
 
 def _require_one_meaning(config: BackboneConfig) -> None:
     if config.checkpoint is not None and not config.pretrained:
-        raise BadInput(Problem("pretrained", "must be true where backbone.checkpoint is given", "false"))
+        raise BadInput(Problem("pretrained", "true where backbone.checkpoint is given", "false"))
 
 
 def _no_source_head(config: BackboneConfig, architecture: Architecture) -> Problem:
     reads = "as the method reads the pre-trained classifier"
     if not config.pretrained:
-        return Problem("pretrained", f"must be true, {reads}", "false")
+        return Problem("pretrained", f"true, {reads}", "false")
     if config.checkpoint is not None:
         got = f"a file without {architecture.classifier}.weight" if architecture.classifier else "a model without one"
-        return Problem("checkpoint", f"{config.checkpoint} must hold a classifier, {reads}", got)
-    expected = f"must be a model with a classifier, {reads} (smile does not with method.gamma_fc: 0)"
+        return Problem("checkpoint", f"a classifier in {config.checkpoint}, {reads}", got)
+    expected = f"a model with a classifier, {reads} (smile does not with method.gamma_fc: 0)"
     return Problem("name", expected, f"{config.name!r}, which was published without one")
 
 

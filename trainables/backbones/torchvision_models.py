@@ -134,9 +134,7 @@ def _weights(arch: str, name: str) -> Any:
     enum = models.get_model_weights(arch)
     if name not in enum.__members__:
         known = ", ".join([member.name for member in enum] + ["DEFAULT"])
-        raise BadInput(
-            Problem("name", f"must have one of the weights that torchvision has for {arch} ({known})", repr(name))
-        )
+        raise BadInput(Problem("name", f"one of the weights that torchvision has for {arch} ({known})", repr(name)))
     return enum[name]
 
 
@@ -159,7 +157,7 @@ def _find_cut(arch: str, weights: Any) -> CutPlace:
     classifier = names[-1]
     modules = dict(model.named_modules())
     if not isinstance(modules.get(classifier), nn.Linear):
-        expected = "must be a model that ends in a linear classifier"
+        expected = "a model that ends in a linear classifier"
         raise BadInput(Problem("name", expected, f"torchvision/{arch}, which ends in {classifier!r}"))
     dropouts = _dropouts_before_classifier(names, modules)
     head_dropout = sum(modules[name].p for name in dropouts)

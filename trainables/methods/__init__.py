@@ -66,7 +66,8 @@ def build_method(config: MethodConfig, student: TransferNetwork, context: Method
 def check_method(config: MethodConfig, backbone: BackboneFacts) -> None:
     """Raises BadInput where `backbone` lacks something that the method needs. It knows nothing of weights."""
     problems = [
-        Problem("name", f"{config.name} needs {need}", f"backbone {backbone}") for need in config.missing_in(backbone)
+        Problem("name", f"a method for backbone {backbone}", f"{config.name}, which needs {need}")
+        for need in config.missing_in(backbone)
     ]
     if problems:
         raise BadInput(problems)

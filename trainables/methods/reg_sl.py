@@ -52,9 +52,7 @@ class RegSLConfig(MixableConfig):
     @model_validator(mode="after")
     def _labels_of_mixed_images_stay(self) -> Self:
         if self.correct_labels_from is not None and self.mixing != "none":
-            expected = (
-                "correct_labels_from needs mixing: none (what is seen in a mixed image says nothing of one label)"
-            )
+            expected = "mixing: none with correct_labels_from (a mixed image has no label of its own to correct)"
             raise ValueError(f"{expected}, got mixing: {self.mixing}")
         return self
 

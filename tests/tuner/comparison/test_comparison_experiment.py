@@ -188,7 +188,7 @@ class TestBadInput:
     def test_fixed_rows_need_no_folds(self) -> None:
         one_a_class = [{"label": "10", "data": {"train_images": 10}}]
         assert check_comparison(comparison_of(compare__columns=one_a_class))
-        with pytest.raises(BadInput, match="every class must have at least 2 training images"):
+        with pytest.raises(BadInput, match="at least 2 training images of every class"):
             check_comparison(comparison_of(compare__columns=one_a_class, compare__rows=[*ROWS, SEARCHED]))
 
 

@@ -147,6 +147,6 @@ class TestBadInput:
         base = write(tmp_path / "base.yaml", **tree_of(data={"dataset": "imagefolder", "root": str(tmp_path / "none")}))
         own = write(tmp_path / "own.yaml", extends="base.yaml", name="own")
         assert main(["--space", str(own), "--dry-run"]) == 2
-        assert f"error: {base}:4: data.root: expected" in capsys.readouterr().err
+        assert f"error: {base}:4: data.root: expected an existing folder" in capsys.readouterr().err
         assert main(["--space", str(own), "--dry-run", "--set", "data.root=elsewhere"]) == 2
-        assert "error: --set data.root: expected" in capsys.readouterr().err
+        assert "error: --set data.root: expected an existing folder" in capsys.readouterr().err

@@ -103,7 +103,7 @@ class TestNames:
             space_of(training__batch_size={"log_uniform": [8, 64]})
 
     def test_choices_that_do_not_go_together_are_refused(self) -> None:
-        with pytest.raises(BadInput, match=r"momentum"):
+        with pytest.raises(BadInput, match=r"expected momentum > 0 with nesterov: true"):
             space_of(training__optimizer={"choice": ["adamw", "sgd"]}, training__momentum={"choice": [0.9, 0.0]})
 
     def test_flatten_and_set_leaf_undo_each_other(self) -> None:

@@ -42,7 +42,7 @@ def problems_of(**changes: Any) -> list[Problem]:
         ({"training__num_steps": 0}, "training.num_steps", "a number above 0", "0"),
         ({"training__optimizer": "adam"}, "training.optimizer", "'sgd' or 'adamw'", "'adam' (did you mean 'adamw'?)"),
         ({"training__learning_rate": "fast"}, "training.learning_rate", "a number", "'fast'"),
-        ({"data__resize_px": 8}, "data", "resize_px", "resize_px=8, size_px=32"),
+        ({"data__resize_px": 8}, "data", "resize_px ≥ size_px", "resize_px=8, size_px=32"),
         ({"method__ema_decay": 1.5}, "method.ema_decay", "a number of at most 1", "1.5"),
     ],
 )

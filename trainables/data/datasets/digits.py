@@ -25,7 +25,7 @@ def digits(config: DataConfig) -> Source:
 def _root_problems(config: DataConfig) -> tuple[Problem, ...]:
     if config.root is None:
         return ()
-    return (Problem("root", "must be left out for dataset digits, which comes with scikit-learn", f"'{config.root}'"),)
+    return (Problem("root", "no root for dataset digits, which comes with scikit-learn", f"'{config.root}'"),)
 
 
 @lru_cache(maxsize=1)

@@ -57,5 +57,5 @@ def open_source(config: DataConfig) -> Source:
 def _download_problems(config: DataConfig) -> list[Problem]:
     if not config.download or config.dataset in DOWNLOADABLE:
         return []
-    expected = f"must be false for dataset {config.dataset}; only {' and '.join(DOWNLOADABLE)} can be downloaded"
+    expected = f"false for dataset {config.dataset}: only {' and '.join(DOWNLOADABLE)} can be downloaded"
     return [Problem("download", expected, "true")]
