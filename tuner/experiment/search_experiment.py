@@ -175,6 +175,7 @@ def parse_experiment(tree: Mapping[str, Any], file: str = "") -> SearchExperimen
     for section in SEARCHABLE:
         if isinstance(tree.get(section), Mapping):
             fixed[section] = _split(tree[section], section, dimensions, problems)
+    invalid = [p.where for p in problems if p.where.startswith(tuple(f"{section}." for section in SEARCHABLE))]
     settings: dict[str, Any] = {}
     for section, model in SETTINGS.items():
         try:
@@ -183,11 +184,7 @@ def parse_experiment(tree: Mapping[str, Any], file: str = "") -> SearchExperimen
             problems |= dict.fromkeys(problems_from_pydantic(error, model, prefix=section))
     known = {p.where for p in problems}
     problems |= {p: None for p in _trial_problems(fixed, dimensions) if p.where not in known}
-    if "search" in settings:
-        # A dimension that is broken itself is not missed in the first points.
-        broken = {name for p in problems for name in (p.where, p.where.rpartition(".")[2])}
-        points = [{k: v for k, v in point.items() if k not in broken} for point in settings["search"].first_points]
-        problems |= dict.fromkeys(first_point_problems(points, dimensions))
+    problems |= dict.fromkeys(first_point_problems(_first_points(tree), dimensions, invalid))
     if problems:
         raise BadInput(problems).in_file(file)
     fixed = {key: absolute_path(key, section) for key, section in _with_defaults(fixed, dimensions).items()}
@@ -199,7 +196,8 @@ def parse_experiment(tree: Mapping[str, Any], file: str = "") -> SearchExperimen
 def fixed_section(tree: Mapping[str, Any], section: str) -> dict[str, Any]:
     """Returns a section of `tree` with every dimension at its first value, to check it where others are broken."""
     dimensions: dict[str, Dimension] = {}
-    filled = {section: _split(tree.get(section) or {}, section, dimensions, {})}
+    content = tree.get(section)
+    filled = {section: _split(content if isinstance(content, Mapping) else {}, section, dimensions, {})}
     for path, dimension in dimensions.items():
         set_leaf(filled, path, dimension.bounds()[0])
     return filled[section]
@@ -230,18 +228,27 @@ def _split(
     return fixed
 
 
+def _first_points(tree: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The first points as they are in the file, an empty one in place of what is no mapping."""
+    search = tree.get("search")
+    points = search.get("first_points") if isinstance(search, Mapping) else None
+    return [
+        point if isinstance(point, Mapping) else {} for point in (points if isinstance(points, list | tuple) else ())
+    ]
+
+
 def _trial_problems(fixed: Mapping[str, Any], dimensions: Mapping[str, Dimension]) -> list[Problem]:
     found: dict[Problem, None] = {}
-    for corner in boundary_points(dimensions):
+    for point in boundary_points(dimensions):
         try:
-            config_at(fixed, corner)
+            config_at(fixed, point)
         except ValidationError as error:
             found |= dict.fromkeys(problems_from_pydantic(error, TrialConfig))
     return list(found)
 
 
 def _with_defaults(fixed: Mapping[str, Any], dimensions: Mapping[str, Dimension]) -> dict[str, Any]:
-    """`fixed` with every default written out: the record must not change its meaning with the code."""
+    """Returns `fixed` with every default written out, so that a record keeps its meaning when defaults change."""
     tree = config_at(fixed, next(boundary_points(dimensions))).model_dump(mode="json", exclude={"seed"})
     for path in dimensions:
         *parents, leaf = path.split(".")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import types
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -107,13 +107,6 @@ def _hint(value: Any, expected: str) -> str:
     return did_you_mean(value, re.findall(r"'([^']*)'", expected), count=1) if isinstance(value, str) else ""
 
 
-class _Step(NamedTuple):
-    """One part of pydantic's location: the type there, and whether the part is a key or index of the input."""
-
-    annotation: Any
-    is_key: bool
-
-
 def _resolve(location: Sequence[str | int], model: type[BaseModel]) -> tuple[list[str | int], Any]:
     """Returns the keys and indices in `location`, as they are in the file, and the type of what is there.
 
@@ -122,23 +115,24 @@ def _resolve(location: Sequence[str | int], model: type[BaseModel]) -> tuple[lis
     keys: list[str | int] = []
     current: Any = model
     for part in location:
-        current, is_key = _step(current, part)
-        if is_key and part != "[key]":
-            keys.append(part)
+        members = _members(current)
+        if len(members) > 1:
+            current = _member(members, part)
+        elif part != "[key]":
+            (only,) = members
+            is_mapping = _is_model(only) or get_origin(only) is dict
+            keys.append(str(part) if is_mapping else part)  # YAML reads some keys as numbers
+            current = _inside(only, part)
     return keys, current
 
 
-def _step(annotation: Any, part: str | int) -> _Step:
-    members = _members(annotation)
-    if len(members) > 1:
-        return _Step(_member(members, part), is_key=False)
-    (only,) = members
-    if _is_model(only):
-        fields = {field.alias or name: field.annotation for name, field in only.model_fields.items()}
-        return _Step(fields.get(part), is_key=True)
-    arguments = get_args(only)
-    inside = arguments[-1 if get_origin(only) is dict else 0] if arguments else None
-    return _Step(inside, is_key=True)
+def _inside(annotation: Any, part: str | int) -> Any:
+    """The type of one key or item of a model, mapping or list."""
+    if _is_model(annotation):
+        fields = {field.alias or name: field.annotation for name, field in annotation.model_fields.items()}
+        return fields.get(str(part))
+    arguments = get_args(annotation)
+    return arguments[-1 if get_origin(annotation) is dict else 0] if arguments else None
 
 
 def _member(members: Sequence[Any], tag: str | int) -> Any:
