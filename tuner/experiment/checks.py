@@ -81,8 +81,7 @@ def check_reads(backbone: BackboneFacts, data: DataConfig) -> None:
     """Raises BadInput unless `backbone` reads what the dataset consists of, images or texts."""
     if backbone.takes_images == data.has_texts:
         kind = "texts" if data.has_texts else "images"
-        expected = f"a backbone of {kind}, as dataset {data.dataset} consists of them"
-        raise BadInput(Problem("name", expected, str(backbone)))
+        raise BadInput(Problem("name", f"a backbone of {kind} for dataset {data.dataset}", str(backbone)))
 
 
 def problems_of_sections(tree: Mapping[str, Any], with_folds: bool = True) -> list[Problem]:

@@ -104,26 +104,23 @@ def _places(file: Path) -> dict[str, Place]:
     tree: dict[str, Any] = {}
     try:
         for layer in layers(file):
-            _place_layer(places, tree, layer.tree, layer)
+            replaced = set(_replaced(tree, layer.tree))
+            places = {path: place for path, place in places.items() if replaced.isdisjoint(enclosing(path))}
+            places |= {path: Place(layer.file, line) for path, line in layer.lines.items()}
             tree = deep_merge(tree, layer.tree)
     except BadInput:  # a file of the chain is what is wrong: the problem names it already
         return {}
     return places
 
 
-def _place_layer(
-    places: dict[str, Place], base: Mapping[str, Any], tree: Mapping[str, Any], layer: Layer, prefix: str = ""
-) -> None:
-    """Puts the places of `tree`, of one layer, over those of `base`, as `deep_merge` does with their values."""
+def _replaced(base: Mapping[str, Any], tree: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Yields the paths whose values `deep_merge` replaces as a whole."""
     for key, value in tree.items():
-        path, below = f"{prefix}{key}", base.get(key)
+        below = base.get(key)
         if _is_section(below) and _is_section(value):
-            places[path] = Place(layer.file, layer.lines.get(path, 0))
-            _place_layer(places, below, value, layer, f"{path}.")
-            continue
-        for gone in [known for known in places if is_within(known, path)]:
-            del places[gone]
-        places |= {known: Place(layer.file, line) for known, line in layer.lines.items() if is_within(known, path)}
+            yield from _replaced(below, value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"
 
 
 def _bases(extends: Any, file: Path, line: int, chain: tuple[Path, ...]) -> list[Path]:

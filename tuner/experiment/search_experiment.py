@@ -103,7 +103,9 @@ class SearchExperiment:
     def trial_config(self, params: Mapping[str, Any]) -> TrialConfig:
         """Builds the TrialConfig at one point, `params` by dotted path. Raises pydantic's ValidationError.
 
-        >>> experiment.trial_config({"method.gamma_fe": 0.02, "method.alpha": 0.4})  # doctest: +SKIP
+        >>> experiment = load_experiment(Path("search_spaces/smile.yaml"))
+        >>> experiment.trial_config(next(boundary_points(experiment.dimensions))).method.name
+        'smile'
         """
         return config_at(self.fixed, {path: params[path] for path in self.dimensions}, self.search.seed)
 

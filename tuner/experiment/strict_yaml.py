@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +16,11 @@ from tuner.messages.wording import shorten
 MERGE = "tag:yaml.org,2002:merge"
 MAX_VALUES = 100_000
 """Values that a file may have with its aliases written out; a few nested ones can stand for billions."""
+MAX_LEVELS = 50
+"""Mappings and lists within each other; an experiment has about eight."""
+
+
+TOO_DEEP = Problem("", f"at most {MAX_LEVELS} mappings and lists within each other", "more")
 
 
 class Document(NamedTuple):
@@ -74,7 +80,7 @@ def parse_document(text: str, file: str = "") -> Document:
     except yaml.YAMLError as error:
         raise BadInput(_syntax_problem(error, text, file)) from None
     except RecursionError:
-        raise BadInput(Problem("", "less deeply nested YAML", "too many levels", file)) from None
+        raise BadInput(TOO_DEEP).in_file(file) from None
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -114,9 +120,13 @@ class _GraphCheck:
             yield Problem("", f"at most {MAX_VALUES} values", f"{num_values:.3g} with aliases written out")
 
     def _visit(self, node: yaml.Node, path: str) -> Iterator[Problem]:
+        if id(node) in self._num_values:
+            return
         if id(node) in self._open:
             yield Problem(path, "an alias of something else", "one of the value that holds it", line=_line(node))
-        if id(node) in self._open or id(node) in self._num_values:
+            return
+        if len(self._open) == MAX_LEVELS:
+            yield replace(TOO_DEEP, line=_line(node))
             return
         self._open.add(id(node))
         if isinstance(node, yaml.MappingNode):

@@ -31,7 +31,7 @@ PHRASES = {
     "string_type": "a string",
     "string_too_short": "a string of at least {min_length} characters",
     "string_too_long": "a string of at most {max_length} characters",
-    "string_pattern_mismatch": "a string that matches {pattern}",
+    "string_pattern_mismatch": "a string of the pattern {pattern}",
     "path_type": "a path",
     "literal_error": "{expected}",
     "none_required": "null",

@@ -13,7 +13,7 @@ from tuner.messages.redaction import reason, without_credentials
 def one_line(error: BaseException) -> str:
     """Describes an exception in one redacted line: its class, which a BadInput does not need, and its first line.
 
-    >>> one_line(ValueError("no such layer\nsecond line"))
+    >>> one_line(ValueError("no such layer"))
     'ValueError: no such layer'
     """
     kind, first = type(error).__name__, reason(error)

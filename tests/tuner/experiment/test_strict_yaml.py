@@ -116,7 +116,11 @@ class TestLines:
         ("a: 1\n---\nb: 1", "x.yaml:2: expected valid YAML, got another document"),
         ("a: &a\n- *a", "x.yaml:1: a[0]: expected an alias of something else, got one of the value that holds it"),
         ("1: a\n0x1: b", "x.yaml:2: 1: expected a key that is given once, got 1 in line 1, too"),
-        ("[" * 5000, "x.yaml: expected less deeply nested YAML, got too many levels"),
+        (
+            "a:\n  " + "[" * 60 + "]" * 60,
+            "x.yaml:2: expected at most 50 mappings and lists within each other, got more",
+        ),
+        ("[" * 5000, "x.yaml: expected at most 50 mappings and lists within each other, got more"),
     ],
 )
 def test_what_is_no_yaml_names_the_line(text: str, message: str) -> None:
