@@ -21,22 +21,6 @@ def short_names(paths: Iterable[str]) -> dict[str, str]:
     return {path: end if ends.count(end) == 1 else path for path, end in zip(paths, ends, strict=True)}
 
 
-def enclosing(path: str) -> Iterator[str]:
-    """Yields `path` and the paths that contain it, innermost first.
-
-    >>> list(enclosing("compare.rows[2].method"))
-    ['compare.rows[2].method', 'compare.rows[2]', 'compare.rows', 'compare']
-    """
-    while path:
-        yield path
-        path = path[: max(path.rfind("."), path.rfind("["), 0)]
-
-
-def is_within(path: str, outer: str) -> bool:
-    """Whether `path` is `outer` or below it."""
-    return path == outer or path.startswith((f"{outer}.", f"{outer}["))
-
-
 def set_leaf(tree: dict[str, Any], path: str, value: Any) -> None:
     """Sets the leaf at a dotted path, making the mappings on the way; those that there are already are copied."""
     *parents, leaf = path.split(".")
@@ -77,3 +61,19 @@ def plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: plain(inner) for key, inner in value.items()}
     return [plain(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def enclosing(path: str) -> Iterator[str]:
+    """Yields `path` and the paths that contain it, innermost first.
+
+    >>> list(enclosing("compare.rows[2].method"))
+    ['compare.rows[2].method', 'compare.rows[2]', 'compare.rows', 'compare']
+    """
+    while path:
+        yield path
+        path = path[: max(path.rfind("."), path.rfind("["), 0)]
+
+
+def is_within(path: str, outer: str) -> bool:
+    """Whether `path` is `outer` or below it."""
+    return path == outer or path.startswith((f"{outer}.", f"{outer}["))
