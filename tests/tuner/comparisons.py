@@ -7,9 +7,11 @@ from typing import Any
 
 import yaml
 
+from trainables.results import RetrainResult
 from tuner.comparison.comparison_experiment import ComparisonExperiment, parse_comparison
 from tuner.experiment.tree import set_leaf
-from tuner.record.journal import Journal
+from tuner.record.events import CellFailed, CellFinished
+from tuner.record.journal import ComparisonJournal
 
 ROWS: list[dict[str, Any]] = [
     {"label": "L²", "method": {"name": "l2"}},
@@ -50,21 +52,12 @@ def write_yaml(folder: Path, **changes: Any) -> Path:
     return file
 
 
-def finish_cell(journal: Journal, row: str, column: str, seed: int, top1: float, **measures: float) -> None:
-    journal.append(
-        "cell_finished",
-        row=row,
-        column=column,
-        seed=seed,
-        test_top1=top1,
-        measures=measures,
-        duration_s=1.5,
-        loss_steps=[1, 2],
-        loss_terms={"target_label": [2.0, 1.0]},
-        config={"method.name": "l2"},
-    )
+def finish_cell(journal: ComparisonJournal, row: str, column: str, seed: int, top1: float, **measures: float) -> None:
+    result = RetrainResult(seed, top1, 1.5, [1, 2], {"target_label": [2.0, 1.0]})
+    config = {"method.name": "l2"}
+    journal.append(CellFinished(row=row, column=column, seed=seed, config=config, result=result, measures=measures))
 
 
-def fail_cell(journal: Journal, row: str, column: str, seed: int, diverged: bool = True) -> None:
-    fields = {"reason": "diverged" if diverged else "OSError: gone", "diverged": diverged, "config": {}}
-    journal.append("cell_failed", row=row, column=column, seed=seed, **fields)
+def fail_cell(journal: ComparisonJournal, row: str, column: str, seed: int, diverged: bool = True) -> None:
+    reason = "diverged" if diverged else "OSError: gone"
+    journal.append(CellFailed(row=row, column=column, seed=seed, config={}, reason=reason, diverged=diverged))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from tuner.record.directory import RunDirectory
 from tuner.record.journal import Journal
 
 
@@ -21,11 +22,11 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def journals_are_closed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    opened: list[Journal] = []
+    opened: list[Journal[Any]] = []
     initialise = Journal.__init__
 
-    def remembered(self: Journal, directory: Path) -> None:
-        initialise(self, directory)
+    def remembered(self: Journal[Any], directory: RunDirectory, history: Any) -> None:
+        initialise(self, directory, history)
         opened.append(self)
 
     monkeypatch.setattr(Journal, "__init__", remembered)

@@ -11,11 +11,14 @@ import numpy as np
 import yaml
 from PIL import Image
 
+from trainables.results import FoldResult
+from tuner.experiment.dimensions import spell
 from tuner.experiment.search_experiment import SearchExperiment, parse_experiment
 from tuner.experiment.tree import set_leaf
-from tuner.record.events import Event
-from tuner.record.history import History, TrialRecord
-from tuner.record.journal import Journal
+from tuner.record.directory import RunDirectory
+from tuner.record.events import FoldFinished, SearchStarted, TrialEnded, TrialStarted
+from tuner.record.history import SearchHistory, TrialRecord
+from tuner.record.journal import SearchJournal, open_search_journal
 
 GAMMA = {"log_uniform": [0.01, 0.1]}
 ALPHA = {"uniform": [0.1, 1.0]}
@@ -59,31 +62,44 @@ def write_photos(folder: Path, side_px: int, **counts: int) -> None:
                 Image.fromarray(pixels).save(folder / split / name / f"{i}.png")
 
 
-def fold(number: int, val_top1: float, duration_s: float = 1.0) -> dict[str, Any]:
-    return {"fold": number, "val_top1": val_top1, "duration_s": duration_s, "loss_steps": [], "loss_terms": {}}
+def fold(number: int, val_top1: float, duration_s: float = 1.0) -> FoldResult:
+    return FoldResult(number, val_top1, duration_s)
 
 
 def record(
     number: int, scores: Sequence[float] = (), state: Any = "complete", params: Mapping[str, Any] | None = None
 ) -> TrialRecord:
     folds = [fold(k, score) for k, score in enumerate(scores, start=1)]
-    return TrialRecord(number, dict(params or {}), 0.0, state=state, folds=folds, finished_s=1.0)
+    return TrialRecord(number, dict(params or {}), 0.0, state=state, folds=folds, ended_s=1.0)
 
 
-def history_of(*records: TrialRecord) -> History:
-    return History(trials={trial.number: trial for trial in records})
+def history_of(*records: TrialRecord) -> SearchHistory:
+    return SearchHistory(trials={trial.number: trial for trial in records})
+
+
+def search_journal(directory: Path) -> SearchJournal:
+    return open_search_journal(RunDirectory(directory))
+
+
+def search_started(space: SearchExperiment | None = None, run: str = "run", **changes: Any) -> SearchStarted:
+    """The event with which a command begins to work on `space`."""
+    space = space or space_of()
+    words = {path: spell(dimension) for path, dimension in space.dimensions.items()}
+    return SearchStarted(name=space.name, run=run, space=space.as_tree(), dimensions=words, **changes)
 
 
 def add_trial(
-    journal: Journal, number: int, scores: Sequence[float], state: str = "complete", reason: str = ""
+    journal: SearchJournal, number: int, scores: Sequence[float], state: Any = "complete", reason: str = ""
 ) -> None:
     """A whole trial; one that is `running` is left without its end."""
-    journal.append("trial_started", trial=number, params={"gamma_fe": 0.05, "alpha": 0.5}, attrs={})
+    params = {"method.gamma_fe": 0.05, "method.alpha": 0.5}
+    journal.append(TrialStarted(trial=number, params=params, source="sampler"))
     for k, score in enumerate(scores, start=1):
-        journal.append("fold_finished", trial=number, result=fold(k, score))
+        journal.append(FoldFinished(trial=number, result=fold(k, score)))
     if state != "running":
-        journal.append("trial_finished", trial=number, state=state, reason=reason)
+        journal.append(TrialEnded(trial=number, state=state, reason=reason))
 
 
-def events_in(file: Path) -> list[Event]:
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+def events_in(file: Path) -> list[dict[str, Any]]:
+    """The lines of a journal as they stand there, without its header."""
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()][1:]

@@ -69,7 +69,7 @@ def with_space(arguments: argparse.Namespace) -> argparse.Namespace:
 
             fetch(str(mirror), arguments.resume, root)
             arguments.set.append(("tracking.directory", str(root)))  # its record says where it lay on another machine
-        arguments.space = find_run(arguments.resume, root, "--resume") / "space.yaml"
+        arguments.space = find_run(arguments.resume, root, "--resume").space
     return arguments
 
 

@@ -9,8 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from tuner.cluster.connection import cluster
-from tuner.comparison.budget import ComparisonCost
 from tuner.comparison.comparison_experiment import ComparisonExperiment
+from tuner.comparison.cost import ComparisonCost
 from tuner.experiment.checks import Plan
 from tuner.experiment.dimensions import spell
 from tuner.experiment.search_experiment import Experiment, SearchExperiment, dump_experiment

@@ -1,11 +1,14 @@
-"""Ray: joining or starting a cluster, what it has, and what one trial gets of it."""
+"""Joins a Ray cluster or starts one, and leaves the process as it was."""
 
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import logging
 import os
-from collections.abc import Iterable, Iterator
+import signal
+import threading
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import ray
@@ -23,7 +26,7 @@ WORKER_ENVIRONMENT = {
     "MALLOC_TRIM_THRESHOLD_": str(8 << 30),
     "MALLOC_TOP_PAD_": str(256 << 20),
     "OMP_WAIT_POLICY": "PASSIVE",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # who asked for no GPU sees none, rather than all of them
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a process without a GPU sees none, rather than all of them
 }
 
 # Ray Tune by default logs every result three times to files, prints tables, and takes Ctrl-C for itself.
@@ -32,12 +35,12 @@ TUNE_ENVIRONMENT = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
-    "TUNE_GLOBAL_CHECKPOINT_S": "1e9",  # nobody reads its snapshots, and one that a full disk refuses ends the search
+    "TUNE_GLOBAL_CHECKPOINT_S": "1e9",  # its snapshots are never read, and one that a full disk refuses ends the search
 }
 
 NUM_STARTS = 3
-"""How often a cluster of this machine's own is tried to be started. On a busy machine a part of Ray comes up later than
-another waits for it, which is 15 s (https://github.com/ray-project/ray/issues/65983)."""
+"""Attempts to start a cluster of this machine's own. On a busy machine a part of Ray starts later than another waits
+for it, which is 15 s (https://github.com/ray-project/ray/issues/65983)."""
 
 
 logger = logging.getLogger(__name__)
@@ -47,30 +50,65 @@ logger = logging.getLogger(__name__)
 def cluster(address: str | None, data_bytes: int = 0) -> Iterator[list[Capacity]]:
     """Joins the cluster at `address`, or starts one of this machine's own, for the block; gives what each node has.
 
+    Signal handlers and environment of this process are kept: Ray's own are taken back.
+
     Raises:
         BadInput: where nothing answers at `address`, Ray does not start here, or its object store has no room for
             `data_bytes` of decoded data.
     """
-    os.environ.update(TUNE_ENVIRONMENT)
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
+    environment = dict(TUNE_ENVIRONMENT)
     if address is None:
-        for name, value in WORKER_ENVIRONMENT.items():
-            os.environ.setdefault(name, value)  # the raylet hands its environment to its workers
+        # The raylet hands its environment to its workers; what the user has set stays.
+        environment |= {name: value for name, value in WORKER_ENVIRONMENT.items() if name not in os.environ}
         options |= {"address": "local", "include_dashboard": False, "num_cpus": this_machine().cpus}
     else:
         options |= {"address": address, "runtime_env": {"env_vars": WORKER_ENVIRONMENT}}
+    with _environment(environment):
+        try:
+            with _handlers_kept():
+                _connect(options, attempts=1 if address else NUM_STARTS)
+        except Exception as error:
+            expected = "the address of a Ray cluster that answers" if address else "a machine on which Ray starts"
+            reason = str(error).strip().splitlines()[0]
+            raise BadInput(Problem("--address", expected, f"{address or 'no address'}: {reason}")) from None
+        try:
+            nodes = alive_nodes()
+            check_store(nodes, data_bytes)
+            yield [Capacity.of(node) for node in nodes]
+        finally:
+            ray.shutdown()
+
+
+@contextlib.contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Sets environment variables for the block."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
     try:
-        _connect(options, attempts=1 if address else NUM_STARTS)
-    except Exception as error:
-        expected = "a Ray cluster answers there" if address else "Ray can be started on this machine"
-        reason = str(error).strip().splitlines()[0]
-        raise BadInput(Problem("--address", expected, f"{address or 'no address'}: {reason}")) from None
-    try:
-        nodes = alive_nodes()
-        check_store(nodes, data_bytes)
-        yield [Capacity.of(node) for node in nodes]
+        yield
     finally:
-        ray.shutdown()
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextlib.contextmanager
+def _handlers_kept() -> Iterator[None]:
+    """Puts back what Ray installs while it connects: its exit on SIGTERM, and faulthandler."""
+    had_faulthandler = faulthandler.is_enabled()
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        if in_main_thread:  # in any other thread Ray installs none, and Python allows none
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+        if not had_faulthandler:
+            faulthandler.disable()
 
 
 def alive_nodes() -> list[dict[str, Any]]:
@@ -79,7 +117,7 @@ def alive_nodes() -> list[dict[str, Any]]:
 
 
 def _connect(options: dict[str, Any], attempts: int) -> None:
-    """Ray's own errors are of all kinds: a plain Exception where a part of it did not come up in time."""
+    """Connects, and tries again where a part of Ray did not start in time, which it says by errors of all kinds."""
     try:
         ray.init(**options)
     except Exception as error:
@@ -97,5 +135,5 @@ def check_store(nodes: Iterable[dict[str, Any]], num_bytes: int) -> None:
     """
     stores = [n["Resources"].get("object_store_memory", 0.0) for n in nodes if n["Resources"].get("CPU")]
     if stores and min(stores) < num_bytes:
-        expected = f"decoded, the data fits into Ray's object store, {min(stores) / 1e9:.2f} GB ({MORE_ROOM})"
+        expected = f"data that fits, decoded, into Ray's object store of {min(stores) / 1e9:.2f} GB ({MORE_ROOM})"
         raise BadInput(Problem("data", expected, f"{num_bytes / 1e9:.2f} GB"))

@@ -19,7 +19,8 @@ from tuner.cluster.tasks import GpuOutOfMemory, WorkerFailed, as_completed, put_
 from tuner.cluster.trainable import ImagesByKey, prepare_process
 from tuner.experiment.search_experiment import SearchExperiment
 from tuner.messages.redaction import without_credentials
-from tuner.record.journal import Journal
+from tuner.record.events import ShareGrown, ShareMeasured
+from tuner.record.journal import ComparisonJournal, SearchJournal
 from tuner.resources.gpu_memory import GpuMemoryNeed, is_gpu_out_of_memory, largest_configs, next_larger_share
 from tuner.resources.share import Share
 
@@ -30,36 +31,43 @@ AUTO = "resources.gpus auto"
 
 
 def resolve_share(
-    share: Share, spaces: Iterable[SearchExperiment], images: ImagesByKey, num_folds: int, journal: Journal
+    share: Share,
+    spaces: Iterable[SearchExperiment],
+    images: ImagesByKey,
+    num_folds: int,
+    journal: SearchJournal | ComparisonJournal,
 ) -> Share:
-    """What each trial of `spaces` gets, which a share that is auto does not know yet. A card is measured once: a search
-    that goes on takes what its journal says.
+    """Resolves `resources.gpus: auto` to what each trial of `spaces` gets; any other share is returned as it is.
 
-    Where nothing can be measured, a trial gets a whole card, and the note says why.
+    A GPU is measured once: a search that is resumed takes what its journal says. Where nothing can be measured, a trial
+    gets a whole card, and the share's note says why.
     """
     if not share.is_auto:
         return share
-    history = journal.history
-    said = "as found before"
-    if history.share_measured is None:
+    known, how = journal.history.share_measured, "as found before"
+    if known is None:
         try:
             need = _measured(share, largest_configs(spaces), images, num_folds)
         except (WorkerFailed, MemoryError) as error:
             return replace(share, note=f"{AUTO}: a whole card a trial, for none could be measured: {error}")
-        journal.append("share_measured", gpus=need.gpus, context=need.context, **asdict(need))
-        said = f"{need}{_where(share)}"
-    assert history.share_measured is not None
-    assert history.gpus is not None
-    share = replace(share.dividing_cards_by(history.gpus), context=history.share_measured["context"])
+        known = ShareMeasured(gpus=need.gpus, context=need.context, **asdict(need))
+        journal.append(known)
+        how = f"{need}{_where(share)}"
+    share = replace(share.dividing_cards_by(journal.history.gpus or known.gpus), context=known.context)
     at_once = round(1 / share.gpus)
-    return replace(share, note=f"{AUTO}: {said}; {share.gpus:.3g}, {at_once} trial{'s' * (at_once > 1)} a card")
+    return replace(share, note=f"{AUTO}: {how}; {share.gpus:.3g}, {at_once} trial{'s' * (at_once > 1)} a card")
 
 
-def retry_with_larger_share(share: Share, journal: Journal, run: Callable[[Share], None], **event: int) -> None:
-    """`run(share)`, and again with more of a card for each process as often as a share that is auto was too little.
+def retry_with_larger_share(
+    share: Share,
+    journal: SearchJournal | ComparisonJournal,
+    run: Callable[[Share], None],
+    trial: int | None = None,
+) -> None:
+    """Calls `run(share)`, and again with a larger share for each process as often as an auto share was too little.
 
     Raises:
-        CardFull: where a whole card was.
+        GpuOutOfMemory: where a whole GPU was too little.
     """
     while True:
         share = share.at_least(journal.history.gpus)
@@ -69,7 +77,7 @@ def retry_with_larger_share(share: Share, journal: Journal, run: Callable[[Share
             larger = next_larger_share(share.gpus)
             if not share.is_auto or larger is None:
                 raise
-            journal.append("share_grown", gpus=larger, reason=without_credentials(str(full)), **event)
+            journal.append(ShareGrown(gpus=larger, reason=without_credentials(str(full)), trial=trial))
 
 
 def _measured(share: Share, configs: list[TrialConfig], images: ImagesByKey, num_folds: int) -> GpuMemoryNeed:

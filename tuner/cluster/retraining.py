@@ -1,4 +1,4 @@
-"""The best configuration on the full training split, seed by seed; here the test split is met for the first time."""
+"""Retrains the best configuration on the full training split, seed by seed; the first use of the test split."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from trainables.training.checkpoint import Checkpoints
 from trainables.trial import MODEL_SEED, reseeded, train_and_test
 from tuner.cluster.tasks import as_completed, put_shared
 from tuner.cluster.trainable import prepare_process
+from tuner.record.directory import RunDirectory
 from tuner.resources.share import Share
 
 
@@ -25,7 +26,7 @@ def retrain(
     train: Examples,
     test: Examples,
     share: Share,
-    directory: Path,
+    directory: RunDirectory,
     checkpoint_period_s: float | None = None,
 ) -> Iterator[RetrainResult | RetrainFailed]:
     """Trains `config` once per seed, as many at a time as fit; yields each as it ends, or as it broke off.
@@ -38,11 +39,11 @@ def retrain(
         MemoryError: where the examples do not fit into the object store.
     """
     train_ref, test_ref = put_shared(train), put_shared(test)
-    kept = {seed: directory / "checkpoints" / f"retrain-{seed}.pt" for seed in seeds}
+    kept = {seed: directory.retraining_checkpoint(seed) for seed in seeds}
     jobs = [(config, seed, train_ref, test_ref, share, kept[seed], checkpoint_period_s) for seed in seeds]
     for retrained, files in as_completed(_retrain_once, jobs, share):
         if files:
-            put_folder(directory / "model", files)
+            put_folder(directory.model, files)
         yield retrained
         Checkpoints(kept[retrained.seed], 0).discard()
 

@@ -1,4 +1,4 @@
-"""The Ray side of a trial: an actor that is reused, one fold a step, data from the object store."""
+"""Runs trials on Ray Tune: asks the scheduler for assignments, and hands it what the workers report."""
 
 from __future__ import annotations
 
@@ -18,25 +18,26 @@ from ray.tune.stopper import NoopStopper, Stopper
 
 from tuner.cluster.tasks import death_reason, object_store_errors
 from tuner.cluster.trainable import FoldTrainable, ImagesByKey, WorkerSettings
+from tuner.cluster.worker_reports import FoldBroke, FoldDone, Report, RungScored
 from tuner.resources.gpu_memory import is_gpu_out_of_memory
 from tuner.resources.share import Share
-from tuner.scheduling.scheduler import Assignment, TrialScheduler
+from tuner.scheduling.scheduler import Assignment, Decision, TrialScheduler
 
 logger = logging.getLogger(__name__)
 
 
-def run_trials(scheduler: TrialScheduler, images: ImagesByKey, share: Share, directory: Path) -> None:
-    """Runs every trial that the conductor hands out; returns when it has no more.
+def run_trials(scheduler: TrialScheduler, images: ImagesByKey, share: Share) -> None:
+    """Runs every trial that the scheduler hands out; returns when it has no more.
 
-    Ray Tune's own files go to `directory`, and are never read back: the journal is what a search resumes from.
+    Ray Tune's own files are never read back: a search is resumed from its journal.
 
     Raises:
         OSError: where the journal cannot be written.
         MemoryError: where the images do not fit into the object store.
     """
-    settings, journal = scheduler.space.search, scheduler.journal
-    safety = WorkerSettings(journal.directory, settings.checkpoint_period_s, settings.fold_timeout_s)
-    safety.tidy(journal.history.trials)
+    search, journal = scheduler.space.search, scheduler.journal
+    settings = WorkerSettings(journal.directory, search.checkpoint_period_s, search.fold_timeout_s)
+    settings.remove_checkpoints(journal.history.trials)
     with object_store_errors():
         with_images = tune.with_parameters(FoldTrainable, images=dict(images))
     trainable = tune.with_resources(with_images, _resources_of)
@@ -45,8 +46,8 @@ def run_trials(scheduler: TrialScheduler, images: ImagesByKey, share: Share, dir
     tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
-            search_alg=SchedulerSearcher(scheduler, safety, share),
-            num_samples=-1,  # as many as the conductor hands out
+            search_alg=SchedulerSearcher(scheduler, settings, share),
+            num_samples=-1,  # as many as the scheduler hands out
             max_concurrent_trials=share.concurrency,
             reuse_actors=True,
             trial_dirname_creator=_trial_name,
@@ -54,11 +55,11 @@ def run_trials(scheduler: TrialScheduler, images: ImagesByKey, share: Share, dir
         ),
         run_config=tune.RunConfig(
             name="tune",
-            storage_path=str(directory),
-            stop=SchedulerStopper(scheduler, safety),
-            callbacks=[SchedulerCallback(scheduler, safety)],
+            storage_path=str(journal.directory.ray),
+            stop=SchedulerStopper(scheduler, settings),
+            callbacks=[SchedulerCallback(scheduler, settings)],
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-            failure_config=tune.FailureConfig(max_failures=0),  # the conductor repeats what can be repeated
+            failure_config=tune.FailureConfig(max_failures=0),  # the scheduler repeats what can be repeated
             verbose=0,
         ),
     )
@@ -67,7 +68,7 @@ def run_trials(scheduler: TrialScheduler, images: ImagesByKey, share: Share, dir
     except Exception as error:
         if not scheduler.done:
             raise _unwrapped(error) from None
-        logger.exception("Ray Tune broke off after the last trial")  # over its own files, which nobody reads
+        logger.exception("Ray Tune broke off after the last trial")  # over its own files, which are never read
 
 
 def _resources_of(config: Mapping[str, Any]) -> tune.PlacementGroupFactory:
@@ -77,113 +78,117 @@ def _resources_of(config: Mapping[str, Any]) -> tune.PlacementGroupFactory:
 
 
 def _unwrapped(error: Exception) -> BaseException:
-    """What was raised in Ray Tune's loop, of which a TuneError holds the traceback as its text."""
+    """The error raised in Ray Tune's loop, of which a TuneError holds the traceback as its text."""
     return (error.__cause__ or error.__context__ or error) if isinstance(error, TuneError) else error
 
 
 class SchedulerSearcher(Searcher):
-    """Ray Tune's search algorithm: asks the conductor. Each trial comes with the share that it is to get."""
+    """Ray Tune's search algorithm: asks the scheduler. Each trial comes with the share that it is to get."""
 
-    def __init__(self, scheduler: TrialScheduler, safety: WorkerSettings, share: Share) -> None:
+    def __init__(self, scheduler: TrialScheduler, settings: WorkerSettings, share: Share) -> None:
         super().__init__()
         self._scheduler = scheduler
-        self._safety = safety
+        self._settings = settings
         self._share = share
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # FINISHED is a str
         if self._scheduler.done:
             return str(Searcher.FINISHED)
         share = self._share.at_least(self._scheduler.journal.history.gpus)
-        if self._scheduler.num_at_work >= share.concurrency:  # of a share that has grown: Tune knows the first
+        if self._scheduler.num_assigned >= share.concurrency:  # of a share that has grown: Tune knows the first
             return None
         assignment = self._scheduler.next_assignment(share.concurrency)
-        return None if assignment is None else {"assignment": assignment, "safety": self._safety, "share": share}
+        return None if assignment is None else {"assignment": assignment, "settings": self._settings, "share": share}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Ends come through `ConductorCallback`."""
+        """Does nothing: ends come through `SchedulerCallback`."""
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: the journal is the state."""
+        """Does nothing: the journal is the state."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing: the journal is the state."""
+        """Does nothing: the journal is the state."""
 
     def __reduce__(self) -> tuple[type[Searcher], tuple[()]]:
-        return Searcher, ()  # Tune pickles its searcher into a snapshot that nobody reads
+        return Searcher, ()  # Tune pickles its searcher into a snapshot that is never read
 
 
 class SchedulerStopper(Stopper):
-    """Hands every result to the conductor, and stops the trials that it says are to stop.
+    """Hands every report to the scheduler, and stops the trials that it says are to stop.
 
-    A stopper and no scheduler: Ray Tune asks a scheduler only about results that do not end their trial.
+    A stopper and no scheduler of Ray Tune's: that is asked only about results that do not end their trial.
     """
 
-    def __init__(self, scheduler: TrialScheduler, safety: WorkerSettings) -> None:
+    def __init__(self, scheduler: TrialScheduler, settings: WorkerSettings) -> None:
         self._scheduler = scheduler
-        self._safety = safety
+        self._settings = settings
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        number = result["trial"]
-        stops = not self._goes_on(number, result)
-        self._safety.tidy({number: self._scheduler.journal.history.trials[number]})
-        return stops
+        number: int = result["trial"]
+        decision = self._decide(number, result["report"])
+        self._settings.remove_checkpoints({number: self._scheduler.journal.history.trials[number]})
+        return decision is Decision.STOP
 
-    def _goes_on(self, number: int, result: dict[str, Any]) -> bool:
-        if "failed" in result:
-            logger.error("trial %d failed\n%s", number, result.get("trace", result["failed"]))
-            self._scheduler.trial_failed(number, result["fold"], result["failed"])
-            return False
-        if "rung" in result:
-            return self._scheduler.rung_reached(number, result["fold"], **result["rung"])
-        return self._scheduler.fold_finished(number, result["result"])
+    def _decide(self, number: int, report: Report) -> Decision:
+        match report:
+            case FoldDone(result):
+                return self._scheduler.fold_finished(number, result)
+            case RungScored(fold, step, val_top1):
+                return self._scheduler.rung_reached(number, fold, step, val_top1)
+            case FoldBroke(fold, reason, trace):
+                logger.error("trial %d failed\n%s", number, trace or reason)
+                self._scheduler.trial_failed(number, fold, reason)
+                return Decision.STOP
 
     def stop_all(self) -> bool:
         return False
 
     def __reduce__(self) -> tuple[type[NoopStopper], tuple[()]]:
-        return NoopStopper, ()  # Tune pickles it into a snapshot that nobody reads
+        return NoopStopper, ()  # Tune pickles it into a snapshot that is never read
 
 
 class SchedulerCallback(Callback):
-    """A worker's death → the conductor."""
+    """Tells the scheduler of a worker's death."""
 
-    def __init__(self, scheduler: TrialScheduler, safety: WorkerSettings) -> None:
+    def __init__(self, scheduler: TrialScheduler, settings: WorkerSettings) -> None:
         self._scheduler = scheduler
-        self._safety = safety
+        self._settings = settings
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         assignment: Assignment = trial.config["assignment"]
         number, fold = assignment.number, self._scheduler.fold_at(assignment)
         if fold is None:  # its work was done
             return
-        stacks = self._safety.stacks(number, fold)
+        stacks = self._settings.hung_stacks(number, fold)
         if stacks.exists() and stacks.stat().st_size:
-            limit = f"search.fold_timeout_s = {self._safety.fold_timeout_s:g} s"
-            where = stacks.relative_to(self._safety.experiment)
-            self._scheduler.trial_failed(number, fold, f"fold {fold} took longer than {limit}; where it stood: {where}")
+            limit = f"search.fold_timeout_s = {self._settings.fold_timeout_s:g} s"
+            where = stacks.relative_to(self._settings.directory.path)
+            reason = f"fold {fold} took longer than {limit}; where it stood: {where}"
+            self._scheduler.trial_failed(number, fold, reason)
         else:
             self._lost(number, fold, death_reason(_error_of(trial)), trial.config["share"])
-        self._safety.tidy({number: self._scheduler.journal.history.trials[number]})
+        self._settings.remove_checkpoints({number: self._scheduler.journal.history.trials[number]})
 
-    def _lost(self, number: int, fold: int, why: str, share: Share) -> None:
-        if share.is_auto and is_gpu_out_of_memory(why):
-            self._scheduler.out_of_memory(number, fold, share.gpus, why)
+    def _lost(self, number: int, fold: int, reason: str, share: Share) -> None:
+        if share.is_auto and is_gpu_out_of_memory(reason):
+            self._scheduler.out_of_gpu_memory(number, fold, share.gpus, reason)
         else:
-            self._scheduler.worker_lost(number, fold, why)
+            self._scheduler.worker_lost(number, fold, reason)
 
     def __reduce__(self) -> tuple[type[Callback], tuple[()]]:
         return Callback, ()
 
 
 def _error_of(trial: Trial) -> Exception | None:
-    """What Ray raised. Tune keeps it in files, some kinds as text alone; `Trial.get_error` looks in another place."""
+    """The error that Ray raised. Tune keeps it in files, some kinds as text alone; `Trial.get_error` looks in another
+    place."""
     pickled, text = trial.pickled_error_file, trial.error_file
     if pickled is not None:
         error: Exception = cloudpickle.loads(Path(pickled).read_bytes())
         return error
     if text is not None:
-        _failure_number, _, said = Path(text).read_text().partition("\n")
-        return RayError(said)
+        _failure_number, _, message = Path(text).read_text().partition("\n")
+        return RayError(message)
     return None
 
 

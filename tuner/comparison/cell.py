@@ -1,11 +1,11 @@
-"""One training of a comparison: a row, in a column, with a seed. The worker's side, without Ray."""
+"""A cell of a comparison: one training, of a row in a column with a seed. The worker's side, without Ray."""
 
 from __future__ import annotations
 
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from trainables.backbones.network import TransferNetwork
@@ -19,6 +19,7 @@ from trainables.trial import default_device, reseeded, train_and_test
 from tuner.cluster.trainable import prepare_process
 from tuner.messages.redaction import without_credentials
 from tuner.messages.wording import one_line
+from tuner.record.events import CellFailed, CellFinished
 from tuner.resources.gpu_memory import is_gpu_out_of_memory
 from tuner.resources.share import Share
 
@@ -26,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 class CellKey(NamedTuple):
-    """A row, a column and a seed, by which a training goes in the journal, on the screen and in MLflow."""
+    """Row, column and seed: the name of a training in the journal, on the screen and in MLflow."""
 
     row: str
     column: str
@@ -37,35 +38,35 @@ class CellKey(NamedTuple):
 
 
 @dataclass(frozen=True)
-class CellFinished:
-    """A training's test accuracy in [0, 1], its loss curves, and what else was measured: `<name>_train` on the column's
-    training images, `<name>_test` on the test split."""
+class CellScored:
+    """A training with its test accuracy, and what else was measured: `<name>_train` on the column's training images,
+    `<name>_test` on the test split."""
 
     key: CellKey
-    trained: RetrainResult
+    result: RetrainResult
     measures: dict[str, float]
 
-    def as_fields(self) -> dict[str, Any]:
-        """What the journal keeps."""
-        return self.key._asdict() | asdict(self.trained) | {"measures": self.measures}
+    def event(self, config: dict[str, Any]) -> CellFinished:
+        """What the journal keeps; `config` is the training's configuration by dotted path."""
+        return CellFinished(**self.key._asdict(), config=config, result=self.result, measures=self.measures)
 
 
 @dataclass(frozen=True)
-class CellFailed:
+class CellBroke:
     """A training without a score. One that diverged always will; anything else may be tried again."""
 
     key: CellKey
     reason: str
     diverged: bool
 
-    def as_fields(self) -> dict[str, Any]:
-        """What the journal keeps."""
-        return self.key._asdict() | {"reason": self.reason, "diverged": self.diverged}
+    def event(self, config: dict[str, Any]) -> CellFailed:
+        """What the journal keeps; `config` is the training's configuration by dotted path."""
+        return CellFailed(**self.key._asdict(), config=config, reason=self.reason, diverged=self.diverged)
 
 
 @dataclass(frozen=True)
 class Measuring:
-    """What is measured of a trained network besides its accuracy: the names, and how images are seen."""
+    """Measures to take of a trained network besides its accuracy, and how its images are made into batches."""
 
     names: Sequence[str]
     data: DataConfig
@@ -80,10 +81,10 @@ def train_cell(
     column_train: Examples,
     test: Examples,
     share: Share,
-) -> CellFinished | CellFailed:
+) -> CellScored | CellBroke:
     """Trains `config` with the key's seed on `train`, scores it on `test`, measures it on `column_train` and `test`.
 
-    Whatever the training raises is this cell's end, not the comparison's.
+    An error of the training ends this cell, not the comparison.
 
     Raises:
         RuntimeError: where the share of a card is too little, and can be made larger.
@@ -92,14 +93,14 @@ def train_cell(
     try:
         ended = train_and_test(reseeded(config, key.seed), key.seed, train, test)
         if isinstance(ended, RetrainFailed):
-            return CellFailed(key, ended.reason, diverged=True)
+            return CellBroke(key, ended.reason, diverged=True)
         trained, network = ended
-        return CellFinished(key, trained, measure(network, measuring, column_train, test))
+        return CellScored(key, trained, measure(network, measuring, column_train, test))
     except Exception as error:
         if share.is_auto and share.gpus < 1 and is_gpu_out_of_memory(error):
             raise  # to be tried again with more of a card
         logger.exception("%s failed", key)
-        return CellFailed(key, without_credentials(one_line(error)), diverged=False)
+        return CellBroke(key, without_credentials(one_line(error)), diverged=False)
 
 
 def measure(network: TransferNetwork, measuring: Measuring, column_train: Examples, test: Examples) -> dict[str, float]:

@@ -11,13 +11,13 @@ from typing import Any
 
 from trainables.measures.interpolation import SPEC
 from tuner.comparison.comparison_experiment import ComparisonExperiment
-from tuner.comparison.tables import Heading, Score, Table, as_html, as_markdown, make_table
+from tuner.comparison.tables import Heading, Score, Table, TableRecord, make_table
+from tuner.comparison.tables_as_text import as_html, as_markdown
+from tuner.experiment.tree import short_names
 from tuner.messages.redaction import without_credentials
 from tuner.messages.wording import clock
-from tuner.record.events import Event
-from tuner.record.history import History
-
-MARKDOWN, HTML = "comparison.md", "comparison.html"
+from tuner.record.directory import RunDirectory
+from tuner.record.history import ComparisonHistory
 
 INTERPOLATION = (
     ("Label-IL", "label_il"),
@@ -27,40 +27,75 @@ SPLITS = ("train", "test")
 
 
 @dataclass(frozen=True)
+class CellScore:
+    """A training's test top-1 in [0, 1], and its other measures."""
+
+    row: str
+    column: str
+    seed: int
+    test_top1: float
+    measures: dict[str, float]
+    duration_s: float
+
+
+@dataclass(frozen=True)
+class CellFailure:
+    """A training without a score."""
+
+    row: str
+    column: str
+    seed: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a row's own search chose by validation; `params` by short names, None for `trial` where it found nothing."""
+
+    row: str
+    column: str
+    trial: int | None
+    params: dict[str, Any]
+    val_top1: float | None
+
+
+@dataclass(frozen=True)
 class ComparisonResult:
-    """The end of a comparison; `--json` writes it as it stands here. Scores are top-1 in [0, 1]."""
+    """The end of a comparison; `--json` writes it as it is here. Scores are top-1 in [0, 1].
+
+    `tracking_uri` is where it is recorded, without credentials; `complete` says whether every row has a score in every
+    column; `entries` are those of every table: mean, sd, n, whether it is the best, and its paired test.
+    """
 
     name: str
     directory: str
     tracking_uri: str
-    """Where it is recorded, without credentials."""
     reference: str
     rows: list[str]
     columns: list[str]
     seeds: int
     complete: bool
-    """Whether every row has a score in every column."""
-    scores: list[dict[str, Any]]
-    """Every training: row, column, seed, test_top1, measures, duration_s."""
-    failures: list[dict[str, Any]]
-    chosen: list[dict[str, Any]]
-    """What the rows' own searches came to, by validation."""
-    entries: list[dict[str, Any]]
-    """Every entry of every table: mean, sd, n, whether it is the best, and its paired test against the reference."""
+    scores: list[CellScore]
+    failures: list[CellFailure]
+    chosen: list[Choice]
+    entries: list[TableRecord]
     seconds: float
 
     def write(self, file: Path) -> None:
-        """Writes the verdict as JSON."""
+        """Writes the result as JSON."""
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def comparison_result_of(
-    comparison: ComparisonExperiment, directory: Path, history: History, uri: str, seconds: float
+    comparison: ComparisonExperiment, directory: RunDirectory, history: ComparisonHistory, uri: str, duration_s: float
 ) -> ComparisonResult:
-    """Reads the verdict off the journal."""
-    scores = list(_of(history.cells, ("row", "column", "seed", "test_top1", "measures", "duration_s")))
-    scored = {(score["row"], score["column"]) for score in scores}
+    """Reads the result off the journal."""
+    scores = [
+        CellScore(row, column, seed, cell.result.test_top1, cell.measures, cell.result.duration_s)
+        for (row, column, seed), cell in sorted(history.cells.items())
+    ]
+    scored = {(score.row, score.column) for score in scores}
     return ComparisonResult(
         name=comparison.name,
         directory=str(directory),
@@ -71,24 +106,26 @@ def comparison_result_of(
         seeds=comparison.compare.seeds,
         complete=all((arm.row, arm.column) in scored for arm in comparison.arms),
         scores=scores,
-        failures=list(_of(history.cell_failures, ("row", "column", "seed", "reason"))),
-        chosen=list(_of(history.chosen, ("row", "column", "trial", "params", "val_top1"))),
+        failures=[CellFailure(*place, cell.reason) for place, cell in sorted(history.cell_failures.items())],
+        chosen=list(_choices(history)),
         entries=[record for table in tables_of(comparison, history) for record in table.records()],
-        seconds=seconds,
+        seconds=duration_s,
     )
 
 
-def _of(events: dict[Any, Event], keys: tuple[str, ...]) -> Iterator[dict[str, Any]]:
-    for _, event in sorted(events.items()):
-        yield {key: event[key] for key in keys}
+def _choices(history: ComparisonHistory) -> Iterator[Choice]:
+    for (row, column), chosen in sorted(history.chosen.items()):
+        names = short_names(chosen.params)
+        params = {names[path]: value for path, value in chosen.params.items()}
+        yield Choice(row, column, chosen.trial, params, chosen.val_top1)
 
 
-def tables_of(comparison: ComparisonExperiment, history: History) -> list[Table]:
-    """Test accuracy in percent; with `measures: [interpolation]` also the interpolation losses as in the paper's Table
-    6, and relative to the size of what is interpolated."""
+def tables_of(comparison: ComparisonExperiment, history: ComparisonHistory) -> list[Table]:
+    """Makes the tables: test accuracy in percent; with `measures: [interpolation]` also the interpolation losses as in
+    the paper's Table 6, and relative to the size of what is interpolated."""
     scores = [
-        Score(row, column, seed, {"test_top1": event["test_top1"], **event["measures"]})
-        for (row, column, seed), event in sorted(history.cells.items())
+        Score(row, column, seed, {"test_top1": cell.result.test_top1, **cell.measures})
+        for (row, column, seed), cell in sorted(history.cells.items())
         if seed < comparison.compare.seeds
     ]
 
@@ -127,22 +164,21 @@ def _interpolation(comparison: ComparisonExperiment, suffix: str) -> list[Headin
     ]
 
 
-def write_tables(comparison: ComparisonExperiment, directory: Path, history: History) -> None:
-    """Puts `comparison.md` and `comparison.html` into the directory, from where they reach MLflow."""
+def write_tables(comparison: ComparisonExperiment, directory: RunDirectory, history: ComparisonHistory) -> None:
+    """Writes the tables as Markdown and as a page into the directory, from where they reach MLflow."""
     tables = tables_of(comparison, history)
-    (directory / MARKDOWN).write_text(f"# {comparison.name}\n\n{as_markdown(tables)}", encoding="utf-8")
-    (directory / HTML).write_text(as_html(comparison.name, tables), encoding="utf-8")
+    directory.tables_markdown.write_text(f"# {comparison.name}\n\n{as_markdown(tables)}", encoding="utf-8")
+    directory.tables_html.write_text(as_html(comparison.name, tables), encoding="utf-8")
 
 
-def closing_lines(result: ComparisonResult, markdown: str) -> Iterator[str]:
-    """The end of a comparison for a person, and why trainings failed."""
+def closing_lines(result: ComparisonResult, directory: RunDirectory) -> Iterator[str]:
+    """The end of a comparison for a person, its tables as they were written, and why trainings failed."""
     yield f"{result.name}: {len(result.scores)} trainings in {clock(result.seconds)}"
     yield ""
-    yield from markdown.splitlines()
+    yield from directory.tables_markdown.read_text(encoding="utf-8").splitlines()
     yield ""
-    yield f"  tables         {Path(result.directory) / HTML}"
+    yield f"  tables         {directory.tables_html}"
     yield f"  record         {result.directory}"
     yield f"  see it         python -m tuner.ui --tracking-uri {shlex.quote(result.tracking_uri)}"
     for failure in result.failures:
-        place = f"{failure['row']} | {failure['column']} | seed {failure['seed']}"
-        yield f"  failed         {place}: {failure['reason']}"
+        yield f"  failed         {failure.row} | {failure.column} | seed {failure.seed}: {failure.reason}"

@@ -1,122 +1,174 @@
-"""Where experiments live: a folder a name, and a folder a run below it, with the record of what was asked."""
+"""The run directory: the only place that knows the names of the files in which a run is kept."""
 
 from __future__ import annotations
 
-import importlib.metadata
-import json
 import os
-import platform
-import secrets
-import shlex
-import sys
-import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-from trainables.errors import BadInput, Problem
-from tuner.experiment.search_experiment import Experiment, dump_experiment
-from tuner.experiment.settings import tracking_uri
-from tuner.experiment.tree import flatten
-from tuner.messages.redaction import without_credentials
-from tuner.record.find import runs_below
-from tuner.record.mirror import Mirror
-
-RECORDED_PACKAGES = ("torch", "torchvision", "timm", "ray", "optuna", "mlflow", "numpy", "scikit-learn", "pydantic")
-
-MAY_CHANGE = (
-    "search.trials",
-    "search.concurrency",
-    "search.folds_in_parallel",
-    "search.timeout_s",
-    "search.max_fold_trainings",
-    "search.plateau",
-    "search.fold_timeout_s",
-    "search.checkpoint_period_s",
-    "retrain.",
-    "compare.seeds",
-    "resources.",
-    "tracking.",
-)
-"""What a resumed run may ask anew; everything else would make its trials incomparable with the earlier ones."""
+JOURNAL = "journal.jsonl"
+LOCK, MLFLOW_LOCK = "lock", "mlflow.lock"
+NOT_MIRRORED = ("ray", "logs", LOCK, MLFLOW_LOCK)
+"""What means nothing on another machine."""
 
 
-def new_run(space: Experiment) -> Path:
-    """A fresh experiment directory for `space`, with its resolved YAML and the environment.
+@dataclass(frozen=True)
+class RunDirectory:
+    """One run of a search or a comparison, kept where a crash cannot take it.
 
-    Raises:
-        BadInput: where it cannot be written.
+        experiments/<name>/<run>/        run = the time at which it was started
+            space.yaml                   the resolved experiment; `--resume` reads it
+            journal.jsonl                one event a line, appended and synced; the durable truth
+            environment.json             versions, host, command
+            model/                       the best configuration, retrained (of a search)
+            report.html, best.yaml       what was found, for a person; its best configuration, to be run (of a search)
+            searches/, comparison.*      the rows' own searches, and the tables (of a comparison)
+            checkpoints/                 folds and retrainings in progress
+            logs/, ray/                  output of Ray and MLflow; Ray Tune's own files
+            lock, mlflow.lock            held by the process that runs it, and by the one that writes to MLflow
+            mlflow.json                  how far MLflow has come
+
+    >>> RunDirectory(Path("experiments/digits/20261129-101500-ab12")).journal.name
+    'journal.jsonl'
     """
-    root = space.tracking.directory / space.name
-    while True:
-        # MLflow knows the run by its name, too: two of one second must differ wherever their folders lie.
-        directory = root / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
-        try:
-            directory.mkdir(parents=True)
-        except FileExistsError:
-            continue
-        except OSError as error:
-            raise _unwritable(root, error) from None
-        write_record(space, directory)
-        return directory
 
+    path: Path
 
-def write_record(space: Experiment, directory: Path) -> None:
-    """Writes `space.yaml` and `environment.json`."""
-    kept = environment() | {"tracking_uri": without_credentials(tracking_uri(space.tracking.uri))}
-    try:
-        (directory / "space.yaml").write_text(dump_experiment(space), encoding="utf-8")
-        (directory / "environment.json").write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise _unwritable(directory, error) from None
+    def __fspath__(self) -> str:
+        return os.fspath(self.path)
 
+    def __str__(self) -> str:
+        return str(self.path)
 
-def latest_run(space: Experiment, mirror: Mirror | None = None) -> Path:
-    """The newest experiment directory of that name, here or in the mirror, or that whose record `space` is.
+    @property
+    def experiment_name(self) -> str:
+        """Name of the experiment, that of the folder above."""
+        return self.path.parent.name
 
-    Raises:
-        BadInput: where there is none.
-    """
-    root = space.tracking.directory / space.name
-    runs = runs_below(root)
-    itself = Path(space.file).resolve().parent
-    if itself in runs:  # the record of a run means that run
-        return itself
-    there = mirror.newest_run(space.name) if mirror is not None else None
-    if there is not None and (not runs or there > runs[-1].name):
-        return root / there
-    if not runs:
-        places = f"{root} or {mirror.uri}/{space.name}" if mirror is not None else root
-        raise BadInput(Problem("--resume", f"an earlier run of {space.name!r} lies in {places}", "none"))
-    return runs[-1]
+    @property
+    def run(self) -> str:
+        """Name of the run, which is the time at which it was started."""
+        return self.path.name
 
+    @property
+    def full_name(self) -> str:
+        """`name/run`."""
+        return f"{self.experiment_name}/{self.run}"
 
-def check_goes_on(space: Experiment, directory: Path) -> None:
-    """Raises BadInput where `space` asks for other trials than the run in `directory` did."""
-    was, now = flatten(space.read_record(directory / "space.yaml").as_tree()), flatten(space.as_tree())
-    changed = [key for key in {**was, **now} if was.get(key) != now.get(key) and not key.startswith(MAY_CHANGE)]
-    if changed:
-        advice = "as it was when the search was started (leave out --resume to start anew)"
-        problems = [Problem(key, f"{was.get(key)!r}, {advice}", repr(now.get(key))) for key in changed]
-        raise BadInput(problems).in_file(space.file)
+    @property
+    def journal(self) -> Path:
+        """The durable truth; see `tuner.record.events`."""
+        return self.path / JOURNAL
 
+    @property
+    def replaced_journal(self) -> Path:
+        """A journal of this machine that was shorter than its copy in the mirror, and was replaced by that."""
+        return self.path / "journal.other.jsonl"
 
-def environment() -> dict[str, object]:
-    """Versions, machine and command, without credentials: what a result depends on besides its configuration."""
-    arguments = [without_credentials(argument) for argument in sys.argv[1:]]
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "cpus": os.cpu_count(),
-        "packages": {name: importlib.metadata.version(name) for name in RECORDED_PACKAGES},
-        "command": shlex.join([*_program(), *arguments]),
-    }
+    @property
+    def has_begun(self) -> bool:
+        """Whether there is a journal: a run that was refused before its first event has none."""
+        return self.journal.exists()
 
+    @property
+    def space(self) -> Path:
+        """The resolved experiment, as YAML."""
+        return self.path / "space.yaml"
 
-def _program() -> list[str]:
-    """What to type for the command that runs: `python -m` and its module, or the script's file."""
-    spec = sys.modules["__main__"].__spec__
-    return ["python", "-m", spec.name] if spec is not None else [sys.argv[0]]
+    @property
+    def environment(self) -> Path:
+        """Versions, machine and command, as JSON."""
+        return self.path / "environment.json"
 
+    @property
+    def model(self) -> Path:
+        """Folder of the classifier that was retrained."""
+        return self.path / "model"
 
-def _unwritable(directory: Path, error: OSError) -> BadInput:
-    reason = (error.strerror or str(error)).lower()
-    return BadInput(Problem("tracking.directory", "a folder that can be written", f"{directory}: {reason}"))
+    @property
+    def report(self) -> Path:
+        """The page about a search."""
+        return self.path / "report.html"
+
+    @property
+    def best_space(self) -> Path:
+        """The best configuration as an experiment of its own."""
+        return self.path / "best.yaml"
+
+    @property
+    def tables_markdown(self) -> Path:
+        """The tables of a comparison."""
+        return self.path / "comparison.md"
+
+    @property
+    def tables_html(self) -> Path:
+        """The same tables, for a browser."""
+        return self.path / "comparison.html"
+
+    @property
+    def logs(self) -> Path:
+        """Folder of what Ray, MLflow and workers have to say."""
+        return self.path / "logs"
+
+    @property
+    def driver_log(self) -> Path:
+        """Output of every library in the command's process."""
+        return self.logs / "driver.log"
+
+    @property
+    def ray(self) -> Path:
+        """Ray Tune's own files, which are never read back."""
+        return self.path / "ray"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the process that runs the experiment."""
+        return self.path / LOCK
+
+    @property
+    def mlflow_lock(self) -> Path:
+        """Held by the one process that writes the run to MLflow."""
+        return self.path / MLFLOW_LOCK
+
+    @property
+    def mlflow_cursor(self) -> Path:
+        """How far MLflow has come with the journal."""
+        return self.path / "mlflow.json"
+
+    def trial_checkpoints(self, trial: str) -> Path:
+        """Folder of the checkpoints of a trial's folds; removed when the trial ends."""
+        return self.path / "checkpoints" / trial
+
+    def fold_checkpoint(self, trial: str, fold: int) -> Path:
+        """Checkpoint of a fold in training."""
+        return self.trial_checkpoints(trial) / f"fold-{fold}.pt"
+
+    def retraining_checkpoint(self, seed: int) -> Path:
+        """Checkpoint of a retraining in progress."""
+        return self.path / "checkpoints" / f"retrain-{seed}.pt"
+
+    def hung_stacks(self, trial: str, fold: int) -> Path:
+        """Stacks of a fold that exceeded its time limit."""
+        return self.logs / f"{trial}-fold-{fold}-hung.txt"
+
+    def row_search(self, number: int) -> RunDirectory:
+        """Directory of a comparison's search number `number`."""
+        return RunDirectory(self.path / "searches" / f"{number:02d}")
+
+    def row_searches(self) -> Iterator[RunDirectory]:
+        """The searches of a comparison that have begun."""
+        for journal in sorted(self.path.glob(f"searches/*/{JOURNAL}")):
+            yield RunDirectory(journal.parent)
+
+    @property
+    def artifacts(self) -> tuple[Path, ...]:
+        """The files that a person wants to find in MLflow, too."""
+        return (
+            self.space,
+            self.environment,
+            self.report,
+            self.best_space,
+            self.tables_markdown,
+            self.tables_html,
+        )

@@ -1,24 +1,343 @@
-"""The events of a journal."""
+"""The events of a journal, the durable truth of a search or a comparison: one frozen model a kind.
+
+A journal is a text file of JSON lines, oldest first. Its first line is a `Header` with the format's number; each other
+line is one of the models below, told apart by `event`. This file is the documentation of what is on disk: whoever
+changes a field's meaning raises `FORMAT`. Parameters of a trial are keyed by dotted path (`method.gamma_fe`); scores
+are top-1 in [0, 1]; times are Unix times, durations seconds.
+"""
 
 from __future__ import annotations
 
-import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-JOURNAL = "journal.jsonl"
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+
+from trainables.errors import BadInput, Problem
+from trainables.frozen import Frozen
+from trainables.results import FoldResult, RetrainResult
+
+FORMAT = 1
+"""Number of the journal's format; raised whenever a field's meaning changes."""
+
+TrialState = Literal["running", "complete", "pruned", "failed"]
+Outcome = Literal["finished", "interrupted", "failed"]
+"""How a command's run ended: by itself, by a person (Ctrl-C, `tuner.stop`), or by an error."""
+ProposalSource = Literal["first_point", "sampler"]
+Params = dict[str, Any]
+"""Value of each searched dimension, by dotted path."""
 
 
-Event = dict[str, Any]
-"""A journal line: always `event` (its kind) and `time_s` (Unix time); the rest by kind, see `History.apply`."""
+class Header(Frozen):
+    """First line of every journal."""
+
+    event: Literal["journal"] = "journal"
+    format: int = FORMAT
+
+
+class _Timed(Frozen):
+    # Loss curves may hold infinities: a diverging term is worth seeing.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=True, ser_json_inf_nan="constants")
+
+    time_s: float = Field(default_factory=time.time)
+
+
+class SearchStarted(_Timed):
+    """A command began to work on the search; one more for each `--resume`.
+
+    `space` is the whole experiment as plain data, as in `space.yaml`; `dimensions` says each in words, by dotted path.
+    `row` and `column` are set for the search of a comparison's row.
+    """
+
+    event: Literal["search_started"] = "search_started"
+    name: str
+    run: str
+    space: dict[str, Any]
+    dimensions: dict[str, str] = Field(default_factory=dict)
+    row: str | None = None
+    column: str | None = None
+
+
+class SearchEnded(_Timed):
+    """A command's work on the search ended. `why` says it in words; `best_trial` is None where none is complete.
+
+    Test scores are means and sample standard deviations over the retrainings, where there were any.
+    """
+
+    event: Literal["search_ended"] = "search_ended"
+    outcome: Outcome
+    why: str
+    best_trial: int | None = None
+    val_top1: float | None = None
+    test_top1_mean: float | None = None
+    test_top1_sd: float | None = None
+    model_uri: str | None = None
+    duration_s: float | None = None
+
+
+class RungScore(Frozen):
+    """Score of a trial in the middle of a fold: after `step` optimiser steps, nominally `share` of the fold."""
+
+    fold: int
+    step: int
+    share: float
+    val_top1: float
+
+
+class FoldScore(Frozen):
+    """Score of a fold, without the rest of its result."""
+
+    fold: int
+    val_top1: float
+
+
+class EarlierTrial(Frozen):
+    """A trial of another search that this one takes as evidence. `origin` names it for a person."""
+
+    origin: str
+    params: Params
+    state: TrialState
+    reason: str = ""
+    folds: tuple[FoldScore, ...] = ()
+    rungs: tuple[RungScore, ...] = ()
+
+
+class WarmStarted(_Timed):
+    """What earlier searches teach: trials for the sampler, points to try first, and sentences for a person."""
+
+    event: Literal["warm_started"] = "warm_started"
+    trials: tuple[EarlierTrial, ...] = ()
+    first_points: tuple[Params, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class ShareMeasured(_Timed):
+    """What a trial needs of a GPU: `gpus`, a share of one; `context`, what of that is CUDA's own; the rest in bytes."""
+
+    event: Literal["share_measured"] = "share_measured"
+    gpus: float
+    context: float
+    step_bytes: int
+    pixels_bytes: int
+    context_bytes: int
+    card_bytes: int
+
+
+class ShareGrown(_Timed):
+    """A share of a GPU was too little; from now on each process gets `gpus`. `trial` is where that was seen."""
+
+    event: Literal["share_grown"] = "share_grown"
+    gpus: float
+    reason: str
+    trial: int | None = None
+
+
+class TrialStarted(_Timed):
+    """A trial was proposed. `attrs` is what the sampler wants back when its study is rebuilt."""
+
+    event: Literal["trial_started"] = "trial_started"
+    trial: int
+    params: Params
+    source: ProposalSource
+    attrs: dict[str, Any] = Field(default_factory=dict)
+
+
+class RungReached(_Timed):
+    """A trial was scored in the middle of a fold."""
+
+    event: Literal["rung_reached"] = "rung_reached"
+    trial: int
+    rung: RungScore
+
+
+class FoldAhead(_Timed):
+    """A fold was trained before an earlier one of its trial had ended; no rule may know of it yet."""
+
+    event: Literal["fold_ahead"] = "fold_ahead"
+    trial: int
+    result: FoldResult
+
+
+class FoldFinished(_Timed):
+    """The next fold of a trial has its result."""
+
+    event: Literal["fold_finished"] = "fold_finished"
+    trial: int
+    result: FoldResult
+
+
+class TrialEnded(_Timed):
+    """A trial is complete, was stopped early (`pruned`), or failed; `reason` says why it is not complete.
+
+    `discarded` are the numbers of folds that were trained or in training for nothing.
+    """
+
+    event: Literal["trial_ended"] = "trial_ended"
+    trial: int
+    state: Literal["complete", "pruned", "failed"]
+    reason: str = ""
+    discarded: tuple[int, ...] = ()
+
+
+class RetrainingFinished(_Timed):
+    """The configuration of `trial` was trained on the full training split and scored on the test split."""
+
+    event: Literal["retraining_finished"] = "retraining_finished"
+    trial: int
+    result: RetrainResult
+
+
+class RetrainingFailed(_Timed):
+    """A retraining diverged; with this seed it always will."""
+
+    event: Literal["retraining_failed"] = "retraining_failed"
+    trial: int
+    seed: int
+    reason: str
+
+
+class ModelRegistered(_Timed):
+    """The retrained network of `trial` is in MLflow's registry."""
+
+    event: Literal["model_registered"] = "model_registered"
+    trial: int
+    uri: str
+
+
+class ComparisonStarted(_Timed):
+    """A command began to work on the comparison; `space` is all of it as plain data, as in `space.yaml`."""
+
+    event: Literal["comparison_started"] = "comparison_started"
+    name: str
+    run: str
+    space: dict[str, Any]
+
+
+class ComparisonEnded(_Timed):
+    """A command's work on the comparison ended."""
+
+    event: Literal["comparison_ended"] = "comparison_ended"
+    outcome: Outcome
+    why: str
+    duration_s: float | None = None
+
+
+class RowSearched(_Timed):
+    """A row's own search chose `trial`, by validation; None where no trial was complete."""
+
+    event: Literal["row_searched"] = "row_searched"
+    row: str
+    column: str
+    trial: int | None = None
+    params: Params = Field(default_factory=dict)
+    val_top1: float | None = None
+
+
+class CellFinished(_Timed):
+    """A row was trained in a column with a seed. `measures` are `<name>_train` and `<name>_test`."""
+
+    event: Literal["cell_finished"] = "cell_finished"
+    row: str
+    column: str
+    seed: int
+    config: dict[str, Any]
+    """Every leaf of its TrialConfig, by dotted path."""
+    result: RetrainResult
+    measures: dict[str, float] = Field(default_factory=dict)
+
+
+class CellFailed(_Timed):
+    """A training of a comparison without a score. One that diverged always will; anything else is tried again."""
+
+    event: Literal["cell_failed"] = "cell_failed"
+    row: str
+    column: str
+    seed: int
+    config: dict[str, Any]
+    reason: str
+    diverged: bool
+
+
+SearchEvent = (
+    SearchStarted
+    | SearchEnded
+    | WarmStarted
+    | ShareMeasured
+    | ShareGrown
+    | TrialStarted
+    | RungReached
+    | FoldAhead
+    | FoldFinished
+    | TrialEnded
+    | RetrainingFinished
+    | RetrainingFailed
+    | ModelRegistered
+)
+ComparisonEvent = (
+    ComparisonStarted | ComparisonEnded | RowSearched | CellFinished | CellFailed | ShareMeasured | ShareGrown
+)
+Event = SearchEvent | ComparisonEvent
+
+_LINE: TypeAdapter[Header | Event] = TypeAdapter(Annotated[Header | Event, Field(discriminator="event")])
+
+
+def trial_id(number: int) -> str:
+    """Names a trial for the screen and MLflow: `trial-0007`, counting from 0 as Optuna does."""
+    return f"trial-{number:04d}"
+
+
+def encode(event: Header | Event) -> bytes:
+    """Encodes an event as its line, the line's end included."""
+    return event.model_dump_json().encode() + b"\n"
 
 
 def read_events(path: Path) -> Iterator[Event]:
-    """The events in `path`, oldest first. A line cut off by a crash is no event; anything else unreadable raises."""
+    """Yields the events in a journal, oldest first; none where there is no file.
+
+    A last line that a crash cut off is no event.
+
+    Raises:
+        BadInput: with file and line, where a line is no event of this format, or the journal has another format.
+        OSError: where the file cannot be read.
+    """
+    for event, _ in read_events_from(path, 0):
+        yield event
+
+
+def read_events_from(path: Path, offset: int) -> Iterator[tuple[Event, int]]:
+    """Yields the events that begin at byte `offset` or later, each with the offset at which it ends.
+
+    Raises as `read_events`; the number of the line is known only for `offset` 0.
+    """
     if not path.exists():
         return
-    with path.open(encoding="utf-8") as file:
-        for line in file:
-            if line.endswith("\n"):
-                yield json.loads(line)
+    with path.open("rb") as file:
+        file.seek(offset)
+        for number, line in enumerate(file, start=1):
+            if not line.endswith(b"\n"):
+                return
+            event = _decode(line, path, number, is_first=offset == 0 and number == 1)
+            offset += len(line)
+            if not isinstance(event, Header):
+                yield event, offset
+
+
+def _decode(line: bytes, path: Path, number: int, is_first: bool) -> Header | Event:
+    try:
+        event = _LINE.validate_json(line)
+    except ValidationError as error:
+        if is_first:
+            raise _refused(path, number, f"a journal of format {FORMAT}", "one of another version") from None
+        got = f"{error.errors()[0]['msg'].lower()} (everything before this line can be read)"
+        raise _refused(path, number, "an event", got) from None
+    if is_first and not isinstance(event, Header):
+        raise _refused(path, number, f"a journal of format {FORMAT}", "one without a format")
+    if isinstance(event, Header) and event.format != FORMAT:
+        raise _refused(path, number, f"a journal of format {FORMAT}", f"format {event.format}")
+    return event
+
+
+def _refused(path: Path, line: int, expected: str, got: str) -> BadInput:
+    return BadInput(Problem("", expected, got, file=str(path), line=line))

@@ -1,56 +1,55 @@
-"""The experiment directory: what a search knows, kept where a crash cannot take it.
+"""The journal: append-only log of one search or comparison, and the history that it amounts to.
 
-    experiments/<name>/<run>/        run = the time at which the search was started
-        space.yaml                   the resolved experiment; `--resume` reads it
-        journal.jsonl                one event a line, appended and synced; the durable truth
-        environment.json             versions, host, command
-        model/                       the best configuration, retrained (of a search)
-        report.html, best.yaml       what it has found, for a person; its best configuration, to be run (of a search)
-        searches/, comparison.*      the rows' own searches, and the tables (of a comparison)
-        logs/                        what Ray and MLflow had to say
-
-Everything else (MLflow, the Optuna study, the progress display) is a projection of the journal.
+Everything else (MLflow, the Optuna study, the progress display) is a projection of it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import time
 from collections.abc import Callable
 from io import FileIO
 from pathlib import Path
-from typing import Any
+from typing import Generic, TypeVar
 
-from tuner.record.events import JOURNAL, Event
-from tuner.record.history import History
+from tuner.record.directory import RunDirectory
+from tuner.record.events import Event, Header, encode
+from tuner.record.history import ComparisonHistory, SearchHistory
 
-Listener = Callable[[Event, History], None]
-"""Told of each event once it is on the disk, with the history that includes it."""
+H = TypeVar("H", SearchHistory, ComparisonHistory)
+E = TypeVar("E", bound=Event)
+
+Listener = Callable[[Event, H], None]
+"""Called with each event once it is on the disk, and with the history that includes it."""
 
 
-class Journal:
-    """Append-only log of one search or comparison, and the history that it amounts to. One writer: the driver."""
+class Journal(Generic[H]):
+    """Appends events to a run's journal. One writer: the driver.
 
-    def __init__(self, directory: Path) -> None:
+    `history` is an empty one, to be filled from the file. A last line that a crash cut off is removed.
+
+    Raises:
+        BadInput: where the file is no journal of this format; see `read_events`.
+    """
+
+    def __init__(self, directory: RunDirectory, history: H) -> None:
         self.directory = directory
-        self.path = directory / JOURNAL
-        self.listeners: list[Listener] = []
-        directory.mkdir(parents=True, exist_ok=True)
+        self.path = directory.journal
+        self.listeners: list[Listener[H]] = []
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         _drop_torn_line(self.path)
-        self.history = History.read(directory)
+        self.history: H = history.read(self.path)
         self._file = self.path.open("ab", buffering=0)  # what a full disk refuses must not wait in a buffer
 
-    def append(self, kind: str, **fields: Any) -> Event:
-        """Writes one event, through to the disk, then takes it in.
+    def append(self, event: E) -> E:
+        """Writes one event, through to the disk, then takes it into the history and tells the listeners.
 
         Raises:
-            OSError: with the journal's path, where the disk will not have it. Nothing of the event is left there.
+            OSError: with the journal's path, where the disk is full or gone. Nothing of the event is left in the file.
         """
-        event = {"event": kind, "time_s": time.time(), **fields}
+        is_first = self._file.seek(0, os.SEEK_END) == 0
         try:
-            _write_through(self._file, (json.dumps(event) + "\n").encode())
+            _write_through(self._file, (encode(Header()) if is_first else b"") + encode(event))
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(self.path)) from error
         self.history.apply(event)
@@ -61,6 +60,20 @@ class Journal:
     def close(self) -> None:
         """Closes the file; the history stays."""
         self._file.close()
+
+
+SearchJournal = Journal[SearchHistory]
+ComparisonJournal = Journal[ComparisonHistory]
+
+
+def open_search_journal(directory: RunDirectory) -> SearchJournal:
+    """Opens the journal of a search."""
+    return Journal(directory, SearchHistory())
+
+
+def open_comparison_journal(directory: RunDirectory) -> ComparisonJournal:
+    """Opens the journal of a comparison."""
+    return Journal(directory, ComparisonHistory())
 
 
 def _write_through(file: FileIO, line: bytes) -> None:
@@ -78,7 +91,7 @@ def _write_through(file: FileIO, line: bytes) -> None:
 
 
 def _drop_torn_line(path: Path) -> None:
-    """Cuts off a last line without its end, which a crash in the middle of a write leaves behind."""
+    """Cuts off a last line without its end, which a crash in the middle of a write leaves."""
     if not path.exists():
         return
     content = path.read_bytes()

@@ -8,21 +8,15 @@ import shlex
 import socket
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO
 
 from trainables.errors import BadInput, Problem
-
-LOCK, MLFLOW_LOCK = "lock", "mlflow.lock"
-
-
-LOCKS = (LOCK, MLFLOW_LOCK)
-"""Files by which a process of this machine has a run, or alone carries it over to MLflow: nothing to be copied."""
+from tuner.record.directory import RunDirectory
 
 
 @dataclass(frozen=True)
 class LockHolder:
-    """The process that has a directory. `host` tells its number from that of another machine's process."""
+    """The process that holds a directory's lock. `host` tells its number from that of another machine's process."""
 
     pid: int
     host: str
@@ -37,18 +31,18 @@ class LockHolder:
 
 
 PROBE_S = 0.2
-"""Within it a process that only asks who has a directory lets go of it."""
+"""Within it, a process that only asks who holds a directory releases it."""
 
 
-def locked(directory: Path) -> IO[str]:
-    """Takes the directory for this process until the file is closed.
+def locked(directory: RunDirectory) -> IO[str]:
+    """Locks the directory for this process until the returned file is closed.
 
     The lock is the kernel's: it dies with its process, and on NFS it holds among all machines.
 
     Raises:
-        BadInput: while another process has it, or where the file system has no locks.
+        BadInput: while another process holds it, or where the file system has no locks.
     """
-    file = (directory / LOCK).open("a+")
+    file = directory.lock.open("a+")
     deadline = time.monotonic() + PROBE_S
     while True:
         try:
@@ -58,9 +52,9 @@ def locked(directory: Path) -> IO[str]:
             if time.monotonic() < deadline:
                 time.sleep(PROBE_S / 10)
                 continue
-            got = f"{_holder_in(file)} is at work in it (python -m tuner.stop {shlex.quote(str(directory))} ends that)"
+            got = f"{_holder_in(file)} (python -m tuner.stop {shlex.quote(str(directory))} ends it)"
             file.close()
-            raise BadInput(Problem("", "no other process runs this search", got, file=str(directory))) from None
+            raise BadInput(Problem("", "no other process at work on this search", got, file=str(directory))) from None
         except OSError as error:
             file.close()
             raise BadInput(Problem("tracking.directory", "a file system that has locks", f"{error}")) from None
@@ -70,10 +64,10 @@ def locked(directory: Path) -> IO[str]:
     return file
 
 
-def holder_of(directory: Path) -> LockHolder | None:
-    """Who has the directory now; None if nobody has, whatever a process that died has left written there."""
+def holder_of(directory: RunDirectory) -> LockHolder | None:
+    """Finds the process that holds the directory; None if none does, whatever a process that died left in the file."""
     try:
-        with (directory / LOCK).open() as file:
+        with directory.lock.open() as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:

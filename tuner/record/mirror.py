@@ -23,15 +23,13 @@ from trainables.errors import BadInput, Problem
 from trainables.files import write_whole
 from tuner.messages.redaction import reason
 from tuner.record.background import BackgroundSync
-from tuner.record.events import JOURNAL
-from tuner.record.lock import LOCKS, locked
+from tuner.record.directory import JOURNAL, NOT_MIRRORED, RunDirectory
+from tuner.record.lock import locked
 
 PERIOD_S = 5.0
 """How often the directory is looked through; a machine that is lost takes so much with it that was finished."""
 FLUSH_TIMEOUT_S = 60.0
 """How long the end of a session waits for the copy to be in line."""
-
-LEFT_OUT = ("ray", "logs", *LOCKS)
 
 Version = tuple[int, int]
 
@@ -99,15 +97,15 @@ class Mirror:
         with self.filesystem.open_output_stream(path, compression=None) as stream:
             stream.write(content)
 
-    def bring(self, directory: Path) -> str:
+    def bring(self, directory: RunDirectory) -> str:
         """Brings a run's directory, held by this process, up to where the copy is; the longer journal wins. Returns
         what is to be said of it.
 
         Raises:
             BadInput: where the copy cannot be read.
         """
-        run = run_of(directory)
-        path = directory / JOURNAL
+        run = directory.full_name
+        path = directory.journal
         here = path.read_bytes() if path.exists() else b""
         with _refused(self.uri, "a place that can be read"):
             there = self.get(f"{run}/{JOURNAL}")
@@ -115,36 +113,36 @@ class Mirror:
                 parted = not here.startswith(there)
                 return f"the journal here is longer than that of {self.uri}/{run}: it counts" if parted else ""
             for name in self.files(run):
-                write_whole(directory / name, self.get(f"{run}/{name}"))
+                write_whole(directory.path / name, self.get(f"{run}/{name}"))
         if not here:
             return f"the search is copied from {self.uri}/{run}"
         if not there.startswith(here):
-            write_whole(directory / "journal.other.jsonl", here)
+            write_whole(directory.replaced_journal, here)
         return f"the journal of {self.uri}/{run} is longer than the one here: it counts"
 
 
 class Copy:
     """A run's directory and its copy; `advance` brings the copy into line, for a `Tracker`."""
 
-    def __init__(self, mirror: Mirror, directory: Path) -> None:
+    def __init__(self, mirror: Mirror, directory: RunDirectory) -> None:
         self._mirror = mirror
         self._directory = directory
-        self._run = run_of(directory)
+        self._run = directory.full_name
         self._copied: dict[str, Version | None] | None = None
 
     def advance(self) -> None:
         """Copies what has changed, and removes what is gone. Raises OSError where that fails."""
-        if not (self._directory / JOURNAL).exists():
+        if not self._directory.has_begun:
             return  # nothing has begun, and what is refused leaves nothing behind
         if self._copied is None:  # by an earlier session, in versions that nobody knows
             self._copied = dict.fromkeys(self._mirror.files(self._run))
-        journals = {name: (self._directory / name).read_bytes() for name in self._journals()}
+        journals = {name: (self._directory.path / name).read_bytes() for name in self._journals()}
         versions = {name: (len(content), 0) for name, content in journals.items()}
         versions = dict(self._versions()) | versions
         for name in sorted(versions, key=_turn):
             if versions[name] != self._copied.get(name):
                 with contextlib.suppress(FileNotFoundError):  # a checkpoint whose fold has ended meanwhile
-                    content = journals[name] if name in journals else (self._directory / name).read_bytes()
+                    content = journals[name] if name in journals else (self._directory.path / name).read_bytes()
                     self._mirror.put(f"{self._run}/{name}", content)
                     self._copied[name] = versions[name]
         for name in self._copied.keys() - versions.keys():
@@ -154,21 +152,21 @@ class Copy:
 
     def _journals(self) -> list[str]:
         """The run's own first: it may speak of those below it, and they are read after it."""
-        inner = self._directory.glob(f"searches/*/{JOURNAL}")
-        return [JOURNAL, *(path.relative_to(self._directory).as_posix() for path in inner)]
+        inner = (search.journal.relative_to(self._directory.path) for search in self._directory.row_searches())
+        return [JOURNAL, *(path.as_posix() for path in inner)]
 
     def _versions(self) -> Iterator[tuple[str, Version]]:
         """Every file that is copied, by its name, with size and time of change (ns)."""
-        for folder, folders, names in os.walk(self._directory):
+        for folder, folders, names in os.walk(self._directory.path):
             folders[:] = [name for name in folders if not _is_left_out(name)]
             for path in (Path(folder, name) for name in names if not _is_left_out(name)):
                 with contextlib.suppress(FileNotFoundError):
                     status = path.stat()
-                    yield path.relative_to(self._directory).as_posix(), (status.st_size, status.st_mtime_ns)
+                    yield path.relative_to(self._directory.path).as_posix(), (status.st_size, status.st_mtime_ns)
 
 
 @contextlib.contextmanager
-def mirrored(mirror: Mirror, directory: Path, say: Callable[[str], object]) -> Iterator[None]:
+def mirrored(mirror: Mirror, directory: RunDirectory, say: Callable[[str], object]) -> Iterator[None]:
     """Keeps the copy in line in the background, up to the end of the block; says where it is not in the end."""
     ended = threading.Event()
     tracker = BackgroundSync(Copy(mirror, directory), f"the copy in {mirror.uri}")
@@ -196,16 +194,11 @@ def fetch(uri: str, text: str, root: Path) -> None:
     name, _, run = text.strip("/").partition("/")
     with _refused(uri, "a place that can be read"):
         newest = run or mirror.newest_run(name)
-        directory = root / name / (newest or "")
-        if newest and not (directory / JOURNAL).exists() and JOURNAL in mirror.files(f"{name}/{newest}"):
-            directory.mkdir(parents=True, exist_ok=True)
+        directory = RunDirectory(root / name / (newest or ""))
+        if newest and not directory.has_begun and JOURNAL in mirror.files(directory.full_name):
+            directory.path.mkdir(parents=True, exist_ok=True)
             with locked(directory):
                 mirror.bring(directory)
-
-
-def run_of(directory: Path) -> str:
-    """`name/run`, by which a directory's copy goes."""
-    return f"{directory.parent.name}/{directory.name}"
 
 
 @contextlib.contextmanager
@@ -218,7 +211,7 @@ def _refused(uri: str, expected: str) -> Iterator[None]:
 
 
 def _is_left_out(name: str) -> bool:
-    return name in LEFT_OUT or name.endswith(".new")
+    return name in NOT_MIRRORED or name.endswith(".new")
 
 
 def _turn(name: str) -> tuple[bool, bool, int, str]:

@@ -1,20 +1,30 @@
-"""One line about each run below the experiments folder."""
+"""Summarises each run below the experiments folder: what it is, how it stands, how good it is."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from tuner.record.events import Event, read_events
+from trainables.errors import BadInput
+from tuner.record.directory import RunDirectory
+from tuner.record.events import (
+    ComparisonEnded,
+    ComparisonStarted,
+    Event,
+    SearchEnded,
+    SearchStarted,
+    read_events,
+)
 from tuner.record.find import runs_below
-from tuner.record.history import History
+from tuner.record.history import ComparisonHistory, SearchHistory
 from tuner.record.lock import holder_of
 from tuner.record.selection import best_trial
 
 State = Literal["running", "finished", "interrupted", "failed", "died", "unreadable"]
+"""`interrupted` by Ctrl-C or `tuner.stop`; `failed` by an error; `died` where the process was killed."""
 
 
 @dataclass(frozen=True)
@@ -25,10 +35,9 @@ class Summary:
     run: str
     kind: Literal["search", "comparison"]
     state: State
-    """`interrupted` by Ctrl-C or `tuner.stop`; `failed` by an error; `died` where its process was killed."""
     why: str
-    """What ended it, or who runs it."""
-    asked: int
+    """What ended it, or which process runs it."""
+    num_asked: int
     """Trials, or trainings of a comparison."""
     counts: dict[str, int]
     """Those begun, by state."""
@@ -39,68 +48,79 @@ class Summary:
 
 
 def summaries_of(root: Path) -> Iterator[Summary]:
-    """Every run below `root`, by name and from old to new."""
+    """Summarises every run below `root`, by name and from old to new."""
     for folder in sorted(path for path in root.glob("*") if path.is_dir()):
         for directory in runs_below(folder):
             yield summary_of(directory)
 
 
-def summary_of(directory: Path) -> Summary:
-    """How one run stands."""
-    holder = holder_of(directory)  # before the journal: what has ended meanwhile has said so
-    history = History()
-    last_start: Event = {}
-    last: Event = {"event": "", "time_s": (directory / "journal.jsonl").stat().st_mtime}
+def summary_of(directory: RunDirectory) -> Summary:
+    """Summarises one run; one whose journal cannot be read is `unreadable`, with the reason."""
+    holder = holder_of(directory)  # before the journal: a run that ends meanwhile has written so
+    changed_s = directory.journal.stat().st_mtime
     try:
-        for event in read_events(directory / "journal.jsonl"):
-            history.apply(event)
-            last_start = event if event["event"] in ("search_started", "comparison_started") else last_start
-            last = event
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        return _unreadable(directory, f"{type(error).__name__}: {error}")
-    state, why = _ending(history) if holder is None else ("running", str(holder))
-    is_search = "comparison" not in last_start.get("event", "")
-    best = best_trial(history.trials.values())
-    return Summary(
-        name=directory.parent.name,
-        run=directory.name,
-        kind="search" if is_search else "comparison",
-        state=state,
-        why=why,
-        asked=_asked(last_start, is_search),
-        counts=_counts(history)
-        if is_search
-        else {"complete": len(history.cells), "failed": len(history.cell_failures)},
-        best=None if best is None else best.val_top1,
-        started_s=history.started["time_s"] if history.started else last["time_s"],
-        last_event_s=last["time_s"],
-        last_event=last["event"],
+        events = list(read_events(directory.journal))
+    except (OSError, BadInput) as error:
+        return _summary(directory, "search", ("unreadable", str(error)), 0, {}, None, changed_s, None)
+    last = events[-1] if events else None
+    if events and isinstance(events[0], ComparisonStarted):
+        comparison = ComparisonHistory.of(events)
+        counts = {"complete": len(comparison.cells), "failed": len(comparison.cell_failures)}
+        num_asked = _num_cells(comparison.last_started)
+        ending = _ending(comparison.ended) if holder is None else ("running", str(holder))
+        return _summary(directory, "comparison", ending, num_asked, counts, None, events[0].time_s, last)
+    search = SearchHistory.of(events)
+    best = best_trial(search.trials.values())
+    return _summary(
+        directory,
+        "search",
+        _ending(search.ended) if holder is None else ("running", str(holder)),
+        _num_trials(search.last_started),
+        dict(Counter(trial.state for trial in search.trials.values())),
+        None if best is None else best.val_top1,
+        changed_s if search.started is None else search.started.time_s,
+        last,
     )
 
 
-def _ending(history: History) -> tuple[State, str]:
-    ended = history.finished
+def _summary(
+    directory: RunDirectory,
+    kind: Literal["search", "comparison"],
+    ending: tuple[State, str],
+    num_asked: int,
+    counts: Mapping[str, int],
+    best: float | None,
+    started_s: float,
+    last: Event | None,
+) -> Summary:
+    return Summary(
+        name=directory.experiment_name,
+        run=directory.run,
+        kind=kind,
+        state=ending[0],
+        why=ending[1],
+        num_asked=num_asked,
+        counts=dict(counts),
+        best=best,
+        started_s=started_s,
+        last_event_s=started_s if last is None else last.time_s,
+        last_event="" if last is None else last.event,
+    )
+
+
+def _ending(ended: SearchEnded | ComparisonEnded | None) -> tuple[State, str]:
     if ended is None:
         return "died", "its process was killed"
-    if ended["why"] == "interrupted":
-        return "interrupted", ""
-    return ("finished" if ended.keys() & {"seconds", "best_trial"} else "failed"), ended["why"]
+    return ended.outcome, "" if ended.outcome == "interrupted" else ended.why
 
 
-def _counts(history: History) -> dict[str, int]:
-    return dict(Counter(trial.state for trial in history.trials.values()))
+def _num_trials(started: SearchStarted | None) -> int:
+    if started is None:
+        return 0
+    search: dict[str, Any] = started.space.get("search", {})
+    return int(search.get("trials", 0)) if started.dimensions else 1
 
 
-def _asked(start: Event, is_search: bool) -> int:
-    space: dict[str, Any] = start.get("space", {})
-    if is_search:
-        return int(space.get("search", {}).get("trials", 0)) if start.get("dimensions") else 1
-    compare = space.get("compare", {})
+def _num_cells(started: ComparisonStarted | None) -> int:
+    compare: dict[str, Any] = {} if started is None else started.space.get("compare", {})
     return len(compare.get("rows", ())) * max(1, len(compare.get("columns", ()))) * int(compare.get("seeds", 0))
-
-
-def _unreadable(directory: Path, why: str) -> Summary:
-    changed_s = (directory / "journal.jsonl").stat().st_mtime
-    return Summary(
-        directory.parent.name, directory.name, "search", "unreadable", why, 0, {}, None, changed_s, changed_s, ""
-    )

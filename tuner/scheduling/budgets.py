@@ -1,14 +1,14 @@
-"""When a search has had enough: pure functions over its history. Where a budget is spent, no new trial starts."""
+"""Budgets of a search: pure functions over its history. Where one is spent, no new trial starts."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 from tuner.experiment.settings import Plateau, SearchSettings
-from tuner.record.history import History, TrialRecord
+from tuner.record.history import SearchHistory, TrialRecord
 
 
-def why_enough(settings: SearchSettings, num_trials: int, history: History, elapsed_s: float) -> str | None:
+def why_enough(settings: SearchSettings, num_trials: int, history: SearchHistory, elapsed_s: float) -> str | None:
     """Why no new trial starts now, of several reasons the first; None where one may.
 
     `elapsed_s` counts from the start of this command's trials: a search that goes on with `--resume` has the whole
@@ -16,7 +16,7 @@ def why_enough(settings: SearchSettings, num_trials: int, history: History, elap
     """
     if len(history.trials) >= num_trials:
         return f"all {num_trials} trials have ended" if num_trials > 1 else "the only trial has ended"
-    ended = (history.trials[number] for number in history.ended)
+    ended = (history.trials[number] for number in history.ended_trials)
     return why_no_time(settings, elapsed_s) or why_no_folds(settings, history) or why_plateau(settings.plateau, ended)
 
 
@@ -27,13 +27,13 @@ def why_no_time(settings: SearchSettings, elapsed_s: float) -> str | None:
     return f"search.timeout_s = {settings.timeout_s:g} is spent"
 
 
-def why_no_folds(settings: SearchSettings, history: History) -> str | None:
+def why_no_folds(settings: SearchSettings, history: SearchHistory) -> str | None:
     """A trial starts only where the budget of fold trainings pays for all of its folds, those still owed to running
     trials set aside: so it is never exceeded, and no trial is left half done. What is stopped early makes room."""
     budget, folds = settings.max_fold_trainings, settings.folds
     if budget is None:
         return None
-    taken = sum(folds if t.state == "running" else t.trained for t in history.trials.values())
+    taken = sum(folds if t.state == "running" else t.num_trained for t in history.trials.values())
     if taken + folds <= budget:
         return None
     return f"search.max_fold_trainings = {budget} is spent: {taken:g} are trained, and a trial takes up to {folds}"

@@ -1,4 +1,4 @@
-"""When a trial is hopeless: pure decisions over records, one function a rule.
+"""Early stopping of trials: pure decisions over records, one function a rule.
 
 What a rule sees is the journal alone, so that a search that goes on decides as it would have. No rule stops a first
 point, which is there to be known, nor makes a winner: only a trial that trained every fold can be one (`selection`),
@@ -18,16 +18,16 @@ from tuner.experiment.settings import AshaRacing, FoldRacing, MedianRacing, Raci
 from tuner.record.history import TrialRecord
 
 Rule = Callable[[Any, TrialRecord, Sequence[TrialRecord], int], str | None]
-"""Settings, the trial that has just said something, all trials with it, folds of a whole trial → why it is to stop."""
+"""Settings, the trial with a new result, all trials with it, folds of a whole trial → the reason to stop, or None."""
 
 
 def why_stop(racing: Racing, trial: TrialRecord, trials: Iterable[TrialRecord], num_folds: int) -> str | None:
-    """Why `trial` is stopped after the fold that it has just finished; None where it goes on."""
+    """Decides whether `trial` is stopped after the fold that it has just finished: the reason, or None to go on."""
     return _ask(AFTER_A_FOLD, racing, trial, trials, num_folds)
 
 
 def why_stop_at_rung(racing: Racing, trial: TrialRecord, trials: Iterable[TrialRecord], num_folds: int) -> str | None:
-    """The same in the middle of a fold, at the rung that it has just reached."""
+    """Decides the same in the middle of a fold, at the rung that the trial has just reached."""
     return _ask(AT_A_RUNG, racing, trial, trials, num_folds)
 
 
@@ -83,14 +83,12 @@ def not_among_the_best(
     """Successive halving: goes on if among the best 1/`reduction_factor` of those that have come to this rung, itself
     included. Of fewer than that factor, the best goes on."""
     rung = trial.rungs[-1]
-    scores = sorted(
-        (r["val_top1"] for other in trials for r in other.rungs if r["share"] == rung["share"]), reverse=True
-    )
+    scores = sorted((r.val_top1 for other in trials for r in other.rungs if r.share == rung.share), reverse=True)
     needed = scores[max(1, len(scores) // racing.reduction_factor) - 1]
-    if rung["val_top1"] >= needed:
+    if rung.val_top1 >= needed:
         return None
-    got = f"after step {rung['step']} of fold {rung['fold']} at {rung['val_top1']:.4f}"
-    return f"{got}, and the best 1/{racing.reduction_factor} of {len(scores)} trials had {needed:.4f}"
+    scored = f"after step {rung.step} of fold {rung.fold} at {rung.val_top1:.4f}"
+    return f"{scored}, and the best 1/{racing.reduction_factor} of {len(scores)} trials had {needed:.4f}"
 
 
 AFTER_A_FOLD: dict[str, Rule] = {"folds": behind_the_best, "median": below_the_median}

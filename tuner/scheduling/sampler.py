@@ -1,8 +1,8 @@
-"""Optuna: which configuration to try next. The one file that knows it.
+"""Which configuration to try next: Optuna's samplers. Only this module and `tuner.reports.importance` know Optuna.
 
 The study lives in memory and is rebuilt from the journal, which alone is durable: two owners of the truth disagree
 after a crash. Every proposal comes from a sampler seeded for that trial's number, so that it depends on the trials
-known and on nothing else, and a resumed search goes on as it would have.
+known and on nothing else, and a resumed search continues as it would have.
 """
 
 from __future__ import annotations
@@ -14,18 +14,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean
-from typing import Any, Literal
+from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, RandomSampler, TPESampler
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
+from pydantic import ValidationError
 
+from trainables.config import TrialConfig
+from trainables.results import FoldResult
 from trainables.seeding import rng_for, seed_for
 from tuner.experiment.dimensions import Choice, Dimension, Integer, LogUniform, Uniform
 from tuner.experiment.search_experiment import SearchExperiment
 from tuner.experiment.settings import Sampler
-from tuner.record.events import Event
+from tuner.messages.validation import problems_from_pydantic
+from tuner.record.events import EarlierTrial, Params, ProposalSource, WarmStarted
 from tuner.record.history import TrialRecord
 
 STATES = {
@@ -38,34 +42,40 @@ STATES = {
 
 @dataclass(frozen=True)
 class Proposal:
-    """A configuration to try. `params` by short names; `attrs` is what the sampler wants back when the study is
-    rebuilt."""
+    """A configuration to try.
+
+    `params` are the dimensions by dotted path; `config` is the whole configuration that they make, checked; where they
+    make none, it is None and `problem` says why (a combination beyond those that were checked before the search).
+    `attrs` is what the sampler wants back when the study is rebuilt.
+    """
 
     number: int
-    params: dict[str, Any]
-    source: Literal["first_point", "sampler"]
+    params: Params
+    source: ProposalSource
     attrs: dict[str, Any]
+    config: TrialConfig | None
+    problem: str = ""
 
 
 class TrialSampler:
-    """Proposes trials, is told how they went.
+    """Proposes trials, and is told how they ended.
 
-    What earlier searches have taught (`warm_started` in the journal) stands in the study before this search's own
-    trials, which keep their numbers. No configuration is proposed twice, nor one that an earlier search has tried.
+    What earlier searches have taught (`warm_start`) stands in the study before this search's own trials, which keep
+    their numbers. No configuration is proposed twice, nor one that an earlier search has tried.
     """
 
     def __init__(
-        self, space: SearchExperiment, known: Mapping[int, TrialRecord], warm_start: Event | None = None
+        self, space: SearchExperiment, known: Mapping[int, TrialRecord], warm_start: WarmStarted | None = None
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._space = space
-        self._distributions = {space.short_names[path]: distribution(d) for path, d in space.dimensions.items()}
+        self._distributions = {path: distribution(dimension) for path, dimension in space.dimensions.items()}
         self._study = optuna.create_study(direction="maximize", study_name=space.name)
-        evidence = [] if warm_start is None else [earlier_trial(trial) for trial in warm_start["trials"]]
+        evidence = [] if warm_start is None else [earlier_record(trial) for trial in warm_start.trials]
         self._study.add_trials([self._frozen(trial) for trial in evidence])
         self._tried = {_key(trial.params) for trial in evidence}
-        points = [*space.search.first_points, *(warm_start["first_points"] if warm_start is not None else ())]
-        self._first_points = self._untried_points([_by_short_name(point, space.short_names) for point in points])
+        points = [*space.search.first_points, *(warm_start.first_points if warm_start is not None else ())]
+        self._first_points = self._untried_points(points)
         self._running: dict[int, optuna.Trial] = {}
         self._num_proposed = 0
         for number in sorted(known):
@@ -80,7 +90,7 @@ class TrialSampler:
         return self._num_configurations <= len(self._tried)
 
     def propose(self) -> Proposal:
-        """The next trial; first points come first, completed by the sampler where they are partial."""
+        """Proposes the next trial; first points come first, completed by the sampler where they are partial."""
         settings, number = self._space.search, self._num_proposed
         seed = seed_for(settings.seed, "proposal", number)
         before, self._study.sampler = self._study.sampler, build_sampler(settings.sampler, settings.trials, seed)
@@ -94,8 +104,15 @@ class TrialSampler:
         self._running[number] = trial
         self._count(trial.params)
         is_first_point = bool(point) and point.items() <= trial.params.items()
-        attrs = dict(self._last.system_attrs)
-        return Proposal(number, trial.params, "first_point" if is_first_point else "sampler", attrs)
+        source: ProposalSource = "first_point" if is_first_point else "sampler"
+        return self._checked(number, trial.params, source, dict(self._last.system_attrs))
+
+    def _checked(self, number: int, params: Params, source: ProposalSource, attrs: dict[str, Any]) -> Proposal:
+        try:
+            return Proposal(number, params, source, attrs, self._space.trial_config(params))
+        except ValidationError as error:
+            problems = "; ".join(map(str, problems_from_pydantic(error, TrialConfig)))
+            return Proposal(number, params, source, attrs, None, f"its configuration is invalid: {problems}")
 
     def _ask(self, point: Mapping[str, Any]) -> optuna.Trial:
         if point:
@@ -103,7 +120,7 @@ class TrialSampler:
         return self._study.ask(self._distributions)
 
     @property
-    def _last(self) -> optuna.trial.FrozenTrial:
+    def _last(self) -> FrozenTrial:
         return self._study.get_trials(deepcopy=False)[-1]
 
     def _count(self, params: Mapping[str, Any]) -> None:
@@ -112,12 +129,16 @@ class TrialSampler:
 
     @cached_property
     def _num_configurations(self) -> float:
-        """Infinitely many where a dimension is continuous."""
-        return math.prod(len(values) if values else math.inf for values in map(listed, self._space.dimensions.values()))
+        """Number of configurations; infinite where a dimension is continuous."""
+        counts = (len(values) if values else math.inf for values in map(listed, self._space.dimensions.values()))
+        return math.prod(counts)
 
     def _ask_anew(self, point: Mapping[str, Any], number: int) -> optuna.Trial:
-        """Something that has not been tried, in place of what has. Of few configurations one at random, at `point`
-        where that is possible; of many what the sampler says if not asked for `point`, or else a random draw."""
+        """Asks for something that has not been tried, in place of what has.
+
+        Of few configurations it is one at random, at `point` where that is possible; of many what the sampler proposes
+        if not asked for `point`, or else a random draw.
+        """
         seed = self._space.search.seed
         if self._num_configurations > MAX_LISTED:
             if not point:
@@ -131,8 +152,8 @@ class TrialSampler:
     def _has(self, params: Mapping[str, Any]) -> bool:
         return _key(params) in self._tried
 
-    def _untried_points(self, points: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """The points, each once, without those that an earlier search has tried."""
+    def _untried_points(self, points: Sequence[Params]) -> list[Params]:
+        """Drops repetitions, and what an earlier search has tried."""
         return [point for point in {_key(point): point for point in points}.values() if not self._has(point)]
 
     def tell(self, record: TrialRecord) -> None:
@@ -147,7 +168,7 @@ class TrialSampler:
             trial.report(score, step)
         self._study.tell(trial, state=STATES[record.state])
 
-    def _frozen(self, record: TrialRecord) -> optuna.trial.FrozenTrial:
+    def _frozen(self, record: TrialRecord) -> FrozenTrial:
         is_over = record.state in ("pruned", "failed")  # a complete one has its value; one that runs is told later
         return optuna.trial.create_trial(
             state=STATES[record.state],
@@ -160,27 +181,31 @@ class TrialSampler:
 
 
 MAX_LISTED = 10_000
-"""Up to so many configurations are looked through for one that has not been tried."""
+"""Number of configurations up to which all are searched for one that has not been tried."""
 
 STEPS = 1000
 """A whole trial in Optuna's steps, so that rungs within a fold and folds stand on one scale: a fold of three is 333."""
 
 
 def intermediate_values(record: TrialRecord, num_folds: int) -> dict[int, float]:
-    """Thousandths of the whole trial → validation top-1 there: at a rung the score, after a fold the mean so far."""
+    """Scores of an unfinished trial for Optuna, by thousandths of the whole trial.
+
+    At a rung it is the score there, after a fold the mean of the folds so far; validation top-1 in [0, 1].
+    """
     scores = record.fold_scores
-    at_rungs = {(rung["fold"] - 1 + rung["share"]) / num_folds: rung["val_top1"] for rung in record.rungs}
+    at_rungs = {(rung.fold - 1 + rung.share) / num_folds: rung.val_top1 for rung in record.rungs}
     means = {count / num_folds: fmean(scores[:count]) for count in range(1, len(scores) + 1)}
     return {round(STEPS * share): score for share, score in sorted((at_rungs | means).items())}
 
 
-def earlier_trial(said: Mapping[str, Any]) -> TrialRecord:
-    """A trial of an earlier search, as the event `warm_started` holds it. Its number means nothing here."""
-    return TrialRecord(-1, said["params"], 0.0, state=said["state"], folds=said["folds"], rungs=said["rungs"])
+def earlier_record(trial: EarlierTrial) -> TrialRecord:
+    """A trial of an earlier search as a record. Its number means nothing here."""
+    folds = [FoldResult(fold.fold, fold.val_top1, 0.0) for fold in trial.folds]
+    return TrialRecord(-1, trial.params, 0.0, state=trial.state, folds=folds, rungs=list(trial.rungs))
 
 
 def distribution(dimension: Dimension) -> BaseDistribution:
-    """The dimension in Optuna's terms."""
+    """The dimension as Optuna's distribution."""
     match dimension:
         case Uniform(uniform=(low, high)):
             return FloatDistribution(low, high)
@@ -204,8 +229,8 @@ def listed(dimension: Dimension) -> Sequence[Any] | None:
 
 
 def build_sampler(kind: Sampler, num_trials: int, seed: int) -> BaseSampler:
-    """The sampler of that name. Short searches model early: TPE and GP start after a quarter of the trials, at most
-    after 10.
+    """Builds the sampler of that name. Short searches model early: TPE and GP start after a quarter of the trials, at
+    most after 10.
 
     TPE learns from trials that were stopped, too, and ranks them below the complete ones, by how far they came and
     then by score. GP and CMA-ES can only take complete values, and CMA-ES only those that it proposed itself.
@@ -227,7 +252,3 @@ def _key(params: Mapping[str, Any]) -> str:
     """Equal for equal configurations, of which one may say 1 and the other 1.0."""
     numbers = {name: float(value) for name, value in params.items() if type(value) is int}
     return json.dumps({**params, **numbers}, sort_keys=True)
-
-
-def _by_short_name(point: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
-    return {names.get(key, key): value for key, value in point.items()}

@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +25,14 @@ from pydantic import ValidationError
 from trainables.config import TrialConfig
 from trainables.errors import BadInput, Problem
 from tuner.experiment.dimensions import contains
-from tuner.experiment.search_experiment import SearchExperiment
+from tuner.experiment.search_experiment import SearchExperiment, parse_experiment
 from tuner.experiment.settings import tracking_uri
 from tuner.experiment.tree import flatten, set_leaf
-from tuner.record.events import read_events
+from tuner.record.directory import RunDirectory
+from tuner.record.events import EarlierTrial, FoldScore, Params, WarmStarted
 from tuner.record.find import runs_below
-from tuner.record.history import EarlierSearch, History, TrialRecord
-from tuner.record.journal import Journal
-from tuner.tracking.earlier_search import read_search
+from tuner.record.history import EarlierSearch, ObservedTrial, SearchHistory, TrialRecord
+from tuner.record.journal import SearchJournal
 
 MAX_FIRST_POINTS = 3
 """So many of the best configurations of an incomparable search are tried first: each costs a whole trial."""
@@ -44,119 +44,126 @@ CHANGES_NO_SCORE = ("data.download", "data.check_counts")
 
 
 @dataclass
-class WarmStart:
-    """What earlier searches teach, as the event `warm_started` keeps it: trials for the sampler, points to try first,
-    both by short names, and what is said of it."""
+class _Lessons:
+    """What earlier searches teach, collected search by search; see `WarmStarted`."""
 
-    trials: list[dict[str, Any]] = field(default_factory=list)
-    first_points: list[dict[str, Any]] = field(default_factory=list)
-    said: list[str] = field(default_factory=list)
+    trials: list[EarlierTrial] = field(default_factory=list)
+    first_points: list[Params] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
-def apply_warm_start(space: SearchExperiment, journal: Journal) -> list[str]:
+def apply_warm_start(space: SearchExperiment, journal: SearchJournal) -> tuple[str, ...]:
     """Writes what earlier searches teach into the journal of a search that is about to begin, which needs them no more
-    then. Returns what is to be said of it; nothing where there is nothing new.
+    then. Returns sentences for a person; none where there is nothing new.
 
     Raises:
-        BadInput: where an earlier search is not to be found.
+        BadInput: where an earlier search is not found.
     """
     history = journal.history
     if not space.search.warm_start or history.warm_started is not None or history.trials:
-        return []
-    warm_start = collect_warm_start(space, excluding=journal.directory)
-    journal.append("warm_started", **asdict(warm_start))
-    return warm_start.said
+        return ()
+    return journal.append(collect_warm_start(space, excluding=journal.directory)).notes
 
 
-def collect_warm_start(space: SearchExperiment, excluding: Path | None = None) -> WarmStart:
-    """What the searches in `search.warm_start` teach; `excluding` is the directory of the search that asks.
+def collect_warm_start(space: SearchExperiment, excluding: RunDirectory | None = None) -> WarmStarted:
+    """Collects what the searches in `search.warm_start` teach; `excluding` is the directory of the search that asks.
 
     Raises:
-        BadInput: naming every one that is not to be found.
+        BadInput: naming every one that is not found.
     """
-    learnt = WarmStart()
+    lessons = _Lessons()
     problems: list[Problem] = []
     for run in space.search.warm_start:
         try:
-            _learn_from(find(run, space, excluding), space, learnt)
+            _learn_from(find(run, space, excluding), space, lessons)
         except BadInput as bad:
             problems += bad.problems
     if problems:
         raise BadInput(problems).in_file(space.file)
-    if learnt.trials and space.search.sampler in LEARNS_FROM_ITSELF:
-        learnt.said.append(f"the sampler {space.search.sampler} learns nothing from them; they are not tried again")
-    return learnt
+    if lessons.trials and space.search.sampler in LEARNS_FROM_ITSELF:
+        lessons.notes.append(f"the sampler {space.search.sampler} learns nothing from them; they are not tried again")
+    return WarmStarted(
+        trials=tuple(lessons.trials), first_points=tuple(lessons.first_points), notes=tuple(lessons.notes)
+    )
 
 
-def find(run: str, space: SearchExperiment, excluding: Path | None = None) -> EarlierSearch:
-    """An earlier search by its directory, by `name` (its latest run) or `name/run` below `tracking.directory`, or by
-    the id of its MLflow run. Raises BadInput for none."""
+def find(run: str, space: SearchExperiment, excluding: RunDirectory | None = None) -> EarlierSearch:
+    """Finds an earlier search by its directory, by `name` (its latest run) or `name/run` below `tracking.directory`, or
+    by the id of its MLflow run. Raises BadInput for none."""
     folder = space.tracking.directory
-    for directory in (Path(run), folder / run):
-        for journal in _journals(directory, excluding):
-            return _from_disk(journal)
+    for path in (Path(run), folder / run):
+        for directory in _runs(path, excluding):
+            return _from_disk(directory)
     if re.fullmatch("[0-9a-f]{32}", run):
+        from tuner.tracking.earlier_search import read_search  # with MLflow, which a directory does not need
+
         return read_search(tracking_uri(space.tracking.uri), run)
     expected = f"an experiment directory, a search or run below {folder}, or the id of a search's MLflow run"
     raise BadInput(Problem("search.warm_start", expected, repr(run)))
 
 
-def _journals(directory: Path, excluding: Path | None) -> Iterator[Path]:
-    """That of a run's directory, or those of a search's runs, the latest first."""
-    candidates = [run / "journal.jsonl" for run in (directory, *reversed(runs_below(directory)))]
-    inside = [] if excluding is None else excluding.resolve().parents
-    for file in candidates:
-        run = file.parent.resolve()
-        if file.is_file() and run != (excluding and excluding.resolve()) and run not in inside:
-            yield file
+def _runs(path: Path, excluding: RunDirectory | None) -> Iterator[RunDirectory]:
+    """The run in a directory, or a search's runs, the latest first."""
+    candidates = [RunDirectory(path), *reversed(runs_below(path))]
+    own = None if excluding is None else excluding.path.resolve()
+    inside = [] if own is None else own.parents
+    for directory in candidates:
+        run = directory.path.resolve()
+        if directory.journal.is_file() and run != own and run not in inside:
+            yield RunDirectory(run)
 
 
-def _from_disk(file: Path) -> EarlierSearch:
-    history, configs = History(), {}
-    for event in read_events(file):
-        history.apply(event)
-        if event["event"] == "trial_started":
-            configs[event["trial"]] = event.get("config", {})
-    for trial in history.trials.values():
-        trial.params = configs[trial.number]
-    run = file.parent.resolve()
-    num_folds = history.started["space"]["search"]["folds"] if history.started is not None else None
-    return EarlierSearch(f"{run.parent.name}/{run.name}", num_folds, list(history.trials.values()))
+def _from_disk(directory: RunDirectory) -> EarlierSearch:
+    history = SearchHistory.read(directory.journal)
+    if history.started is None:
+        return EarlierSearch(directory.full_name, None, ())
+    space = parse_experiment(history.started.space, str(directory.space))
+    trials = tuple(_observed(trial, space) for trial in history.trials.values())
+    return EarlierSearch(directory.full_name, space.search.folds, trials)
 
 
-def _learn_from(earlier: EarlierSearch, space: SearchExperiment, learnt: WarmStart) -> None:
+def _observed(trial: TrialRecord, space: SearchExperiment) -> ObservedTrial:
+    try:
+        config = flatten(space.trial_config(trial.params).model_dump(mode="json"))
+    except ValidationError:  # it failed of that
+        config = {}
+    folds = tuple(FoldScore(fold=fold.fold, val_top1=fold.val_top1) for fold in trial.folds)
+    return ObservedTrial(trial.number, config, trial.state, trial.reason, folds, tuple(trial.rungs))
+
+
+def _learn_from(earlier: EarlierSearch, space: SearchExperiment, lessons: _Lessons) -> None:
     ended = [trial for trial in earlier.trials if trial.state != "running"]
-    compared = [(trial, _Comparison.of(trial, earlier.num_folds, space)) for trial in ended]
+    compared = [(trial, _Likeness.of(trial, earlier.num_folds, space)) for trial in ended]
     comparable = [(trial, found) for trial, found in compared if not found.differing]
     taken = [(trial, found) for trial, found in comparable if not found.outside]
     head = f"warm start from {earlier.label}:"
     if comparable or not ended:
-        learnt.trials += [_as_said(earlier.label, trial, found.params) for trial, found in taken]
-        left_out = "; ".join(_left_out(earlier, [found for _, found in compared]))
-        said = f"{head} {len(taken)} of {len(earlier.trials)} trials taken"
-        learnt.said.append(f"{said}; left out: {left_out}" if left_out else said)
+        lessons.trials += [_as_evidence(earlier.label, trial, found.params) for trial, found in taken]
+        left_out = "; ".join(_left_out(earlier, [found for _, found in compared], space))
+        note = f"{head} {len(taken)} of {len(earlier.trials)} trials taken"
+        lessons.notes.append(f"{note}; left out: {left_out}" if left_out else note)
         return
     complete = [(trial, found) for trial, found in compared if trial.state == "complete"]
     within = [(trial, found) for trial, found in complete if found.params and not found.outside]
     best = sorted(within, key=lambda pair: (-(pair[0].val_top1 or 0.0), pair[0].number))[:MAX_FIRST_POINTS]
-    learnt.first_points += [found.params for _, found in best]
+    lessons.first_points += [found.params for _, found in best]
     names = ", ".join(trial.trial_id for trial, _ in best) or "none, since none lies within the ranges"
-    different = _names(set.intersection(*(found.differing for _, found in compared))) or "something in each"
-    learnt.said.append(f"{head} its scores are not comparable (different: {different}); tried first: {names}")
+    different = _listed(set.intersection(*(found.differing for _, found in compared))) or "something in each"
+    lessons.notes.append(f"{head} its scores are not comparable (different: {different}); tried first: {names}")
 
 
 @dataclass(frozen=True)
-class _Comparison:
-    """A trial beside a search: what that fixes and the trial had otherwise, the dimensions of whose ranges it lies
-    outside, and its values of all dimensions that it had."""
+class _Likeness:
+    """A trial beside a search: the fixed settings that differ, the dimensions outside of whose ranges it lies, and its
+    values of all dimensions that it had, all by dotted path."""
 
     differing: set[str]
     outside: set[str]
-    params: dict[str, Any]
+    params: Params
 
     @classmethod
-    def of(cls, trial: TrialRecord, num_folds: int | None, space: SearchExperiment) -> _Comparison:
-        config = _whole(trial.params)
+    def of(cls, trial: ObservedTrial, num_folds: int | None, space: SearchExperiment) -> _Likeness:
+        config = _with_defaults(trial.config)
         fixed = {**flatten(space.fixed), "seed": space.search.seed}
         keys = (fixed | config).keys() - space.dimensions.keys() - {*CHANGES_NO_SCORE}
         differing = {key for key in keys if fixed.get(key) != config.get(key)}
@@ -164,11 +171,11 @@ class _Comparison:
         if num_folds != space.search.folds:
             differing.add("search.folds")
         values = {path: config[path] for path in space.dimensions if path in config}
-        outside = {space.short_names[p] for p, value in values.items() if not contains(space.dimensions[p], value)}
-        return cls(differing, outside, {space.short_names[path]: value for path, value in values.items()})
+        outside = {path for path, value in values.items() if not contains(space.dimensions[path], value)}
+        return cls(differing, outside, values)
 
 
-def _whole(config: Mapping[str, Any]) -> dict[str, Any]:
+def _with_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
     """A recorded configuration with the defaults of settings that have come since; nothing of one that is invalid."""
     tree: dict[str, Any] = {}
     for path, value in config.items():
@@ -179,28 +186,33 @@ def _whole(config: Mapping[str, Any]) -> dict[str, Any]:
         return {}
 
 
-def _as_said(label: str, trial: TrialRecord, params: Mapping[str, Any]) -> dict[str, Any]:
-    folds = [{"fold": fold["fold"], "val_top1": fold["val_top1"]} for fold in trial.folds]
-    outcome = {"state": trial.state, "reason": trial.reason, "folds": folds, "rungs": trial.rungs}
-    return {"of": f"{label} {trial.trial_id}", "params": dict(params), **outcome}
+def _as_evidence(label: str, trial: ObservedTrial, params: Params) -> EarlierTrial:
+    return EarlierTrial(
+        origin=f"{label} {trial.trial_id}",
+        params=params,
+        state=trial.state,
+        reason=trial.reason,
+        folds=trial.folds,
+        rungs=trial.rungs,
+    )
 
 
-def _left_out(earlier: EarlierSearch, compared: Iterable[_Comparison]) -> Iterator[str]:
-    """Why, with how many."""
-    reasons = Counter(_why_left_out(found) for found in compared if found.differing or found.outside)
+def _left_out(earlier: EarlierSearch, compared: Iterable[_Likeness], space: SearchExperiment) -> Iterator[str]:
+    """Reasons, each with the number of trials."""
+    reasons = Counter(_why_left_out(found, space) for found in compared if found.differing or found.outside)
     reasons["unfinished"] += sum(trial.state == "running" for trial in earlier.trials)
     for reason, count in reasons.items():
         if count:
             yield f"{count} {reason}"
 
 
-def _why_left_out(found: _Comparison) -> str:
+def _why_left_out(found: _Likeness, space: SearchExperiment) -> str:
     if found.differing:
-        return f"different in {_names(found.differing)}"
-    return f"outside of the range of {_names(found.outside)}"
+        return f"different in {_listed(found.differing)}"
+    return f"outside of the range of {_listed({space.short_names[path] for path in found.outside})}"
 
 
-def _names(keys: set[str], at_most: int = 4) -> str:
+def _listed(keys: set[str], at_most: int = 4) -> str:
     names = sorted(keys)
     more = f" and {len(names) - at_most} more" if len(names) > at_most else ""
     return ", ".join(names[:at_most]) + more

@@ -1,10 +1,11 @@
-"""The one package that knows MLflow.
+"""MLflow: the only package that imports it.
 
-MLflow is a projection of the journal: `Projection` walks the events and brings the store into line, `Tracker` does so
-in the background. The store may be slow, away for hours or emptied; the search does not notice, and nothing is lost,
-because every event can be carried over again. `ProjectionProcess` is a projection whose work a search does not share
-its interpreter with. `models` is imported by name: it loads classifiers, and with them torch. Runs are found by their
-tags, times and steps come from the events, and so carrying an event over twice changes nothing.
+MLflow is a projection of the journal. `Projection` reads the events and writes to the store what it lacks; it picks
+`SearchProjection` or `ComparisonProjection` by the first event, and both write through a `RunWriter`.
+`ProjectionProcess` is a projection in a process of its own, which `tuner.record.background` advances while the search
+goes on. The store may be slow, unreachable for hours or emptied: no event is lost, because every event can be written
+again. Runs are found by their tags, times and steps come from the events, and so writing an event twice changes
+nothing. `registry` and `replay` load classifiers, and with them torch; no other module here does.
 
     <name>                        experiment
       <run>                       parent; tag search_run

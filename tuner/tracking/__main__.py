@@ -1,4 +1,4 @@
-"""The process behind `ProjectionProcess`."""
+"""The process that `ProjectionProcess` starts: `python -m tuner.tracking`."""
 
 from tuner.tracking.process import main
 

@@ -1,10 +1,10 @@
-"""A search read back from MLflow, for another to learn from."""
+"""Reads a search back from MLflow, for another to learn from."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from typing import Any, cast
+from collections.abc import Iterator, Mapping
+from itertools import count
+from typing import cast
 
 import sqlalchemy
 from mlflow import MlflowClient
@@ -13,12 +13,14 @@ from mlflow.exceptions import MlflowException
 
 from trainables.errors import BadInput, Problem
 from tuner.messages.redaction import reason, without_credentials
-from tuner.record.history import EarlierSearch, TrialRecord, TrialState
+from tuner.record.events import FoldScore, TrialState
+from tuner.record.history import EarlierSearch, ObservedTrial
+from tuner.tracking.params import from_text
 from tuner.tracking.store import require_store, runs_with, use_gentle_defaults
 
 
 def read_search(uri: str, run_id: str) -> EarlierSearch:
-    """The search whose parent run, or one of whose runs, has that id in the store at `uri`.
+    """Reads the search whose parent run, or one of whose runs, has that id in the store at `uri`.
 
     Raises:
         BadInput: if there is no such run, or no such store.
@@ -34,31 +36,25 @@ def read_search(uri: str, run_id: str) -> EarlierSearch:
     except (MlflowException, OSError, sqlalchemy.exc.SQLAlchemyError) as error:
         expected = f"the id of a search's run in the store {without_credentials(uri)}"
         raise BadInput(Problem("search.warm_start", expected, f"{run_id!r}: {reason(error)}")) from None
-    trials = [_trial(run) for run in runs if "trial_id" in run.data.tags]
+    trials = sorted((_trial(run) for run in runs if "trial_id" in run.data.tags), key=lambda trial: trial.number)
     num_folds = max((len(trial.folds) for trial in trials if trial.state == "complete"), default=None)
-    return EarlierSearch(f"{name}/{search_run}", num_folds, sorted(trials, key=lambda trial: trial.number))
+    return EarlierSearch(f"{name}/{search_run}", num_folds, tuple(trials))
 
 
-def _trial(run: Run) -> TrialRecord:
-    tags, metrics = run.data.tags, run.data.metrics
-    config = {key: _value(text) for key, text in run.data.params.items() if "." in key or key == "seed"}
-    record = TrialRecord(int(tags["trial_id"].rpartition("-")[2]), config, run.info.start_time / 1000)
-    record.state = "running" if run.info.status == "KILLED" else cast(TrialState, tags["state"])
-    record.reason = tags.get("reason", "")
-    record.folds = _folds(metrics)
-    return record
+def _trial(run: Run) -> ObservedTrial:
+    tags = run.data.tags
+    return ObservedTrial(
+        number=int(tags["trial_id"].rpartition("-")[2]),
+        config={key: from_text(text) for key, text in run.data.params.items() if "." in key or key == "seed"},
+        state="running" if run.info.status == "KILLED" else cast(TrialState, tags["state"]),
+        reason=tags.get("reason", ""),
+        folds=tuple(_folds(run.data.metrics)),
+    )
 
 
-def _folds(metrics: Mapping[str, float]) -> list[dict[str, Any]]:
-    folds: list[dict[str, Any]] = []
-    while (score := metrics.get(f"fold_{len(folds) + 1}/val_top1")) is not None:
-        folds.append({"fold": len(folds) + 1, "val_top1": score})
-    return folds
-
-
-def _value(text: str) -> Any:
-    """A param as it was before it was written: text as it stands, everything else as JSON."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
+def _folds(metrics: Mapping[str, float]) -> Iterator[FoldScore]:
+    for fold in count(1):
+        score = metrics.get(f"fold_{fold}/val_top1")
+        if score is None:
+            return
+        yield FoldScore(fold=fold, val_top1=score)

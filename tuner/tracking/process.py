@@ -1,10 +1,11 @@
-"""A projection in a process of its own, so that what MLflow's client computes and waits for is not taken from the
-search. `python -m tuner.tracking` is that process; only `ProjectionProcess` starts it."""
+"""A projection in a process of its own, so that MLflow's client takes no time from the search.
+
+`python -m tuner.tracking` is that process; only `ProjectionProcess` starts it.
+"""
 
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import signal
 import subprocess
@@ -12,10 +13,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
+from trainables.frozen import Frozen
 from tuner.messages.redaction import reason, redact_logging
-from tuner.record.lock import MLFLOW_LOCK
+from tuner.record.directory import RunDirectory
 from tuner.tracking.projection import Projection
 from tuner.tracking.store import use_gentle_defaults
 
@@ -26,39 +27,54 @@ END_S = 5.0
 
 
 class Behind(Exception):
-    """The process could not bring the store into line; its words are the store's."""
+    """The process could not sync the store. The message is the store's, in one line without credentials."""
+
+
+class _Target(Frozen):
+    """First line to the process: what to write, and where; see `Projection`. Each later line asks for an `advance`."""
+
+    uri: str
+    experiment: str
+    directory: Path
+
+
+class _Answer(Frozen):
+    """Line from the process, one for each line to it. `failure` says in one line why an `advance` failed."""
+
+    num_events: int = 0
+    failure: str | None = None
 
 
 class ProjectionProcess:
     """A `Projection` in another process, which `advance` starts and waits for.
 
-    To be closed, which `advance` in another thread notices by failing. The process ends with its parent's, however
-    that ends.
+    To be closed; an `advance` in another thread then fails. The process ends with its parent's, however that ends.
     """
 
-    def __init__(self, uri: str, experiment: str, directory: Path) -> None:
+    def __init__(self, uri: str, experiment: str, directory: RunDirectory) -> None:
         use_gentle_defaults()
-        self._given = {"uri": uri, "experiment": experiment, "directory": str(directory.absolute())}
+        self._target = _Target(uri=uri, experiment=experiment, directory=directory.path.absolute())
         self._process: subprocess.Popen[str] | None = None
         self._closed = False
 
     @property
     def pid(self) -> int | None:
-        """The process; None before the first `advance`."""
+        """Number of the process; None before the first `advance`."""
         return self._process.pid if self._process is not None else None
 
     def advance(self) -> int:
-        """As `Projection.advance`. Raises Behind where that fails, or the process died; the next call goes on."""
+        """Does what `Projection.advance` does. Raises Behind where that fails, or the process died; the next call goes
+        on."""
         process = self._process
         if process is None or process.poll() is not None:
             process = self._start()
-        answer = _ask(process, {})
-        if "failed" in answer:
-            raise Behind(answer["failed"])
-        return int(answer["num_events"])
+        answer = _ask(process, "")
+        if answer.failure is not None:
+            raise Behind(answer.failure)
+        return answer.num_events
 
     def close(self) -> None:
-        """Ends the process. What it had not yet carried over, the next projection of this directory does."""
+        """Ends the process. What it has not written yet, the next projection of this directory writes."""
         self._closed = True
         if self._process is not None:
             self._process.terminate()
@@ -75,20 +91,19 @@ class ProjectionProcess:
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=_environment()
         )
         self._process = process
-        _ask(process, self._given)
+        _ask(process, self._target.model_dump_json())
         return process
 
 
-def _ask(process: subprocess.Popen[str], request: dict[str, Any]) -> dict[str, Any]:
+def _ask(process: subprocess.Popen[str], line: str) -> _Answer:
     assert process.stdin is not None
     assert process.stdout is not None
     try:
-        process.stdin.write(json.dumps(request) + "\n")
+        process.stdin.write(line + "\n")
         process.stdin.flush()
-        answer: dict[str, Any] = json.loads(process.stdout.readline())
-        return answer
+        return _Answer.model_validate_json(process.stdout.readline())
     except (OSError, ValueError):
-        raise Behind("the process that carries over to MLflow died; it is started again") from None
+        raise Behind("the process that writes to MLflow died; it is started again") from None
 
 
 def _end(process: subprocess.Popen[str]) -> None:
@@ -104,36 +119,40 @@ def _end(process: subprocess.Popen[str]) -> None:
 
 
 def _environment() -> dict[str, str]:
-    """Of this process, with what can be imported here: the driver may run from a folder, or a test from any."""
+    """Environment of this process, with what can be imported here: the driver may run from any folder."""
     return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
 
 @contextmanager
-def only_writer(directory: Path) -> Iterator[None]:
-    """For the block, no other process carries this directory over: two that did would make runs twice. Waits for one
-    whose search was killed, and which is still at its last event."""
-    with (directory / MLFLOW_LOCK).open("w") as lock:
+def only_writer(directory: RunDirectory) -> Iterator[None]:
+    """Locks, for the block, what writes this run to MLflow: two processes at once would make runs twice.
+
+    Waits for the process of a search that was killed, which may still be at its last event.
+    """
+    with directory.mlflow_lock.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
 def main() -> int:
-    """Answers on stdout, a line each, until stdin ends: with an experiment's address first, then for every `advance`.
-    Whatever libraries print goes to stderr."""
+    """Reads a `_Target` from stdin, then advances at each further line, and answers every line on stdout.
+
+    Whatever libraries print goes to stderr.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the search, whose end this process sees through
     os.nice(NICENESS)
     redact_logging()
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
-    given = json.loads(sys.stdin.readline())
-    directory = Path(given["directory"])
+    target = _Target.model_validate_json(sys.stdin.readline())
+    directory = RunDirectory(target.directory)
     with only_writer(directory):
-        projection = Projection(given["uri"], given["experiment"], directory)
-        answers.write("{}\n")
+        projection = Projection(target.uri, target.experiment, directory)
+        answers.write(_Answer().model_dump_json() + "\n")
         for _ in sys.stdin:
             try:
-                answer: dict[str, Any] = {"num_events": projection.advance()}
-            except Exception as error:  # whatever a store comes up with
-                answer = {"failed": reason(error)}
-            answers.write(json.dumps(answer) + "\n")
+                answer = _Answer(num_events=projection.advance())
+            except Exception as error:  # each store and driver has errors of its own
+                answer = _Answer(failure=reason(error))
+            answers.write(answer.model_dump_json() + "\n")
     return 0

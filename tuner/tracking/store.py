@@ -1,4 +1,4 @@
-"""The store that searches are recorded in: which one it is, whether it can be written, and what is found in it."""
+"""Opens MLflow stores: checks that one can be written, makes databases and experiments, finds runs by their tags."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ AWAY = re.compile(
     r"|no space left|TEMPORARILY_UNAVAILABLE: |INTERNAL_ERROR: |failed with error code (429|5\d\d)",
     re.IGNORECASE,
 )
-"""What servers, databases and their clients say where trying again later will help. MLflow wraps most errors into one
-class, so that only their words tell an outage from a mistake; an unknown host name is a mistake."""
+"""Messages of servers, databases and their clients where trying again later will help. MLflow wraps most errors into
+one class, so that only their messages tell an outage from a mistake; an unknown host name is a mistake."""
 
-# What MLflow calls experiments that train; the UI of 3.17 opens them as all others, and so `views` has links.
+# MLflow's word for experiments that train; the UI of 3.17 opens them as all others, and so `ui_views` has links.
 SHOWN_AS_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
 
 
@@ -44,10 +44,10 @@ class StoreAway(BadInput):
 
 
 def check_store(uri: str) -> None:
-    """Whether `uri` can be recorded in, now or once it is back, without making anything there.
+    """Checks that a search can be recorded in the store at `uri`, now or once it is back. Makes nothing there.
 
     Raises:
-        BadInput: if it never will, in seconds rather than after MLflow's minutes of retries.
+        BadInput: if it never can, in seconds rather than after MLflow's minutes of retries.
     """
     with suppress(StoreAway), _refusals(uri), _environment(**IMPATIENT):
         file = _sqlite_file(uri)
@@ -73,8 +73,10 @@ def prepare_store(uri: str, experiment: str) -> str:
 
 
 def open_store(uri: str, experiment: str) -> tuple[MlflowClient, str]:
-    """A client, and the experiment's id; database and experiment are made where there are none. Raises what MLflow
-    raises."""
+    """Returns a client, and the experiment's id; makes database and experiment where there are none.
+
+    Raises what MLflow raises.
+    """
     with _only_one(uri):
         if uri.startswith(DATABASES):
             _try_database(uri)
@@ -86,7 +88,8 @@ def open_store(uri: str, experiment: str) -> tuple[MlflowClient, str]:
 
 
 def require_store(uri: str) -> None:
-    """Raises where there is no store to read; MLflow would make an empty one."""
+    """Checks that there is a store to read, where MLflow would make an empty one. Raises OSError or what SQLAlchemy
+    raises."""
     file = _sqlite_file(uri)
     if file is not None and not file.is_file():
         raise FileNotFoundError(f"no such file: {file}")
@@ -95,7 +98,7 @@ def require_store(uri: str) -> None:
 
 
 def ensure_experiment(client: MlflowClient, uri: str, name: str) -> str:
-    """The experiment's id; it is made if it is not there, and brought back if it was deleted."""
+    """Returns the experiment's id; makes it if it is not there, and restores it if it was deleted."""
     found = client.get_experiment_by_name(name)
     if found is None:
         try:
@@ -125,7 +128,7 @@ def tag_experiment(client: MlflowClient, experiment_id: str, key: str, value: st
 
 
 def runs_with(client: MlflowClient, experiment_id: str, **tags: str) -> Iterator[Run]:
-    """The runs with these tags, oldest first."""
+    """Yields the runs with these tags, oldest first."""
     conditions = " and ".join(f"tags.{key} = '{value}'" for key, value in tags.items())
     token: str | None = None
     while True:
@@ -139,20 +142,23 @@ def runs_with(client: MlflowClient, experiment_id: str, **tags: str) -> Iterator
 
 
 def use_gentle_defaults() -> None:
-    """MLflow's own would retry for four minutes a request. What the user has set stays."""
+    """Sets few retries and short timeouts for MLflow's requests, where the user has set none.
+
+    MLflow's own would retry for four minutes a request.
+    """
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     _quieten()
 
 
 def project_requirement() -> str:
-    """The project and its version, as pip spells it."""
+    """Requirement of this version of the project, as pip writes it."""
     return f"smile-tuner=={version('smile-tuner')}"
 
 
 @contextmanager
 def _refusals(uri: str) -> Iterator[None]:
-    """Whatever the store raises becomes the user's problem with their URI: each store and driver has its own errors."""
+    """Converts every error of the block to BadInput of `tracking.uri`: each store and driver has errors of its own."""
     _quieten()
     shown = without_credentials(uri)
     if uri.partition(":")[0].partition("+")[0] not in STORES:
@@ -165,7 +171,7 @@ def _refusals(uri: str) -> Iterator[None]:
 
 
 def _require_writable_parent(file: Path) -> None:
-    """The folder of a database that is yet to be made: it, or the nearest one above it, must take new files."""
+    """Checks the folder of a database that is yet to be made: it, or the nearest one above it, must take new files."""
     parent = next(folder for folder in file.parents if folder.exists())
     if not parent.is_dir():
         raise NotADirectoryError(f"not a folder: {parent}")
@@ -210,7 +216,7 @@ def _only_one(uri: str) -> Iterator[None]:
 
 
 def _try_database(uri: str) -> None:
-    """One honest attempt to open it. MLflow makes ten, over minutes."""
+    """Tries once to open a database. MLflow tries ten times, over minutes."""
     timeout = {} if uri.startswith(("sqlite", "mssql")) else {"connect_timeout": 5}
     engine = sqlalchemy.create_engine(uri, connect_args=timeout)
     try:
@@ -220,7 +226,10 @@ def _try_database(uri: str) -> None:
 
 
 def _artifact_location(uri: str) -> str | None:
-    """None where a server decides; else an absolute folder: MLflow's default is relative to whoever comes first."""
+    """Absolute folder of an experiment's artifacts; None where a server decides.
+
+    MLflow's default would be relative to the working folder of the first process.
+    """
     if uri.partition(":")[0].partition("+")[0] not in DATABASES:
         return None
     file = _sqlite_file(uri)

@@ -1,4 +1,4 @@
-"""How the MLflow UI shows a search: a view of its trials with the columns that a person looks for.
+"""View of a search's trials in the MLflow UI, with the columns that a person looks for.
 
 The UI (3.17) has no columns of metrics unless somebody picks them, opens on traces of language models whatever the kind
 of an experiment is, and keeps what is picked in the browser. A view that is shared is a tag of the experiment, and a
@@ -18,7 +18,7 @@ MAX_LISTED = 10
 
 
 def view_of_trials(num_folds: int, dimensions: Iterable[str]) -> str:
-    """The best trials first, with their scores, what was searched, and how they ended; the value of `VIEW_TAG`."""
+    """Returns the value of `VIEW_TAG`: the best trials first, with scores, dimensions by short name, and state."""
     scores = ("val_top1", *(f"fold_{k}/val_top1" for k in range(1, num_folds + 1)))
     columns = [f"metrics.`{name}`" for name in scores] + [f"params.`{name}`" for name in dimensions]
     view = {"orderByKey": columns[0], "orderByAsc": False, "selectedColumns": [*columns, "tags.`state`"]}
@@ -26,12 +26,12 @@ def view_of_trials(num_folds: int, dimensions: Iterable[str]) -> str:
 
 
 def page_of_trials(experiment_id: str) -> str:
-    """The page of that view, to be put behind the server's address."""
+    """Returns the page of that view, to be put behind the server's address."""
     return f"#/experiments/{experiment_id}/runs?workflowType=machine_learning&viewStateShareKey={KEY}"
 
 
 def pages_of_searches(uri: str) -> dict[str, str]:
-    """Name → page of the experiments that have such a view, the latest first."""
+    """Lists the experiments that have such a view, the latest first: name → page. Raises what MLflow raises."""
     has_view = f"tags.`{VIEW_TAG}` LIKE '%'"
     order = ["last_update_time DESC"]
     found = MlflowClient(uri).search_experiments(filter_string=has_view, order_by=order, max_results=MAX_LISTED)

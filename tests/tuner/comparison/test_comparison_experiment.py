@@ -9,8 +9,8 @@ import pytest
 
 from tests.tuner.comparisons import COLUMNS, ROWS, SEARCHED, comparison_of, tree_of, write_yaml
 from trainables.errors import BadInput, Problem
-from tuner.comparison.budget import ComparisonCost
 from tuner.comparison.comparison_experiment import check_comparison, load_comparison, parse_comparison
+from tuner.comparison.cost import ComparisonCost
 from tuner.experiment.search_experiment import dump_experiment
 from tuner.record.directory import check_goes_on, latest_run, new_run
 

@@ -9,17 +9,8 @@ from typing import Any
 import pytest
 
 from tuner.comparison.paired_tests import PairedTest
-from tuner.comparison.tables import (
-    Entry,
-    Heading,
-    Score,
-    Table,
-    as_html,
-    as_markdown,
-    make_table,
-    spell,
-    spell_test,
-)
+from tuner.comparison.tables import Entry, Heading, Score, Table, make_table
+from tuner.comparison.tables_as_text import as_html, as_markdown, spell, spell_test
 
 HEADINGS = [Heading("15 %", "15 %", "top1"), Heading("100 %", "100 %", "top1")]
 
@@ -179,12 +170,12 @@ def test_labels_cannot_break_the_html() -> None:
 def test_every_entry_is_a_record() -> None:
     records = list(table_of().records())
     assert len(records) == 6
-    assert records[0]["row"] == "L2"
-    assert records[0]["difference"] is None
+    assert records[0].row == "L2"
+    assert records[0].difference is None
     mixup = records[2]
-    assert (mixup["row"], mixup["column"], mixup["n"], mixup["best"], mixup["pairs"]) == ("Mixup", "15 %", 3, True, 3)
-    assert mixup["difference"] == pytest.approx(0.09)
-    assert mixup["p_permutation"] == 0.25
+    assert (mixup.row, mixup.column, mixup.n, mixup.best, mixup.pairs) == ("Mixup", "15 %", 3, True, 3)
+    assert mixup.difference == pytest.approx(0.09)
+    assert mixup.p_permutation == 0.25
 
 
 def test_no_tables_are_no_text() -> None:

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.tuner.tiny import add_trial, record
+from tests.tuner.tiny import add_trial, record, search_journal
+from trainables.results import RetrainResult
 from tuner.record import selection
-from tuner.record.journal import Journal
+from tuner.record.events import RetrainingFinished
+from tuner.record.journal import open_search_journal
 from tuner.record.selection import best_trial, mean_and_sd
 
 
@@ -49,13 +51,12 @@ def test_whatever_the_test_scores_are_the_choice_is_the_same(tmp_path: Path, see
     scores = [[rng.random(), rng.random()] for _ in range(6)]
     chosen = set()
     for poison in (0.0, 0.5, 1.0):
-        journal = Journal(tmp_path / str(poison))
+        journal = search_journal(tmp_path / str(poison))
         for number, folds in enumerate(scores):
             add_trial(journal, number, folds)
-            journal.append(
-                "retrain_finished", trial=number, seed=0, test_top1=abs(poison - number / 10), duration_s=1.0
-            )
-        best = best_trial(Journal(journal.directory).history.trials.values())
+            result = RetrainResult(0, abs(poison - number / 10), 1.0, [], {})
+            journal.append(RetrainingFinished(trial=number, result=result))
+        best = best_trial(open_search_journal(journal.directory).history.trials.values())
         assert best is not None
         chosen.add(best.number)
     assert len(chosen) == 1

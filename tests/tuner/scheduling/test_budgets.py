@@ -4,13 +4,14 @@ from typing import Any, ClassVar
 
 from tests.tuner.tiny import history_of, record
 from tuner.experiment.settings import SearchSettings
-from tuner.record.history import History, TrialRecord
+from tuner.record.events import RungScore
+from tuner.record.history import SearchHistory, TrialRecord
 from tuner.scheduling.budgets import why_enough
 
 
-def ended(*trials: TrialRecord) -> History:
+def ended(*trials: TrialRecord) -> SearchHistory:
     history = history_of(*trials)
-    history.ended = [trial.number for trial in trials if trial.state != "running"]
+    history.ended_trials = [trial.number for trial in trials if trial.state != "running"]
     return history
 
 
@@ -18,7 +19,7 @@ def scored(*scores: float, state: str = "complete") -> list[TrialRecord]:
     return [record(number, [score, score], state) for number, score in enumerate(scores)]
 
 
-def why(history: History, num_trials: int = 20, elapsed_s: float = 0.0, **settings: Any) -> str | None:
+def why(history: SearchHistory, num_trials: int = 20, elapsed_s: float = 0.0, **settings: Any) -> str | None:
     return why_enough(SearchSettings(folds=2, **settings), num_trials, history, elapsed_s)
 
 
@@ -29,8 +30,8 @@ def test_without_a_budget_only_trials_count() -> None:
 
 
 def test_wall_clock() -> None:
-    assert why(History(), elapsed_s=599.9, timeout_s=600) is None
-    assert why(History(), elapsed_s=600, timeout_s=600) == "search.timeout_s = 600 is spent"
+    assert why(SearchHistory(), elapsed_s=599.9, timeout_s=600) is None
+    assert why(SearchHistory(), elapsed_s=600, timeout_s=600) == "search.timeout_s = 600 is spent"
 
 
 class TestFoldTrainings:
@@ -45,10 +46,12 @@ class TestFoldTrainings:
 
     def test_a_fold_left_at_a_rung_counts_in_part(self) -> None:
         trial = record(0, [], "pruned")
-        trial.rungs = [{"fold": 1, "share": 1 / 9}, {"fold": 1, "share": 1 / 3}]
-        assert trial.trained == 1 / 3
+        trial.rungs = [
+            RungScore(fold=1, step=step, share=share, val_top1=0.5) for step, share in ((10, 1 / 9), (30, 1 / 3))
+        ]
+        assert trial.num_trained == 1 / 3
         trial.folds = record(0, [0.5]).folds
-        assert trial.trained == 1
+        assert trial.num_trained == 1
 
 
 class TestPlateau:
@@ -63,7 +66,7 @@ class TestPlateau:
 
     def test_in_the_order_in_which_trials_ended(self) -> None:
         history = ended(*scored(0.6, 0.4, 0.5))
-        history.ended = [1, 2, 0]
+        history.ended_trials = [1, 2, 0]
         assert why(history, plateau=self.plateau) is None
 
     def test_small_gains_count_once_they_add_up(self) -> None:

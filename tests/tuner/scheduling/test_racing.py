@@ -11,6 +11,7 @@ import pytest
 from tests.tuner.tiny import record
 from trainables.seeding import rng_for
 from tuner.experiment.settings import AshaRacing, FoldRacing, MedianRacing, NoRacing, Racing
+from tuner.record.events import RungScore
 from tuner.record.history import TrialRecord
 from tuner.record.selection import best_trial
 from tuner.scheduling.racing import fold_noise, rungs, why_stop, why_stop_at_rung
@@ -154,7 +155,7 @@ class TestAsha:
 
     def at_rung(self, number: int, score: float, source: str = "sampler", step: int = 10) -> TrialRecord:
         trial = running(number, [], source)
-        trial.rungs = [{"fold": 1, "step": step, "share": 1 / 9, "val_top1": score}]
+        trial.rungs = [RungScore(fold=1, step=step, share=1 / 9, val_top1=score)]
         return trial
 
     def asked(self, scores: Sequence[float], **own: Any) -> str | None:

@@ -13,6 +13,7 @@ from tests.tuner.tiny import record, space_of
 from tuner.experiment.dimensions import DIMENSIONS
 from tuner.experiment.search_experiment import SearchExperiment
 from tuner.experiment.settings import Sampler
+from tuner.record.events import EarlierTrial, FoldScore, RungScore, WarmStarted
 from tuner.record.history import TrialRecord
 from tuner.scheduling.sampler import Proposal, TrialSampler, distribution, intermediate_values
 from tuner.scheduling.warm_start import LEARNS_FROM_ITSELF
@@ -28,7 +29,7 @@ def space_with(sampler: str, **changes: Any) -> SearchExperiment:
 
 
 def score(params: Mapping[str, Any]) -> float:
-    return 1 - (params["alpha"] - 0.3) ** 2 - 0.01 * params.get("num_steps", 0)
+    return 1 - (params["method.alpha"] - 0.3) ** 2 - 0.01 * params.get("training.num_steps", 0)
 
 
 def running(proposal: Proposal) -> TrialRecord:
@@ -69,7 +70,9 @@ def sampler(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def space(sampler: str) -> SearchExperiment:
-    return space_with(sampler, search__first_points=[{"gamma_fe": 0.02, "alpha": 0.2}, {"alpha": 0.4}])
+    return space_with(
+        sampler, search__first_points=[{"method.gamma_fe": 0.02, "method.alpha": 0.2}, {"method.alpha": 0.4}]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -100,24 +103,26 @@ def test_proposals_do_not_repeat_and_keep_to_their_ranges(
     assert len({json.dumps(params) for params in proposed}) == space.search.trials
     for params in proposed:
         space.trial_config(params)
-        assert 0.01 <= params["gamma_fe"] <= 0.1
-        assert 0.1 <= params["alpha"] <= 1.0
-        assert params.get("num_steps", 1) in range(1, 21)
+        assert 0.01 <= params["method.gamma_fe"] <= 0.1
+        assert 0.1 <= params["method.alpha"] <= 1.0
+        assert params.get("training.num_steps", 1) in range(1, 21)
 
 
 class TestFirstPoints:
     def test_come_first_and_partial_ones_are_completed(self) -> None:
-        whole = {"gamma_fe": 0.02, "alpha": 0.2}
-        sampler = TrialSampler(space_of(search__first_points=[whole, {"alpha": 0.4}, {"method.gamma_fe": 0.03}]), {})
+        whole = {"method.gamma_fe": 0.02, "method.alpha": 0.2}
+        sampler = TrialSampler(
+            space_of(search__first_points=[whole, {"method.alpha": 0.4}, {"method.gamma_fe": 0.03}]), {}
+        )
         first, second, third, fourth = (sampler.propose() for _ in range(4))
         assert first.params == whole
-        assert second.params["alpha"] == 0.4
-        assert 0.01 <= second.params["gamma_fe"] <= 0.1
-        assert third.params["gamma_fe"] == 0.03
+        assert second.params["method.alpha"] == 0.4
+        assert 0.01 <= second.params["method.gamma_fe"] <= 0.1
+        assert third.params["method.gamma_fe"] == 0.03
         assert [p.source for p in (first, second, third, fourth)] == ["first_point"] * 3 + ["sampler"]
 
     def test_are_not_tried_again_after_a_resume(self) -> None:
-        space = space_of(search__first_points=[{"alpha": 0.2}])
+        space = space_of(search__first_points=[{"method.alpha": 0.2}])
         first = TrialSampler(space, {}).propose()
         resumed = TrialSampler(space, {0: running(first)})
         assert resumed.propose().source == "sampler"
@@ -168,7 +173,10 @@ def test_intermediate_values_are_running_means_in_thousandths_of_the_trial() -> 
 def test_rungs_and_folds_stand_on_one_scale() -> None:
     """So that a sampler which ranks by the latest step takes a finished fold for more than a rung."""
     at_rungs, after_a_fold = record(0, [], "pruned"), record(1, [0.5], "pruned")
-    at_rungs.rungs = [{"fold": 1, "share": 1 / 9, "val_top1": 0.2}, {"fold": 1, "share": 1 / 3, "val_top1": 0.3}]
+    at_rungs.rungs = [
+        RungScore(fold=1, step=10, share=1 / 9, val_top1=0.2),
+        RungScore(fold=1, step=30, share=1 / 3, val_top1=0.3),
+    ]
     assert intermediate_values(at_rungs, num_folds=3) == {37: 0.2, 111: 0.3}
     assert max(intermediate_values(after_a_fold, num_folds=3)) > 111
 
@@ -191,13 +199,17 @@ class TestRepetition:
         assert params_of(self.all_of(rebuild_at)) == params_of(self.all_of())
 
     def test_partial_first_points_keep_what_they_say(self) -> None:
-        tried = params_of(self.all_of(search__first_points=[{"alpha": 0.4}] * 2 + [{"alpha": 0.4, "gamma_fe": 0.02}]))
-        assert tried[0]["alpha"] == 0.4
-        assert {"alpha": 0.4, "gamma_fe": 0.02} in tried[:2]
+        tried = params_of(
+            self.all_of(
+                search__first_points=[{"method.alpha": 0.4}] * 2 + [{"method.alpha": 0.4, "method.gamma_fe": 0.02}]
+            )
+        )
+        assert tried[0]["method.alpha"] == 0.4
+        assert {"method.alpha": 0.4, "method.gamma_fe": 0.02} in tried[:2]
 
     @pytest.mark.parametrize("sampler", ["tpe", "random"])
     def test_a_first_point_that_a_partial_one_came_to_is_not_repeated(self, sampler: str) -> None:
-        partial = {"alpha": 0.4}
+        partial = {"method.alpha": 0.4}
         completed = TrialSampler(space_of(search__first_points=[partial], search__sampler=sampler), {}).propose().params
         sampler = TrialSampler(space_of(search__first_points=[partial, completed], search__sampler=sampler), {})
         first, second = sampler.propose(), sampler.propose()
@@ -210,13 +222,18 @@ class TestRepetition:
 
 
 class TestWarmStart:
-    event: ClassVar = {
-        "trials": [
-            {"params": {"gamma_fe": 0.02, "alpha": a}, "state": state, "folds": record(0, scores).folds, "rungs": []}
+    event: ClassVar = WarmStarted(
+        trials=tuple(
+            EarlierTrial(
+                origin=f"earlier trial at {a}",
+                params={"method.gamma_fe": 0.02, "method.alpha": a},
+                state=state,
+                folds=tuple(FoldScore(fold=k, val_top1=score) for k, score in enumerate(scores, start=1)),
+            )
             for a, state, scores in [(0.3, "complete", [0.8, 0.9]), (0.4, "pruned", [0.1]), (0.5, "failed", [])]
-        ],
-        "first_points": [{"gamma_fe": 0.05, "alpha": 0.6}],
-    }
+        ),
+        first_points=({"method.gamma_fe": 0.05, "method.alpha": 0.6},),
+    )
 
     def test_evidence_stands_before_the_searchs_own_trials_which_keep_their_numbers(self) -> None:
         sampler = TrialSampler(space_of(), {}, self.event)
@@ -239,23 +256,23 @@ class TestWarmStart:
     def test_it_makes_a_difference(self, sampler: str) -> None:
         if sampler in LEARNS_FROM_ITSELF:
             pytest.skip("as it says when it starts")
-        evidence = {"trials": self.event["trials"][:1] * 12, "first_points": []}
+        evidence = WarmStarted(trials=self.event.trials[:1] * 12)
         space = space_of(search__sampler=sampler)
         assert TrialSampler(space, {}, evidence).propose().params != TrialSampler(space, {}).propose().params
 
     def test_its_first_points_come_after_the_files_and_nothing_is_tried_again(self) -> None:
-        points = [{"gamma_fe": 0.02, "alpha": 0.3}, {"gamma_fe": 0.03, "alpha": 0.3}]
+        points = [{"method.gamma_fe": 0.02, "method.alpha": 0.3}, {"method.gamma_fe": 0.03, "method.alpha": 0.3}]
         sampler = TrialSampler(space_of(search__first_points=points), {}, self.event)
         proposed = [sampler.propose() for _ in range(3)]
-        assert [p.params for p in proposed[:2]] == [points[1], self.event["first_points"][0]]
+        assert [p.params for p in proposed[:2]] == [points[1], self.event.first_points[0]]
         assert [p.source for p in proposed] == ["first_point", "first_point", "sampler"]
 
     def test_a_finite_space_has_only_what_is_left(self) -> None:
         space = space_of(**TestRepetition.choices)
-        left = TrialSampler(space, {}, {"trials": self.event["trials"][:2], "first_points": []})
+        left = TrialSampler(space, {}, WarmStarted(trials=self.event.trials[:2]))
         tried = [left.propose().params for _ in range(4)]
         assert left.exhausted
-        assert not [params for params in tried if params in [t["params"] for t in self.event["trials"]]]
+        assert not [params for params in tried if params in [trial.params for trial in self.event.trials]]
 
 
 @pytest.mark.parametrize(

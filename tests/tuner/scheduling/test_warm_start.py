@@ -7,16 +7,18 @@ from typing import Any
 
 import pytest
 
-from tests.tuner.tiny import fold, space_of
+from tests.tuner.tiny import fold, search_journal, search_started, space_of
 from trainables.errors import BadInput
 from tuner.experiment.search_experiment import SearchExperiment
-from tuner.record.directory import new_run
-from tuner.record.journal import Journal
+from tuner.record.create import new_run
+from tuner.record.directory import RunDirectory
+from tuner.record.events import TrialEnded, WarmStarted
+from tuner.record.journal import open_search_journal
 from tuner.scheduling.scheduler import TrialScheduler
-from tuner.scheduling.warm_start import WarmStart, apply_warm_start, collect_warm_start
+from tuner.scheduling.warm_start import apply_warm_start, collect_warm_start
 
-POINTS = [{"gamma_fe": 0.02, "alpha": alpha} for alpha in (0.2, 0.4, 0.6, 0.8)]
-ENDS: dict[int, tuple[str, list[float]]] = {
+POINTS = [{"method.gamma_fe": 0.02, "method.alpha": alpha} for alpha in (0.2, 0.4, 0.6, 0.8)]
+ENDS: dict[int, tuple[Any, list[float]]] = {
     0: ("complete", [0.5, 0.6]),
     1: ("complete", [0.8, 0.9]),
     2: ("pruned", [0.1]),
@@ -29,19 +31,19 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "experiments"
 
 
-def searched(root: Path, name: str = "earlier", left_open: bool = False, **changes: Any) -> Path:
+def searched(root: Path, name: str = "earlier", left_open: bool = False, **changes: Any) -> RunDirectory:
     """A search that is over: two complete trials, one that was stopped, one that failed, perhaps one left open."""
     space = space_of(name=name, tracking__directory=str(root), search__first_points=POINTS, **changes)
     directory = new_run(space)
-    journal = Journal(directory)
-    journal.append("search_started", name=name, run=directory.name, **space.described())
+    journal = open_search_journal(directory)
+    journal.append(search_started(space, directory.run))
     scheduler = TrialScheduler(space, journal)
     for number, (state, scores) in ENDS.items():
         scheduler.next_assignment()
         for k, score in enumerate(scores, start=1):
             scheduler.fold_finished(number, fold(k, score))
         if state != "complete":
-            journal.append("trial_finished", trial=number, state=state, reason="so it was")
+            journal.append(TrialEnded(trial=number, state=state, reason="so it was"))
     if left_open:
         scheduler.next_assignment()
     journal.close()
@@ -52,42 +54,42 @@ def later(root: Path, *runs: str, **changes: Any) -> SearchExperiment:
     return space_of(name="later", tracking__directory=str(root), search__warm_start=list(runs), **changes)
 
 
-def taken(found: WarmStart) -> dict[float, str]:
+def taken(found: WarmStarted) -> dict[float, str]:
     """alpha → state."""
-    return {trial["params"]["alpha"]: trial["state"] for trial in found.trials}
+    return {trial.params["method.alpha"]: trial.state for trial in found.trials}
 
 
 def test_the_same_experiment_takes_every_trial_as_it_ended(root: Path) -> None:
     run = searched(root, left_open=True)
     found = collect_warm_start(later(root, "earlier"))
     assert taken(found) == {0.2: "complete", 0.4: "complete", 0.6: "pruned", 0.8: "failed"}
-    assert [trial["params"] for trial in found.trials] == POINTS
-    assert [fold["val_top1"] for fold in found.trials[1]["folds"]] == [0.8, 0.9]
-    assert found.trials[1]["of"] == f"earlier/{run.name} trial-0001"
-    assert found.first_points == []
-    assert found.said == [f"warm start from earlier/{run.name}: 4 of 5 trials taken; left out: 1 unfinished"]
+    assert [trial.params for trial in found.trials] == POINTS
+    assert [fold.val_top1 for fold in found.trials[1].folds] == [0.8, 0.9]
+    assert found.trials[1].origin == f"earlier/{run.run} trial-0001"
+    assert found.first_points == ()
+    assert found.notes == (f"warm start from earlier/{run.run}: 4 of 5 trials taken; left out: 1 unfinished",)
 
 
 def test_a_run_is_named_in_three_ways(root: Path) -> None:
     run = searched(root)
     assert all(
-        len(collect_warm_start(later(root, name)).trials) == 4 for name in ("earlier", f"earlier/{run.name}", str(run))
+        len(collect_warm_start(later(root, name)).trials) == 4 for name in ("earlier", f"earlier/{run.run}", str(run))
     )
 
 
 def test_of_several_runs_the_latest_is_meant_and_never_the_one_that_asks(root: Path) -> None:
     searched(root)
     last = searched(root)
-    assert last.name in collect_warm_start(later(root, "earlier")).said[0]
-    assert last.name not in collect_warm_start(later(root, "earlier"), excluding=last).said[0]
-    assert last.name not in collect_warm_start(later(root, "earlier"), excluding=last / "searches" / "00").said[0]
+    assert last.run in collect_warm_start(later(root, "earlier")).notes[0]
+    assert last.run not in collect_warm_start(later(root, "earlier"), excluding=last).notes[0]
+    assert last.run not in collect_warm_start(later(root, "earlier"), excluding=last.row_search(0)).notes[0]
 
 
 def test_several_searches_add_up(root: Path) -> None:
     searched(root, "one")
     searched(root, "two")
     found = collect_warm_start(later(root, "one", "two"))
-    assert (len(found.trials), len(found.said)) == (8, 2)
+    assert (len(found.trials), len(found.notes)) == (8, 2)
 
 
 class TestWhatHasChanged:
@@ -95,7 +97,7 @@ class TestWhatHasChanged:
         searched(root)
         found = collect_warm_start(later(root, "earlier", method__alpha={"uniform": [0.1, 0.5]}))
         assert taken(found) == {0.2: "complete", 0.4: "complete"}
-        assert found.said[0].endswith("2 of 4 trials taken; left out: 2 outside of the range of alpha")
+        assert found.notes[0].endswith("2 of 4 trials taken; left out: 2 outside of the range of alpha")
 
     def test_a_larger_range_and_another_scale_take_all(self, root: Path) -> None:
         searched(root)
@@ -104,19 +106,19 @@ class TestWhatHasChanged:
     def test_a_new_dimension_stands_at_what_was_fixed(self, root: Path) -> None:
         searched(root)
         found = collect_warm_start(later(root, "earlier", training__learning_rate={"log_uniform": [0.001, 0.1]}))
-        assert [trial["params"]["learning_rate"] for trial in found.trials] == [0.01] * 4
+        assert [trial.params["training.learning_rate"] for trial in found.trials] == [0.01] * 4
 
     def test_a_new_dimension_whose_range_lacks_what_was_fixed_takes_none(self, root: Path) -> None:
         searched(root)
         found = collect_warm_start(later(root, "earlier", training__learning_rate={"log_uniform": [0.02, 0.1]}))
-        assert (found.trials, found.first_points) == ([], [])
-        assert "4 outside of the range of learning_rate" in found.said[0]
+        assert (found.trials, found.first_points) == ((), ())
+        assert "4 outside of the range of learning_rate" in found.notes[0]
 
     def test_a_dimension_that_is_now_fixed_takes_the_trials_at_its_value(self, root: Path) -> None:
         searched(root)
         found = collect_warm_start(later(root, "earlier", method__alpha=0.4))
-        assert [trial["params"] for trial in found.trials] == [{"gamma_fe": 0.02}]
-        assert found.said[0].endswith("left out: 3 different in method.alpha")
+        assert [trial.params for trial in found.trials] == [{"method.gamma_fe": 0.02}]
+        assert found.notes[0].endswith("left out: 3 different in method.alpha")
 
     @pytest.mark.parametrize(
         ("changes", "named"),
@@ -132,24 +134,26 @@ class TestWhatHasChanged:
     ) -> None:
         searched(root)
         found = collect_warm_start(later(root, "earlier", **changes))
-        assert found.trials == []
-        assert found.first_points == [POINTS[1], POINTS[0]]  # complete ones alone, the best before the others
-        assert f"not comparable (different: {named}); tried first: trial-0001, trial-0000" in found.said[0]
+        assert found.trials == ()
+        assert found.first_points == (POINTS[1], POINTS[0])  # complete ones alone, the best before the others
+        assert f"not comparable (different: {named}); tried first: trial-0001, trial-0000" in found.notes[0]
 
     def test_and_only_within_the_ranges(self, root: Path) -> None:
         searched(root)
         changes = {"training__num_steps": 3, "method__alpha": {"uniform": [0.1, 0.3]}}
-        assert collect_warm_start(later(root, "earlier", **changes)).first_points == [POINTS[0]]
+        assert collect_warm_start(later(root, "earlier", **changes)).first_points == (POINTS[0],)
         changes["method__alpha"] = {"uniform": [0.9, 1.0]}
         found = collect_warm_start(later(root, "earlier", **changes))
-        assert (found.trials, found.first_points) == ([], [])
-        assert found.said[0].endswith("tried first: none, since none lies within the ranges")
+        assert (found.trials, found.first_points) == ((), ())
+        assert found.notes[0].endswith("tried first: none, since none lies within the ranges")
 
     def test_of_another_method_what_both_have_is_tried(self, root: Path) -> None:
         searched(root)
         mixup = {"name": "mixup", "alpha": {"uniform": [0.1, 1.0]}}
         space = later(root, "earlier", method=mixup, training__learning_rate={"log_uniform": [0.001, 0.1]})
-        assert collect_warm_start(space).first_points == [{"alpha": a, "learning_rate": 0.01} for a in (0.4, 0.2)]
+        assert collect_warm_start(space).first_points == tuple(
+            {"method.alpha": a, "training.learning_rate": 0.01} for a in (0.4, 0.2)
+        )
 
     def test_how_data_is_fetched_changes_no_score(self, root: Path) -> None:
         searched(root)
@@ -159,19 +163,19 @@ class TestWhatHasChanged:
 class TestTakingUp:
     def test_the_journal_then_needs_the_earlier_search_no_more(self, root: Path, tmp_path: Path) -> None:
         run = searched(root)
-        space, journal = later(root, "earlier"), Journal(tmp_path / "run")
+        space, journal = later(root, "earlier"), search_journal(tmp_path / "run")
         assert len(apply_warm_start(space, journal)) == 1
         proposed = TrialScheduler(space, journal).sampler.propose()
-        for file in run.iterdir():
+        for file in run.path.iterdir():
             file.unlink()
-        again = Journal(journal.directory)
-        assert apply_warm_start(space, again) == []
+        again = open_search_journal(journal.directory)
+        assert apply_warm_start(space, again) == ()
         assert TrialScheduler(space, again).sampler.propose() == proposed
         assert proposed.number == 0
 
     def test_earlier_trials_count_for_nothing_else(self, root: Path, tmp_path: Path) -> None:
         searched(root)
-        space, journal = later(root, "earlier", search__trials=2), Journal(tmp_path / "run")
+        space, journal = later(root, "earlier", search__trials=2), search_journal(tmp_path / "run")
         apply_warm_start(space, journal)
         scheduler = TrialScheduler(space, journal)
         assert journal.history.trials == {}
@@ -185,13 +189,13 @@ class TestTakingUp:
 
     def test_first_points_of_an_incomparable_search_come_first(self, root: Path, tmp_path: Path) -> None:
         searched(root)
-        space, journal = later(root, "earlier", training__num_steps=3), Journal(tmp_path / "run")
+        space, journal = later(root, "earlier", training__num_steps=3), search_journal(tmp_path / "run")
         apply_warm_start(space, journal)
         sampler = TrialScheduler(space, journal).sampler
         assert [sampler.propose().params for _ in range(2)] == [POINTS[1], POINTS[0]]
 
     def test_without_being_asked_for_nothing_is_written(self, tmp_path: Path) -> None:
-        assert apply_warm_start(space_of(), Journal(tmp_path)) == []
+        assert apply_warm_start(space_of(), search_journal(tmp_path)) == ()
         assert (tmp_path / "journal.jsonl").read_text() == ""
 
 

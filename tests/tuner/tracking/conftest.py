@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.tuner.tracking.searches import NAME, RUN, Store, ticking_journal, whole_search
-from tuner.record.journal import Journal
+from tuner.record.directory import RunDirectory
+from tuner.record.journal import SearchJournal
 from tuner.tracking.projection import Projection
 from tuner.tracking.store import prepare_store
 
@@ -42,10 +43,10 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Store:
-    """`whole_search`, carried over; for tests that only read."""
+    """`whole_search`, written to MLflow; for tests that only read."""
     folder = tmp_path_factory.mktemp("finished")
     uri = f"sqlite:///{shutil.copy(empty_database, folder / 'mlflow.db')}"
-    with copied_environment(), ticking_journal(folder / NAME / RUN) as journal:
+    with copied_environment(), closing(ticking_journal(RunDirectory(folder / NAME / RUN))) as journal:
         whole_search(journal)
         Projection(uri, NAME, journal.directory).advance()
     return Store(uri)
@@ -57,18 +58,18 @@ def uri(tmp_path: Path, empty_database: Path) -> str:
 
 
 @pytest.fixture
-def directory(tmp_path: Path) -> Path:
-    return tmp_path / "experiments" / NAME / RUN
+def directory(tmp_path: Path) -> RunDirectory:
+    return RunDirectory(tmp_path / "experiments" / NAME / RUN)
 
 
 @pytest.fixture
-def journal(directory: Path) -> Iterator[Journal]:
-    with ticking_journal(directory) as journal:
+def journal(directory: RunDirectory) -> Iterator[SearchJournal]:
+    with closing(ticking_journal(directory)) as journal:
         yield journal
 
 
 @pytest.fixture
-def projection(uri: str, directory: Path) -> Projection:
+def projection(uri: str, directory: RunDirectory) -> Projection:
     return Projection(uri, NAME, directory)
 
 

@@ -3,78 +3,123 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from itertools import count
 from multiprocessing.synchronize import Barrier
-from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
-import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
 
+from trainables.results import FoldResult, RetrainResult
 from tuner.record.background import BackgroundSync
-from tuner.record.journal import Journal
+from tuner.record.directory import RunDirectory
+from tuner.record.events import (
+    FoldFinished,
+    ModelRegistered,
+    RetrainingFinished,
+    SearchEnded,
+    SearchStarted,
+    TrialEnded,
+    TrialStarted,
+)
+from tuner.record.history import SearchHistory
+from tuner.record.journal import E, H, Journal, SearchJournal
 from tuner.tracking.projection import Projection
 
 RUN = "2025-01-31_12-00-00"
 NAME = "smile-digits"
 DEAD = "http://robot:hunter2@127.0.0.1:9"
+SPACE: dict[str, Any] = {
+    "name": NAME,
+    "data": {"dataset": "digits", "train_images": None, "flip": True},
+    "method": {"gamma_fe": {"log_uniform": [0.01, 0.1]}},
+    "search": {"folds": 2, "seed": 7},
+}
+FIXED = {"data.dataset": "digits", "data.train_images": "null", "data.flip": "true"}
+"""Its fixed leaves, as MLflow shows them."""
 
 
-@contextmanager
-def ticking_journal(directory: Path) -> Iterator[Journal]:
+class TickingJournal(Journal[H]):
     """A journal whose clock starts at 1000 s and ticks once an event."""
-    clock = iter(range(1000, 2000))
-    with pytest.MonkeyPatch.context() as patch, closing(Journal(directory)) as journal:
-        patch.setattr("tuner.record.journal.time", SimpleNamespace(time=lambda: float(next(clock))))
-        yield journal
+
+    def __init__(self, directory: RunDirectory, history: H) -> None:
+        super().__init__(directory, history)
+        self._clock = count(1000)
+
+    def append(self, event: E) -> E:
+        return super().append(event.model_copy(update={"time_s": float(next(self._clock))}))
 
 
-def fold(k: int, val_top1: float, **changes: Any) -> dict[str, Any]:
+def ticking_journal(directory: RunDirectory) -> SearchJournal:
+    return TickingJournal(directory, SearchHistory())
+
+
+def fold(k: int, val_top1: float, **changes: Any) -> FoldResult:
     terms = {"loss_steps": [1, 10], "loss_terms": {"target_label": [2.0, 1.0], "teacher": [0.5, 0.25]}}
-    return {"fold": k, "val_top1": val_top1, "duration_s": 1.5, **terms, **changes}
+    return FoldResult(k, val_top1, 1.5, **{**terms, **changes})
 
 
-def start_search(journal: Journal, run: str = RUN) -> None:
-    journal.append(
-        "search_started",
-        name=NAME,
-        run=run,
-        space={"name": NAME},
-        params={"data.dataset": "digits", "data.train_images": None, "data.flip": True},
-        dimensions={"gamma_fe": "log_uniform [0.01, 0.1]"},
-    )
+def start_search(journal: SearchJournal, run: str = RUN, space: dict[str, Any] = SPACE, **changes: Any) -> None:
+    dimensions = {"method.gamma_fe": "log_uniform [0.01, 0.1]"}
+    journal.append(SearchStarted(name=NAME, run=run, space=space, dimensions=dimensions, **changes))
 
 
-def start_trial(journal: Journal, number: int, gamma_fe: float = 0.05) -> None:
-    config = {"method.gamma_fe": gamma_fe, "data.dataset": "digits"}
-    journal.append(
-        "trial_started", trial=number, params={"gamma_fe": gamma_fe}, config=config, source="sampler", attrs={}
-    )
+def start_trial(journal: SearchJournal, number: int, gamma_fe: float = 0.05) -> None:
+    journal.append(TrialStarted(trial=number, params={"method.gamma_fe": gamma_fe}, source="sampler"))
 
 
-def run_trial(journal: Journal, number: int, scores: list[float], state: str = "complete", reason: str = "") -> None:
+def finish_fold(journal: SearchJournal, number: int, k: int, val_top1: float, **changes: Any) -> None:
+    journal.append(FoldFinished(trial=number, result=fold(k, val_top1, **changes)))
+
+
+def end_trial(
+    journal: SearchJournal,
+    number: int,
+    state: Literal["complete", "pruned", "failed"] = "complete",
+    reason: str = "",
+) -> None:
+    journal.append(TrialEnded(trial=number, state=state, reason=reason))
+
+
+def run_trial(
+    journal: SearchJournal,
+    number: int,
+    scores: list[float],
+    state: Literal["complete", "pruned", "failed"] = "complete",
+    reason: str = "",
+) -> None:
     start_trial(journal, number)
     for k, score in enumerate(scores, start=1):
-        journal.append("fold_finished", trial=number, result=fold(k, score))
-    journal.append("trial_finished", trial=number, state=state, reason=reason)
+        finish_fold(journal, number, k, score)
+    end_trial(journal, number, state, reason)
 
 
-def retrain(journal: Journal, seed: int) -> None:
-    curves = {"loss_steps": [1, 5], "loss_terms": {"target_label": [2.0, 0.1]}}
-    journal.append("retrain_finished", trial=0, seed=seed, test_top1=0.9 + seed / 100, duration_s=2.0, **curves)
+def retrain(journal: SearchJournal, seed: int) -> None:
+    result = RetrainResult(seed, 0.9 + seed / 100, 2.0, [1, 5], {"target_label": [2.0, 0.1]})
+    journal.append(RetrainingFinished(trial=0, result=result))
 
 
-def finish_search(journal: Journal) -> None:
-    numbers = {"val_top1": 0.75, "test_top1_mean": 0.905, "test_top1_sd": 0.007, "seconds": 20.0}
-    journal.append("search_finished", why="all trials done", best_trial=0, **numbers)
+def finish_search(journal: SearchJournal) -> None:
+    journal.append(
+        SearchEnded(
+            outcome="finished",
+            why="all trials done",
+            best_trial=0,
+            val_top1=0.75,
+            test_top1_mean=0.905,
+            test_top1_sd=0.007,
+            duration_s=20.0,
+        )
+    )
 
 
-def whole_search(journal: Journal, run: str = RUN) -> None:
-    (journal.directory / "space.yaml").write_text("name: smile-digits\ntracking: {uri: 'http://a:b@host/'}\n")
-    (journal.directory / "environment.json").write_text("{}")
+def interrupt_search(journal: SearchJournal, **found: Any) -> None:
+    journal.append(SearchEnded(outcome="interrupted", why="interrupted", **found))
+
+
+def whole_search(journal: SearchJournal, run: str = RUN) -> None:
+    journal.directory.space.write_text("name: smile-digits\ntracking: {uri: 'http://a:b@host/'}\n")
+    journal.directory.environment.write_text("{}")
     start_search(journal, run)
     run_trial(journal, 0, [0.7, 0.8])
     run_trial(journal, 1, [0.5], "pruned", "fold 1 is too far behind")
@@ -82,12 +127,12 @@ def whole_search(journal: Journal, run: str = RUN) -> None:
     run_trial(journal, 3, [0.6, 0.7])
     retrain(journal, 0)
     retrain(journal, 1)
-    journal.append("model_registered", trial=1, uri="models:/digits@champion")
+    journal.append(ModelRegistered(trial=1, uri="models:/digits@champion"))
     finish_search(journal)
 
 
-def project(uri: str, directory: Path, all_at_once: Barrier) -> None:
-    """What a process does that carries over one search beside others."""
+def project(uri: str, directory: RunDirectory, all_at_once: Barrier) -> None:
+    """What a process does that writes one search to MLflow beside others."""
     tracker = BackgroundSync(Projection(uri, NAME, directory))
     all_at_once.wait()
     sys.exit(not tracker.close(300))
@@ -119,7 +164,7 @@ class Store:
         return sorted((point.step, point.timestamp, point.value) for point in history)
 
     def snapshot(self) -> dict[str, Any]:
-        """Everything of every run that may not change when events are carried over again."""
+        """Everything of every run that may not change when events are written again."""
         return {
             name: (
                 run.info.status,

@@ -2,31 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
+
+import pytest
 
 from tests.marks import MLFLOW_LEAKS
 from tests.tuner.comparisons import fail_cell, finish_cell
-from tests.tuner.tracking.searches import NAME, RUN, Store
-from tuner.record.journal import Journal
+from tests.tuner.tracking.searches import NAME, RUN, Store, TickingJournal, start_search, ticking_journal
+from tuner.record.directory import RunDirectory
+from tuner.record.events import ComparisonEnded, ComparisonStarted, RowSearched
+from tuner.record.history import ComparisonHistory
+from tuner.record.journal import ComparisonJournal
 from tuner.tracking.projection import Projection
 
 pytestmark = MLFLOW_LEAKS
 
 
-def start(journal: Journal) -> None:
-    journal.append("comparison_started", name=NAME, run=RUN, space={}, params={"compare.seeds": 2})
+@pytest.fixture
+def journal(directory: RunDirectory) -> Iterator[ComparisonJournal]:
+    with closing(TickingJournal(directory, ComparisonHistory())) as journal:
+        yield journal
 
 
-def whole_comparison(journal: Journal) -> None:
+def start(journal: ComparisonJournal) -> None:
+    journal.append(ComparisonStarted(name=NAME, run=RUN, space={"compare": {"seeds": 2}}))
+
+
+def finish(journal: ComparisonJournal) -> None:
+    journal.append(ComparisonEnded(outcome="finished", why="every training has ended", duration_s=9.0))
+
+
+def whole_comparison(journal: ComparisonJournal) -> None:
     start(journal)
-    journal.append("row_searched", row="L²", column="15 %", trial=1, params={"alpha": 0.5}, val_top1=0.5)
+    journal.append(RowSearched(row="L²", column="15 %", trial=1, params={"method.alpha": 0.5}, val_top1=0.5))
     finish_cell(journal, "L²", "15 %", 0, 0.5, label_il_train=1.5)
     fail_cell(journal, "it's | odd", "15 %", 0)
-    (journal.directory / "comparison.md").write_text("first")
-    journal.append("comparison_finished", why="every training has ended", seconds=9.0)
+    journal.directory.tables_markdown.write_text("first")
+    finish(journal)
 
 
-def test_a_run_a_training(journal: Journal, projection: Projection, store: Store) -> None:
+def test_a_run_a_training(journal: ComparisonJournal, projection: Projection, store: Store) -> None:
     whole_comparison(journal)
     projection.advance()
     runs = store.runs
@@ -43,7 +60,7 @@ def test_a_run_a_training(journal: Journal, projection: Projection, store: Store
     assert cell.info.end_time - cell.info.start_time == 1500
 
 
-def test_a_failure_has_its_reason(journal: Journal, projection: Projection, store: Store) -> None:
+def test_a_failure_has_its_reason(journal: ComparisonJournal, projection: Projection, store: Store) -> None:
     whole_comparison(journal)
     projection.advance()
     failed = store.runs["it's | odd | 15 % | seed 0"]
@@ -51,7 +68,7 @@ def test_a_failure_has_its_reason(journal: Journal, projection: Projection, stor
     assert "test_top1" not in failed.data.metrics
 
 
-def test_what_is_tried_again_is_the_same_run(journal: Journal, projection: Projection, store: Store) -> None:
+def test_what_is_tried_again_is_the_same_run(journal: ComparisonJournal, projection: Projection, store: Store) -> None:
     start(journal)
     fail_cell(journal, "L²", "15 %", 0)
     projection.advance()
@@ -62,31 +79,35 @@ def test_what_is_tried_again_is_the_same_run(journal: Journal, projection: Proje
 
 
 def test_carrying_over_again_changes_nothing(
-    journal: Journal, projection: Projection, store: Store, uri: str, directory: Path
+    journal: ComparisonJournal, projection: Projection, store: Store, uri: str, directory: RunDirectory
 ) -> None:
     whole_comparison(journal)
     projection.advance()
     before = store.snapshot()
-    (directory / "mlflow.json").unlink()
+    directory.mlflow_cursor.unlink()
     Projection(uri, NAME, directory).advance()
     assert store.snapshot() == before
 
 
-def test_the_tables_are_those_of_the_end(journal: Journal, projection: Projection, store: Store) -> None:
+def test_the_tables_are_those_of_the_end(journal: ComparisonJournal, projection: Projection, store: Store) -> None:
     whole_comparison(journal)
     projection.advance()
     start(journal)
     projection.advance()
-    (journal.directory / "comparison.md").write_text("second")
-    journal.append("comparison_finished", why="every training has ended", seconds=9.0)
+    journal.directory.tables_markdown.write_text("second")
+    finish(journal)
     projection.advance()
     run_id = store.runs[RUN].info.run_id
     local = store.client.download_artifacts(run_id, "comparison.md")
     assert Path(local).read_text() == "second"
 
 
-def test_a_rows_own_search_says_whose_it_is(journal: Journal, projection: Projection, store: Store) -> None:
-    journal.append("search_started", name=NAME, run=RUN, row="SMILE", column="15 %", params={}, dimensions={})
+def test_a_rows_own_search_says_whose_it_is(
+    projection: Projection, store: Store, uri: str, directory: RunDirectory
+) -> None:
+    with closing(ticking_journal(directory)) as journal:
+        start_search(journal, row="SMILE", column="15 %")
     projection.advance()
     assert {"row": "SMILE", "column": "15 %"}.items() <= store.runs[RUN].data.tags.items()
-    assert projection._find_runs().keys() == {"search"}
+    again = Projection(uri, NAME, directory)
+    assert (again.advance(), again.num_runs) == (0, 1)

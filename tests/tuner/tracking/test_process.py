@@ -5,6 +5,8 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -14,28 +16,29 @@ import pytest
 
 from tests.marks import MLFLOW_LEAKS
 from tests.tuner.tracking.searches import DEAD, NAME, Store, run_trial, start_search, whole_search
-from tuner.record.journal import Journal
-from tuner.record.lock import MLFLOW_LOCK
+from tuner.record.directory import RunDirectory
+from tuner.record.events import read_events
+from tuner.record.journal import SearchJournal
 from tuner.tracking.process import Behind, ProjectionProcess
 
 pytestmark = [pytest.mark.slow, MLFLOW_LEAKS]
 
 
 @pytest.fixture
-def process(uri: str, directory: Path) -> Iterator[ProjectionProcess]:
+def process(uri: str, directory: RunDirectory) -> Iterator[ProjectionProcess]:
     process = ProjectionProcess(uri, NAME, directory)
     yield process
     process.close()
 
 
-def test_it_carries_over_what_is_new(process: ProjectionProcess, journal: Journal, store: Store) -> None:
+def test_it_writes_what_is_new(process: ProjectionProcess, journal: SearchJournal, store: Store) -> None:
     whole_search(journal)
-    assert process.advance() == len((journal.directory / "journal.jsonl").read_text().splitlines())
+    assert process.advance() == len(list(read_events(journal.path)))
     assert process.advance() == 0
     assert len(store.runs) == 7
 
 
-def test_one_that_was_killed_is_started_again(process: ProjectionProcess, journal: Journal, store: Store) -> None:
+def test_one_that_was_killed_is_started_again(process: ProjectionProcess, journal: SearchJournal, store: Store) -> None:
     start_search(journal)
     process.advance()
     killed = process.pid
@@ -48,7 +51,7 @@ def test_one_that_was_killed_is_started_again(process: ProjectionProcess, journa
     assert store.runs["trial-0000"].data.metrics["val_top1"] == 0.7
 
 
-def test_ctrl_c_is_not_for_it(process: ProjectionProcess, journal: Journal) -> None:
+def test_ctrl_c_is_not_for_it(process: ProjectionProcess, journal: SearchJournal) -> None:
     start_search(journal)
     process.advance()
     pid = process.pid
@@ -59,7 +62,7 @@ def test_ctrl_c_is_not_for_it(process: ProjectionProcess, journal: Journal) -> N
     assert process.pid == pid
 
 
-def test_a_store_that_is_away_is_said_without_its_password(directory: Path, journal: Journal) -> None:
+def test_a_store_that_is_away_is_said_without_its_password(directory: RunDirectory, journal: SearchJournal) -> None:
     start_search(journal)
     with closing(ProjectionProcess(DEAD, NAME, directory)) as process:
         with pytest.raises(Behind, match="NewConnectionError") as away:
@@ -69,7 +72,7 @@ def test_a_store_that_is_away_is_said_without_its_password(directory: Path, jour
 
 
 def test_whoever_waits_for_one_that_is_closed_is_told(
-    process: ProjectionProcess, directory: Path, journal: Journal
+    process: ProjectionProcess, directory: RunDirectory, journal: SearchJournal
 ) -> None:
     """Here it waits for another process, that of a search which was killed and is not gone yet."""
     start_search(journal)
@@ -81,7 +84,7 @@ def test_whoever_waits_for_one_that_is_closed_is_told(
         except Behind as behind:
             said.append(behind)
 
-    with (directory / MLFLOW_LOCK).open("w") as lock:
+    with directory.mlflow_lock.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         waiting = threading.Thread(target=wait)
         waiting.start()
@@ -92,3 +95,9 @@ def test_whoever_waits_for_one_that_is_closed_is_told(
     assert len(said) == 1
     with pytest.raises(Behind):
         process.advance()
+
+
+def test_it_needs_no_torch() -> None:
+    """It lives beside the training: a second torch would cost seconds and hundreds of megabytes."""
+    imports = "import sys, tuner.tracking.process; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", imports]).returncode == 0

@@ -1,4 +1,4 @@
-"""MLflow ends up saying what the journal says, however often and after whatever mishap it is carried over."""
+"""MLflow ends up showing what the journal says, however often and after whatever mishap it is written."""
 
 from __future__ import annotations
 
@@ -17,18 +17,26 @@ from mlflow.exceptions import MlflowException
 from tests.marks import MLFLOW_LEAKS
 from tests.tuner.tracking.searches import (
     DEAD,
+    FIXED,
     NAME,
     RUN,
+    SPACE,
     Store,
+    end_trial,
+    finish_fold,
     finish_search,
-    fold,
+    interrupt_search,
     run_trial,
     start_search,
     start_trial,
     whole_search,
 )
-from tuner.record.journal import Journal
+from trainables.errors import BadInput
+from tuner.record.directory import RunDirectory
+from tuner.record.events import RetrainingFailed, TrialStarted
+from tuner.record.journal import SearchJournal
 from tuner.tracking.projection import Projection
+from tuner.tracking.search_projection import SearchProjection
 
 pytestmark = MLFLOW_LEAKS
 
@@ -53,12 +61,7 @@ def test_a_whole_search(finished: Store) -> None:
 
 def test_the_parent(finished: Store) -> None:
     parent = finished.runs[RUN]
-    assert parent.data.params == {
-        "data.dataset": "digits",
-        "data.train_images": "null",
-        "data.flip": "true",
-        "gamma_fe": "log_uniform [0.01, 0.1]",
-    }
+    assert parent.data.params == {**FIXED, "gamma_fe": "log_uniform [0.01, 0.1]"}
     expected_tags = {"search_run": RUN, "best_trial": "trial-0000", "why": "all trials done"}
     assert expected_tags.items() <= parent.data.tags.items()
     assert parent.data.tags["model_uri"] == "models:/digits@champion"
@@ -75,7 +78,7 @@ def test_the_parent(finished: Store) -> None:
 
 def test_a_trial(finished: Store) -> None:
     run = finished.runs["trial-0000"]
-    assert run.data.params == {"gamma_fe": "0.05", "method.gamma_fe": "0.05", "data.dataset": "digits"}
+    assert run.data.params == {**FIXED, "gamma_fe": "0.05", "method.gamma_fe": "0.05", "seed": "7"}
     assert {"trial_id": "trial-0000", "source": "sampler", "search_run": RUN}.items() <= run.data.tags.items()
     assert run.data.metrics["val_top1"] == 0.75
     assert run.data.metrics["duration_s"] == 3.0
@@ -104,11 +107,11 @@ def test_a_retraining(finished: Store) -> None:
 
 
 def test_a_search_that_was_cut_off_is_killed_and_its_trials_go_on_with_it(
-    projection: Projection, journal: Journal, store: Store
+    projection: Projection, journal: SearchJournal, store: Store
 ) -> None:
     start_search(journal)
     start_trial(journal, 0)
-    journal.append("search_finished", why="interrupted")
+    interrupt_search(journal)
     projection.advance()
     assert {name: run.info.status for name, run in store.runs.items()} == {RUN: "KILLED", "trial-0000": "KILLED"}
     start_search(journal)
@@ -118,18 +121,18 @@ def test_a_search_that_was_cut_off_is_killed_and_its_trials_go_on_with_it(
 
 
 def test_a_retraining_that_broke_off_is_there_and_failed(
-    projection: Projection, journal: Journal, store: Store
+    projection: Projection, journal: SearchJournal, store: Store
 ) -> None:
     start_search(journal)
     run_trial(journal, 0, [0.7, 0.8])
-    journal.append("retrain_failed", trial=0, seed=1, reason="diverged")
+    journal.append(RetrainingFailed(trial=0, seed=1, reason="diverged"))
     projection.advance()
     run = store.runs["retrain-seed-1"]
     assert (run.info.status, run.data.tags["reason"]) == ("FAILED", "diverged")
 
 
 def test_carrying_over_again_changes_nothing(
-    projection: Projection, journal: Journal, store: Store, uri: str, directory: Path
+    projection: Projection, journal: SearchJournal, store: Store, uri: str, directory: RunDirectory
 ) -> None:
     whole_search(journal)
     projection.advance()
@@ -137,12 +140,14 @@ def test_carrying_over_again_changes_nothing(
     projection.advance()
     Projection(uri, NAME, directory).advance()
     assert store.snapshot() == before
-    (directory / "mlflow.json").unlink()
+    directory.mlflow_cursor.unlink()
     Projection(uri, NAME, directory).advance()
     assert store.snapshot() == before
 
 
-def test_event_by_event_is_as_good_as_all_at_once(journal: Journal, store: Store, uri: str, directory: Path) -> None:
+def test_event_by_event_is_as_good_as_all_at_once(
+    journal: SearchJournal, store: Store, uri: str, directory: RunDirectory
+) -> None:
     whole_search(journal)
     lines = journal.path.read_bytes().splitlines(keepends=True)
     for count in range(len(lines) + 1):
@@ -185,16 +190,16 @@ class FailsAt:
 @pytest.mark.parametrize("after", [False, True])
 def test_no_failed_request_leaves_a_trace(
     projection: Projection,
-    journal: Journal,
+    journal: SearchJournal,
     store: Store,
     uri: str,
-    directory: Path,
+    directory: RunDirectory,
     monkeypatch: pytest.MonkeyPatch,
     after: bool,
 ) -> None:
     start_search(journal)
     run_trial(journal, 0, [0.7])
-    (directory / "space.yaml").write_text("name: smile-digits\n")
+    directory.space.write_text("name: smile-digits\n")
     finish_search(journal)
     with monkeypatch.context() as patch:
         counter = FailsAt(patch, 0, after)
@@ -212,13 +217,13 @@ def test_no_failed_request_leaves_a_trace(
         assert _without_ids(Store(uri, experiment).snapshot()) == expected, f"request {position}"
 
 
-def test_a_search_that_is_resumed(projection: Projection, journal: Journal, store: Store) -> None:
+def test_a_search_that_is_resumed(projection: Projection, journal: SearchJournal, store: Store) -> None:
     start_search(journal)
     run_trial(journal, 0, [0.7, 0.8])
     start_trial(journal, 1)
-    journal.append("fold_finished", trial=1, result=fold(1, 0.9))
+    finish_fold(journal, 1, 1, 0.9)
     start_trial(journal, 2)
-    journal.append("search_finished", why="interrupted", best_trial=0, val_top1=0.75, seconds=5.0)
+    interrupt_search(journal, best_trial=0, val_top1=0.75, duration_s=5.0)
     projection.advance()
     stopped = store.runs
     assert stopped["trial-0001"].info.status == stopped["trial-0002"].info.status == "KILLED"
@@ -237,8 +242,8 @@ def test_a_search_that_is_resumed(projection: Projection, journal: Journal, stor
     }
 
     for k in (1, 2):
-        journal.append("fold_finished", trial=1, result=fold(k, 0.9))
-    journal.append("trial_finished", trial=1, state="complete", reason="")
+        finish_fold(journal, 1, k, 0.9)
+    end_trial(journal, 1)
     finish_search(journal)
     projection.advance()
     assert store.runs["trial-0001"].data.metrics["val_top1"] == 0.9
@@ -246,30 +251,30 @@ def test_a_search_that_is_resumed(projection: Projection, journal: Journal, stor
 
 
 def test_the_file_that_is_written_later_still_goes_along(
-    projection: Projection, journal: Journal, store: Store, directory: Path
+    projection: Projection, journal: SearchJournal, store: Store, directory: RunDirectory
 ) -> None:
     start_search(journal)
     projection.advance()
-    (directory / "environment.json").write_text("{}")
+    directory.environment.write_text("{}")
     projection.advance()
     artifacts = store.client.list_artifacts(store.runs[RUN].info.run_id)
     assert [file.path for file in artifacts] == ["environment.json"]
 
 
-def lose_a_trial(projection: Projection, journal: Journal, store: Store) -> None:
+def lose_a_trial(projection: Projection, journal: SearchJournal, store: Store) -> None:
     """A trial's run is deleted from the store, and then its first fold ends."""
     start_search(journal)
     start_trial(journal, 0)
     projection.advance()
     store.client.delete_run(store.runs["trial-0000"].info.run_id)
-    journal.append("fold_finished", trial=0, result=fold(1, 0.9))
+    finish_fold(journal, 0, 1, 0.9)
 
 
 def test_a_run_that_somebody_deleted_does_not_stop_the_rest(
-    projection: Projection, journal: Journal, store: Store, uri: str, directory: Path
+    projection: Projection, journal: SearchJournal, store: Store, uri: str, directory: RunDirectory
 ) -> None:
     lose_a_trial(projection, journal, store)
-    journal.append("trial_finished", trial=0, state="complete", reason="")
+    end_trial(journal, 0)
     Projection(uri, NAME, directory).advance()
     experiment = store.client.get_experiment_by_name(NAME)
     assert experiment is not None
@@ -278,7 +283,12 @@ def test_a_run_that_somebody_deleted_does_not_stop_the_rest(
 
 
 def test_another_store_gets_the_whole_journal(
-    projection: Projection, journal: Journal, uri: str, directory: Path, tmp_path: Path, empty_database: Path
+    projection: Projection,
+    journal: SearchJournal,
+    uri: str,
+    directory: RunDirectory,
+    tmp_path: Path,
+    empty_database: Path,
 ) -> None:
     whole_search(journal)
     projection.advance()
@@ -288,17 +298,18 @@ def test_another_store_gets_the_whole_journal(
     assert len(Store(second).runs) == 7
 
 
-def test_values_at_the_limits_of_mlflow(projection: Projection, journal: Journal, store: Store) -> None:
-    start_search(journal)
-    config = {f"method.x{i}": i for i in range(250)} | {"data.long": "x" * 9000, "data.list": [1, 2], "data.empty": ""}
-    journal.append("trial_started", trial=0, params={"gamma_fe": 1e-3}, config=config, source="sampler", attrs={})
+def test_values_at_the_limits_of_mlflow(projection: Projection, journal: SearchJournal, store: Store) -> None:
+    method = {f"x{i}": i for i in range(250)} | SPACE["method"]
+    data = {"long": "x" * 9000, "list": [1, 2], "empty": ""}
+    start_search(journal, space={"name": NAME, "data": data, "method": method})
+    start_trial(journal, 0, 1e-3)
     steps = list(range(2500))
     terms = {"target_label": [float(step) for step in steps], "other": [float("inf")] * 2500}
-    journal.append("fold_finished", trial=0, result=fold(1, float("nan"), loss_steps=steps, loss_terms=terms))
-    journal.append("trial_finished", trial=0, state="failed", reason="y" * 9000)
+    finish_fold(journal, 0, 1, float("nan"), loss_steps=steps, loss_terms=terms)
+    end_trial(journal, 0, "failed", "y" * 9000)
     projection.advance()
     run = store.runs["trial-0000"]
-    assert len(run.data.params) == 254
+    assert len(run.data.params) == 256
     assert run.data.params["data.list"] == "[1, 2]"
     assert len(run.data.params["data.long"]) == 6000
     assert len(store.series("trial-0000", "fold_1/loss/target_label")) == 2500
@@ -308,27 +319,28 @@ def test_values_at_the_limits_of_mlflow(projection: Projection, journal: Journal
 
 class TestRefusals:
     def test_only_what_is_refused_is_left_out(
-        self, projection: Projection, journal: Journal, store: Store, caplog: pytest.LogCaptureFixture
+        self, projection: Projection, journal: SearchJournal, store: Store, caplog: pytest.LogCaptureFixture
     ) -> None:
         """MLflow refuses names with such characters: it would refuse them for ever."""
         start_search(journal)
         start_trial(journal, 0)
         terms = {"target_label": [2.0, 1.0], "bad!name": [2.0, 1.0]}
-        journal.append("fold_finished", trial=0, result=fold(1, 0.5, loss_terms=terms))
-        config = {"data.size_px": 32, "data.bad!name": 1}
-        journal.append("trial_started", trial=1, params={"gamma_fe": 0.1}, config=config)
-        journal.append("trial_finished", trial=0, state="complete", reason="")
+        finish_fold(journal, 0, 1, 0.5, loss_terms=terms)
+        params = {"method.gamma_fe": 0.1, "data.bad!name": 1}
+        journal.append(TrialStarted(trial=1, params=params, source="sampler"))
+        end_trial(journal, 0)
         with caplog.at_level(logging.WARNING, "tuner.tracking"):
             assert projection.advance() == 5
             assert projection.advance() == 0
         assert store.series("trial-0000", "fold_1/loss/target_label") == [(1, 2.0), (10, 1.0)]
         assert store.runs["trial-0000"].data.metrics["val_top1"] == 0.5
-        assert store.runs["trial-0001"].data.params == {"gamma_fe": "0.1", "data.size_px": "32"}
+        params = {**FIXED, "gamma_fe": "0.1", "method.gamma_fe": "0.1", "seed": "7"}
+        assert store.runs["trial-0001"].data.params == params
         refused = [record.getMessage().split("'")[1] for record in caplog.records if record.name == "tuner.tracking"]
         assert refused == ["fold_1/loss/bad!name", "fold_1/loss/bad!name", "data.bad!name"]
 
     def test_what_a_proxy_finds_too_large_goes_in_parts(
-        self, projection: Projection, journal: Journal, store: Store, monkeypatch: pytest.MonkeyPatch
+        self, projection: Projection, journal: SearchJournal, store: Store, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         log_batch = MlflowClient.log_batch
 
@@ -346,7 +358,7 @@ class TestRefusals:
 
     @pytest.mark.parametrize("said", ["API request to endpoint /x failed with error code 503 != 200", "timed out"])
     def test_an_outage_is_none(
-        self, said: str, projection: Projection, journal: Journal, monkeypatch: pytest.MonkeyPatch
+        self, said: str, projection: Projection, journal: SearchJournal, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def away(*_: Any, **__: Any) -> None:
             raise MlflowException(said)
@@ -358,24 +370,26 @@ class TestRefusals:
                 projection.advance()
 
     def test_a_run_that_is_deleted_meanwhile_is_made_anew(
-        self, projection: Projection, journal: Journal, store: Store
+        self, projection: Projection, journal: SearchJournal, store: Store
     ) -> None:
         lose_a_trial(projection, journal, store)
         with pytest.raises(MlflowException):
             projection.advance()
         assert projection.advance() == 1
-        active = store.client.search_runs([projection._experiment_id], "tags.trial_id = 'trial-0000'")
+        experiment = store.client.get_experiment_by_name(NAME)
+        assert experiment is not None
+        active = store.client.search_runs([experiment.experiment_id], "tags.trial_id = 'trial-0000'")
         assert [run.data.metrics["fold_1/val_top1"] for run in active] == [0.9]
 
 
 class TestASearchWhoseProcessDied:
-    def test_has_no_run_that_runs(self, projection: Projection, journal: Journal, store: Store) -> None:
+    def test_has_no_run_that_runs(self, projection: Projection, journal: SearchJournal, store: Store) -> None:
         start_search(journal)
         run_trial(journal, 0, [0.7])
         start_trial(journal, 1)
         projection.advance()
         assert {store.runs[name].info.status for name in (RUN, "trial-0001")} == {"RUNNING"}
-        assert projection.end_what_died()
+        assert projection.kill_unfinished()
         runs = store.runs
         assert {name: run.info.status for name, run in runs.items()} == {
             RUN: "KILLED",
@@ -384,35 +398,56 @@ class TestASearchWhoseProcessDied:
         }
         assert runs[RUN].data.tags["why"] == runs["trial-0001"].data.tags["reason"] == "its process died"
         before = store.snapshot()
-        assert projection.end_what_died()
+        assert projection.kill_unfinished()
         assert store.snapshot() == before
 
         start_search(journal)  # it goes on
         projection.advance()
         assert {store.runs[name].info.status for name in (RUN, "trial-0001")} == {"RUNNING"}
 
-    def test_one_that_ended_is_left_as_it_is(self, projection: Projection, journal: Journal, store: Store) -> None:
+    def test_one_that_ended_is_left_as_it_is(
+        self, projection: Projection, journal: SearchJournal, store: Store
+    ) -> None:
         whole_search(journal)
         projection.advance()
         before = store.snapshot()
-        assert not projection.end_what_died()
+        assert not projection.kill_unfinished()
         assert store.snapshot() == before
 
 
-def test_no_search_is_nothing_to_do(projection: Projection, directory: Path) -> None:
+def test_a_journal_of_another_format_is_refused(
+    projection: Projection, journal: SearchJournal, directory: RunDirectory
+) -> None:
+    start_search(journal)
+    _, *events = journal.path.read_bytes().splitlines(keepends=True)
+    journal.path.write_bytes(b'{"event": "journal", "format": 0}\n' + b"".join(events))
+    with pytest.raises(BadInput, match=r"journal\.jsonl:1: expected a journal of format 1, got format 0"):
+        projection.advance()
+    assert not directory.mlflow_cursor.exists()
+
+
+def test_a_journal_without_a_start_is_refused(projection: Projection, journal: SearchJournal) -> None:
+    start_trial(journal, 0)
+    with pytest.raises(BadInput, match="expected the start of a search or a comparison as first event, got trial_st"):
+        projection.advance()
+
+
+def test_no_search_is_nothing_to_do(projection: Projection, directory: RunDirectory) -> None:
     projection.advance()
-    assert not (directory / "mlflow.json").exists()
+    assert not directory.mlflow_cursor.exists()
 
 
-def test_an_event_is_few_requests(projection: Projection, journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_event_is_few_requests(
+    projection: Projection, journal: SearchJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
     start_search(journal)
     projection.advance()
     counter = FailsAt(monkeypatch, 0, False)
     costs = []
     for step in (
         lambda: start_trial(journal, 0),
-        lambda: journal.append("fold_finished", trial=0, result=fold(1, 0.9)),
-        lambda: journal.append("trial_finished", trial=0, state="complete", reason=""),
+        lambda: finish_fold(journal, 0, 1, 0.9),
+        lambda: end_trial(journal, 0),
     ):
         step()
         before = counter.calls
@@ -422,14 +457,14 @@ def test_an_event_is_few_requests(projection: Projection, journal: Journal, monk
 
 
 def test_no_credentials_reach_the_store_or_the_disk(
-    finished: Store, journal: Journal, directory: Path, monkeypatch: pytest.MonkeyPatch
+    finished: Store, journal: SearchJournal, directory: RunDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     artifact = finished.client.download_artifacts(finished.runs[RUN].info.run_id, "space.yaml")
     assert "http://host/" in Path(artifact).read_text()
     start_search(journal)
     monkeypatch.setattr("tuner.tracking.projection.open_store", lambda *_: (None, "1"))
-    monkeypatch.setattr(Projection, "_find_runs", lambda _: {})
-    monkeypatch.setattr(Projection, "_project", lambda *_: None)
+    monkeypatch.setattr("tuner.tracking.run_writer.runs_with", lambda *_, **__: [])
+    monkeypatch.setattr(SearchProjection, "project", lambda *_: None)
     Projection(DEAD, NAME, directory).advance()
-    saved = (directory / "mlflow.json").read_text()
+    saved = directory.mlflow_cursor.read_text()
     assert json.loads(saved)["uri"] == "http://127.0.0.1:9"

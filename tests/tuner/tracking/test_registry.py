@@ -19,7 +19,7 @@ from trainables.backbones import build_network
 from trainables.classifier import Classifier, save_classifier
 from trainables.config import TrialConfig
 from trainables.errors import BadInput
-from tuner.record.journal import Journal
+from tuner.record.journal import SearchJournal
 from tuner.tracking.projection import Projection
 from tuner.tracking.registry import TrackingFailed, load_model, register_model
 from tuner.tracking.store import prepare_store
@@ -75,7 +75,7 @@ def classifier_dir(tmp_path: Path) -> Path:
 
 @pytest.mark.slow
 def test_a_registered_model_predicts_elsewhere_from_every_form_of_image(
-    projection: Projection, journal: Journal, store: Store, uri: str, classifier_dir: Path, tmp_path: Path
+    projection: Projection, journal: SearchJournal, store: Store, uri: str, classifier_dir: Path, tmp_path: Path
 ) -> None:
     whole_search(journal)
     projection.advance()
@@ -106,7 +106,7 @@ def test_a_registered_model_predicts_elsewhere_from_every_form_of_image(
 
 def test_what_is_logged_with_a_model(
     projection: Projection,
-    journal: Journal,
+    journal: SearchJournal,
     uri: str,
     classifier_dir: Path,
     tmp_path: Path,
@@ -129,7 +129,7 @@ def test_what_is_logged_with_a_model(
 
 
 def test_a_model_without_a_run_is_said_so(
-    projection: Projection, journal: Journal, uri: str, classifier_dir: Path
+    projection: Projection, journal: SearchJournal, uri: str, classifier_dir: Path
 ) -> None:
     start_search(journal)
     projection.advance()
@@ -142,7 +142,7 @@ def test_a_model_without_a_run_is_said_so(
 
 
 def test_a_model_that_is_not_there_is_bad_input(uri: str, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"models:/gone@champion: a model in the store sqlite:.*gone"):
+    with pytest.raises(BadInput, match=r"models:/gone@champion: expected a model in the store sqlite:.*gone"):
         load_model("models:/gone@champion", uri)
     with pytest.raises(BadInput, match="no such file"):
         load_model("models:/gone@champion", f"sqlite:///{tmp_path / 'gone.db'}")

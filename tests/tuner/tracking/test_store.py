@@ -49,7 +49,7 @@ def test_preparing_makes_the_experiment_once(uri: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("bad", "came"),
+    ("bad", "got"),
     [
         ("ftp://robot:hunter2@host/x", "'ftp://host/x'"),
         ("./mlruns", "'./mlruns'"),

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from tests.marks import MLFLOW_LEAKS
 from tests.tuner.tracking.searches import NAME, RUN, Store, finish_search, run_trial, start_search
-from tuner.record.journal import Journal
+from tuner.record.directory import RunDirectory
+from tuner.record.journal import SearchJournal
 from tuner.tracking.projection import Projection
 from tuner.tracking.ui_views import pages_of_searches
 
@@ -16,10 +17,10 @@ pytestmark = MLFLOW_LEAKS
 
 
 def test_a_report_is_an_artifact_as_it_is_and_anew_whenever_it_is_written_anew(
-    projection: Projection, journal: Journal, directory: Path, store: Store
+    projection: Projection, journal: SearchJournal, directory: RunDirectory, store: Store
 ) -> None:
     start_search(journal)
-    file = directory / "report.html"
+    file = directory.report
     for time_s, page in enumerate(("<p>http://host/?token=…</p>", "<p>http://host/?token=…</p> and more"), start=1):
         file.write_text(page)
         os.utime(file, (time_s, time_s))
@@ -29,7 +30,7 @@ def test_a_report_is_an_artifact_as_it_is_and_anew_whenever_it_is_written_anew(
 
 
 def test_the_description_says_what_is_best_and_how_to_go_on(
-    projection: Projection, journal: Journal, directory: Path, store: Store
+    projection: Projection, journal: SearchJournal, directory: RunDirectory, store: Store
 ) -> None:
     start_search(journal)
     run_trial(journal, 0, [0.7, 0.8])
@@ -42,16 +43,17 @@ def test_the_description_says_what_is_best_and_how_to_go_on(
 
 
 def test_the_view_of_trials_has_their_scores_and_what_was_searched(
-    projection: Projection, journal: Journal, store: Store, uri: str
+    projection: Projection, journal: SearchJournal, store: Store, uri: str
 ) -> None:
     start_search(journal)
     projection.advance()
     experiment = store.client.get_experiment_by_name(NAME)
     assert experiment is not None
+    folds = ["metrics.`fold_1/val_top1`", "metrics.`fold_2/val_top1`"]
     assert json.loads(experiment.tags["mlflow.sharedViewState.trials"]) == {
         "orderByKey": "metrics.`val_top1`",
         "orderByAsc": False,
-        "selectedColumns": ["metrics.`val_top1`", "params.`gamma_fe`", "tags.`state`"],
+        "selectedColumns": ["metrics.`val_top1`", *folds, "params.`gamma_fe`", "tags.`state`"],
     }
     page = f"#/experiments/{experiment.experiment_id}/runs?workflowType=machine_learning&viewStateShareKey=trials"
     assert pages_of_searches(uri) == {NAME: page}  # and not of the other experiment that is there

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +10,9 @@ import pytest
 from tests.tuner.tiny import space_of
 from trainables.errors import BadInput
 from tuner.experiment.search_experiment import SearchExperiment, load_experiment
-from tuner.record.directory import check_goes_on, environment, latest_run, new_run, write_record
+from tuner.record.create import check_same_trials, latest_run, new_run, write_record
+from tuner.record.directory import RunDirectory
+from tuner.record.environment import Environment
 
 
 @pytest.fixture
@@ -23,20 +24,20 @@ def space_in(root: Path, **changes: Any) -> SearchExperiment:
     return space_of(tracking__directory=str(root), **changes)
 
 
-def begun(space: SearchExperiment) -> Path:
+def begun(space: SearchExperiment) -> RunDirectory:
     directory = new_run(space)
-    (directory / "journal.jsonl").touch()
+    directory.journal.touch()
     return directory
 
 
 def test_a_run_has_a_folder_with_its_space_and_environment(root: Path) -> None:
     space = space_in(root)
     directory = new_run(space)
-    assert directory.parent == root / "tiny"
-    assert load_experiment(directory / "space.yaml").as_tree() == space.as_tree()
-    kept = json.loads((directory / "environment.json").read_text())
-    assert {"ray", "optuna", "mlflow", "torch"} <= kept["packages"].keys()
-    assert kept["command"]
+    assert directory.path.parent == root / "tiny"
+    assert load_experiment(directory.space).as_tree() == space.as_tree()
+    kept = Environment.read(directory)
+    assert {"ray", "optuna", "mlflow", "torch"} <= kept.packages.keys()
+    assert kept.command
 
 
 @pytest.mark.parametrize(
@@ -48,37 +49,38 @@ def test_the_command_that_is_recorded_can_be_typed(
 ) -> None:
     monkeypatch.setitem(sys.modules, "__main__", SimpleNamespace(__spec__=spec))
     monkeypatch.setattr(sys, "argv", ["/my tools/search.py", "--set", "data.root=/my photos"])
-    assert environment()["command"] == f"{typed} --set 'data.root=/my photos'"
+    assert Environment.here("").command == f"{typed} --set 'data.root=/my photos'"
 
 
 def test_runs_that_start_in_one_second_have_names_of_their_own(root: Path, tmp_path: Path) -> None:
     """Also those in different folders: in MLflow they meet."""
     roots = [root, root, root, tmp_path / "of another user"]
-    assert len({new_run(space_in(root)).name for root in roots}) == len(roots)
+    assert len({new_run(space_in(root)).run for root in roots}) == len(roots)
 
 
 def test_a_name_that_is_taken_is_left_alone(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = iter(["aaaa", "aaaa", "bbbb"])
-    monkeypatch.setattr("tuner.record.directory.secrets.token_hex", lambda _: next(drawn))
-    monkeypatch.setattr("tuner.record.directory.time.strftime", lambda _: "20260101-000000")
-    assert [new_run(space_in(root)).name for _ in range(2)] == ["20260101-000000-aaaa", "20260101-000000-bbbb"]
+    monkeypatch.setattr("tuner.record.create.secrets.token_hex", lambda _: next(drawn))
+    monkeypatch.setattr("tuner.record.create.time.strftime", lambda _: "20260101-000000")
+    assert [new_run(space_in(root)).run for _ in range(2)] == ["20260101-000000-aaaa", "20260101-000000-bbbb"]
 
 
 def test_the_record_says_where_it_is_tracked_but_no_password(root: Path) -> None:
     directory = new_run(space_in(root, tracking__uri="http://robot:hunter2@host:5000"))
-    kept = json.loads((directory / "environment.json").read_text())
-    assert kept["tracking_uri"] == "http://host:5000"
+    assert Environment.read(directory).tracking_uri == "http://host:5000"
 
 
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(BadInput, match=r"tracking\.directory: a folder that can be written, got .*not a directory"):
+    with pytest.raises(
+        BadInput, match=r"tracking\.directory: expected a folder that can be written, got .*not a directory"
+    ):
         new_run(space_in(tmp_path / "file"))
 
 
 def test_a_record_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"tracking\.directory: .*no such file or directory"):
-        write_record(space_of(), tmp_path / "none")
+        write_record(space_of(), RunDirectory(tmp_path / "none"))
 
 
 class TestLatestRun:
@@ -86,11 +88,11 @@ class TestLatestRun:
         space = space_in(root)
         runs = [begun(space) for _ in range(3)]
         new_run(space)
-        assert latest_run(space) == sorted(runs)[-1]
+        assert latest_run(space) == max(runs, key=lambda run: run.run)
 
     def test_there_must_be_one_of_that_name(self, root: Path) -> None:
         begun(space_in(root))
-        with pytest.raises(BadInput, match=r"--resume: an earlier run of 'other' lies in .*got none"):
+        with pytest.raises(BadInput, match=r"--resume: expected an earlier run of 'other' in .*got none"):
             latest_run(space_in(root, name="other"))
 
     @pytest.mark.parametrize(
@@ -108,7 +110,7 @@ class TestLatestRun:
         run = begun(space_in(root))
         space = space_in(root, **changes)
         assert latest_run(space) == run
-        check_goes_on(space, run)
+        check_same_trials(space, run)
 
     @pytest.mark.parametrize(
         ("changes", "where"),
@@ -126,7 +128,7 @@ class TestLatestRun:
     def test_refuses_what_would_make_trials_incomparable(self, root: Path, changes: dict[str, Any], where: str) -> None:
         run = begun(space_in(root))
         with pytest.raises(BadInput) as bad:
-            check_goes_on(space_in(root, **changes), run)
+            check_same_trials(space_in(root, **changes), run)
         problem = next(problem for problem in bad.value.problems if problem.where == where)
         assert "as it was when the search was started" in problem.expected
         assert problem.file == "tiny.yaml"

@@ -1,0 +1,148 @@
+"""Runs a search or a comparison in this process, and returns its result.
+
+Unlike the commands, these functions raise exceptions, print only their progress, and leave signals, file descriptors,
+logging and environment of the caller as they were.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from tuner.api.progress import comparison_display, search_display
+from tuner.cluster.trainable import decoded_bytes
+from tuner.comparison.comparison_experiment import (
+    ComparisonExperiment,
+    check_comparison,
+    load_comparison,
+    parse_comparison,
+)
+from tuner.comparison.comparison_result import ComparisonResult
+from tuner.comparison.run_comparison import load_comparison_images
+from tuner.comparison.run_comparison import run_comparison as run_in_context
+from tuner.execution.check import check_search, check_with_store
+from tuner.execution.observer import Observer
+from tuner.execution.run_context import open_run, run_directory
+from tuner.execution.run_search import run_search as search_in_context
+from tuner.experiment.checks import load_images
+from tuner.experiment.search_experiment import SearchExperiment, load_experiment, parse_experiment
+from tuner.experiment.tree import set_leaf
+from tuner.record.history import ComparisonHistory, SearchHistory
+from tuner.record.journal import SearchJournal
+from tuner.reports.search_result import SearchResult
+from tuner.resources.share import Share
+
+Overrides = Mapping[str, Any]
+"""Leaves by dotted path that replace what the experiment says: `{"search.trials": 4, "data.root": "photos"}`."""
+
+
+def run_search(
+    experiment: str | Path | Mapping[str, Any] | SearchExperiment,
+    overrides: Overrides | None = None,
+    *,
+    address: str | None = None,
+    resume: bool = False,
+    show_progress: bool = True,
+) -> SearchResult:
+    """Searches, retrains the best configuration and registers its model, as `python -m tuner.search` does.
+
+    Args:
+        experiment: a YAML file, what such a file says as a mapping, or an experiment that was loaded before.
+        overrides: leaves by dotted path that replace what the experiment says.
+        address: a running Ray cluster; without it one of this machine's own is started, and shut down again.
+        resume: whether to go on with the latest run of that name.
+        show_progress: whether to show it: live in a notebook, as lines elsewhere.
+
+    Returns:
+        The result: best configuration, scores of folds and test split, model URI, run directory, report, trials.
+
+    Raises:
+        BadInput: before the first trial, with everything that is wrong with the input.
+        KeyboardInterrupt: where the search was interrupted; every finished fold is kept, and `resume=True` goes on.
+        Exception: what ended the search, after its journal says so.
+
+    >>> result = run_search("search_spaces/smile.yaml", {"search.trials": 2})  # doctest: +SKIP
+    >>> result.val_top1, result.model_uri  # doctest: +SKIP
+    (0.94, 'models:/smile-digits@champion')
+    """
+    space = _search_experiment(experiment, overrides or {})
+    plan = check_search(space)
+    images = load_images(space)
+    with (
+        search_display(space, plan.num_trials, show_progress) as display,
+        run_directory(space, resume, display.say) as directory,
+        open_run(space, directory, SearchHistory(), address, decoded_bytes(images), display.say) as context,
+    ):
+        display.concurrency = space.search.folds_at_once(context.share.concurrency, plan.num_trials)
+        context.journal.listeners.append(display)
+        return search_in_context(context, space, plan, images, display)
+
+
+def run_comparison(
+    experiment: str | Path | Mapping[str, Any] | ComparisonExperiment,
+    overrides: Overrides | None = None,
+    *,
+    address: str | None = None,
+    resume: bool = False,
+    show_progress: bool = True,
+) -> ComparisonResult:
+    """Compares methods with paired tests, as `python -m tuner.compare` does. Arguments and errors as in `run_search`.
+
+    >>> result = run_comparison("search_spaces/compare/digits.yaml", {"compare.seeds": 2})  # doctest: +SKIP
+    >>> [(entry.row, entry.mean) for entry in result.entries]  # doctest: +SKIP
+    [('L²', 0.953), ('SMILE', 0.944)]
+    """
+    comparison = _comparison_experiment(experiment, overrides or {})
+    check_with_store(comparison, lambda: check_comparison(comparison))
+    images = load_comparison_images(comparison)
+    with (
+        run_directory(comparison, resume, _quiet) as directory,
+        open_run(comparison, directory, ComparisonHistory(), address, decoded_bytes(images), _quiet) as context,
+    ):
+        display = comparison_display(comparison, context.share.concurrency, show_progress)
+        context.journal.listeners.append(display)
+
+        @contextlib.contextmanager
+        def row_display(space: SearchExperiment, journal: SearchJournal, share: Share) -> Iterator[Observer]:
+            with search_display(space, space.search.trials, show_progress) as of_row:
+                journal.listeners.append(of_row)
+                yield of_row
+
+        return run_in_context(context, comparison, images, display, row_display)
+
+
+def _search_experiment(
+    experiment: str | Path | Mapping[str, Any] | SearchExperiment, overrides: Overrides
+) -> SearchExperiment:
+    match experiment:
+        case SearchExperiment():
+            return parse_experiment(_overridden(experiment.as_tree(), overrides)) if overrides else experiment
+        case Mapping():
+            return parse_experiment(_overridden(experiment, overrides))
+        case _:
+            return load_experiment(Path(experiment), overrides)
+
+
+def _comparison_experiment(
+    experiment: str | Path | Mapping[str, Any] | ComparisonExperiment, overrides: Overrides
+) -> ComparisonExperiment:
+    match experiment:
+        case ComparisonExperiment():
+            return parse_comparison(_overridden(experiment.as_tree(), overrides)) if overrides else experiment
+        case Mapping():
+            return parse_comparison(_overridden(experiment, overrides))
+        case _:
+            return load_comparison(Path(experiment), overrides)
+
+
+def _overridden(tree: Mapping[str, Any], overrides: Overrides) -> dict[str, Any]:
+    changed = {key: dict(value) if isinstance(value, Mapping) else value for key, value in tree.items()}
+    for path, value in overrides.items():
+        set_leaf(changed, path, value)
+    return changed
+
+
+def _quiet(line: str) -> None:
+    """Drops a line: there is no display yet."""

@@ -1,0 +1,88 @@
+"""The process of a command that trains: its terminal, its signals, and how a run that is cut off ends."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import shlex
+import signal
+from collections.abc import Callable, Iterator
+from typing import Literal, TypeVar
+
+from rich.console import Console
+
+from tuner.cli.console import output_redirected_to
+from tuner.cli.display import Display
+from tuner.execution.run_context import RunContext, open_run, run_directory, store_flag
+from tuner.experiment.search_experiment import Experiment
+from tuner.messages.redaction import redact_logging, without_credentials
+from tuner.messages.wording import one_line
+from tuner.record.directory import RunDirectory
+from tuner.record.history import ComparisonHistory, SearchHistory
+
+logger = logging.getLogger(__name__)
+
+Command = Literal["search", "compare"]
+H = TypeVar("H", SearchHistory, ComparisonHistory)
+Result = TypeVar("Result")
+
+
+@contextlib.contextmanager
+def command_session(
+    experiment: Experiment, history: H, greeting: str, address: str | None, resume: bool, data_bytes: int
+) -> Iterator[tuple[Console, RunContext[H]]]:
+    """Opens a checked experiment for a command, or its latest run again. Gives its screen and its context.
+
+    What libraries and child processes print goes to the run's log; SIGTERM is handled as Ctrl-C; no log record of this
+    process holds credentials.
+
+    Raises:
+        BadInput: where directory, store or cluster cannot be had. A store that is only away for now can.
+    """
+    redact_logging()
+    stop_on_sigterm()
+    with contextlib.ExitStack() as stack:
+        directory = stack.enter_context(run_directory(experiment, resume, _print))
+        screen = Console(file=stack.enter_context(output_redirected_to(directory.driver_log)), highlight=False)
+
+        def say(line: str) -> None:
+            screen.print(line, soft_wrap=True, markup=False)
+
+        say(f"{experiment.name}: {greeting}")
+        context = stack.enter_context(open_run(experiment, directory, history, address, data_bytes, say))
+        yield screen, context
+
+
+def run_guarded(
+    command: Command, context: RunContext[H], address: str | None, display: Display, body: Callable[[], Result]
+) -> Result | None:
+    """Runs `body` and returns its result. If it is interrupted or fails, prints why and how to resume, and returns
+    None."""
+    directory = context.directory
+    try:
+        return body()
+    except KeyboardInterrupt:
+        display.say(f"interrupted: every finished {display.unit} is kept in {directory}")
+    except Exception as error:  # a bug, or a cluster that broke down: what is finished is kept
+        logger.exception("the %s broke off", command)
+        display.say(f"error: {without_credentials(one_line(error))}; the full story is in {directory.logs}")
+    if command == "search":
+        display.say(f"see how far it came: python -m tuner.report {shlex.quote(str(directory))}")
+    display.say(f"go on with: {resuming_command(command, directory, address, context.uri)}")
+    return None
+
+
+def resuming_command(command: Command, directory: RunDirectory, address: str | None, uri: str) -> str:
+    """The command that resumes the run: its record holds all that the first command said, but no password."""
+    where = f" --address {shlex.quote(address)}" if address else ""
+    record = shlex.quote(str(directory.space))
+    return f"python -m tuner.{command} --space {record}{where}{store_flag(uri)} --resume"
+
+
+def stop_on_sigterm() -> None:
+    """Makes `kill`, `python -m tuner.stop` and a pod's end what Ctrl-C is, which a job in the background may ignore."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+def _print(line: str) -> None:
+    print(line, flush=True)

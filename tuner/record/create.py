@@ -1,0 +1,99 @@
+"""Makes the directory of a new run, and finds that of the run to go on with."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trainables.errors import BadInput, Problem
+from tuner.experiment.search_experiment import Experiment, dump_experiment
+from tuner.experiment.settings import tracking_uri
+from tuner.experiment.tree import flatten
+from tuner.record.directory import RunDirectory
+from tuner.record.environment import Environment
+from tuner.record.find import runs_below
+
+if TYPE_CHECKING:
+    from tuner.record.mirror import Mirror  # with pyarrow, which only a mirror needs
+
+MAY_CHANGE = (
+    "search.trials",
+    "search.concurrency",
+    "search.folds_in_parallel",
+    "search.timeout_s",
+    "search.max_fold_trainings",
+    "search.plateau",
+    "search.fold_timeout_s",
+    "search.checkpoint_period_s",
+    "retrain.",
+    "compare.seeds",
+    "resources.",
+    "tracking.",
+)
+"""What a resumed run may ask anew; everything else would make its trials incomparable with the earlier ones."""
+
+
+def new_run(experiment: Experiment) -> RunDirectory:
+    """Makes a fresh directory for `experiment`, with its resolved YAML and the environment.
+
+    Raises:
+        BadInput: where it cannot be written.
+    """
+    root = experiment.tracking.directory / experiment.name
+    while True:
+        # MLflow knows the run by its name, too: two of one second must differ wherever their folders lie.
+        directory = RunDirectory(root / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}")
+        try:
+            directory.path.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise _unwritable(root, error) from None
+        write_record(experiment, directory)
+        return directory
+
+
+def write_record(experiment: Experiment, directory: RunDirectory) -> None:
+    """Writes `space.yaml` and `environment.json`. Raises BadInput where the disk refuses."""
+    try:
+        directory.space.write_text(dump_experiment(experiment), encoding="utf-8")
+        Environment.here(tracking_uri(experiment.tracking.uri)).write(directory)
+    except OSError as error:
+        raise _unwritable(directory.path, error) from None
+
+
+def latest_run(experiment: Experiment, mirror: Mirror | None = None) -> RunDirectory:
+    """Finds the newest run of that name, here or in the mirror, or the run whose record `experiment` is.
+
+    Raises:
+        BadInput: where there is none.
+    """
+    root = experiment.tracking.directory / experiment.name
+    runs = runs_below(root)
+    itself = RunDirectory(Path(experiment.file).resolve().parent)
+    if itself in runs:  # the record of a run means that run
+        return itself
+    there = mirror.newest_run(experiment.name) if mirror is not None else None
+    if there is not None and (not runs or there > runs[-1].run):
+        return RunDirectory(root / there)
+    if not runs:
+        places = f"{root} or {mirror.uri}/{experiment.name}" if mirror is not None else root
+        raise BadInput(Problem("--resume", f"an earlier run of {experiment.name!r} in {places}", "none"))
+    return runs[-1]
+
+
+def check_same_trials(experiment: Experiment, directory: RunDirectory) -> None:
+    """Raises BadInput where `experiment` asks for other trials than the run in `directory` did."""
+    was, now = flatten(experiment.read_record(directory.space).as_tree()), flatten(experiment.as_tree())
+    changed = [key for key in {**was, **now} if was.get(key) != now.get(key) and not key.startswith(MAY_CHANGE)]
+    if changed:
+        advice = "as it was when the search was started (leave out --resume to start anew)"
+        problems = [Problem(key, f"{was.get(key)!r}, {advice}", repr(now.get(key))) for key in changed]
+        raise BadInput(problems).in_file(experiment.file)
+
+
+def _unwritable(directory: Path, error: OSError) -> BadInput:
+    reason = (error.strerror or str(error)).lower()
+    return BadInput(Problem("tracking.directory", "a folder that can be written", f"{directory}: {reason}"))

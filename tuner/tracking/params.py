@@ -1,0 +1,61 @@
+"""Params of the runs in MLflow, computed from the events: what was searched, and what was fixed.
+
+A dimension goes by its short name, as a person looks for it in the UI; a leaf of the configuration by its dotted path.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from tuner.experiment.tree import flatten, short_names
+from tuner.record.events import Params, SearchStarted
+
+TRIAL_SECTIONS = ("data", "backbone", "method", "training")
+"""Sections of an experiment of which a TrialConfig consists; its only other leaf is `seed`."""
+
+
+def search_params(started: SearchStarted) -> dict[str, Any]:
+    """Params of a search: each dimension in words, by short name, and each fixed leaf."""
+    return {**by_short_name(started, started.dimensions), **_fixed_leaves(started)}
+
+
+def trial_params(started: SearchStarted, params: Params) -> dict[str, Any]:
+    """Params of a trial: its point by short names, and each leaf of its TrialConfig.
+
+    Args:
+        started: the search that the trial belongs to.
+        params: value of each dimension, by dotted path.
+    """
+    seed = started.space.get("search", {}).get("seed", 0)
+    return {**by_short_name(started, params), **_fixed_leaves(started), **params, "seed": seed}
+
+
+def by_short_name(started: SearchStarted, values: Params) -> dict[str, Any]:
+    """Values of dimensions keyed by short name instead of dotted path.
+
+    A dimension's short name depends on which others the search has: of two that end alike, each keeps its whole path.
+    """
+    names = short_names(started.dimensions)
+    return {names.get(path, path): value for path, value in values.items()}
+
+
+def as_text(value: Any) -> str:
+    """Writes a param as MLflow shows it: text unchanged, everything else as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def from_text(text: str) -> Any:
+    """Reads what `as_text` wrote. A text that is JSON by itself, such as `"1"`, is read as what it says."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _fixed_leaves(started: SearchStarted) -> dict[str, Any]:
+    sections = {name: started.space[name] for name in TRIAL_SECTIONS if name in started.space}
+    # A dimension is a mapping of one key, `{uniform: [0, 1]}`, and so a leaf one level below its path.
+    return {
+        path: value for path, value in flatten(sections).items() if path.rpartition(".")[0] not in started.dimensions
+    }

@@ -1,0 +1,44 @@
+"""Points of MLflow's metrics, without their times."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from mlflow.entities import Metric
+
+from trainables.results import FoldResult, RetrainResult
+
+
+class Point(NamedTuple):
+    """One value of a metric. `value` is None where there is none; nothing is written of it then."""
+
+    key: str
+    value: float | None
+    step: int = 0
+
+
+def loss_points(result: FoldResult | RetrainResult, prefix: str = "") -> Iterator[Point]:
+    """Yields the curve of each loss term as `<prefix>loss/<term>`, over optimiser steps."""
+    for term, values in result.loss_terms.items():
+        for step, value in zip(result.loss_steps, values, strict=True):
+            yield Point(f"{prefix}loss/{term}", value, step)
+
+
+def as_metrics(points: Iterable[Point], time_s: float) -> list[Metric]:
+    """Converts points to MLflow's metrics, all of the same Unix time. An infinity becomes NaN.
+
+    MLflow would store 1.8e308 for an infinity.
+    """
+    time_ms = milliseconds(time_s)
+    return [
+        Metric(key, value if math.isfinite(value) else math.nan, time_ms, step)
+        for key, value, step in points
+        if value is not None
+    ]
+
+
+def milliseconds(time_s: float) -> int:
+    """Converts a time in seconds to MLflow's unit."""
+    return int(1000 * time_s)

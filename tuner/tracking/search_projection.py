@@ -1,0 +1,167 @@
+"""What MLflow shows of a search: a parent run, one run a trial, and one a retraining."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Mapping
+
+from tuner.record.directory import RunDirectory
+from tuner.record.events import (
+    Event,
+    FoldFinished,
+    ModelRegistered,
+    RetrainingFailed,
+    RetrainingFinished,
+    SearchEnded,
+    SearchStarted,
+    TrialEnded,
+    TrialStarted,
+    trial_id,
+)
+from tuner.record.history import SearchHistory, TrialRecord
+from tuner.tracking.params import as_text, by_short_name, search_params, trial_params
+from tuner.tracking.points import Point, loss_points
+from tuner.tracking.run_writer import RunWriter, end_status, retraining_name
+from tuner.tracking.ui_views import VIEW_TAG, view_of_trials
+
+DESCRIPTION = "mlflow.note.content"
+"""Tag that the UI shows as a run's description, as Markdown."""
+
+
+class SearchProjection:
+    """Writes the events of a search to MLflow. `started` is the first of them."""
+
+    def __init__(self, writer: RunWriter, directory: RunDirectory, started: SearchStarted) -> None:
+        self.history = SearchHistory()
+        self.writer = writer
+        self._directory = directory
+        self._started = started
+
+    def apply(self, event: Event) -> None:
+        """Takes an event that MLflow has into the history."""
+        self.history.apply(event)
+        if isinstance(event, SearchStarted):
+            self._started = event
+
+    def project(self, event: Event) -> None:
+        """Takes an event into the history, and writes to MLflow what it says. Raises what MLflow raises."""
+        self.apply(event)
+        match event:
+            case SearchStarted():
+                self._search_started(event)
+            case TrialStarted():
+                self._trial_started(event)
+            case FoldFinished():
+                self._fold_finished(event)
+            case TrialEnded():
+                self._trial_ended(event)
+            case RetrainingFinished():
+                self._retraining_finished(event)
+            case RetrainingFailed():
+                self._retraining_failed(event)
+            case ModelRegistered():
+                self.writer.write_parent(event.time_s, tags={"model_uri": event.uri})
+            case SearchEnded():
+                self._search_ended(event)
+
+    def kill(self, time_s: float, why: str) -> None:
+        """Ends the parent, and every trial that runs, as killed at `time_s`; `why` says the reason."""
+        self._kill_trials(time_s, why)
+        self.writer.write_parent(time_s, tags={"why": why})
+        self.writer.end(self.writer.parent, time_s, "KILLED")
+
+    def _search_started(self, event: SearchStarted) -> None:
+        places = {"row": event.row, "column": event.column}  # of a row's own search within a comparison
+        tags = {key: place for key, place in places.items() if place is not None}
+        self.writer.open(self.writer.parent, event.time_s, tags, search_params(event))
+        num_folds = event.space.get("search", {}).get("folds", 0)
+        view = view_of_trials(num_folds, by_short_name(event, event.dimensions))
+        self.writer.tag_experiment(VIEW_TAG, view)
+        for trial in self.history.trials.values():
+            if trial.state == "running":  # it was cut off with the search, and goes on with it
+                tags = {"trial_id": trial.trial_id, "state": "running", "reason": ""}
+                self.writer.open(trial.trial_id, event.time_s, tags)
+
+    def _trial_started(self, event: TrialStarted) -> None:
+        name = trial_id(event.trial)
+        tags = {"trial_id": name, "state": "running", "reason": "", "source": event.source}
+        self.writer.open(name, event.time_s, tags, trial_params(self._started, event.params))
+
+    def _fold_finished(self, event: FoldFinished) -> None:
+        fold = event.result
+        k = fold.fold
+        scores = [Point(f"fold_{k}/val_top1", fold.val_top1), Point("fold_val_top1", fold.val_top1, k)]
+        self._write_trial(event.trial, event.time_s, [*scores, *loss_points(fold, prefix=f"fold_{k}/")])
+
+    def _trial_ended(self, event: TrialEnded) -> None:
+        trial = self.history.trials[event.trial]
+        points = [Point("duration_s", event.time_s - trial.started_s), Point("val_top1", trial.val_top1)]
+        self._write_trial(trial.number, event.time_s, points, {"state": trial.state, "reason": trial.reason})
+        self.writer.end(trial.trial_id, event.time_s, "FAILED" if trial.state == "failed" else "FINISHED")
+        self.writer.write_parent(event.time_s, [_best_so_far(self.history)])
+
+    def _retraining_finished(self, event: RetrainingFinished) -> None:
+        result = event.result
+        name = self._open_retraining(event.trial, result.seed, event.time_s - result.duration_s, reason="")
+        points = [Point("test_top1", result.test_top1), Point("duration_s", result.duration_s), *loss_points(result)]
+        self.writer.write(name, event.time_s, points)
+        self.writer.end(name, event.time_s, "FINISHED")
+
+    def _retraining_failed(self, event: RetrainingFailed) -> None:
+        name = self._open_retraining(event.trial, event.seed, event.time_s, event.reason)
+        self.writer.end(name, event.time_s, "FAILED")
+
+    def _open_retraining(self, trial: int, seed: int, started_s: float, reason: str) -> str:
+        """Makes the run of a retraining, and returns its name."""
+        name = retraining_name(seed)
+        tags, params = {"retrain_seed": str(seed), "reason": reason}, {}
+        if (record := self.history.trials.get(trial)) is not None:
+            tags["of_trial"] = record.trial_id
+            params = by_short_name(self._started, record.params)
+        self.writer.open(name, started_s, tags, params)
+        return name
+
+    def _search_ended(self, event: SearchEnded) -> None:
+        self._kill_trials(event.time_s, "the search ended before the trial did")
+        best = None if event.best_trial is None else self.history.trials.get(event.best_trial)
+        tags = {"why": event.why, "best_trial": "" if event.best_trial is None else trial_id(event.best_trial)}
+        if best is not None and self._started.row is None:
+            tags[DESCRIPTION] = self._description(best)
+        points = [
+            Point("test_top1_mean", event.test_top1_mean),
+            Point("test_top1_sd", event.test_top1_sd),
+            Point("duration_s", event.duration_s),
+        ]
+        self.writer.write_parent(event.time_s, points, tags)
+        self.writer.end(self.writer.parent, event.time_s, end_status(event.outcome))
+
+    def _kill_trials(self, time_s: float, why: str) -> None:
+        for trial in self.history.trials.values():
+            if trial.state == "running":
+                self._write_trial(trial.number, time_s, tags={"state": "failed", "reason": why})
+                self.writer.end(trial.trial_id, time_s, "KILLED")
+
+    def _write_trial(
+        self, number: int, time_s: float, points: Iterable[Point] = (), tags: Mapping[str, str] | None = None
+    ) -> None:
+        name = trial_id(number)
+        self.writer.ensure(name, time_s, {"trial_id": name, "state": "running"})
+        self.writer.write(name, time_s, points, tags)
+
+    def _description(self, best: TrialRecord) -> str:
+        """What a person wants to know who opens the search in the UI, as Markdown."""
+        score = "" if best.val_top1 is None else f", validation top-1 {best.val_top1:.4f}"
+        params = by_short_name(self._started, best.params)
+        listed = "".join(f"- {name}: `{as_text(value)}`\n" for name, value in params.items())
+        return (
+            f"Best: **{best.trial_id}**{score}\n\n{listed}\n"
+            f"`{self._directory.report.name}` among the artifacts shows the whole search; "
+            f"`{self._directory.best_space.name}` runs the best alone.\n\n"
+            f"    python -m tuner.search --resume {shlex.quote(str(self._directory))}\n"
+        )
+
+
+def _best_so_far(history: SearchHistory) -> Point:
+    scores = [trial.val_top1 for trial in history.trials.values() if trial.val_top1 is not None]
+    num_ended = sum(trial.state != "running" for trial in history.trials.values())
+    return Point("best_val_top1", max(scores, default=None), num_ended)
