@@ -15,7 +15,7 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
@@ -37,6 +37,7 @@ from trainables.data.examples import Examples, as_inputs
 from trainables.data.images import LabelledImages, Pixels
 from trainables.data.texts import LabelledTexts
 from trainables.errors import BadInput, Problem
+from trainables.files import atomic_file, write_whole
 from trainables.training.evaluation import predicted_probabilities
 from trainables.trial import default_device
 
@@ -65,14 +66,15 @@ def save_classifier(directory: Path, network: TransferNetwork, config: TrialConf
     """Writes `network` without its source head, which only training has a use for. The description comes last: with
     it, the folder is whole."""
     directory.mkdir(parents=True, exist_ok=True)
-    _replace(directory / WEIGHTS, lambda path: torch.save(_kept_tensors(network), path))
+    with atomic_file(directory / WEIGHTS) as file:
+        torch.save(_kept_tensors(network), file)
     description = {
         "class_names": list(class_names),
         "config": config.model_dump(mode="json"),
         "versions": {name: version(name) for name in PACKAGES + (TEXT_PACKAGES if config.data.has_texts else ())},
     }
     text = json.dumps(description, indent=2, ensure_ascii=False) + "\n"
-    _replace(directory / DESCRIPTION, lambda path: path.write_text(text, encoding="utf-8"))
+    write_whole(directory / DESCRIPTION, text.encode())
 
 
 class Classifier:
@@ -246,10 +248,3 @@ def _kept_tensors(network: TransferNetwork) -> dict[str, torch.Tensor]:
     """
     tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
     return {name: tensor.detach() for name, tensor in tensors.items() if not name.startswith("source_head.")}
-
-
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Writes beside `path` and renames, so that a crash leaves no half of a file."""
-    unfinished = path.with_name(path.name + ".tmp")
-    write(unfinished)
-    unfinished.replace(path)

@@ -25,5 +25,5 @@ class TrialConfig(Frozen):
     def _compiled_without_hooks(cls, training: TrainingConfig, before: ValidationInfo) -> TrainingConfig:
         method = before.data.get("method")  # missing where it was refused itself
         if training.compile != "none" and method is not None and METHODS[method.name].looks_inside:
-            raise ValueError(f"compile: none, as {method.name} hooks into the network, got {training.compile}")
+            raise ValueError(f"compile: none with {method.name}, which hooks into the network, got {training.compile}")
         return training

@@ -8,8 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable
-from statistics import fmean
 from typing import Any
 
 import torch
@@ -19,7 +17,7 @@ from trainables.backbones.network import TransferNetwork
 from trainables.config import TrialConfig
 from trainables.data.batches import evaluation_batches, steps_per_epoch, training_batch
 from trainables.data.examples import Examples, as_inputs
-from trainables.data.folds import Fold, stratified_folds
+from trainables.data.folds import Fold
 from trainables.errors import Diverged
 from trainables.methods import MethodContext, build_method, uses_source_head
 from trainables.results import FoldResult, RetrainFailed, RetrainResult
@@ -28,28 +26,6 @@ from trainables.training.checkpoint import Checkpoints
 from trainables.training.evaluation import top1_accuracy
 from trainables.training.loop import Fit
 from trainables.types import Batch
-
-Report = Callable[[FoldResult], None]
-"""Receives each fold as it ends; may raise to stop the trial."""
-
-
-def cross_validate(
-    config: TrialConfig, examples: Examples, num_folds: int, report: Report, device: torch.device | None = None
-) -> float:
-    """Mean validation top-1 of `config` over folds that all trials of one seed share."""
-    accuracies = []
-    for number, fold in enumerate(stratified_folds(examples.labels, num_folds, config.seed), start=1):
-        result = validate_fold(config, examples, number, fold, device)
-        accuracies.append(result.val_top1)
-        report(result)
-    return fmean(accuracies)
-
-
-def validate_fold(
-    config: TrialConfig, examples: Examples, number: int, fold: Fold, device: torch.device | None = None
-) -> FoldResult:
-    """Trains on the fold's training part and scores its validation part; `number` counts from 1."""
-    return FoldTraining(config, examples, number, fold, device).result()
 
 
 def train_full(

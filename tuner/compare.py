@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from tuner.cli.arguments import FAILED, FOUND, experiment_parser, guarded, overrides_of, parsed, with_space
+from tuner.cli.arguments import FAILED, FOUND, experiment_parser, flags_of, guarded, overrides_of, parsed, with_space
 
 if TYPE_CHECKING:  # what a command needs is imported when it runs: `--help` answers at once
     from tuner.comparison.comparison_experiment import ComparisonExperiment
@@ -36,8 +36,9 @@ def run(arguments: argparse.Namespace) -> int:
     from tuner.execution.check import check_with_store
     from tuner.experiment.extends import locate_problems
 
-    with locate_problems(arguments.space, overrides_of(arguments)):
-        comparison = load_comparison(arguments.space, overrides_of(arguments), arguments.smoke)
+    overrides, flags = overrides_of(arguments), flags_of(arguments)
+    with locate_problems(arguments.space, overrides, flags):
+        comparison = load_comparison(arguments.space, overrides, arguments.smoke, flags)
         plans = check_with_store(comparison, lambda: check_comparison(comparison))
     if arguments.dry_run:
         from rich.console import Console

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tuner.cli.arguments import FAILED, FOUND, experiment_parser, guarded, overrides_of, parsed, with_space
+from tuner.cli.arguments import FAILED, FOUND, experiment_parser, flags_of, guarded, overrides_of, parsed, with_space
 
 if TYPE_CHECKING:  # what a command needs is imported when it runs: `--help` answers at once
     from tuner.experiment.checks import Plan
@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
     from tuner.execution.check import check_search
     from tuner.experiment.extends import locate_problems
 
-    with locate_problems(arguments.space, overrides_in(arguments)):
+    with locate_problems(arguments.space, overrides_of(arguments), flags_of(arguments)):
         space = resolve_space(arguments)
         plan = check_search(space)
         notes = () if arguments.resume else warm_start_notes(space)
@@ -53,12 +53,6 @@ def run(arguments: argparse.Namespace) -> int:
     return FOUND if result.best_trial is not None else FAILED
 
 
-def overrides_in(arguments: argparse.Namespace) -> dict[str, object]:
-    """The leaves that the command line puts in place of the file's, by dotted path."""
-    given = {"search.trials": arguments.trials, "search.warm_start": arguments.warm_start}
-    return overrides_of(arguments) | {key: value for key, value in given.items() if value is not None}
-
-
 def resolve_space(arguments: argparse.Namespace) -> SearchExperiment:
     """Reads the experiment that the command line asks for: the file, what overrides it, and `--smoke`'s shrinking.
 
@@ -70,7 +64,7 @@ def resolve_space(arguments: argparse.Namespace) -> SearchExperiment:
     from tuner.experiment.search_experiment import load_experiment, parse_experiment, read_tree
     from tuner.experiment.smoke import smoke_overrides
 
-    overrides = overrides_in(arguments)
+    overrides = overrides_of(arguments)
     tree = read_tree(arguments.space, overrides)
     try:
         space = parse_experiment(tree, str(arguments.space))
@@ -78,7 +72,9 @@ def resolve_space(arguments: argparse.Namespace) -> SearchExperiment:
         others = BadInput(problems_of_sections(tree)).in_file(str(arguments.space))
         raise BadInput([*bad.problems, *others.problems]) from None
     if arguments.smoke:
-        space = load_experiment(arguments.space, overrides | smoke_overrides(space))
+        smoke = smoke_overrides(space)
+        flags = flags_of(arguments) | dict.fromkeys(smoke, "--smoke")
+        space = load_experiment(arguments.space, overrides | smoke, flags)
     return space
 
 

@@ -126,7 +126,7 @@ class TestDiskAndImages:
     ) -> None:
         run, events = image_broken
         assert broke_off_well(run), run.out + run.err
-        assert f"every image must decode, got '{run.folder / 'photos' / 'test' / 'apple' / '2.png'}'" in run.out
+        assert f"expected images that decode, got '{run.folder / 'photos' / 'test' / 'apple' / '2.png'}'" in run.out
         assert [e["event"] for e in events].count("fold_finished") == 4  # which need no file
 
     def test_the_search_goes_on_to_its_end(self, repaired: Run) -> None:

@@ -144,12 +144,12 @@ def test_every_unreadable_image_is_named(classifier: Classifier, tmp_path: Path,
     with pytest.raises(BadInput) as raised:
         classifier.predict_proba(images)
     assert [str(problem) for problem in raised.value.problems] == [
-        "gone.jpg: an image file, got no such file or directory",
-        "image 2: an image file, got a format that Pillow does not know",
-        f"{tmp_path / 'text.jpg'}: an image file, got a format that Pillow does not know",
-        "image 4: an image file, its bytes, or integers H×W×3 from 0 to 255, got float64 of shape 4×4",
-        "image 5: an image file, its bytes, or integers H×W×3 from 0 to 255, got float64 of shape 90×80×3",
-        "image 7: an image file, its bytes, or integers H×W×3 from 0 to 255, got values from 300 to 300",
+        "gone.jpg: expected an image file, got no such file or directory",
+        "image 2: expected an image file, got a format that Pillow does not know",
+        f"{tmp_path / 'text.jpg'}: expected an image file, got a format that Pillow does not know",
+        "image 4: expected an image file, its bytes, or integers H×W×3 from 0 to 255, got float64 of shape 4×4",
+        "image 5: expected an image file, its bytes, or integers H×W×3 from 0 to 255, got float64 of shape 90×80×3",
+        "image 7: expected an image file, its bytes, or integers H×W×3 from 0 to 255, got values from 300 to 300",
     ]
 
 

@@ -4,18 +4,18 @@ import pickle
 
 import pytest
 
-from trainables.errors import BadInput, Diverged, Problem, nearest
+from trainables.errors import BadInput, Diverged, Problem, did_you_mean, nearest
 
-ROOT = Problem("root", "must be a folder", "'/nowhere'")
-WHOLE = Problem("", "must be a mapping", "a list")
+ROOT = Problem("root", "a folder", "'/nowhere'")
+WHOLE = Problem("", "a mapping", "a list")
 
 
 @pytest.mark.parametrize(
     ("problem", "text"),
     [
-        (ROOT, "root: must be a folder, got '/nowhere'"),
-        (Problem("root", "must be a folder", "3", "a.yaml"), "a.yaml: root: must be a folder, got 3"),
-        (Problem("", "must be a mapping", "a list", "a.yaml"), "a.yaml: must be a mapping, got a list"),
+        (ROOT, "root: expected a folder, got '/nowhere'"),
+        (Problem("root", "a folder", "3", "a.yaml"), "a.yaml: root: expected a folder, got 3"),
+        (Problem("", "a mapping", "a list", "a.yaml"), "a.yaml: expected a mapping, got a list"),
     ],
 )
 def test_a_problem_says_where_what_must_hold_and_what_came(problem: Problem, text: str) -> None:
@@ -23,8 +23,8 @@ def test_a_problem_says_where_what_must_hold_and_what_came(problem: Problem, tex
 
 
 def test_all_problems_are_told_one_a_line() -> None:
-    error = BadInput([ROOT, Problem("size_px", "must be positive", "0")])
-    assert str(error) == "root: must be a folder, got '/nowhere'\nsize_px: must be positive, got 0"
+    error = BadInput([ROOT, Problem("size_px", "a positive number", "0")])
+    assert str(error) == "root: expected a folder, got '/nowhere'\nsize_px: expected a positive number, got 0"
 
 
 def test_one_problem_needs_no_list() -> None:
@@ -37,7 +37,7 @@ def test_problems_are_put_below_a_section() -> None:
 
 
 def test_problems_are_said_of_the_file_that_is_known_first() -> None:
-    known = Problem("root", "must be a folder", "3", "inner.yaml")
+    known = Problem("root", "a folder", "3", "inner.yaml")
     assert [problem.file for problem in BadInput([ROOT, known]).in_file("a.yaml").problems] == ["a.yaml", "inner.yaml"]
 
 
@@ -64,3 +64,10 @@ def test_nearest_finds_slips_whatever_their_case() -> None:
     assert list(nearest("cub", names)) == ["CUB"]
     assert list(nearest("learning_rate", names)) == []
     assert len(nearest("gamma", names, count=1)) == 1
+
+
+def test_a_hint_names_the_similar_words_or_is_empty() -> None:
+    assert did_you_mean("Alpah", ["alpha", "gamma"]) == " (did you mean 'alpha'?)"
+    assert did_you_mean("gama_fe", ["gamma_fe", "gamma_fc"]) == " (did you mean 'gamma_fe' or 'gamma_fc'?)"
+    assert did_you_mean("gama_fe", ["gamma_fe", "gamma_fc"], count=1) == " (did you mean 'gamma_fe'?)"
+    assert did_you_mean("learning_rate", ["alpha"]) == ""

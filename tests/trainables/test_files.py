@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from trainables import files
-from trainables.files import write_whole
+from trainables.files import atomic_file, write_whole
 
 
 def test_what_a_full_disk_refuses_leaves_the_old_one_and_nothing_else(
@@ -38,3 +38,11 @@ def test_a_reader_never_sees_half_a_file(tmp_path: Path, monkeypatch: pytest.Mon
     write_whole(tmp_path / "file", b"new")
     assert seen == [b"old", b"new"]
     assert (tmp_path / "file").read_bytes() == b"new"
+
+
+def test_a_block_that_raises_leaves_the_old_one_and_nothing_else(tmp_path: Path) -> None:
+    write_whole(tmp_path / "file", b"old")
+    with pytest.raises(KeyboardInterrupt), atomic_file(tmp_path / "file", tmp_path / "unfinished") as file:
+        file.write(b"new")
+        raise KeyboardInterrupt
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"file": b"old"}

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +24,9 @@ from trainables.training.checkpoint import Checkpoints
 from trainables.trial import (
     FoldTraining,
     accuracy_on,
-    cross_validate,
     identity_of,
     start_fit,
     train_full,
-    validate_fold,
 )
 from trainables.types import Batch
 
@@ -76,62 +73,36 @@ def without_time(results: list[FoldResult]) -> list[FoldResult]:
     return [replace(result, duration_s=0) for result in results]
 
 
-class TestCrossValidation:
-    def test_reports_every_fold_and_gives_their_mean(self, images: LabelledImages) -> None:
-        results: list[FoldResult] = []
-        mean = cross_validate(trial_of(), images, 3, results.append, CPU)
+def trained_folds(config: TrialConfig, images: LabelledImages, *numbers: int) -> list[FoldResult]:
+    """The results of these of three folds (from 1), trained in this order."""
+    folds = stratified_folds(images.labels, 3, config.seed)
+    return [FoldTraining(config, images, number, folds[number - 1], CPU).result() for number in numbers]
+
+
+class TestFoldTraining:
+    def test_gives_the_accuracy_and_the_curve_of_every_loss_term(self, images: LabelledImages) -> None:
+        results = trained_folds(trial_of(), images, 1, 2, 3)
         assert [result.fold for result in results] == [1, 2, 3]
-        assert mean == pytest.approx(sum(result.val_top1 for result in results) / 3)
         for result in results:
+            assert 0 <= result.val_top1 <= 1
             assert result.duration_s > 0
             assert result.loss_steps == list(range(1, 13))
             assert set(result.loss_terms) == {"target_label", "feature", "source_label", "source_label_excess"}
             assert all(len(curve) == 12 for curve in result.loss_terms.values())
 
     def test_is_equal_to_the_last_bit_when_repeated(self, images: LabelledImages) -> None:
-        first: list[FoldResult] = []
-        second: list[FoldResult] = []
-        means = [cross_validate(trial_of(), images, 3, report, CPU) for report in (first.append, second.append)]
-        assert means[0] == means[1]
+        first, second = (trained_folds(trial_of(), images, 1, 2, 3) for _ in range(2))
         assert without_time(first) == without_time(second)
 
     def test_folds_do_not_depend_on_each_other(self, images: LabelledImages) -> None:
-        results: list[FoldResult] = []
-        cross_validate(trial_of(), images, 3, results.append, CPU)
-        folds = stratified_folds(images.labels, 3, seed=0)
-        backwards = [validate_fold(trial_of(), images, number, folds[number - 1], CPU) for number in (3, 2, 1)]
+        results = trained_folds(trial_of(), images, 1, 2, 3)
+        backwards = trained_folds(trial_of(), images, 3, 2, 1)
         assert without_time(backwards[::-1]) == without_time(results)
         assert results[0].loss_terms != results[1].loss_terms
 
-    def test_stops_when_the_report_raises(self, images: LabelledImages, built: list[bool]) -> None:
-        def stop_after_two(result: FoldResult) -> None:
-            if result.fold == 2:
-                raise StopIteration
-
-        with pytest.raises(StopIteration):
-            cross_validate(trial_of(), images, 3, stop_after_two, CPU)
-        assert len(built) == 2
-
     def test_passes_on_that_a_training_diverged(self, images: LabelledImages) -> None:
-        results: list[FoldResult] = []
         with pytest.raises(Diverged):
-            cross_validate(trial_of(learning_rate=1e30), images, 3, results.append, CPU)
-        assert results == []
-
-    def test_has_the_folds_of_its_seed_whatever_the_method(
-        self, images: LabelledImages, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        dealt: dict[tuple[str, int], list[list[int]]] = {}
-
-        def note(config: TrialConfig, images: Any, number: int, fold: Any, device: Any) -> FoldResult:
-            dealt.setdefault((config.method.name, config.seed), []).append(fold.validation.tolist())
-            return FoldResult(number, 0.5, 0.0)
-
-        monkeypatch.setattr(trial, "validate_fold", note)
-        for method, seed in [("smile", 0), ("l2", 0), ("l2", 1)]:
-            cross_validate(trial_of(method, seed), images, 3, lambda _: None)
-        assert dealt["smile", 0] == dealt["l2", 0] != dealt["l2", 1]
-        assert sorted(chain(*dealt["l2", 0])) == list(range(30))
+            trained_folds(trial_of(learning_rate=1e30), images, 1)
 
     def test_trains_on_the_rest_of_each_fold_by_its_own_seed(
         self, images: LabelledImages, monkeypatch: pytest.MonkeyPatch
@@ -145,14 +116,14 @@ class TestCrossValidation:
             return start_fit(config, images, seed, device, state)
 
         monkeypatch.setattr(trial, "start_fit", spy)
-        cross_validate(trial_of("l2"), images, 3, lambda _: None, CPU)
+        trained_folds(trial_of("l2"), images, 1, 2, 3)
         folds = stratified_folds(images.labels, 3, seed=0)
         assert seen == [set(fold.train.tolist()) for fold in folds]
         assert seeds == [seed_for(0, "fold", number) for number in (1, 2, 3)]
 
     def test_asks_for_a_source_head_only_where_it_is_used(self, images: LabelledImages, built: list[bool]) -> None:
         for method in ("smile", "l2"):
-            validate_fold(trial_of(method), images, 1, stratified_folds(images.labels, 3, 0)[0], CPU)
+            trained_folds(trial_of(method), images, 1)
         assert built == [True, False]
 
 

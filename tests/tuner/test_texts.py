@@ -60,13 +60,13 @@ class TestExperiments:
 
     def test_data_and_backbone_must_be_of_one_kind(self, root: Path) -> None:
         said = said_of(texts(root, backbone__name="package/efficientnet_lite0"))
-        assert "backbone.name: must be a backbone of texts, as dataset sst5 is, got 'package/effic" in said
+        assert "backbone.name: expected a backbone of texts for dataset sst5, got 'package/effic" in said
         said = said_of(space_of(backbone__name="package/minilm_l6", method__gamma_fc=0))
-        assert "backbone.name: must be a backbone of images, as dataset digits is, got 'package/minilm_l6'" in said
+        assert "backbone.name: expected a backbone of images for dataset digits, got 'package/minilm_l6'" in said
 
     def test_what_needs_images_or_a_source_head_is_refused(self, root: Path) -> None:
         assert "(smile does not with method.gamma_fc: 0)" in said_of(texts(root, method__gamma_fc=0.1))
-        assert "cutmix needs a backbone of images" in said_of(texts(root, method={"name": "cutmix"}))
+        assert "cutmix, which needs a backbone of images" in said_of(texts(root, method={"name": "cutmix"}))
         assert "needs a backbone of at least" in said_of(texts(root, method={"name": "manifold_mixup"}))
 
     def test_the_shipped_one_is_valid_and_can_be_tried(self, root: Path) -> None:

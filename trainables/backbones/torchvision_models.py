@@ -25,8 +25,23 @@ _PROBE_SIZE = 128
 _DENSENET_OLD_NAME = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
 
 
+_WITHOUT_LINEAR_CLASSIFIER = frozenset({"squeezenet1_0", "squeezenet1_1"})
+"""Architectures whose classifier is a convolution before the pooling: they cannot be cut."""
+
+
 def classification_models() -> list[str]:
+    """Names of torchvision's classification architectures, those that cannot be cut included."""
     return list(models.list_models(module=models))
+
+
+def pretrained_models() -> list[str]:
+    """`architecture:weights` for every table of published weights whose architecture can be cut."""
+    return [
+        f"{arch}:{weights.name}"
+        for arch in classification_models()
+        if arch not in _WITHOUT_LINEAR_CLASSIFIER
+        for weights in models.get_model_weights(arch)
+    ]
 
 
 class TorchvisionArchitecture(Architecture):
@@ -119,9 +134,7 @@ def _weights(arch: str, name: str) -> Any:
     enum = models.get_model_weights(arch)
     if name not in enum.__members__:
         known = ", ".join([member.name for member in enum] + ["DEFAULT"])
-        raise BadInput(
-            Problem("name", f"must have one of the weights that torchvision has for {arch} ({known})", repr(name))
-        )
+        raise BadInput(Problem("name", f"one of the weights that torchvision has for {arch} ({known})", repr(name)))
     return enum[name]
 
 
@@ -144,7 +157,7 @@ def _find_cut(arch: str, weights: Any) -> CutPlace:
     classifier = names[-1]
     modules = dict(model.named_modules())
     if not isinstance(modules.get(classifier), nn.Linear):
-        expected = "must be a model that ends in a linear classifier"
+        expected = "a model that ends in a linear classifier"
         raise BadInput(Problem("name", expected, f"torchvision/{arch}, which ends in {classifier!r}"))
     dropouts = _dropouts_before_classifier(names, modules)
     head_dropout = sum(modules[name].p for name in dropouts)

@@ -100,7 +100,7 @@ class Cache:
         """As `in_parts`. Raises OSError where it is no longer certain that `key` is of what was decoded."""
         yield from in_parts(listing, side, resize)
         if content_key(listing, side, resize) != key:
-            raise OSError("images must stay as they are while they are decoded, and one has changed")
+            raise OSError("an image has changed while the images were decoded")
 
     def _make_room(self, fresh: PixelFile) -> bool:
         """Whether there is room for it, once what was used least recently has gone. What is in use stays."""
@@ -165,7 +165,7 @@ def _limit_bytes(said: str) -> int:
     except (ValueError, OverflowError):
         limit_bytes = -1
     if limit_bytes < 0:
-        expected = "the environment's TUNER_CACHE_GB must be a number of gigabytes (10⁹ bytes), 0 for no cache"
+        expected = "a number of gigabytes (10⁹ bytes) in the environment's TUNER_CACHE_GB, 0 for no cache"
         raise BadInput(Problem("", expected, repr(said)))
     return limit_bytes
 

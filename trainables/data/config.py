@@ -64,13 +64,13 @@ class DataConfig(Frozen):
     @model_validator(mode="after")
     def _one_sample_size(self) -> Self:
         if self.train_images is not None and self.train_fraction != 1.0:
-            raise ValueError("only one of train_images and train_fraction may be given")
+            raise ValueError("only one of train_images and train_fraction, got both")
         return self
 
     @model_validator(mode="after")
     def _crop_fits(self) -> Self:
         if self.stored_px < self.size_px:
-            raise ValueError(f"resize_px ≥ size_px must hold, got resize_px={self.resize_px}, size_px={self.size_px}")
+            raise ValueError(f"resize_px ≥ size_px, got resize_px={self.resize_px}, size_px={self.size_px}")
         return self
 
     @model_validator(mode="after")
@@ -80,7 +80,9 @@ class DataConfig(Frozen):
         if set_ones:
             names = ", ".join(foreign)
             got = ", ".join(set_ones)
-            raise ValueError(f"{self.dataset} is of {kind}: what is for {other} ({names}) must be left out, got {got}")
+            raise ValueError(
+                f"none of the keys for {other} ({names}) with {self.dataset}, which is of {kind}, got {got}"
+            )
         return self
 
     @property

@@ -84,7 +84,7 @@ def _for_each(listing: Listing, work: Callable[[int], object]) -> None:
 
 
 def _does_not_decode(name: str, error: Exception) -> Problem:
-    return Problem("root", "every image must decode", f"'{name}': {type(error).__name__}: {error}")
+    return Problem("root", "images that decode", f"'{name}': {type(error).__name__}: {error}")
 
 
 @contextmanager

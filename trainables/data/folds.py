@@ -41,12 +41,12 @@ def check_folds(
     With `every_class`, each class must be in each fold; without, it is enough that each fold has an image.
     """
     if num_folds < 2:
-        return [Problem(where, "must be at least 2", str(num_folds))]
+        return [Problem(where, "at least 2", str(num_folds))]
     if len(labels) < num_folds:
-        return [Problem(where, f"must give at least {num_folds} images, one for each fold", str(len(labels)))]
+        return [Problem(where, f"at least {num_folds} images, one for each fold", str(len(labels)))]
     if not every_class:
         return []
     counts = np.bincount(labels, minlength=len(class_names)).tolist()
     short = ", ".join(f"'{class_names[k]}' with {count}" for k, count in enumerate(counts) if count < num_folds)
-    expected = f"every class must have at least {num_folds} training images, one for each of {num_folds} folds"
+    expected = f"at least {num_folds} training images of every class, one for each of {num_folds} folds"
     return [Problem(where, expected, short)] if short else []

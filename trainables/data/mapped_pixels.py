@@ -12,13 +12,15 @@ import json
 import mmap
 import os
 import socket
-import tempfile
+import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from trainables.files import atomic_file
 
 FORMAT = 1
 """Counts up when the file takes another form, or when decoding gives other pixels."""
@@ -68,9 +70,9 @@ class PixelFile:
             _lock(file.fileno(), fcntl.LOCK_SH)
             got = os.fstat(file.fileno()).st_size
             if got != self.num_bytes:
-                raise NotThisFile(f"'{self.path}' must have {self.num_bytes} bytes, got {got}")
+                raise NotThisFile(f"expected {self.num_bytes} bytes in '{self.path}', got {got}")
             if (header := file.read(HEADER_BYTES)) != self.header:
-                raise NotThisFile(f"'{self.path}' must begin with {_text(self.header)}, got {_text(header)}")
+                raise NotThisFile(f"expected the header {_text(self.header)} in '{self.path}', got {_text(header)}")
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)  # keeps a descriptor, and so the lock
         with contextlib.suppress(OSError):  # of a folder that is only to be read
             os.utime(self.path)  # by which the cache knows what was used last
@@ -82,9 +84,9 @@ class PixelFile:
             return self.open()
         except (OSError, NotThisFile) as error:
             raise OSError(
-                f"'{self.path}' on {socket.gethostname()} must be the decoded images {self.key} of shape {self.shape}, "
-                "which are too many to be sent: on a cluster, TUNER_CACHE must be a folder that all nodes share; "
-                f"got {type(error).__name__}: {error}"
+                f"expected the decoded images {self.key} of shape {self.shape} in '{self.path}' on "
+                f"{socket.gethostname()} (they are too large to be sent: on a cluster, TUNER_CACHE has to be a folder "
+                f"that all nodes share), got {type(error).__name__}: {error}"
             ) from error
 
     def write(self, parts: Iterable[NDArray[np.uint8]]) -> None:
@@ -93,25 +95,16 @@ class PixelFile:
         Mapped pages would need no copy, but a full disk kills a process that writes to them. Whatever `parts` raises
         leaves no file behind, and neither does the OSError of a disk that is full or read-only.
         """
-        with tempfile.NamedTemporaryFile(
-            dir=self.path.parent, prefix=self.path.stem, suffix=UNFINISHED, delete=False
-        ) as file:
-            try:
-                os.posix_fallocate(file.fileno(), 0, self.num_bytes)  # a disk that is too full is not first decoded for
-                file.seek(HEADER_BYTES)
-                for part in parts:
-                    file.write(np.ascontiguousarray(part).data)
-                    file.flush()
-                assert file.tell() == self.num_bytes, f"{file.tell()} bytes written of {self.num_bytes}"
-                os.fsync(file.fileno())
-                file.seek(0)
-                file.write(self.header)
+        unfinished = self.path.with_name(f"{self.path.stem}-{uuid.uuid4().hex}{UNFINISHED}")
+        with atomic_file(self.path, unfinished) as file:
+            os.posix_fallocate(file.fileno(), 0, self.num_bytes)  # fails before anything is decoded for a full disk
+            file.seek(HEADER_BYTES)
+            for part in parts:
+                file.write(np.ascontiguousarray(part).data)
                 file.flush()
-                os.fsync(file.fileno())
-                os.replace(file.name, self.path)
-            except BaseException:
-                os.unlink(file.name)
-                raise
+            assert file.tell() == self.num_bytes, f"{file.tell()} bytes written of {self.num_bytes}"
+            file.seek(0)
+            file.write(self.header)
 
 
 def in_use(path: Path) -> bool:

@@ -89,7 +89,7 @@ def class_problems(config: DataConfig, num_classes: int) -> list[Problem]:
     if drawn >= 2:
         return []
     got = f"{config.class_fraction} of {num_classes} classes, which is {drawn}"
-    return [Problem("class_fraction", "must leave at least 2 classes", got)]
+    return [Problem("class_fraction", "a share that leaves at least 2 classes", got)]
 
 
 def size_problems(config: DataConfig, num_classes: int, num_train: int, num_test: int | None) -> list[Problem]:
@@ -106,20 +106,18 @@ def _train_problems(config: DataConfig, num_classes: int, available: int) -> lis
     key = train_size_key(config)
     got = str(count) if key == "train_images" else f"{config.train_fraction} of {available}, which is {count}"
     if count > available:
-        return [Problem(key, f"must be at most {available}, the training images of {num_classes} classes", got)]
+        return [Problem(key, f"at most {available}, the training images of {num_classes} classes", got)]
     if config.sampling == "stratified" and count < num_classes:
-        expected = f"must give at least {num_classes} images, one for each class, with sampling: stratified"
+        expected = f"at least {num_classes} images, one for each class, with sampling: stratified"
         return [Problem(key, expected, got)]
     return []
 
 
 def _test_problems(config: DataConfig, available: int) -> list[Problem]:
     if available == 0 and config.class_fraction < 1:
-        return [Problem("class_fraction", "must leave a class that has test images", f"{config.class_fraction}")]
+        return [Problem("class_fraction", "a share that leaves a class with test images", f"{config.class_fraction}")]
     if config.test_images is not None and config.test_images > available:
-        return [
-            Problem("test_images", f"must be at most {available}, the size of the test split", str(config.test_images))
-        ]
+        return [Problem("test_images", f"at most {available}, the size of the test split", str(config.test_images))]
     return []
 
 
@@ -127,7 +125,7 @@ def _held_out_problems(config: DataConfig, num_classes: int, available: int, hel
     if available - held_out >= num_classes:
         return []
     key = "test_fraction" if config.test_images is None else "test_images"
-    expected = f"must leave at least {num_classes} of {available} images for training, one for each class"
+    expected = f"a size that leaves at least {num_classes} of {available} images for training, one for each class"
     return [Problem(key, expected, f"{getattr(config, key)}, which leaves {max(0, available - held_out)}")]
 
 

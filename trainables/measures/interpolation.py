@@ -116,7 +116,7 @@ def interpolation_losses(
 def draw_pairs(num_examples: int, seed: int, repeat: int, max_pairs: int = MAX_PAIRS) -> Pairs:
     """The draws at (seed, "interpolation", repeat): a permutation of all examples that leaves none in its place."""
     if num_examples < 2:
-        raise ValueError(f"num_examples ≥ 2 must hold, got {num_examples}")
+        raise ValueError(f"at least 2 examples, got {num_examples}")
     rng = rng_for(seed, "interpolation", repeat)
     places = np.arange(num_examples)
     partner = rng.permutation(num_examples)

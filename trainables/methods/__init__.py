@@ -25,6 +25,7 @@ from trainables.methods.reg_sl import RegSL
 from trainables.methods.rifle import Rifle
 from trainables.methods.smile import Smile
 from trainables.methods.stoch_norm import StochNorm
+from trainables.summaries import first_sentence
 
 METHODS: dict[str, type[Method]] = {
     "l2": L2,
@@ -48,6 +49,15 @@ _union: Any = functools.reduce(operator.or_, (method.Config for method in METHOD
 AnyMethodConfig: Any = Annotated[_union, Field(discriminator="name")]
 
 
+def list_methods() -> dict[str, str]:
+    """The methods by name, each with a one-line summary.
+
+    >>> list_methods()["mixup"].startswith("Mixup")
+    True
+    """
+    return {name: first_sentence(method) for name, method in METHODS.items()}
+
+
 def build_method(config: MethodConfig, student: TransferNetwork, context: MethodContext) -> Method:
     """The method that `config` describes, at work on `student`."""
     return METHODS[config.name](config, student, context)
@@ -56,7 +66,8 @@ def build_method(config: MethodConfig, student: TransferNetwork, context: Method
 def check_method(config: MethodConfig, backbone: BackboneFacts) -> None:
     """Raises BadInput where `backbone` lacks something that the method needs. It knows nothing of weights."""
     problems = [
-        Problem("name", f"{config.name} needs {need}", f"backbone {backbone}") for need in config.missing_in(backbone)
+        Problem("name", f"a method for backbone {backbone}", f"{config.name}, which needs {need}")
+        for need in config.missing_in(backbone)
     ]
     if problems:
         raise BadInput(problems)
@@ -76,5 +87,6 @@ __all__ = [
     "MethodContext",
     "build_method",
     "check_method",
+    "list_methods",
     "uses_source_head",
 ]

@@ -68,7 +68,7 @@ class DeltaConfig(MixableConfig):
 
 
 class Delta(Method):
-    """Plain fine-tuning, held back in the space of features instead of weights.
+    """Fine-tuning with a penalty on the change of the feature maps, weighted by channel attention.
 
     Student and pre-trained network see the same input, mixed or not; the squared distance of their feature maps is
     weighed channel by channel, by how much the pre-trained network needs the channel for the target task. It is not
@@ -160,7 +160,7 @@ def _require_a_filter_for_each_channel(source: TransferNetwork, example: Tensor,
     features, _ = source.backbone(example)
     num_channels = features.shape[1 if features.ndim == 4 else -1]
     if layer.num_filters != num_channels:  # where maps are concatenated (DenseNet)
-        expected = "must be official where the feature map's channels are not the last layer's filters"
+        expected = "official where the feature map's channels are not the last layer's filters"
         raise BadInput(Problem("method.form", expected, f"{num_channels} channels, {layer.num_filters} filters"))
 
 

@@ -52,9 +52,7 @@ class RegSLConfig(MixableConfig):
     @model_validator(mode="after")
     def _labels_of_mixed_images_stay(self) -> Self:
         if self.correct_labels_from is not None and self.mixing != "none":
-            expected = (
-                "correct_labels_from needs mixing: none (what is seen in a mixed image says nothing of one label)"
-            )
+            expected = "mixing: none with correct_labels_from (a mixed image has no label of its own to correct)"
             raise ValueError(f"{expected}, got mixing: {self.mixing}")
         return self
 
@@ -74,7 +72,7 @@ class RegSLConfig(MixableConfig):
 
 
 class RegSL(Method):
-    """Fine-tuning that may not get far from the pre-trained weights, and less far in the earlier layers.
+    """Fine-tuning within a distance of the pre-trained weights that grows with depth, with optional label correction.
 
     After each optimiser step every matrix and kernel of the backbone's stages is drawn back towards its pre-trained
     value until it is within its stage's distance; each BatchNorm's scale γ/√(running variance) likewise, channel by

@@ -42,5 +42,5 @@ class TrainingConfig(Frozen):
     @model_validator(mode="after")
     def _nesterov_needs_momentum(self) -> Self:
         if self.optimizer == "sgd" and self.nesterov and self.momentum == 0:
-            raise ValueError("nesterov: true needs momentum > 0, got momentum=0; set nesterov: false")
+            raise ValueError("momentum > 0 with nesterov: true (or nesterov: false), got momentum=0")
         return self

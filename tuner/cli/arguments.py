@@ -10,6 +10,7 @@ from typing import Any
 
 from trainables.errors import BadInput
 from tuner.experiment.strict_yaml import parse_yaml
+from tuner.messages.wording import shown
 from tuner.record.find import EXPERIMENTS, find_run
 
 FOUND, FAILED, BAD_INPUT = 0, 1, 2
@@ -72,18 +73,35 @@ def with_space(arguments: argparse.Namespace) -> argparse.Namespace:
     return arguments
 
 
+FLAGS = {
+    "name": "--name",
+    "tracking.uri": "--tracking-uri",
+    "search.trials": "--trials",
+    "search.warm_start": "--warm-start",
+}
+"""Dotted path → the flag of its own that overrides it; `--set` overrides any. Not every command has all of them."""
+
+
 def overrides_of(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The leaves that these flags put in place of the file's, by dotted path."""
-    given = {"tracking.uri": arguments.tracking_uri, "name": arguments.name}
-    return dict(arguments.set) | {key: value for key, value in given.items() if value is not None}
+    """Returns the leaves that flags override, by dotted path."""
+    return dict(arguments.set) | {path: _given(arguments, flag) for path, flag in flags_of(arguments).items()}
+
+
+def flags_of(arguments: argparse.Namespace) -> dict[str, str]:
+    """Returns the flag that overrides each leaf, by dotted path, where it is not `--set`; for messages."""
+    return {path: flag for path, flag in FLAGS.items() if _given(arguments, flag) is not None}
+
+
+def _given(arguments: argparse.Namespace, flag: str) -> Any:
+    return getattr(arguments, flag.removeprefix("--").replace("-", "_"), None)
 
 
 def key_value(text: str) -> tuple[str, Any]:
     """`data.root=/photos` → its key and its value, read as YAML."""
     key, separator, value = text.partition("=")
     if not separator or not key.strip("."):
-        raise argparse.ArgumentTypeError(f"KEY=VALUE must hold, got {text!r}")
+        raise argparse.ArgumentTypeError(f"expected KEY=VALUE, got {text!r}")
     try:
         return key, parse_yaml(value)
     except BadInput as bad:
-        raise argparse.ArgumentTypeError(f"{key}: {bad.problems[0].expected}, got {value!r}") from None
+        raise argparse.ArgumentTypeError(f"{key}: expected {bad.problems[0].expected}, got {shown(value)}") from None

@@ -18,11 +18,12 @@ from pydantic import ValidationError
 
 from trainables.data.config import DataConfig
 from trainables.data.loading import check_data
-from trainables.errors import BadInput, Problem, nearest
+from trainables.errors import BadInput, Problem
 from tuner.comparison.settings import BASE, SAMPLE_SIZE, ColumnSettings, CompareSettings, RowSettings, Tree
 from tuner.experiment.checks import Plan, check_experiment, problems_of_sections
 from tuner.experiment.extends import deep_merge, locate_problems
 from tuner.experiment.search_experiment import SearchExperiment, parse_experiment, read_tree
+from tuner.experiment.sections import section_problems
 from tuner.experiment.settings import ResourceSettings, SearchSettings, TrackingSettings
 from tuner.experiment.smoke import smoke_overrides
 from tuner.experiment.tree import absolute_path, plain, set_leaf
@@ -107,14 +108,17 @@ class ComparisonExperiment:
 
 
 def load_comparison(
-    file: Path, overrides: Mapping[str, Any] | None = None, smoke: bool = False
+    file: Path,
+    overrides: Mapping[str, Any] | None = None,
+    smoke: bool = False,
+    flags: Mapping[str, str] | None = None,
 ) -> ComparisonExperiment:
-    """Reads and checks a comparison file; `overrides` are leaves by dotted path, `smoke` makes all of it tiny.
+    """Reads and checks a comparison file; `smoke` makes all of it tiny. See `load_experiment` for the other arguments.
 
     Raises:
-        BadInput: with every problem found, each naming the file and the key.
+        BadInput: with every problem found, each with its key and its file and line, or the flag.
     """
-    with locate_problems(file, overrides or {}):
+    with locate_problems(file, overrides or {}, flags):
         tree = read_tree(file, overrides)
         comparison = parse_comparison(tree, str(file))
         return parse_comparison(_made_tiny(tree, comparison), str(file)) if smoke else comparison
@@ -156,17 +160,9 @@ def check_comparison(comparison: ComparisonExperiment) -> list[Plan]:
 
 
 def _section_problems(tree: Mapping[str, Any]) -> Iterator[Problem]:
-    for key, value in tree.items():
-        if key == "method":
-            yield Problem(key, "a comparison has its methods in compare.rows", "a section `method`")
-        elif key not in SECTIONS:
-            close = nearest(str(key), SECTIONS)
-            hint = f" (did you mean {close[0]!r}?)" if close else ""
-            yield Problem(str(key), f"sections are {', '.join(SECTIONS)}{hint}", f"the unknown key {key!r}")
-        elif key != "name" and not isinstance(value, Mapping) and value is not None:
-            yield Problem(key, "a section holds keys and values", repr(value))
-    if not tree.get("compare"):
-        yield Problem("compare", "this section must be there", "nothing")
+    yield from section_problems({key: value for key, value in tree.items() if key != "method"}, SECTIONS, ("compare",))
+    if "method" in tree:
+        yield Problem("method", "a comparison's methods in compare.rows", "a section `method`")
 
 
 def _base(tree: Mapping[str, Any]) -> Tree:

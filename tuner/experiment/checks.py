@@ -1,8 +1,9 @@
-"""An experiment before it runs: found to be possible, or refused with everything that stands in its way."""
+"""Checks of an experiment before it runs: data, folds, weights, the method's needs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -19,8 +20,7 @@ from trainables.methods import check_method, uses_source_head
 from tuner.experiment.dimensions import Choice, spell
 from tuner.experiment.points import boundary_points, grid
 from tuner.experiment.search_experiment import SearchExperiment, fixed_section
-from tuner.experiment.settings import SearchSettings, tracking_uri
-from tuner.tracking.store import check_store
+from tuner.experiment.settings import SearchSettings
 
 Result = TypeVar("Result")
 Item = TypeVar("Item")
@@ -28,7 +28,7 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Plan:
-    """What an experiment amounts to, for `--dry-run` and for the record."""
+    """Size of a checked experiment: its data, its backbone, and how many trials, folds and steps it trains."""
 
     data: DataSummary
     backbone: dict[str, int]
@@ -48,7 +48,7 @@ class Plan:
 
 
 def check_experiment(space: SearchExperiment, with_folds: bool = True) -> Plan:
-    """Checks data, folds, weights and the method's needs for every end of every dimension, decoding no image.
+    """Checks data, folds, weights and the method's needs at the bounds of every dimension, without decoding images.
 
     Raises:
         BadInput: with all problems of all sections.
@@ -67,7 +67,6 @@ def check_experiment(space: SearchExperiment, with_folds: bool = True) -> Plan:
         for facts in _collect("backbone", partial(facts_about, name), problems):
             _collect("backbone", partial(check_reads, facts, data), problems)
     problems |= dict.fromkeys(_undecodable_dimensions(space))
-    _collect("", partial(check_store, tracking_uri(space.tracking.uri)), problems)
     if problems:
         raise BadInput(problems).in_file(space.file)
     config = configs[0]
@@ -82,36 +81,37 @@ def check_reads(backbone: BackboneFacts, data: DataConfig) -> None:
     """Raises BadInput unless `backbone` reads what the dataset consists of, images or texts."""
     if backbone.takes_images == data.has_texts:
         kind = "texts" if data.has_texts else "images"
-        expected = f"must be a backbone of {kind}, as dataset {data.dataset} is"
-        raise BadInput(Problem("name", expected, str(backbone)))
+        raise BadInput(Problem("name", f"a backbone of {kind} for dataset {data.dataset}", str(backbone)))
 
 
 def problems_of_sections(tree: Mapping[str, Any], with_folds: bool = True) -> list[Problem]:
-    """What is wrong with data and backbone of an experiment that other problems keep from being parsed as a whole."""
+    """Returns the problems of data and backbone where problems elsewhere keep the experiment from being parsed.
+
+    Invalid values in these two sections are left out: parsing has reported them.
+    """
     problems: dict[Problem, None] = {}
-    try:
+    with suppress(ValidationError):
         data = DataConfig.model_validate(fixed_section(tree, "data"))
         _collect("data", partial(check_data, data, SearchSettings().folds if with_folds else None), problems)
-    except (ValidationError, AttributeError):
-        pass  # said already
-    try:
+    with suppress(ValidationError):
         backbone = BackboneConfig.model_validate(fixed_section(tree, "backbone"))
         _collect("backbone", partial(check_backbone, backbone), problems)
-    except (ValidationError, AttributeError):
-        pass
     return list(problems)
 
 
 def load_images(space: SearchExperiment) -> dict[str, Examples]:
-    """The training images of every variant of the data that a trial of `space` can ask for; see `load_training`."""
+    """Decodes the training images of every variant of the data that a trial can have; see `load_training`."""
     return load_training(_data_variants(space), space.file)
 
 
 def load_training(variants: Iterable[DataConfig], file: str) -> dict[str, Examples]:
-    """Decodes the training images of every variant, by `source_key`, and checks that the test images decode.
+    """Decodes the training images of every variant once and checks that the test images decode.
+
+    Returns:
+        The examples by `source_key`.
 
     Raises:
-        BadInput: naming every file that does not decode.
+        BadInput: with every file that does not decode.
     """
     images: dict[str, Examples] = {}
     checked: set[str] = set()
@@ -122,7 +122,7 @@ def load_training(variants: Iterable[DataConfig], file: str) -> dict[str, Exampl
             for loaded in _collect("data", partial(load_train, data), problems):
                 images[key] = loaded
         if (key := test_key(data)) not in checked:
-            # Nothing is kept of the test images: a file that is broken shall not end the search after its last trial.
+            # Checked now, so that a broken test image does not end the search after its last trial.
             _collect("data", partial(check_decodes, data, "test"), problems)
             checked.add(key)
     if problems:
@@ -131,11 +131,11 @@ def load_training(variants: Iterable[DataConfig], file: str) -> dict[str, Exampl
 
 
 def _collect(section: str, check: Callable[[], Result], problems: dict[Problem, None]) -> Iterator[Result]:
-    """The check's result, or nothing and its problems."""
+    """Yields the check's result; nothing where it fails, whose problems go to `problems`."""
     try:
         return iter([check()])
     except BadInput as bad:
-        problems |= dict.fromkeys((bad.under(section) if section else bad).problems)
+        problems |= dict.fromkeys(bad.under(section).problems)
         return iter(())
 
 

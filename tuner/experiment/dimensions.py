@@ -1,22 +1,26 @@
-"""What a leaf of the experiment may be instead of a value: a dimension of the search."""
+"""Dimensions of a search: what a leaf of the experiment may be instead of a value."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import Field, StrictInt, model_validator
+from pydantic import Field, StrictInt, ValidationError, model_validator
 
+from trainables.errors import BadInput, Problem, did_you_mean
 from trainables.frozen import Frozen
+from tuner.messages.wording import shown
 
 Scalar = bool | int | float | str | None
 
 GOLDEN = 0.6180339887498949
-"""Where a range is tried between its ends: at no round number, so that a leaf that takes only integers refuses it."""
+"""Position of the value tried between the bounds; no round number, so that a leaf of integers refuses it."""
 
 
 class Uniform(Frozen):
-    """`{uniform: [low, high]}`: a float, every value between as likely."""
+    """`{uniform: [low, high]}`: a float, uniformly distributed."""
 
+    grammar: ClassVar[str] = "`uniform: [low, high]` with finite numbers low < high"
     uniform: tuple[float, float]
 
     @model_validator(mode="after")
@@ -25,40 +29,42 @@ class Uniform(Frozen):
         return self
 
     def bounds(self) -> tuple[Scalar, ...]:
-        """The least and the greatest value."""
+        """Returns the least and the greatest value."""
         return self.uniform
 
     def boundary_values(self) -> tuple[Scalar, ...]:
-        """The values at which the range can be wrong: its ends, and a point between them."""
+        """Returns the values at which the range can be invalid: its bounds, and one between them."""
         low, high = self.uniform
         return (low, high, low + GOLDEN * (high - low))
 
 
 class LogUniform(Frozen):
-    """`{log_uniform: [low, high]}`: a float, every order of magnitude as likely."""
+    """`{log_uniform: [low, high]}`: a float whose logarithm is uniformly distributed."""
 
+    grammar: ClassVar[str] = "`log_uniform: [low, high]` with finite numbers 0 < low < high"
     log_uniform: tuple[float, float]
 
     @model_validator(mode="after")
     def _range(self) -> Self:
         _low_below_high(self.log_uniform)
         if self.log_uniform[0] <= 0:
-            raise ValueError(f"a log range needs low > 0, got low={self.log_uniform[0]}")
+            raise ValueError(f"low above 0, got {self.log_uniform[0]}")
         return self
 
     def bounds(self) -> tuple[Scalar, ...]:
-        """The least and the greatest value."""
+        """Returns the least and the greatest value."""
         return self.log_uniform
 
     def boundary_values(self) -> tuple[Scalar, ...]:
-        """The values at which the range can be wrong: its ends, and a point between them."""
+        """Returns the values at which the range can be invalid: its bounds, and one between them."""
         low, high = self.log_uniform
         return (low, high, low * (high / low) ** GOLDEN)
 
 
 class Integer(Frozen):
-    """`{int: [low, high]}`: an integer, both ends included."""
+    """`{int: [low, high]}`: an integer, both bounds included."""
 
+    grammar: ClassVar[str] = "`int: [low, high]` with whole numbers low < high"
     int_: Annotated[tuple[StrictInt, StrictInt], Field(alias="int")]
 
     @model_validator(mode="after")
@@ -67,31 +73,32 @@ class Integer(Frozen):
         return self
 
     def bounds(self) -> tuple[Scalar, ...]:
-        """The least and the greatest value."""
+        """Returns the least and the greatest value."""
         return self.int_
 
     def boundary_values(self) -> tuple[Scalar, ...]:
-        """The values at which the range can be wrong: its ends."""
+        """Returns the values at which the range can be invalid: its bounds."""
         return self.int_
 
 
 class Choice(Frozen):
     """`{choice: [a, b, …]}`: one of the values."""
 
+    grammar: ClassVar[str] = "`choice: [a, b, …]` with at least one value and no value twice"
     choice: Annotated[tuple[Scalar, ...], Field(min_length=1)]
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
         if len(set(map(repr, self.choice))) < len(self.choice):
-            raise ValueError(f"choices must differ from each other, got {list(self.choice)}")
+            raise ValueError(f"values that differ, got {shown(list(self.choice))}")
         return self
 
     def bounds(self) -> tuple[Scalar, ...]:
-        """Every choice."""
+        """Returns every choice."""
         return self.choice
 
     def boundary_values(self) -> tuple[Scalar, ...]:
-        """Every choice: each can be wrong by itself."""
+        """Returns every choice: each can be invalid by itself."""
         return self.choice
 
 
@@ -103,6 +110,30 @@ DIMENSIONS: dict[str, type[Dimension]] = {
     "int": Integer,
     "choice": Choice,
 }
+
+
+def parse_dimension(value: Any, where: str = "") -> Dimension | None:
+    """Reads the value of a leaf as a dimension; None where it is none. `where` is the leaf's dotted path.
+
+    Raises:
+        BadInput: where the value is meant as a dimension, a mapping from one word to a list or from a dimension's kind
+            to anything, but is no valid one.
+
+    >>> parse_dimension({"uniform": [0, 1]})
+    Uniform(uniform=(0.0, 1.0))
+    """
+    if not isinstance(value, Mapping) or len(value) != 1:
+        return None
+    ((kind, values),) = value.items()
+    if kind not in DIMENSIONS:
+        if not isinstance(values, list):
+            return None  # a section with one key
+        got = f"{shown(kind)}{did_you_mean(str(kind), DIMENSIONS, count=1)}"
+        raise BadInput(Problem(where, f"a dimension of kind {', '.join(DIMENSIONS)}", got))
+    try:
+        return DIMENSIONS[kind].model_validate(value)
+    except ValidationError:
+        raise BadInput(Problem(where, DIMENSIONS[kind].grammar, shown(values))) from None
 
 
 def spell(dimension: Dimension) -> str:
@@ -127,4 +158,4 @@ def contains(dimension: Dimension, value: Any) -> bool:
 def _low_below_high(ends: tuple[float, float]) -> None:
     low, high = ends
     if not low < high:
-        raise ValueError(f"low < high must hold, got low={low}, high={high}")
+        raise ValueError(f"low below high, got {low}, {high}")

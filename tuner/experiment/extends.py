@@ -1,4 +1,4 @@
-"""`extends`: an experiment file laid over others, so that it says only what differs."""
+"""`extends`: an experiment file laid over others, so that it says only what differs; and where each key is said."""
 
 from __future__ import annotations
 
@@ -10,20 +10,30 @@ from typing import Any, NamedTuple, TypeGuard
 
 from trainables.errors import BadInput, Problem
 from tuner.experiment.dimensions import DIMENSIONS
-from tuner.experiment.strict_yaml import read_yaml
+from tuner.experiment.strict_yaml import read_document
+from tuner.experiment.tree import enclosing, is_within
+from tuner.messages.wording import shown
 
 EXTENDS = "extends"
 
 
 class Layer(NamedTuple):
-    """What one file says itself, without `extends`."""
+    """What one file says itself, without `extends`: its tree, and the line of each dotted path."""
 
     file: Path
     tree: dict[str, Any]
+    lines: dict[str, int]
+
+
+class Place(NamedTuple):
+    """File and line of a key."""
+
+    file: Path
+    line: int
 
 
 def read_extended(file: Path) -> dict[str, Any]:
-    """The mapping in `file`, laid over those of the files that its `extends` names, each over the one before it.
+    """Returns the mapping in `file`, laid over those of the files that its `extends` names, each over the one before.
 
     Names are relative to the file that they stand in. Raises BadInput.
     """
@@ -34,15 +44,19 @@ def read_extended(file: Path) -> dict[str, Any]:
 
 
 def layers(file: Path, above: tuple[Path, ...] = ()) -> Iterator[Layer]:
-    """`file` and all that it extends, in the order in which they are laid over each other; `above` led here."""
-    tree = read_yaml(file)
-    for base in _bases(tree.pop(EXTENDS, []), file, (*above, file)):
+    """Yields `file` and all that it extends, in the order in which they are merged; `above` led here."""
+    tree, lines = read_document(file)
+    for base in _bases(tree.pop(EXTENDS, []), file, lines.get(EXTENDS, 0), (*above, file)):
         yield from layers(base, (*above, file))
-    yield Layer(file, tree)
+    yield Layer(file, tree, lines)
 
 
 def deep_merge(base: Mapping[str, Any], tree: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with what `tree` says: sections key by key, everything else, dimensions and lists too, as a whole."""
+    """Merges `tree` into `base`: sections key by key; everything else, dimensions and lists too, replaces as a whole.
+
+    >>> deep_merge({"a": {"x": 1, "y": [1, 2]}}, {"a": {"y": [3]}})
+    {'a': {'x': 1, 'y': [3]}}
+    """
     merged = dict(base)
     for key, value in tree.items():
         below = base.get(key)
@@ -51,69 +65,88 @@ def deep_merge(base: Mapping[str, Any], tree: Mapping[str, Any]) -> dict[str, An
 
 
 @contextmanager
-def locate_problems(file: Path, overridden: Collection[str] = ()) -> Iterator[None]:
-    """Lets a problem of `file` name the file of its chain that the key stands in, unless the key was `overridden`."""
+def locate_problems(
+    file: Path, overridden: Collection[str] = (), flags: Mapping[str, str] | None = None
+) -> Iterator[None]:
+    """Gives each problem that is raised about `file` its place.
+
+    A problem gets the file and line of the key's last definition in the chain of `extends`; a missing key gets those of
+    its section. A problem of a leaf that was overridden from the command line names the flag in place of a file.
+
+    Args:
+        overridden: Dotted paths of the leaves that do not come from the file.
+        flags: Dotted path → the flag that overrides it, where that is not `--set`.
+    """
     try:
         yield
     except BadInput as bad:
-        chain = _chain(file)
-        raise BadInput(
-            problem
-            if problem.file != str(file) or problem.where in overridden
-            else replace(problem, file=str(_home(problem.where, chain)))
-            for problem in bad.problems
-        ) from bad
+        places = _places(file)
+        by_flag = {path: f"--set {path}" for path in overridden} | dict(flags or {})
+        located = dict.fromkeys(_located(p, places, by_flag) if p.file == str(file) else p for p in bad.problems)
+        raise BadInput(sorted(located, key=lambda problem: (problem.file, problem.line))) from bad
 
 
-def _bases(extends: Any, file: Path, chain: tuple[Path, ...]) -> list[Path]:
+def _located(problem: Problem, places: Mapping[str, Place], flags: Mapping[str, str]) -> Problem:
+    where = problem.where
+    if problem.line or not where:
+        return problem  # of the file's text, whatever is overridden
+    for path, flag in flags.items():
+        # A section that only the flag mentions is its mistake, too.
+        if is_within(where, path) or (is_within(path, where) and where not in places):
+            return replace(problem, where=flag + where[len(path) :], file="")
+    place = next((places[path] for path in enclosing(where) if path in places), None)
+    return problem if place is None else replace(problem, file=str(place.file), line=place.line)
+
+
+def _places(file: Path) -> dict[str, Place]:
+    """Dotted path → where the definition stands that counts, in `file` or in one that it extends."""
+    places: dict[str, Place] = {}
+    tree: dict[str, Any] = {}
+    try:
+        for layer in layers(file):
+            replaced = set(_replaced(tree, layer.tree))
+            places = {path: place for path, place in places.items() if replaced.isdisjoint(enclosing(path))}
+            places |= {path: Place(layer.file, line) for path, line in layer.lines.items()}
+            tree = deep_merge(tree, layer.tree)
+    except BadInput:  # a file of the chain is what is wrong: the problem names it already
+        return {}
+    return places
+
+
+def _replaced(base: Mapping[str, Any], tree: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Yields the paths whose values `deep_merge` replaces as a whole."""
+    for key, value in tree.items():
+        below = base.get(key)
+        if _is_section(below) and _is_section(value):
+            yield from _replaced(below, value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"
+
+
+def _bases(extends: Any, file: Path, line: int, chain: tuple[Path, ...]) -> list[Path]:
     names = [extends] if isinstance(extends, str) else extends
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise BadInput(Problem(EXTENDS, "must be a file or a list of files", repr(extends), file=str(file)))
+        raise BadInput(Problem(EXTENDS, "a file or a list of files", shown(extends), str(file), line))
     bases = [_readable((file.parent / name).resolve()) for name in names]
     problems = [_base_problem(name, base, chain) for name, base in zip(names, bases, strict=True)]
-    if found := [problem for problem in problems if problem is not None]:
-        raise BadInput(found).in_file(str(file))
+    if found := [replace(problem, file=str(file), line=line) for problem in problems if problem is not None]:
+        raise BadInput(found)
     return bases
 
 
 def _base_problem(name: str, base: Path, chain: tuple[Path, ...]) -> Problem | None:
     if not base.is_file():
-        return Problem(EXTENDS, "must name files that exist, relative to this one", repr(name))
+        return Problem(EXTENDS, "a file that exists, relative to this one", shown(name))
     if base.resolve() in (file.resolve() for file in chain):
-        return Problem(EXTENDS, "must not lead back to a file", " → ".join(map(str, (*chain, base))))
+        return Problem(EXTENDS, "files that do not lead back to this one", " → ".join(map(str, (*chain, base))))
     return None
 
 
 def _readable(path: Path) -> Path:
-    """As a person would name it: relative to the working folder where it lies below."""
+    """As a person would name it: relative to the working folder where it is below that."""
     here = Path.cwd()
     return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 def _is_section(value: Any) -> TypeGuard[Mapping[str, Any]]:
     return isinstance(value, Mapping) and not (len(value) == 1 and next(iter(value)) in DIMENSIONS)
-
-
-def _chain(file: Path) -> list[Layer]:
-    """All layers, or what can be said where one of them is what is wrong."""
-    try:
-        return list(layers(file))
-    except BadInput:
-        return [Layer(file, {})]
-
-
-def _home(where: str, chain: list[Layer]) -> Path:
-    """The file that says most of the key `where`; of several, the one whose word counts."""
-    deepest: Layer = max(reversed(chain), key=lambda layer: _depth(where, layer.tree))
-    return deepest.file
-
-
-def _depth(where: str, tree: Any) -> int:
-    """How many parts of `where` are keys of `tree`, one below the other."""
-    depth = 0
-    for part in where.split("."):
-        key = part.partition("[")[0]
-        if not isinstance(tree, Mapping) or key not in tree:
-            break
-        tree, depth = tree[key], depth + 1
-    return depth

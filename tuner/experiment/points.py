@@ -11,9 +11,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from trainables.config import TrialConfig
-from trainables.errors import Problem, nearest
+from trainables.errors import Problem, did_you_mean
 from tuner.experiment.dimensions import Choice, Dimension, contains, spell
 from tuner.experiment.tree import set_leaf, short_names
+from tuner.messages.wording import shown
 
 MAX_COMBINATIONS = 256
 """Combinations of choices that are checked beforehand; an invalid one beyond them fails when its trial starts."""
@@ -60,22 +61,25 @@ def by_path(point: Mapping[str, Any], dimensions: Iterable[str]) -> dict[str, An
     return {paths.get(key, key): value for key, value in point.items()}
 
 
-def first_point_problems(points: Iterable[Mapping[str, Any]], dimensions: Mapping[str, Dimension]) -> Iterator[Problem]:
-    """Yields what is wrong with `search.first_points`, whose keys may be short names or dotted paths."""
-    names = short_names(dimensions)
-    by_name = {name: path for path, name in names.items()} | {path: path for path in dimensions}
+def first_point_problems(
+    points: Iterable[Mapping[str, Any]], dimensions: Mapping[str, Dimension], invalid: Iterable[str] = ()
+) -> Iterator[Problem]:
+    """Yields what is wrong with `search.first_points`, whose keys may be short names or dotted paths.
+
+    Any value may be given for the paths in `invalid`, dimensions that have a problem of their own.
+    """
+    names = short_names([*dimensions, *invalid])
+    by_name = {name: path for path, name in names.items()} | {path: path for path in names}
+    known = f"one of the dimensions {', '.join(names.values())}" if names else "no key, as nothing is searched"
     for position, point in enumerate(points):
         given: dict[str, str] = {}
         for key, value in point.items():
             where = f"search.first_points[{position}].{key}"
             path = by_name.get(key)
             if path is None:
-                close = nearest(key, by_name, count=1)
-                hint = f" (did you mean {close[0]!r}?)" if close else ""
-                known = ", ".join(names.values()) or "there are none"
-                yield Problem(where, f"a searched dimension: {known}{hint}", repr(key))
+                yield Problem(where, known, f"{shown(key)}{did_you_mean(str(key), by_name, count=1)}")
             elif path in given:
-                yield Problem(where, "each dimension once", f"{given[path]!r} and {key!r}")
-            elif not contains(dimensions[path], value):
-                yield Problem(where, f"a value of {spell(dimensions[path])}", repr(value))
+                yield Problem(where, "a dimension that is given once", f"{given[path]!r} and {key!r}")
+            elif path in dimensions and not contains(dimensions[path], value):
+                yield Problem(where, f"a value of {spell(dimensions[path])}", shown(value))
             given |= {} if path is None else {path: key}

@@ -1,8 +1,7 @@
 """One YAML file → SearchExperiment: the whole experiment, checked before anything runs.
 
-Any leaf of data, backbone, method and training may be a value or a dimension. Every end of every dimension is
-validated against TrialConfig here, so that a range that makes invalid trials is refused at once and not after an
-hour.
+Any leaf of data, backbone, method and training may be a value or a dimension. The configurations at the bounds of every
+dimension are validated here, so that a range with invalid trials is refused at once and not after an hour.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import contextlib
 import copy
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,15 +18,17 @@ import yaml
 from pydantic import ValidationError
 
 from trainables.config import TrialConfig
-from trainables.errors import BadInput, Problem, nearest
+from trainables.errors import BadInput, Problem
 from trainables.frozen import Frozen
-from tuner.experiment.dimensions import DIMENSIONS, Dimension, spell
-from tuner.experiment.extends import EXTENDS, locate_problems, read_extended
+from tuner.experiment.dimensions import Dimension, parse_dimension, spell
+from tuner.experiment.extends import locate_problems, read_extended
 from tuner.experiment.points import boundary_points, by_path, config_at, first_point_problems
+from tuner.experiment.sections import section_problems
 from tuner.experiment.settings import ResourceSettings, RetrainSettings, SearchSettings, TrackingSettings
 from tuner.experiment.tree import absolute_path, plain, set_leaf, short_names
 from tuner.messages.redaction import without_credentials
 from tuner.messages.validation import problems_from_pydantic
+from tuner.messages.wording import shown
 
 SEARCHABLE = ("data", "backbone", "method", "training")
 SETTINGS: dict[str, type[Frozen]] = {
@@ -37,14 +38,15 @@ SETTINGS: dict[str, type[Frozen]] = {
     "retrain": RetrainSettings,
 }
 SECTIONS = ("name", *SEARCHABLE, *SETTINGS)
+REQUIRED = ("data", "backbone", "method")
 
-# It names a folder, a MLflow experiment and a registered model, so it may not leave or confuse any of them.
+# The name of a folder, an MLflow experiment and a registered model: it must be valid, and the same, for all of them.
 MAX_NAME_CHARACTERS = 100
 NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{MAX_NAME_CHARACTERS - 1}}}")
 
 
 class Experiment(Protocol):
-    """What every kind of experiment has, however it is run: a name, a record, and what it may use."""
+    """Protocol of every kind of experiment, a search or a comparison."""
 
     @property
     def file(self) -> str: ...
@@ -58,17 +60,17 @@ class Experiment(Protocol):
     def tracking(self) -> TrackingSettings: ...
 
     def as_tree(self) -> dict[str, Any]:
-        """The experiment as plain data, without credentials; it reads back to the same."""
+        """Returns the experiment as plain data, without credentials; it reads back to the same."""
         ...
 
     def read_record(self, file: Path) -> Experiment:
-        """An experiment of this kind, as it was recorded in `file`."""
+        """Reads an experiment of this kind from its record `file`."""
         ...
 
 
 @dataclass(frozen=True)
 class SearchExperiment:
-    """An experiment that has been checked.
+    """A search that has been checked.
 
     `fixed` is the nested tree of TrialConfig's sections without its searched leaves; `dimensions` holds those by
     dotted path (`method.gamma_fe`), which is the key of a dimension everywhere but in what is displayed.
@@ -99,9 +101,11 @@ class SearchExperiment:
         return self.tracking.registered_model or self.name
 
     def trial_config(self, params: Mapping[str, Any]) -> TrialConfig:
-        """The TrialConfig at one point, `params` by dotted path. Raises pydantic's ValidationError.
+        """Builds the TrialConfig at one point, `params` by dotted path. Raises pydantic's ValidationError.
 
-        >>> experiment.trial_config({"method.gamma_fe": 0.02, "method.alpha": 0.4})  # doctest: +SKIP
+        >>> experiment = load_experiment(Path("search_spaces/smile.yaml"))
+        >>> experiment.trial_config(next(boundary_points(experiment.dimensions))).method.name
+        'smile'
         """
         return config_at(self.fixed, {path: params[path] for path in self.dimensions}, self.search.seed)
 
@@ -116,9 +120,9 @@ class SearchExperiment:
                 yield self.trial_config(point)
 
     def as_tree(self) -> dict[str, Any]:
-        """The experiment as plain data: what `space.yaml` in its directory holds, and what reads back to this.
+        """Returns the experiment as plain data, the content of its record `space.yaml`; it reads back to this.
 
-        Credentials in the tracking URI are left out: they belong neither on the disk nor in the journal.
+        First points are by dotted path. Credentials in the tracking URI are left out.
         """
         tree: dict[str, Any] = {"name": self.name, **copy.deepcopy(self.fixed)}
         for path, dimension in self.dimensions.items():
@@ -130,24 +134,34 @@ class SearchExperiment:
         return tree
 
     def read_record(self, file: Path) -> SearchExperiment:
-        """The space that was recorded in `file`."""
+        """Reads a search from its record `file`."""
         return load_experiment(file)
 
 
-def load_experiment(file: Path, overrides: Mapping[str, Any] | None = None) -> SearchExperiment:
-    """Reads and checks an experiment file; `overrides` are leaves by dotted path that replace what the file says.
+def load_experiment(
+    file: Path, overrides: Mapping[str, Any] | None = None, flags: Mapping[str, str] | None = None
+) -> SearchExperiment:
+    """Reads and checks an experiment file.
+
+    Args:
+        overrides: Leaves by dotted path that replace the file's.
+        flags: Dotted path → the flag that gave the override, for messages, where that is not `--set`.
 
     Raises:
-        BadInput: with every problem found, each naming the file and the key.
+        BadInput: with every problem found, each with its key and its file and line, or the flag.
+
+    >>> load_experiment(Path("search_spaces/smile.yaml"), {"search.trials": 5}).search.trials
+    5
     """
-    with locate_problems(file, overrides or {}):
+    with locate_problems(file, overrides or {}, flags):
         return parse_experiment(read_tree(file, overrides), str(file))
 
 
 def read_tree(file: Path, overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The sections of the file and of those that it extends as plain data, with `overrides` in place.
+    """Returns the sections of the file and of those that it extends as plain data, with `overrides` in place.
 
-    Raises BadInput where one of them is no YAML mapping.
+    Raises:
+        BadInput: where one of the files is no YAML mapping.
     """
     tree = read_extended(file)
     for path, value in (overrides or {}).items():
@@ -156,25 +170,23 @@ def read_tree(file: Path, overrides: Mapping[str, Any] | None = None) -> dict[st
 
 
 def parse_experiment(tree: Mapping[str, Any], file: str = "") -> SearchExperiment:
-    """The checked experiment that `tree` describes. Raises BadInput with every problem found."""
-    problems = list(_section_problems(tree))
+    """Builds the checked experiment that `tree` describes. Raises BadInput with every problem found."""
+    problems = dict.fromkeys([*section_problems(tree, SECTIONS, REQUIRED), *_name_problems(tree.get("name"))])
     fixed: dict[str, Any] = {}
     dimensions: dict[str, Dimension] = {}
     for section in SEARCHABLE:
         if isinstance(tree.get(section), Mapping):
             fixed[section] = _split(tree[section], section, dimensions, problems)
+    invalid = [p.where for p in problems if p.where.startswith(tuple(f"{section}." for section in SEARCHABLE))]
     settings: dict[str, Any] = {}
     for section, model in SETTINGS.items():
         try:
             settings[section] = model.model_validate(tree.get(section) or {})
         except ValidationError as error:
-            problems += problems_from_pydantic(error, model, prefix=section)
+            problems |= dict.fromkeys(problems_from_pydantic(error, model, prefix=section))
     known = {p.where for p in problems}
-    problems += [p for p in _trial_problems(fixed, dimensions) if p.where not in known]
-    if "search" in settings:
-        broken = {p.where.rsplit(".", 1)[-1] for p in problems}
-        points = [{k: v for k, v in point.items() if k not in broken} for point in settings["search"].first_points]
-        problems += first_point_problems(points, dimensions)
+    problems |= {p: None for p in _trial_problems(fixed, dimensions) if p.where not in known}
+    problems |= dict.fromkeys(first_point_problems(_first_points(tree), dimensions, invalid))
     if problems:
         raise BadInput(problems).in_file(file)
     fixed = {key: absolute_path(key, section) for key, section in _with_defaults(fixed, dimensions).items()}
@@ -184,66 +196,61 @@ def parse_experiment(tree: Mapping[str, Any], file: str = "") -> SearchExperimen
 
 
 def fixed_section(tree: Mapping[str, Any], section: str) -> dict[str, Any]:
-    """A section of `tree` with every dimension at its first end; for checking it where other sections are broken."""
+    """Returns a section of `tree` with every dimension at its first value, to check it where others are broken."""
     dimensions: dict[str, Dimension] = {}
-    filled = {section: _split(tree.get(section) or {}, section, dimensions, [])}
+    content = tree.get(section)
+    filled = {section: _split(content if isinstance(content, Mapping) else {}, section, dimensions, {})}
     for path, dimension in dimensions.items():
         set_leaf(filled, path, dimension.bounds()[0])
     return filled[section]
 
 
-def _section_problems(tree: Mapping[str, Any]) -> Iterator[Problem]:
-    for key, value in tree.items():
-        if key not in SECTIONS:
-            close = nearest(str(key), (EXTENDS, *SECTIONS))
-            hint = f" (did you mean {close[0]!r}?)" if close else ""
-            yield Problem(str(key), f"sections are {', '.join(SECTIONS)}{hint}", f"the unknown key {key!r}")
-        elif key != "name" and not isinstance(value, Mapping) and value is not None:
-            yield Problem(key, "a section holds keys and values", repr(value))
-    for section in ("data", "backbone", "method"):
-        if not tree.get(section):
-            yield Problem(section, "this section must be there", "nothing")
-    name = tree.get("name")
+def _name_problems(name: Any) -> Iterator[Problem]:
     if not isinstance(name, str) or not NAME.fullmatch(name):
         expected = "a name of letters, digits, '.', '_' and '-' that starts with a letter or digit, "
-        expected += f"at most {MAX_NAME_CHARACTERS} long"
-        yield Problem("name", expected, repr(name) if name is not None else "nothing")
+        yield Problem("name", f"{expected}at most {MAX_NAME_CHARACTERS} long", shown(name))
 
 
 def _split(
-    tree: Mapping[str, Any], path: str, dimensions: dict[str, Dimension], problems: list[Problem]
+    tree: Mapping[str, Any], path: str, dimensions: dict[str, Dimension], problems: dict[Problem, None]
 ) -> dict[str, Any]:
-    """`tree` without its dimensions, which go to `dimensions`; what looks like one and is none goes to `problems`."""
+    """Returns `tree` without its dimensions, which go to `dimensions`; those that are invalid go to `problems`."""
     fixed: dict[str, Any] = {}
     for key, value in tree.items():
         where = f"{path}.{key}"
-        kind = next(iter(value)) if isinstance(value, Mapping) and len(value) == 1 else None
-        if kind in DIMENSIONS:
-            try:
-                dimensions[where] = DIMENSIONS[kind].model_validate(value)
-            except ValidationError as error:
-                problems += [replace(p, where=where) for p in problems_from_pydantic(error, DIMENSIONS[kind])]
-        elif kind is not None and isinstance(value, Mapping) and isinstance(value[kind], list):
-            close = nearest(str(kind), DIMENSIONS, count=1)
-            hint = f" (did you mean {close[0]!r}?)" if close else ""
-            problems.append(Problem(where, f"a dimension is one of {', '.join(DIMENSIONS)}{hint}", f"{kind!r}"))
+        try:
+            dimension = parse_dimension(value, where)
+        except BadInput as bad:
+            problems |= dict.fromkeys(bad.problems)
+            continue
+        if dimension is not None:
+            dimensions[where] = dimension
         else:
             fixed[key] = _split(value, where, dimensions, problems) if isinstance(value, Mapping) else value
     return fixed
 
 
+def _first_points(tree: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The first points as they are in the file, an empty one in place of what is no mapping."""
+    search = tree.get("search")
+    points = search.get("first_points") if isinstance(search, Mapping) else None
+    return [
+        point if isinstance(point, Mapping) else {} for point in (points if isinstance(points, list | tuple) else ())
+    ]
+
+
 def _trial_problems(fixed: Mapping[str, Any], dimensions: Mapping[str, Dimension]) -> list[Problem]:
     found: dict[Problem, None] = {}
-    for corner in boundary_points(dimensions):
+    for point in boundary_points(dimensions):
         try:
-            config_at(fixed, corner)
+            config_at(fixed, point)
         except ValidationError as error:
             found |= dict.fromkeys(problems_from_pydantic(error, TrialConfig))
     return list(found)
 
 
 def _with_defaults(fixed: Mapping[str, Any], dimensions: Mapping[str, Dimension]) -> dict[str, Any]:
-    """`fixed` with every default written out: the record must not change its meaning with the code."""
+    """Returns `fixed` with every default written out, so that a record keeps its meaning when defaults change."""
     tree = config_at(fixed, next(boundary_points(dimensions))).model_dump(mode="json", exclude={"seed"})
     for path in dimensions:
         *parents, leaf = path.split(".")
@@ -255,5 +262,5 @@ def _with_defaults(fixed: Mapping[str, Any], dimensions: Mapping[str, Dimension]
 
 
 def dump_experiment(space: Experiment) -> str:
-    """The experiment as YAML."""
+    """Writes the experiment as YAML, defaults included."""
     return yaml.safe_dump(space.as_tree(), sort_keys=False, allow_unicode=True)

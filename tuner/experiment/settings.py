@@ -5,19 +5,18 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
     BeforeValidator,
-    Discriminator,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
-    Tag,
-    model_validator,
+    ValidationInfo,
+    field_validator,
 )
 
 from trainables.frozen import Frozen
@@ -33,26 +32,26 @@ class NoRacing(Frozen):
 
 
 class FoldRacing(Frozen):
-    """After each fold, a trial that lies further behind the best one on these folds than noise explains is stopped."""
+    """Stops a trial after a fold if it is further behind the best one on these folds than noise explains."""
 
     rule: Literal["folds"] = "folds"
     margin: NonNegativeFloat = 1.25
-    """How far behind: in standard deviations of the mean difference of two equally good trials on as many folds."""
+    """How far behind, in standard deviations of the mean difference of two equally good trials on as many folds."""
     min_complete: Annotated[int, Field(ge=2)] = 3
-    """Complete trials before the first may be stopped; the noise is estimated from the better half of them, and from so
-    many at least."""
+    """Complete trials before the first may be stopped; the noise is estimated from the better half of them, but from
+    at least so many."""
 
 
 class MedianRacing(Frozen):
-    """After each fold, a trial below the median of what the complete ones had after as many folds is stopped."""
+    """Stops a trial after a fold if it is below the median of the complete ones after as many folds."""
 
     rule: Literal["median"] = "median"
     min_complete: Annotated[int, Field(ge=2)] = 3
 
 
 class AshaRacing(Frozen):
-    """Asynchronous successive halving over the steps of the first fold (Li et al., 2020): at each rung, which is a
-    number of steps, a trial goes on if it is among the best 1/`reduction_factor` of those that have come so far."""
+    """Asynchronous successive halving over the steps of the first fold (Li et al., 2020): at each rung, a number of
+    steps, a trial continues if it is among the best 1/`reduction_factor` of those that have reached it."""
 
     rule: Literal["asha"] = "asha"
     reduction_factor: Annotated[int, Field(ge=2)] = 3
@@ -64,8 +63,8 @@ Racing = Annotated[NoRacing | FoldRacing | MedianRacing | AshaRacing, Field(disc
 
 
 class Plateau(Frozen):
-    """The search ends once the best score has not risen by more than `min_gain` (top-1, in [0, 1]) for so many trials
-    that ended complete or were stopped as hopeless."""
+    """Ends the search once the best score has not risen by more than `min_gain` (top-1, in [0, 1]) for `trials` trials
+    that ended complete or were stopped by racing."""
 
     trials: PositiveInt
     min_gain: NonNegativeFloat = 0.0
@@ -76,7 +75,7 @@ def _one_or_more(value: Any) -> Any:
 
 
 class SearchSettings(Frozen):
-    """How the dimensions are searched, when a trial is hopeless, and what ends it all."""
+    """The `search` section: sampler, folds, racing, budgets."""
 
     trials: PositiveInt = 20
     folds: Annotated[int, Field(ge=2)] = 3
@@ -86,102 +85,98 @@ class SearchSettings(Frozen):
     concurrency: PositiveInt | Literal["auto"] = "auto"
     """Trials at once; `auto` is what the cluster has room for. With 1, two runs give the same trials."""
     folds_in_parallel: Literal[True, False, "auto"] = "auto"
-    """Whether places that no trial is left for train later folds of those that run, ahead of their turn; `auto`: where
-    there are more places than trials. Scores are the same, but what racing then stops has trained them for nothing."""
+    """Whether idle places train later folds of running trials ahead of time; `auto`: where there are more places than
+    trials. Scores are the same, but the folds of a trial that racing then stops were trained in vain."""
     first_points: tuple[dict[str, Any], ...] = ()
-    """Known-good settings that are tried first, by the dimensions' names; what one leaves out, the sampler adds. They
-    are never stopped early."""
+    """Known-good points that are tried first and never stopped early. A point may be partial: the sampler completes it.
+    Its keys are dotted paths; in a file the short names of the dimensions, too."""
     warm_start: Annotated[tuple[str, ...], BeforeValidator(_one_or_more)] = ()
-    """Earlier searches to learn from: experiment directories, `name` or `name/run` below `tracking.directory`, or
-    MLflow ids of search runs."""
+    """Earlier searches whose trials are evidence for this one: experiment directories, `name` or `name/run` below
+    `tracking.directory`, or MLflow ids of search runs."""
     racing: Racing = FoldRacing()
     """When a trial is stopped before its last fold. Only a trial that trained all of them can win."""
     timeout_s: PositiveFloat | None = None
-    """Wall-clock budget of this command's trials; the retraining comes on top. Trials that run stop after the fold
-    that they are at, and go on with `--resume`."""
+    """Wall-clock budget of this command's trials, without the retraining. Running trials stop after their current fold
+    and continue with `--resume`."""
     max_fold_trainings: PositiveInt | None = None
     """Budget in trainings of a fold, over all trials; at least `folds`."""
     plateau: Plateau | None = None
     fold_timeout_s: PositiveFloat | None = None
-    """Limit of one fold; a trial that exceeds it hangs, and fails."""
+    """Limit of one fold; a trial that exceeds it is taken to hang, and fails."""
     checkpoint_period_s: PositiveFloat | None = 30.0
-    """How often a fold in training is written to disk, to go on from there after a crash; None: never."""
+    """How often a training fold is checkpointed, to continue from there after a crash; None: never."""
 
     def takes_folds_ahead(self, places: int, trials: int) -> bool:
-        """Whether folds are trained in parallel where so many places and so many trials are asked for."""
+        """Whether folds are trained in parallel with so many places and trials."""
         return places > trials if self.folds_in_parallel == "auto" else self.folds_in_parallel
 
     def folds_at_once(self, places: int, trials: int) -> int:
-        """How many trainings of a fold there are at once, at most."""
+        """Returns the largest number of fold trainings at once."""
         return min(places, trials * (self.folds if self.takes_folds_ahead(places, trials) else 1))
 
-    @model_validator(mode="after")
-    def _budget_pays_for_a_trial(self) -> Self:
-        if self.max_fold_trainings is not None and self.max_fold_trainings < self.folds:
-            expected = f"max_fold_trainings must pay for one trial of {self.folds} folds"
-            raise ValueError(f"{expected}, got {self.max_fold_trainings}")
-        return self
+    @field_validator("max_fold_trainings")
+    @classmethod
+    def _one_whole_trial(cls, budget: int | None, before: ValidationInfo) -> int | None:
+        folds = before.data.get("folds")  # missing where it was refused itself
+        if budget is not None and folds is not None and budget < folds:
+            raise ValueError(f"a budget of at least the {folds} folds of one trial, got {budget}")
+        return budget
 
 
 def _ray_can_divide(amount: float) -> float:
     if amount > 1 and amount != int(amount):
-        raise ValueError(f"an amount above 1 must be whole, got {amount}")
+        raise ValueError(f"a number that is whole where it is above 1, got {amount}")
     return amount
 
 
-# Told apart by what came, so that one mistake is one problem; the tags are those that pydantic would give.
-Gpus = Annotated[
-    Annotated[float, Field(ge=0), AfterValidator(_ray_can_divide), Tag("constrained-float")]
-    | Annotated[Literal["auto"], Tag("literal['auto']")],
-    Discriminator(lambda got: "literal['auto']" if isinstance(got, str) else "constrained-float"),
-]
+Amount = Annotated[float, AfterValidator(_ray_can_divide)]
 
 
 class ResourceSettings(Frozen):
-    """What one trial asks of the cluster."""
+    """The `resources` section: what one trial takes of the cluster."""
 
-    cpus: Annotated[float, Field(gt=0), AfterValidator(_ray_can_divide)] = 1
+    cpus: Annotated[Amount, Field(gt=0)] = 1
     """CPU cores, and threads, of a trial."""
-    gpus: Gpus = 0.0
-    """Share of a GPU: 0.25 puts four trials on a card. `auto` measures what the largest setting needs, and grows where
-    a trial runs out of memory. On a cluster without GPUs the trial runs on its CPUs, and says so."""
+    gpus: Annotated[Amount, Field(ge=0)] | Literal["auto"] = 0.0
+    """Share of a GPU: with 0.25 four trials share one. `auto` measures what the largest setting needs, and is raised
+    where a trial runs out of memory. On a cluster without GPUs trials run on its CPUs, which is reported."""
 
 
 def _absolute(path: Path) -> Path:
-    """A record of it is read in other folders than the one where the command was given."""
+    """Makes a path absolute: its record is read in other folders than the command's."""
     return path.expanduser().resolve()
 
 
 def _place(uri: str) -> str:
     if not re.match(r"[a-z][a-z0-9]*://.", uri) or "?" in uri or "@" in uri:
-        expected = "s3://bucket/prefix (or gs://, file://) must hold, without credentials or options"
+        expected = "s3://bucket/prefix (or gs://, file://) without credentials or options"
         raise ValueError(f"{expected}, got {without_credentials(uri)!r}")
     return uri.rstrip("/")
 
 
 class TrackingSettings(Frozen):
-    """Where the search is recorded."""
+    """The `tracking` section: where the search is recorded."""
 
     uri: str | None = None
     """MLflow tracking URI; without it MLFLOW_TRACKING_URI, and without that `mlflow.db` in the working folder."""
     directory: Annotated[Path, Field(validate_default=True), AfterValidator(_absolute)] = Path("experiments")
     """Folder of the experiment directories, the durable record of every search."""
     mirror: Annotated[str, AfterValidator(_place)] | None = None
-    """Where the directory is copied while the search runs, as `s3://bucket/prefix`: from there another machine can go
-    on. Endpoint, region and credentials are the environment's."""
+    """Where the directory is copied while the search runs, as `s3://bucket/prefix`, so that another machine can resume
+    it. Endpoint, region and credentials come from the environment."""
     registered_model: str | None = None
     """Name under which the retrained model is registered; the experiment's name if None."""
 
 
 class RetrainSettings(Frozen):
-    """What happens with the best configuration."""
+    """The `retrain` section: trainings of the best configuration."""
 
     seeds: NonNegativeInt = 3
-    """Trainings of it on the full training split, each with another seed; 0 leaves the retraining out."""
+    """Trainings on the full training split, each with another seed; 0 leaves the retraining out."""
 
 
 def tracking_uri(configured: str | None) -> str:
-    """Where to record: `configured`, else MLFLOW_TRACKING_URI, else `mlflow.db` in the working folder.
+    """Returns the tracking URI: `configured`, else MLFLOW_TRACKING_URI, else `mlflow.db` in the working folder.
 
     A sqlite path is made absolute, because trials and later commands run in other folders.
     """

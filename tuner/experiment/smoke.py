@@ -15,17 +15,14 @@ SMOKE: dict[str, Any] = {
     "training.batch_size": 8,
     "retrain.seeds": 1,
 }
-"""What `--smoke` makes of an experiment, so that its whole path runs in under a minute."""
-
+"""Leaves that `--smoke` overrides, so that the whole path runs in under a minute."""
 
 SMOKE_TRAIN_IMAGES_PER_CLASS = 3
-
-
 SMOKE_TEST_IMAGES = 32
 
 
 def smoke_overrides(space: SearchExperiment) -> dict[str, Any]:
-    """Leaves that make a tiny run of `space`: same path, few and short trials, few images."""
+    """Returns the overrides, by dotted path, that make a tiny run of `space`. Raises BadInput where it has no data."""
     data = next(space.boundary_configs()).data
     summary = check_data(data, num_folds=2)
     names = {"name": f"{space.name[:90]}-smoke", "tracking.registered_model": f"{space.model_name[:90]}-smoke"}
@@ -39,5 +36,5 @@ def smoke_overrides(space: SearchExperiment) -> dict[str, Any]:
 
 
 def _points_without(space: SearchExperiment, paths: Collection[str]) -> list[dict[str, Any]]:
-    """The first points without the dimensions `paths`, which become fixed."""
+    """Returns the first points without the dimensions `paths`, which become fixed."""
     return [{path: value for path, value in point.items() if path not in paths} for point in space.search.first_points]

@@ -1,8 +1,8 @@
-"""Nested mappings and dotted paths: flatten, set a leaf, short names, absolute paths."""
+"""Nested mappings and dotted paths (`compare.rows[2].method.alpha`)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,7 +13,11 @@ PATHS = {"data": "root", "backbone": "checkpoint"}
 
 
 def short_names(paths: Iterable[str]) -> dict[str, str]:
-    """Dotted path → its last part, or the whole path where two end alike."""
+    """Dotted path → the name that is displayed: its last part, or the whole path where two end alike.
+
+    >>> short_names(["method.alpha", "method.name", "backbone.name"])
+    {'method.alpha': 'alpha', 'method.name': 'method.name', 'backbone.name': 'backbone.name'}
+    """
     paths = list(paths)
     ends = [path.rsplit(".", 1)[-1] for path in paths]
     return {path: end if ends.count(end) == 1 else path for path, end in zip(paths, ends, strict=True)}
@@ -29,7 +33,7 @@ def by_short_name(params: Mapping[str, T], names: Mapping[str, str]) -> dict[str
 
 
 def set_leaf(tree: dict[str, Any], path: str, value: Any) -> None:
-    """Puts `value` at a dotted path, making the mappings on the way."""
+    """Sets the leaf at a dotted path, making the mappings on the way; those that there are already are copied."""
     *parents, leaf = path.split(".")
     for parent in parents:
         inner = tree.get(parent)
@@ -39,7 +43,11 @@ def set_leaf(tree: dict[str, Any], path: str, value: Any) -> None:
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings → dotted paths and their leaves."""
+    """Nested mappings → dotted paths and their leaves.
+
+    >>> flatten({"method": {"name": "l2", "alpha": 0.2}})
+    {'method.name': 'l2', 'method.alpha': 0.2}
+    """
     flat: dict[str, Any] = {}
     for key, value in tree.items():
         path = f"{prefix}{key}"
@@ -51,7 +59,8 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def absolute_path(section: str, tree: Mapping[str, Any]) -> dict[str, Any]:
-    """A section whose path is absolute: paths are relative to where the command was given; trials run elsewhere."""
+    """Returns a copy of a section whose path is absolute: it is relative to the command's working folder, and trials
+    run in others."""
     key = PATHS.get(section)
     if key is None or tree.get(key) is None:
         return dict(tree)
@@ -59,7 +68,23 @@ def absolute_path(section: str, tree: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """Tuples to lists, for YAML."""
+    """Copies `value` with its tuples as lists, for YAML."""
     if isinstance(value, Mapping):
         return {key: plain(inner) for key, inner in value.items()}
     return [plain(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def enclosing(path: str) -> Iterator[str]:
+    """Yields `path` and the paths that contain it, innermost first.
+
+    >>> list(enclosing("compare.rows[2].method"))
+    ['compare.rows[2].method', 'compare.rows[2]', 'compare.rows', 'compare']
+    """
+    while path:
+        yield path
+        path = path[: max(path.rfind("."), path.rfind("["), 0)]
+
+
+def is_within(path: str, outer: str) -> bool:
+    """Whether `path` is `outer` or below it."""
+    return path == outer or path.startswith((f"{outer}.", f"{outer}["))

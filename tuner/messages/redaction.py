@@ -1,4 +1,4 @@
-"""Taking secrets out of what is shown or kept. A tracking URI may hold a password; whoever uses it keeps it whole."""
+"""Redaction of secrets in messages, logs and records. Only the code that connects to a URI has it with its password."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 # Up to the last @: a password may hold one, or a quote. Paths of sqlite and file URIs may hold an @ of their own.
 CREDENTIALS = re.compile(r"(?<!sqlite\+)\b(?!sqlite|file)([a-zA-Z][\w+.-]*://)\S*@")
-# Without the punctuation that the text around it may have put behind the URI.
+# Without punctuation of the surrounding text that may follow the URI.
 SECRET_VALUE = re.compile(
     r"([?&][^=&\s]*(?:password|passwd|pwd|token|secret|api_?key|odbc_connect)[^=&\s]*=)[^&\s]*[^&\s'\",.;:)\]}]",
     re.IGNORECASE,
@@ -24,21 +24,25 @@ MIN_SECRET_CHARACTERS = 6
 
 
 def without_credentials(text: str) -> str:
-    """`text` with `user:password@` and secret query values taken out of every URI in it, and the values of secret
-    environment variables wherever they stand."""
+    """Returns `text` without `user:password@` and secret query values in its URIs, and without the values of secret
+    environment variables.
+
+    >>> without_credentials("no answer from http://robot:hunter2@host:5000")
+    'no answer from http://host:5000'
+    """
     for secret in _secrets_of_the_environment():
         text = text.replace(secret, "…")
     return SECRET_VALUE.sub(r"\1…", CREDENTIALS.sub(r"\1", text))
 
 
 def reason(error: BaseException) -> str:
-    """The first line of what went wrong, fit to be shown."""
+    """Returns the first line of an error's message, redacted, at most 300 characters; its class where it has none."""
     lines = [line for line in without_credentials(str(error)).splitlines() if line.strip()]
     return lines[0].strip()[:300] if lines else type(error).__name__
 
 
 def redact_logging() -> None:
-    """From now on no log record of this process, whoever writes it, holds credentials; its traceback neither."""
+    """Redacts all log records of this process from now on, tracebacks included."""
     make = logging.getLogRecordFactory()
     if getattr(make, "redacts", False):
         return

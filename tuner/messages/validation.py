@@ -1,73 +1,175 @@
-"""pydantic's errors → Problems: the key as it stands in the file, what must hold, and what came."""
+"""pydantic's errors → Problems: the key as it is in the file, what was expected as a noun phrase, what was found."""
 
 from __future__ import annotations
 
+import re
+import types
 from collections.abc import Sequence
-from typing import Any, get_args
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from trainables.errors import Problem, nearest
-from trainables.methods import METHODS
+from trainables.errors import Problem, did_you_mean
+from tuner.messages.wording import NOTHING, shorten, shown
+
+# By pydantic's type of error; the names in braces are in its context.
+PHRASES = {
+    "greater_than": "a number above {gt}",
+    "greater_than_equal": "a number of at least {ge}",
+    "less_than": "a number below {lt}",
+    "less_than_equal": "a number of at most {le}",
+    "finite_number": "a finite number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_parsing_size": "a whole number of fewer digits",
+    "int_from_float": "a whole number",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "string_type": "a string",
+    "string_too_short": "a string of at least {min_length} characters",
+    "string_too_long": "a string of at most {max_length} characters",
+    "string_pattern_mismatch": "a string of the pattern {pattern}",
+    "path_type": "a path",
+    "literal_error": "{expected}",
+    "none_required": "null",
+    "too_short": "a list of at least {min_length} items",
+    "too_long": "a list of at most {max_length} items",
+    "tuple_type": "a list",
+    "list_type": "a list",
+    "dict_type": "a section of keys and values",
+    "mapping_type": "a section of keys and values",
+    "model_type": "a section of keys and values",
+    "model_attributes_type": "a section of keys and values",
+    "missing": "a value",
+}
 
 
 def problems_from_pydantic(error: ValidationError, model: type[BaseModel], prefix: str = "") -> list[Problem]:
-    """Every error as a Problem; `prefix` is the section that `model` describes."""
-    return [_problem(detail, model, prefix) for detail in error.errors()]
+    """Turns every error into a Problem, in one noun-phrase form; `prefix` is the section that `model` describes.
+
+    A value that fits no member of a union is one problem, which names what each member expects.
+
+    >>> from tuner.experiment.settings import SearchSettings
+    >>> try:
+    ...     SearchSettings.model_validate({"concurrency": 0})
+    ... except ValidationError as error:
+    ...     print(*problems_from_pydantic(error, SearchSettings, prefix="search"))
+    search.concurrency: expected a number above 0 or 'auto', got 0
+    """
+    by_key: dict[str, list[Problem]] = {}
+    for detail in error.errors(include_url=False):
+        problem = _problem(detail, model, prefix)
+        by_key.setdefault(problem.where, []).append(problem)
+    return [
+        Problem(where, " or ".join(dict.fromkeys(p.expected for p in problems)), problems[0].got)
+        for where, problems in by_key.items()
+    ]
 
 
 def _problem(detail: ErrorDetails, model: type[BaseModel], prefix: str) -> Problem:
-    location = _without_union_tags(detail["loc"])
-    where = _dotted([*([prefix] if prefix else []), *location])
-    got = repr(detail["input"])
+    keys, annotation = _resolve(detail["loc"], model)
+    where, got, context = _dotted([*([prefix] if prefix else []), *keys]), shown(detail["input"]), detail.get("ctx", {})
     match detail["type"]:
         case "extra_forbidden":
-            known = _known_keys(model, detail["loc"][:-1])
-            close = nearest(str(location[-1]), known)
-            hint = f" (did you mean {' or '.join(map(repr, close))}?)" if close else ""
-            return Problem(where, f"known keys are {', '.join(known)}{hint}", f"the unknown key {location[-1]!r}")
+            _, parent = _resolve(detail["loc"][:-1], model)
+            known = _keys_of(parent)
+            unknown = f"the unknown key {shown(keys[-1])}{did_you_mean(str(keys[-1]), known, count=1)}"
+            return Problem(where, f"one of the keys {', '.join(known)}", unknown)
         case "union_tag_invalid" | "union_tag_not_found":
-            name = detail["input"].get("name") if isinstance(detail["input"], dict) else None
-            close = nearest(str(name), METHODS) if name else []
-            hint = f" (did you mean {close[0]!r}?)" if close else ""
-            return Problem(
-                f"{where}.name", f"a method's name: {', '.join(METHODS)}{hint}", repr(name) if name else "nothing"
-            )
-        case "missing":
-            return Problem(where, "this key must be there", "nothing")
+            key = context["discriminator"].strip("'")
+            tag = detail["input"].get(key) if isinstance(detail["input"], dict) else None
+            tags = [tag for member in _members(annotation) for tag in _tags(member, key)]
+            hint = "" if tag is None else did_you_mean(str(tag), tags, count=1)
+            return Problem(f"{where}.{key}", f"one of {', '.join(tags)}", f"{shown(tag)}{hint}")
         case "value_error":
-            message = str(detail["ctx"]["error"])
+            message = str(context["error"])
             expected, separator, value = message.rpartition(", got ")
-            return Problem(where, expected, value) if separator else Problem(where, message, got)
-        case _:
-            return Problem(where, _lower(detail["msg"]), got)
+            return Problem(where, expected, shorten(value)) if separator else Problem(where, message, got)
+        case "missing":
+            return Problem(where, PHRASES["missing"], NOTHING)
+        case "literal_error":
+            return Problem(where, context["expected"], got + _hint(detail["input"], context["expected"]))
+        case kind:
+            return Problem(where, _phrase(kind, detail["msg"], context), got)
 
 
-def _without_union_tags(location: Sequence[str | int]) -> list[str | int]:
-    """pydantic puts the chosen union member (`smile`) behind the key (`method`); a person did not write it."""
-    kept: list[str | int] = []
-    for position, part in enumerate(location):
-        tag = position == 1 and location[0] == "method" and part in METHODS
-        if not tag and not (isinstance(part, str) and part.startswith(("function-", "constrained-", "literal["))):
-            kept.append(part)
-    return kept
+def _phrase(kind: str, message: str, context: dict[str, Any]) -> str:
+    if kind in PHRASES:
+        shown_context = {key: f"{value:g}" if isinstance(value, float) else value for key, value in context.items()}
+        return PHRASES[kind].format(**shown_context)
+    return re.sub(r"^(Input|Value|Keys?) should (be|have) (valid )?", "", message)
 
 
-def _known_keys(model: type[BaseModel], location: Sequence[str | int]) -> list[str]:
-    """The keys that the model at `location` below `model` has."""
+def _hint(value: Any, expected: str) -> str:
+    return did_you_mean(value, re.findall(r"'([^']*)'", expected), count=1) if isinstance(value, str) else ""
+
+
+def _resolve(location: Sequence[str | int], model: type[BaseModel]) -> tuple[list[str | int], Any]:
+    """Returns the keys and indices in `location`, as they are in the file, and the type of what is there.
+
+    In between, pydantic puts the member of a union that it tried (`smile` behind `method`), which nobody wrote.
+    """
+    keys: list[str | int] = []
     current: Any = model
-    for position, part in enumerate(location):
-        if position == 1 and location[0] == "method" and part in METHODS:
-            current = METHODS[str(part)].Config
-        elif isinstance(part, str) and isinstance(current, type) and issubclass(current, BaseModel):
-            field = current.model_fields.get(part)
-            current = field.annotation if field else None
-        elif isinstance(part, int):
-            current = next(iter(get_args(current)), None)  # the model that a tuple holds
-    if not (isinstance(current, type) and issubclass(current, BaseModel)):
-        return []
-    return [field.alias or name for name, field in current.model_fields.items()]
+    for part in location:
+        members = _members(current)
+        if len(members) > 1:
+            current = _member(members, part)
+        elif part != "[key]":
+            (only,) = members
+            is_mapping = _is_model(only) or get_origin(only) is dict
+            keys.append(str(part) if is_mapping else part)  # YAML reads some keys as numbers
+            current = _inside(only, part)
+    return keys, current
+
+
+def _inside(annotation: Any, part: str | int) -> Any:
+    """The type of one key or item of a model, mapping or list."""
+    if _is_model(annotation):
+        fields = {field.alias or name: field.annotation for name, field in annotation.model_fields.items()}
+        return fields.get(str(part))
+    arguments = get_args(annotation)
+    return arguments[-1 if get_origin(annotation) is dict else 0] if arguments else None
+
+
+def _member(members: Sequence[Any], tag: str | int) -> Any:
+    """The member of a union that its discriminator, the first field that is a literal in all of them, chooses."""
+    for key in members[0].model_fields if all(map(_is_model, members)) else ():
+        for member in members:
+            if tag in _tags(member, key):
+                return member
+    return None
+
+
+def _members(annotation: Any) -> list[Any]:
+    """The members of a union, None left out; of anything else, itself."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return _members(get_args(annotation)[0])
+    if origin in (Union, types.UnionType):
+        return [inner for arg in get_args(annotation) if arg is not types.NoneType for inner in _members(arg)]
+    return [annotation]
+
+
+def _is_model(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def _keys_of(annotation: Any) -> list[str]:
+    """The keys of a model as they are in the file."""
+    models = [member for member in _members(annotation) if _is_model(member)]
+    return [field.alias or name for model in models for name, field in model.model_fields.items()]
+
+
+def _tags(member: Any, key: str) -> list[str]:
+    """The values of `key`, the discriminator, that choose `member` of a union."""
+    field = member.model_fields.get(key) if _is_model(member) else None
+    return (
+        [] if field is None or get_origin(field.annotation) is not Literal else [*map(str, get_args(field.annotation))]
+    )
 
 
 def _dotted(location: Sequence[str | int]) -> str:
@@ -75,7 +177,3 @@ def _dotted(location: Sequence[str | int]) -> str:
     for part in location:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
     return text
-
-
-def _lower(message: str) -> str:
-    return message[:1].lower() + message[1:]

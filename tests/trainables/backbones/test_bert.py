@@ -23,7 +23,7 @@ from trainables.types import NO_TOKEN
 
 MINILM = BackboneConfig(name="package/minilm_l6")
 SENTENCES = ["A dull film .", "It 's not unlike watching a very fine film , twice , and then once more .", ""]
-INSTALL = r"name: must .*\(pip install -e '\.\[text\]' in the project\), got no package "
+INSTALL = r"name: expected the installed packages .*\(pip install -e '\.\[text\]' in the project\), got no package "
 both_poolings = pytest.mark.parametrize("pooling", ["first", "mean"])
 
 
@@ -127,7 +127,7 @@ class TestErrors:
                 check_backbone(MINILM)
 
     def test_a_model_of_the_hub_that_is_not_here_is_said_quickly(self, network: list[str], caches: Path) -> None:
-        with pytest.raises(BadInput, match=f"name: weights can be downloaded, or lie in {caches / 'hub'}"):
+        with pytest.raises(BadInput, match=f"name: expected weights that can be downloaded or lie in {caches / 'hub'}"):
             check_backbone(BackboneConfig(name="transformers/bert-base-uncased"))
         assert network
         network.clear()
@@ -135,13 +135,15 @@ class TestErrors:
     def test_another_kind_of_model_is_refused(self, tmp_path: Path) -> None:
         folder = write_tiny_bert(tmp_path)
         (folder / "config.json").write_text('{"model_type": "gpt2"}')
-        with pytest.raises(BadInput, match=r"must be a BERT .*'transformers/tiny', of type 'gpt2'"):
+        with pytest.raises(BadInput, match=r"expected a BERT .*'transformers/tiny', of type 'gpt2'"):
             BertArchitecture("transformers/tiny", LocalFolder(folder), "first")
 
     def test_weights_of_another_size_are_refused(self, tmp_path: Path) -> None:
         architecture = tiny_architecture(tmp_path)
         architecture._config["hidden_size"] = 16
-        with pytest.raises(BadInput, match=r"the weights that its config.json describes, got .* of other shape"):
+        with pytest.raises(
+            BadInput, match=r"the weights that its config.json describes, in .*model.safetensors, got .* of other shape"
+        ):
             architecture.published()
 
 

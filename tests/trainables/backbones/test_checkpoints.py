@@ -93,9 +93,8 @@ def test_a_misfit_names_file_and_tensors(tmp_path: Path, state: State) -> None:
         fitting_state(tmp_path / "w.pth", ARCHITECTURE)
     (problem,) = caught.value.problems
     assert problem.where == "checkpoint"
-    assert str(tmp_path / "w.pth") in problem.expected
     assert problem.got.startswith(
-        "1 missing: bn1.weight; 1 unexpected: extra.weight; 1 of other shape: conv1.0.weight (2, 2)"
+        f"{tmp_path / 'w.pth'}, with 1 missing: bn1.weight; 1 unexpected: extra.weight; 1 of other shape: conv1.0.weight (2, 2)"
     )
 
 
@@ -106,7 +105,9 @@ class _Harmful:
 
 def test_code_in_a_file_is_refused_and_not_run(tmp_path: Path) -> None:
     torch.save({"state_dict": _Harmful()}, tmp_path / "w.pth")
-    with pytest.raises(BadInput, match=r"checkpoint: .*w.pth must be a PyTorch file of tensors .* asks for .*exec"):
+    with pytest.raises(
+        BadInput, match=r"checkpoint: expected a PyTorch file of tensors .*, got .*w.pth, .* asks for .*exec"
+    ):
         read_checkpoint(tmp_path / "w.pth")
 
 
@@ -114,7 +115,7 @@ def test_code_in_a_file_is_refused_and_not_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint at all", b"PK\x03\x04 cut off", b"\x80\x02}q\x00"])
 def test_a_corrupt_file_is_the_users_problem(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(BadInput, match=f"checkpoint: .*{name} must be"):
+    with pytest.raises(BadInput, match=f"checkpoint: expected .*, got .*{name}, "):
         read_checkpoint(tmp_path / name)
 
 
@@ -122,17 +123,17 @@ def test_a_cut_off_file_is_the_users_problem(tmp_path: Path, state: State) -> No
     torch.save(state, tmp_path / "w.pth")
     whole = (tmp_path / "w.pth").read_bytes()
     (tmp_path / "w.pth").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(BadInput, match=r"must be a readable PyTorch or \.safetensors file"):
+    with pytest.raises(BadInput, match=r"expected a readable PyTorch or \.safetensors file"):
         read_checkpoint(tmp_path / "w.pth")
 
 
 def test_missing_file_folder_and_file_without_tensors(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="must be an existing file, got no such file"):
+    with pytest.raises(BadInput, match="expected an existing file, got .*, which does not exist"):
         read_checkpoint(tmp_path / "nowhere.pth")
-    with pytest.raises(BadInput, match="must be an existing file, got a folder"):
+    with pytest.raises(BadInput, match="expected an existing file, got .*, a folder"):
         read_checkpoint(tmp_path)
     torch.save({"epoch": 3}, tmp_path / "w.pth")
-    with pytest.raises(BadInput, match="must hold named tensors"):
+    with pytest.raises(BadInput, match="expected a file with named tensors"):
         read_checkpoint(tmp_path / "w.pth")
 
 

@@ -99,7 +99,7 @@ def test_a_checkpoint_without_classifier_gives_no_source_head(tmp_path: Path) ->
     check_backbone(config)
     assert build_network(config, 3, seed=0, keep_source_head=True).source_head is None
     with pytest.raises(
-        BadInput, match=r"backbone.checkpoint: .* must hold a classifier, .*, got a file without fc.weight"
+        BadInput, match=r"backbone.checkpoint: expected a classifier in .*, got a file without fc.weight"
     ):
         _under_backbone(config)
 
@@ -107,21 +107,21 @@ def test_a_checkpoint_without_classifier_gives_no_source_head(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (RANDOM, "backbone.pretrained: must be true, as the method reads the pre-trained classifier, got false"),
+        (RANDOM, "backbone.pretrained: expected true, as the method reads the pre-trained classifier, got false"),
         (BackboneConfig(name="resnt50"), "backbone.name: .*'resnt50'; nearest: torchvision/resnet50, timm/resnet50"),
         (BackboneConfig(name="package/resnet18"), "nearest: .*torchvision/resnet18"),
         (BackboneConfig(name="package/efficientnet_lite9"), "nearest: package/efficientnet_lite0"),
         (BackboneConfig(name="torchvision/resnet50d"), "nearest: torchvision/resnet50,.*timm/resnet50d"),
-        (BackboneConfig(name="hub/x/y"), "backbone.name: must be package/…, torchvision/…, timm/… or transformers/…"),
+        (BackboneConfig(name="hub/x/y"), "backbone.name: expected package/…, torchvision/…, timm/… or transformers/…"),
         (BackboneConfig(name="timm/resnet18.nothing"), "backbone.name: .*got 'nothing'"),
         (BackboneConfig(name="torchvision/resnet18:V9"), "backbone.name: .*IMAGENET1K_V1.*got 'V9'"),
         (
             BackboneConfig(name="timm/resnet18", checkpoint=Path("w.pth"), pretrained=False),
-            "backbone.pretrained: must be true where backbone.checkpoint is given",
+            "backbone.pretrained: expected true where backbone.checkpoint is given",
         ),
         (
             BackboneConfig(name="timm/resnet18", checkpoint=Path("w.pth")),
-            "backbone.checkpoint: w.pth must be an existing",
+            "backbone.checkpoint: expected an existing file",
         ),
     ],
 )
@@ -148,7 +148,8 @@ def test_weights_out_of_reach_are_said_quickly(name: str, caches: Path, network:
         lambda config: build_network(config, 3, seed=0, keep_source_head=False),
     ):
         with pytest.raises(
-            BadInput, match=f"weights can be downloaded, or lie in {caches}.*; or give backbone.checkpoint"
+            BadInput,
+            match=f"weights that can be downloaded or lie in {caches}.* \\(or a file as backbone.checkpoint\\)",
         ):
             attempt(BackboneConfig(name=name))
     assert 0 < len(network) <= 4, "asked, and not again and again"

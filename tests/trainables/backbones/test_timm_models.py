@@ -52,7 +52,7 @@ def test_an_unknown_tag_is_answered_with_the_known_ones() -> None:
         TimmArchitecture("resnet18.nothing")
 
 
-@pytest.mark.parametrize(("name", "came"), [("levit_128", "tuple"), ("repvit_m0_9", "RepVitClassifier")])
+@pytest.mark.parametrize(("name", "got"), [("levit_128", "tuple"), ("repvit_m0_9", "RepVitClassifier")])
 def test_a_classifier_that_is_not_linear_is_refused(name: str, got: str) -> None:
     with pytest.raises(BadInput, match=f"one linear classifier, got '{name}' with a {got} as classifier"):
         TimmArchitecture(name)
@@ -60,7 +60,7 @@ def test_a_classifier_that_is_not_linear_is_refused(name: str, got: str) -> None
 
 def test_a_model_without_published_weights_is_refused_before_any_download() -> None:
     with pytest.raises(
-        BadInput, match=r"must have published weights; or give .*, got 'resnet50t', which has none in timm"
+        BadInput, match=r"expected a model with published weights .*, got 'resnet50t', which has none in timm"
     ):
         TimmArchitecture("resnet50t").require_published()
 
@@ -78,7 +78,7 @@ def test_weights_in_the_hub_cache_are_used_without_network(caches: Path) -> None
 def test_without_cache_and_network_the_problem_is_said_at_once(caches: Path, network: list[str]) -> None:
     for attempt in (TimmArchitecture("test_resnet").require_published, TimmArchitecture("test_resnet").published):
         with pytest.raises(
-            BadInput, match=f"name: weights can be downloaded, or lie in {caches / 'hub'}; or give .*, got"
+            BadInput, match=f"name: expected weights that can be downloaded or lie in {caches / 'hub'} .*, got"
         ):
             attempt()
     assert network

@@ -146,7 +146,7 @@ class TestAnEntry:
         np.testing.assert_array_equal(pixels_of(paths), expected)
         assert len(decoded) == 6
         (record,) = caplog.records
-        assert record.message.startswith(f"decoded images are made anew: '{path}' must ")
+        assert record.message.startswith("decoded images are made anew: expected ")
         assert path.read_bytes() == whole
 
     def test_names_every_file_that_does_not_decode_and_stays_away(
@@ -174,7 +174,7 @@ class TestAnEntry:
         monkeypatch.setattr(cache, "decode_all", changing)
         assert cached(listing(paths), SIDE, "squash") is None
         assert entries(folder) == set()
-        assert "not kept on disk: images must stay as they are while they are decoded" in caplog.text
+        assert "not kept on disk: an image has changed while the images were decoded" in caplog.text
 
     def test_is_none_of_what_is_in_no_files(self, paths: list[Path], folder: Path) -> None:
         assert cached(replace(listing(paths), in_files=False), SIDE, "squash") is None
@@ -272,7 +272,7 @@ class TestItsLimit:
     @pytest.mark.parametrize("said", ["much", "-1", "inf", "nan"])
     def test_is_a_number(self, said: str, paths: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("TUNER_CACHE_GB", said)
-        with pytest.raises(BadInput, match=f"TUNER_CACHE_GB must be a number of gigabytes .*, got '{said}'"):
+        with pytest.raises(BadInput, match=f"expected a number of gigabytes .* TUNER_CACHE_GB, .*, got '{said}'"):
             cached(listing(paths), SIDE, "squash")
 
 
@@ -423,7 +423,7 @@ class TestSending:
         path.unlink()
         if damage == "torn":
             path.write_bytes(b"torn")
-        said = rf"'{path}' on .* must be the decoded images {path.stem} of shape \(5, 9, 9, 3\), .* TUNER_CACHE must be"
+        said = rf"expected the decoded images {path.stem} of shape \(5, 9, 9, 3\) in '{path}' on .* TUNER_CACHE"
         with pytest.raises(OSError, match=said):
             pickle.loads(message)
 

@@ -52,18 +52,18 @@ def test_a_class_smaller_than_the_folds_is_named() -> None:
     assert check_folds(labels, ("fig", "kiwi", "lime", "plum"), 3) == [
         Problem(
             "num_folds",
-            "every class must have at least 3 training images, one for each of 3 folds",
+            "at least 3 training images of every class, one for each of 3 folds",
             "'fig' with 2, 'lime' with 1, 'plum' with 0",
         )
     ]
 
 
 def test_fewer_than_two_folds() -> None:
-    assert check_folds(LABELS, ("a", "b", "c", "d"), 1) == [Problem("num_folds", "must be at least 2", "1")]
+    assert check_folds(LABELS, ("a", "b", "c", "d"), 1) == [Problem("num_folds", "at least 2", "1")]
 
 
 def test_fewer_images_than_folds() -> None:
-    problem = Problem("train_images", "must give at least 3 images, one for each fold", "2")
+    problem = Problem("train_images", "at least 3 images, one for each fold", "2")
     assert check_folds(np.array([0, 1]), ("a", "b"), 3, every_class=False, where="train_images") == [problem]
 
 

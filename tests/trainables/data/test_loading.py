@@ -22,7 +22,7 @@ from trainables.errors import BadInput, Problem
 from .conftest import MakeFolder
 
 DIGITS = DataConfig(dataset="digits", train_images=150, test_images=500, size_px=8, resize_px=8, sampling_seed=0)
-CLASS_FOLDS = "every class must have at least 3 training images, one for each of 3 folds"
+CLASS_FOLDS = "at least 3 training images of every class, one for each of 3 folds"
 
 
 def fruit(root: Path, **fields: object) -> DataConfig:
@@ -112,7 +112,7 @@ def test_all_mistakes_at_once(make_folder: MakeFolder) -> None:
     with pytest.raises(BadInput) as caught:
         check_data(fruit(root, train_images=99, test_images=99), num_folds=3)
     assert [p.where for p in caught.value.problems] == ["root", "root", "train_images", "test_images"]
-    assert str(caught.value.under("data")).startswith("data.root: every class folder must hold images")
+    assert str(caught.value.under("data")).startswith("data.root: expected images")
 
 
 def test_a_root_and_a_size_that_digits_refuse() -> None:

@@ -104,7 +104,7 @@ def test_holding_out_leaves_every_class_in_training(labels: Ints) -> None:
 def test_too_few_classes() -> None:
     assert class_problems(config(class_fraction=0.1), 28) == []
     assert class_problems(config(class_fraction=0.05), 28) == [
-        Problem("class_fraction", "must leave at least 2 classes", "0.05 of 28 classes, which is 1")
+        Problem("class_fraction", "a share that leaves at least 2 classes", "0.05 of 28 classes, which is 1")
     ]
 
 
@@ -112,34 +112,34 @@ SIZE_MISTAKES = [
     (
         {"train_images": 101},
         (100, 50),
-        Problem("train_images", "must be at most 100, the training images of 10 classes", "101"),
+        Problem("train_images", "at most 100, the training images of 10 classes", "101"),
     ),
     (
         {"train_images": 9},
         (100, 50),
-        Problem("train_images", "must give at least 10 images, one for each class, with sampling: stratified", "9"),
+        Problem("train_images", "at least 10 images, one for each class, with sampling: stratified", "9"),
     ),
     (
         {"train_fraction": 0.05},
         (100, 50),
         Problem(
             "train_fraction",
-            "must give at least 10 images, one for each class, with sampling: stratified",
+            "at least 10 images, one for each class, with sampling: stratified",
             "0.05 of 100, which is 5",
         ),
     ),
-    ({"test_images": 51}, (100, 50), Problem("test_images", "must be at most 50, the size of the test split", "51")),
+    ({"test_images": 51}, (100, 50), Problem("test_images", "at most 50, the size of the test split", "51")),
     (
         {"class_fraction": 0.5},
         (100, 0),
-        Problem("class_fraction", "must leave a class that has test images", "0.5"),
+        Problem("class_fraction", "a share that leaves a class with test images", "0.5"),
     ),
     (
         {"test_images": 91},
         (100, None),
         Problem(
             "test_images",
-            "must leave at least 10 of 100 images for training, one for each class",
+            "a size that leaves at least 10 of 100 images for training, one for each class",
             "91, which leaves 9",
         ),
     ),
@@ -148,14 +148,14 @@ SIZE_MISTAKES = [
         (100, None),
         Problem(
             "test_fraction",
-            "must leave at least 10 of 100 images for training, one for each class",
+            "a size that leaves at least 10 of 100 images for training, one for each class",
             "0.95, which leaves 5",
         ),
     ),
     (
         {"train_images": 81},
         (100, None),
-        Problem("train_images", "must be at most 80, the training images of 10 classes", "81"),
+        Problem("train_images", "at most 80, the training images of 10 classes", "81"),
     ),
 ]
 

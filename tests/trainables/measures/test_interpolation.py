@@ -165,7 +165,7 @@ class TestPairs:
         assert abs(np.corrcoef([pairs.weight, pairs.delta_1, pairs.delta_2])[0, 1:]).max() < 0.1
 
     def test_need_two_examples(self) -> None:
-        with pytest.raises(ValueError, match="num_examples ≥ 2 must hold, got 1"):
+        with pytest.raises(ValueError, match="at least 2 examples, got 1"):
             draw_pairs(1, 0, 0)
 
 

@@ -173,7 +173,7 @@ class TestTwoViews:
             bi_tuning_on().loss(replace(tiny_batch(), second_inputs=None))
 
     def test_tokens_are_refused(self) -> None:
-        with pytest.raises(BadInput, match=r"bi_tuning needs .*images, to see each in two augmentations"):
+        with pytest.raises(BadInput, match=r"bi_tuning, which needs images, to see each in two augmentations"):
             check_method(BiTuningConfig(), BackboneFacts.of(TinyTokens(), "tiny"))
 
 

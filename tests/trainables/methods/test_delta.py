@@ -302,7 +302,7 @@ def test_the_authors_form_is_refused_where_channels_are_no_filters() -> None:
             features = torch.cat([features, features], dim=1)
             return features, features[:, :6].mean(dim=(2, 3))
 
-    with pytest.raises(BadInput, match=r"method\.form: must be official where .*, got 12 channels, 6 filters"):
+    with pytest.raises(BadInput, match=r"method\.form: expected official where .*, got 12 channels, 6 filters"):
         prepared(DeltaConfig(form="authors"), tiny_network(kind=Doubling))
 
 

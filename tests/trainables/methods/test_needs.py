@@ -33,16 +33,22 @@ def test_facts_of_a_named_backbone_need_no_weights() -> None:
 @pytest.mark.parametrize(
     ("config", "backbone", "message"),
     [
-        (CutMixConfig(), TOKENS, f"name: cutmix needs a backbone of images, to cut boxes from, got backbone {TOKENS}"),
+        (
+            CutMixConfig(),
+            TOKENS,
+            f"name: expected a method for backbone {TOKENS}, got cutmix, which needs a backbone of images, to cut boxes from",
+        ),
         (
             L2Config(mixing="cutmix"),
             TOKENS,
-            f"name: l2 needs a backbone of images, to cut boxes from (`mixing: cutmix`), got backbone {TOKENS}",
+            f"name: expected a method for backbone {TOKENS}, got l2, which needs a backbone of images, to cut boxes from "
+            "(`mixing: cutmix`)",
         ),
         (
             ManifoldMixupConfig(deepest_layer=3),
             IMAGES,
-            f"name: manifold_mixup needs a backbone of at least 3 stages (`deepest_layer: 3`), got backbone {IMAGES}",
+            f"name: expected a method for backbone {IMAGES}, got manifold_mixup, which needs a backbone of at least 3 "
+            "stages (`deepest_layer: 3`)",
         ),
     ],
 )

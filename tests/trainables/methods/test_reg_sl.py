@@ -166,7 +166,7 @@ class TestStages:
         assert [self.CONFIG.stage_distance(stage, num_stages) for stage in range(1, num_stages + 1)] == distances
 
     def test_a_backbone_without_any_is_refused(self) -> None:
-        with pytest.raises(BadInput, match=r"reg_sl needs .*stages, to hold each within its distance"):
+        with pytest.raises(BadInput, match=r"reg_sl, which needs stages, to hold each within its distance"):
             check_method(RegSLConfig(), BackboneFacts.of(TinyAffine(), "tiny"))
 
 
@@ -300,7 +300,7 @@ class TestLabelCorrection:
         assert torch.equal(second.method.labels.overwritten, first.method.labels.overwritten)
 
     def test_of_mixed_images_is_refused(self) -> None:
-        with pytest.raises(ValidationError, match=r"correct_labels_from needs mixing: none.*got mixing: mixup"):
+        with pytest.raises(ValidationError, match=r"mixing: none with correct_labels_from .*got mixing: mixup"):
             RegSLConfig(correct_labels_from=0.3, mixing="mixup")
 
 

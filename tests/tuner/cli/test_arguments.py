@@ -93,8 +93,8 @@ def test_every_problem_is_a_line_and_the_exit_code_two(capsys: pytest.CaptureFix
 
     assert guarded(command) == 2
     assert capsys.readouterr().err.splitlines() == [
-        "error: x.yaml: a: b, got c",
-        "error: d: e, got f",
+        "error: x.yaml: a: expected b, got c",
+        "error: d: expected e, got f",
         "2 problems; nothing was started",
     ]
 
@@ -126,4 +126,4 @@ class TestResumeByName:
     def test_an_unknown_one_is_bad_input(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         arguments = ["--resume", "none", "--set", f"tracking.directory={tmp_path}"]
         assert search.main(arguments) == 2
-        assert f"error: --resume: a name, a name/run below {tmp_path}" in capsys.readouterr().err
+        assert f"error: --resume: expected a name, a name/run below {tmp_path}" in capsys.readouterr().err

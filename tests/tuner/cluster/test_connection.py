@@ -235,9 +235,9 @@ class TestWhyAProcessDied:
 def test_one_line() -> None:
     assert one_line(ValueError("first\nsecond")) == "ValueError: first"
     assert one_line(MemoryError()) == "MemoryError"
-    problems = [Problem("data.root", "every image must decode", f"'{name}'") for name in "ab"]
-    assert one_line(BadInput(problems[0])) == "data.root: every image must decode, got 'a'"
-    assert one_line(BadInput(problems)) == "data.root: every image must decode, got 'a' (and 1 more)"
+    problems = [Problem("data.root", "images that decode", f"'{name}'") for name in "ab"]
+    assert one_line(BadInput(problems[0])) == "data.root: expected images that decode, got 'a'"
+    assert one_line(BadInput(problems)) == "data.root: expected images that decode, got 'a' (and 1 more)"
 
 
 SPEAKER = """

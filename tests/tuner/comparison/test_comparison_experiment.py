@@ -124,10 +124,10 @@ class TestBadInput:
             ({"training": [1]}, "training", "keys and values"),
             ({"trainig": {}}, "trainig", "did you mean 'training'?"),
             ({"method": {"name": "l2"}}, "method", "in compare.rows"),
-            ({"compare": None}, "compare", "must be there"),
+            ({"compare": None}, "compare", "a section of keys and values"),
             ({"name": "a/b"}, "name", "a name of letters"),
             ({"training__num_stps": 3}, "training.num_stps", "did you mean 'num_steps'?"),
-            ({"compare__seeds": 0}, "compare.seeds", "greater than 0"),
+            ({"compare__seeds": 0}, "compare.seeds", "a number above 0"),
             ({"compare__reference": "l3"}, "compare", "reference must be a row's label ('L²', 'SMILE')"),
             ({"compare__measures": ["interpolaton"]}, "compare", "measures are interpolation"),
             ({"compare__rows": []}, "compare.rows", "at least 1"),
@@ -146,7 +146,7 @@ class TestBadInput:
             (
                 {"compare__rows": rows_with(training={"num_steps": 0})},
                 "compare.rows[2].training.num_steps",
-                "greater than",
+                "a number above 0",
             ),
             ({"compare__rows": rows_with(data={"size_px": 8})}, "compare.rows[2].data.size_px", "another column"),
             ({"compare__rows": rows_with(search={"trials": 2})}, "compare.rows[2].search", "something to search"),
@@ -165,7 +165,7 @@ class TestBadInput:
             (
                 {"compare__columns": [{"label": "a", "data": {"train_fraction": 2}}]},
                 "compare.columns[0].data.train_fraction",
-                "less than",
+                "a number of at most 1",
             ),
             ({"backbone__name": "package/none"}, "backbone.name", "package/none"),
             ({"compare__measures": ["interpolation"], "data__test_images": 1}, "compare.measures", "at least 2"),
@@ -188,7 +188,7 @@ class TestBadInput:
     def test_fixed_rows_need_no_folds(self) -> None:
         one_a_class = [{"label": "10", "data": {"train_images": 10}}]
         assert check_comparison(comparison_of(compare__columns=one_a_class))
-        with pytest.raises(BadInput, match="every class must have at least 2 training images"):
+        with pytest.raises(BadInput, match="at least 2 training images of every class"):
             check_comparison(comparison_of(compare__columns=one_a_class, compare__rows=[*ROWS, SEARCHED]))
 
 

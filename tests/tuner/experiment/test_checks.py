@@ -46,13 +46,13 @@ class TestChecking:
     def test_everything_at_once(self, tmp_path: Path) -> None:
         space = photos(tmp_path / "photoz", backbone__name="package/efficientnet_lite9")
         said = said_of(space)
-        assert "data.root: must be an existing folder" in said
+        assert "data.root: expected an existing folder" in said
         assert "backbone.name: " in said
         assert "nearest: package/efficientnet_lite0" in said
 
     def test_a_class_with_fewer_images_than_folds(self, root: Path) -> None:
         (root / "train" / "pear" / "0.png").unlink()
-        assert "every class must have at least 4 training images" in said_of(photos(root, search__folds=4))
+        assert "at least 4 training images of every class" in said_of(photos(root, search__folds=4))
         assert "'pear' with 3" in said_of(photos(root, search__folds=4))
 
     def test_every_choice_is_checked(self, root: Path) -> None:
@@ -61,20 +61,20 @@ class TestChecking:
 
     def test_a_range_that_changes_what_is_decoded_must_be_a_choice(self) -> None:
         said = said_of(space_of(data__train_fraction={"uniform": [0.5, 1.0]}, data__train_images=None))
-        assert "data.train_fraction: a choice of a few values" in said
+        assert "data.train_fraction: expected a choice of a few values" in said
 
     def test_a_range_over_the_view_is_fine(self) -> None:
         check_experiment(space_of(data__resize_px=40, data__size_px={"int": [32, 40]}))
 
     def test_a_method_that_needs_a_source_head(self) -> None:
-        assert "backbone.pretrained: must be true" in said_of(space_of(backbone__pretrained=False))
+        assert "backbone.pretrained: expected true" in said_of(space_of(backbone__pretrained=False))
 
     def test_a_method_that_needs_more_of_its_backbone(self) -> None:
         method = {"name": "manifold_mixup", "deepest_layer": {"int": [2, 99]}}
         said = said_of(space_of(method=method))
         assert said.count("\n") == 0
-        assert "method.name: manifold_mixup needs a backbone of at least 99 stages" in said
-        assert "got backbone 'package/efficientnet_lite0' (of images, " in said
+        assert "got manifold_mixup, which needs a backbone of at least 99 stages" in said
+        assert "expected a method for backbone 'package/efficientnet_lite0' (of images, " in said
 
 
 class TestLoading:

@@ -5,7 +5,18 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from tuner.experiment.dimensions import DIMENSIONS, Choice, Dimension, Integer, LogUniform, Uniform, contains, spell
+from trainables.errors import BadInput
+from tuner.experiment.dimensions import (
+    DIMENSIONS,
+    Choice,
+    Dimension,
+    Integer,
+    LogUniform,
+    Uniform,
+    contains,
+    parse_dimension,
+    spell,
+)
 
 GOOD: list[tuple[Dimension, tuple[Any, ...]]] = [
     (Uniform(uniform=(-1, 2)), (-1, 2)),
@@ -32,10 +43,10 @@ def test_a_range_is_tried_at_a_point_that_is_no_integer(dimension: Dimension) ->
 @pytest.mark.parametrize(
     ("spelt", "message"),
     [
-        ({"uniform": [2, 1]}, "low < high must hold"),
-        ({"uniform": [1, 1]}, "low < high must hold"),
-        ({"log_uniform": [0, 1]}, "a log range needs low > 0"),
-        ({"log_uniform": [-1, 1]}, "a log range needs low > 0"),
+        ({"uniform": [2, 1]}, "low below high"),
+        ({"uniform": [1, 1]}, "low below high"),
+        ({"log_uniform": [0, 1]}, "low above 0"),
+        ({"log_uniform": [-1, 1]}, "low above 0"),
         ({"uniform": [0, float("inf")]}, "finite"),
         ({"uniform": [0, float("nan")]}, "finite"),
         ({"uniform": [0]}, "Field required"),
@@ -43,15 +54,44 @@ def test_a_range_is_tried_at_a_point_that_is_no_integer(dimension: Dimension) ->
         ({"uniform": ["low", 1]}, "valid number"),
         ({"int": [0.5, 3]}, "valid integer"),
         ({"int": [1, True]}, "valid integer"),
-        ({"int": [3, 3]}, "low < high must hold"),
+        ({"int": [3, 3]}, "low below high"),
         ({"choice": []}, "at least 1 item"),
-        ({"choice": ["a", "a"]}, "choices must differ"),
+        ({"choice": ["a", "a"]}, "values that differ"),
         ({"uniform": [0, 1], "step": 0.1}, "Extra inputs"),
     ],
 )
 def test_refuses_what_is_no_range(spelt: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         DIMENSIONS[next(iter(spelt))].model_validate(spelt)
+
+
+@pytest.mark.parametrize("leaf", [0.1, None, "uniform", [0, 1], {}, {"name": "l2"}, {"a": {"b": [1]}}])
+def test_what_is_no_dimension_is_none(leaf: Any) -> None:
+    assert parse_dimension(leaf) is None
+
+
+@pytest.mark.parametrize(
+    ("spelt", "message"),
+    [
+        ({"uniform": [1, 0]}, "m.a: expected `uniform: [low, high]` with finite numbers low < high, got [1, 0]"),
+        ({"uniform": 3}, "m.a: expected `uniform: [low, high]` with finite numbers low < high, got 3"),
+        (
+            {"log_uniform": [0, 1]},
+            "m.a: expected `log_uniform: [low, high]` with finite numbers 0 < low < high, got [0, 1]",
+        ),
+        ({"int": [0.5, 3]}, "m.a: expected `int: [low, high]` with whole numbers low < high, got [0.5, 3]"),
+        ({"choice": []}, "m.a: expected `choice: [a, b, …]` with at least one value and no value twice, got []"),
+        (
+            {"unifrom": [0, 1]},
+            "m.a: expected a dimension of kind uniform, log_uniform, int, choice, "
+            "got 'unifrom' (did you mean 'uniform'?)",
+        ),
+    ],
+)
+def test_an_invalid_dimension_is_one_problem(spelt: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadInput) as bad:
+        parse_dimension(spelt, "m.a")
+    assert str(bad.value) == message
 
 
 @pytest.mark.parametrize(

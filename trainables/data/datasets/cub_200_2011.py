@@ -32,7 +32,9 @@ class _Lists(NamedTuple):
 
 
 def cub_200_2011(config: DataConfig) -> Source:
-    """The lists are joined on the number of the image, in whatever order their lines are. torchvision has no reader.
+    """Caltech-UCSD Birds-200-2011 (Wah et al., 2011): 11,788 photographs of 200 species of birds.
+
+    The lists are joined on the number of the image, in whatever order their lines are. torchvision has no reader.
 
     Classes are numbered from 1 there and from 0 here, and named without their number.
     """
@@ -58,7 +60,7 @@ def _numbered(file: Path) -> dict[int, str]:
     for line_number, line in enumerate(lines_of(file), start=1):
         number, _, value = line.strip().partition(" ")
         if not number.isdecimal() or not value or int(number) in entries:
-            expected = f"every line of '{file}' must be a number of its own and a value"
+            expected = f"a number of its own and a value in every line of '{file}'"
             raise BadInput(Problem("root", expected, f"{line!r} in line {line_number}"))
         entries[int(number)] = value
     return entries
@@ -68,11 +70,11 @@ def _join_problems(lists: _Lists) -> Iterator[Problem]:
     for name in ("image_class_labels", "train_test_split"):
         joined: dict[int, str] = getattr(lists, name)
         if missing := [str(number) for number in lists.images if number not in joined]:
-            expected = f"every image of images.txt must have a line in {name}.txt"
+            expected = f"a line in {name}.txt for every image of images.txt"
             yield Problem("root", expected, f"none for image {quoted(missing, NAMED_AT_MOST)}")
     known = {str(number) for number in lists.classes}
     if unknown := sorted(set(lists.image_class_labels.values()) - known):
-        expected = "every class of image_class_labels.txt must have a line in classes.txt"
+        expected = "a line in classes.txt for every class of image_class_labels.txt"
         yield Problem("root", expected, f"none for class {quoted(unknown, NAMED_AT_MOST)}")
     if odd := sorted(set(lists.train_test_split.values()) - {"0", "1"}):
-        yield Problem("root", "every image of train_test_split.txt must be 1 (training) or 0 (test)", quoted(odd))
+        yield Problem("root", "1 (training) or 0 (test) for every image of train_test_split.txt", quoted(odd))

@@ -16,7 +16,7 @@ INK_LEVELS = 16
 
 
 def digits(config: DataConfig) -> Source:
-    """1797 grey 8×8 images of ten classes, without a test split of their own."""
+    """Handwritten digits of scikit-learn: 1,797 grey 8×8 images of ten classes, without a test split; no download."""
     pixels, labels = _load()
     listing = Listing(labels, [f"digits/{i}" for i in range(len(labels))], lambda i: Image.fromarray(pixels[i]))
     return Source(tuple("0123456789"), listing, problems=_root_problems(config))
@@ -25,7 +25,7 @@ def digits(config: DataConfig) -> Source:
 def _root_problems(config: DataConfig) -> tuple[Problem, ...]:
     if config.root is None:
         return ()
-    return (Problem("root", "must be left out for dataset digits, which comes with scikit-learn", f"'{config.root}'"),)
+    return (Problem("root", "no root for dataset digits, which comes with scikit-learn", f"'{config.root}'"),)
 
 
 @lru_cache(maxsize=1)

@@ -21,7 +21,9 @@ ClassFiles = Mapping[str, Sequence[Path]]
 
 
 def imagefolder(config: DataConfig) -> Source:
-    """`root` holds train/ and test/ with a folder per class, or train/ only, or the class folders themselves.
+    """Images of your own: a folder with a folder of images for each class, with or without train/ and test/.
+
+    `root` holds train/ and test/ with a folder per class, or train/ only, or the class folders themselves.
 
     Only these two names are splits: other folders beside train/ (val/, say) are not read. Classes are numbered by their
     sorted names in the training split, before any sampling. Images may lie deeper in a class folder; hidden files and
@@ -46,7 +48,7 @@ def _split_folders(root: Path) -> tuple[Path, Path | None]:
     if train.is_dir():
         return train, test if test.is_dir() else None
     if test.is_dir():
-        raise BadInput(Problem("root", "must hold train/ beside test/", f"'{root}', which holds test/ only"))
+        raise BadInput(Problem("root", "train/ beside test/", f"'{root}', which holds test/ only"))
     return root, None
 
 
@@ -71,9 +73,9 @@ def _class_problems(folder: Path, classes: ClassFiles, at_least: int) -> list[Pr
     problems = []
     if len(classes) < at_least:
         got = f"{quoted(list(classes)) or 'none'} in '{folder}'"
-        problems.append(Problem("root", f"must hold at least {at_least} class folders", got))
+        problems.append(Problem("root", f"at least {at_least} class folders", got))
     if empty := [name for name, files in classes.items() if not files]:
-        expected = f"every class folder must hold images ({', '.join(EXTENSIONS)})"
+        expected = f"images ({', '.join(EXTENSIONS)}) in every class folder"
         problems.append(Problem("root", expected, f"none in {quoted(empty)} of '{folder}'"))
     return problems
 
@@ -83,7 +85,7 @@ def _unknown_problems(train_folder: Path, train: ClassFiles, test: ClassFiles) -
     unknown = [name for name in test if name not in train]
     if not unknown:
         return []
-    return [Problem("root", f"every class of {TEST}/ must be a folder of '{train_folder}'", quoted(unknown))]
+    return [Problem("root", f"only classes of '{train_folder}' in {TEST}/", quoted(unknown))]
 
 
 def _listing(files: ClassFiles, classes: Sequence[str]) -> Listing:

@@ -21,7 +21,9 @@ INDOOR = Published(
 
 
 def mit_indoor_67(config: DataConfig) -> Source:
-    """`root` holds Images/ and, beside it, the two lists. torchvision has no reader.
+    """MIT Indoor 67 (Quattoni and Torralba, 2009): 6,700 photographs of 67 kinds of rooms.
+
+    `root` holds Images/ and, beside it, the two lists. torchvision has no reader.
 
     A whole line of a list is a file, since a few names contain spaces. Of the 15,620 files only the 6,700 on the lists
     are used.
@@ -30,7 +32,7 @@ def mit_indoor_67(config: DataConfig) -> Source:
     train, test = (_class_and_file(folder / name) for name in ("TrainImages.txt", "TestImages.txt"))
     classes = sorted({name for name, _ in train})
     if unknown := sorted({name for name, _ in test} - set(classes)):
-        expected = "every class of TestImages.txt must be in TrainImages.txt"
+        expected = "only classes of TrainImages.txt in TestImages.txt"
         raise BadInput(Problem("root", expected, quoted(unknown, NAMED_AT_MOST)))
     label_of = {name: label for label, name in enumerate(classes)}
 
@@ -47,6 +49,6 @@ def _class_and_file(file: Path) -> list[tuple[str, str]]:
     for number, line in enumerate(lines_of(file), start=1):
         name, slash, image = line.partition("/")
         if not (name and slash and image):
-            raise BadInput(Problem("root", f"every line of '{file}' must be class/file", f"{line!r} in line {number}"))
+            raise BadInput(Problem("root", f"class/file in every line of '{file}'", f"{line!r} in line {number}"))
         entries.append((name, image))
     return entries

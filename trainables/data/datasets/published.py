@@ -50,7 +50,7 @@ def complete_folder(config: DataConfig, published: Published) -> Path:
     folder = _find_folder(config, published)
     missing = [name for name in published.files if not (folder / name).exists()]
     if missing:
-        expected = f"must hold the files as published (from {published.where})"
+        expected = f"the files as published (from {published.where})"
         raise BadInput(Problem("root", expected, f"'{folder}' without {quoted(missing)}"))
     return folder
 
@@ -66,7 +66,9 @@ def download(config: DataConfig, published: Published, reader: Callable[..., Any
         root.mkdir(parents=True, exist_ok=True)
         reader(root, download=True)
     except (OSError, RuntimeError, EOFError, tarfile.TarError) as error:
-        expected = f"must succeed; delete what it left in '{root}', or unpack there what is at {published.where}"
+        expected = (
+            f"a download that succeeds (delete what it left in '{root}', or unpack there what is at {published.where})"
+        )
         raise BadInput(Problem("download", expected, f"{type(error).__name__}: {error}")) from error
 
 
@@ -84,7 +86,7 @@ def reading(folder: Path, published: Published) -> Iterator[None]:
     except BadInput:
         raise
     except Exception as error:  # scipy, json and torchvision raise whatever a damaged file makes them
-        expected = f"must hold its lists as published (from {published.where})"
+        expected = f"its lists as published (from {published.where})"
         raise BadInput(Problem("root", expected, f"'{folder}': {type(error).__name__}: {error}")) from error
 
 
@@ -109,7 +111,7 @@ def _find_folder(config: DataConfig, published: Published) -> Path:
         return inner
     if root.name == published.folder:
         return root
-    expected = f"must be the folder '{published.folder}' or hold it (from {published.where})"
+    expected = f"the folder '{published.folder}' or the one that holds it (from {published.where})"
     got = quoted(sorted(child.name for child in root.iterdir()), NAMED_AT_MOST) or "nothing"
     raise BadInput(Problem("root", expected, f"'{root}', which holds {got}"))
 
@@ -119,7 +121,7 @@ def _count_problems(published: Published, num_classes: int, train: Split, test: 
     counts = (published.num_classes, published.num_train, published.num_test)
     if got == counts:
         return []
-    expected = f"must list {_counts(*counts)}, as published (data.check_counts: false takes what there is)"
+    expected = f"{_counts(*counts)}, as published (data.check_counts: false takes what there is)"
     return [Problem("root", expected, _counts(*got))]
 
 
@@ -133,7 +135,7 @@ def _absent_problems(published: Published, paths: Sequence[Path]) -> list[Proble
     absent = [str(path) for path in paths if path.name not in present[path.parent]]
     if not absent:
         return []
-    expected = f"must hold every image that its lists name (from {published.where})"
+    expected = f"every image that its lists name (from {published.where})"
     return [Problem("root", expected, f"no {quoted(absent, NAMED_AT_MOST)}")]
 
 

@@ -12,10 +12,10 @@ from trainables.errors import BadInput, Problem, nearest
 def existing_root(config: DataConfig) -> Path:
     """The folder `root`, or BadInput that says what is there instead."""
     if config.root is None:
-        raise BadInput(Problem("root", f"must be given for dataset {config.dataset}", "nothing"))
+        raise BadInput(Problem("root", f"a folder for dataset {config.dataset}", "nothing"))
     root = config.root.expanduser()
     if not root.is_dir():
-        raise BadInput(Problem("root", "must be an existing folder", f"'{root}', {_what_is_there(root)}"))
+        raise BadInput(Problem("root", "an existing folder", f"'{root}', {_what_is_there(root)}"))
     return root
 
 

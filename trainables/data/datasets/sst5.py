@@ -35,7 +35,10 @@ class Sentences(NamedTuple):
 
 
 def sst5(config: DataConfig) -> Source:
-    """`train.tsv` and `test.tsv`. Folds choose, as for images: the development split (`dev.tsv`) is not read."""
+    """SST-5, the Stanford Sentiment Treebank (Socher et al., 2013): 10,754 sentences of film reviews in five classes.
+
+    Reads `train.tsv` and `test.tsv`. Folds choose, as for images: the development split (`dev.tsv`) is not read.
+    """
     folder = complete_folder(config, SST5)
     splits: list[Sentences] = []
     problems: list[Problem] = []
@@ -57,9 +60,9 @@ def read_tsv(file: Path) -> Sentences:
     try:
         lines = file.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(Problem("root", f"{file} must be a text file in UTF-8", str(error))) from error
+        raise BadInput(Problem("root", "a text file in UTF-8", f"{file}: {error}")) from error
     if lines[0] != HEADER:
-        raise BadInput(Problem("root", f"{file}, line 1 must be the header {HEADER!r}", repr(lines[0][:60])))
+        raise BadInput(Problem("root", f"the header {HEADER!r} in {file}, line 1", repr(lines[0][:60])))
     rows = [line.rpartition("\t") for line in lines[1:]]
     problems = list(_line_problems(file, [(text, label) for text, _, label in rows]))
     if problems:
@@ -71,7 +74,7 @@ def _line_problems(file: Path, rows: list[tuple[str, str]]) -> Iterator[Problem]
     for number, (text, label) in enumerate(rows, start=2):
         if not text.strip() or "\t" in text or label not in {"0", "1", "2", "3", "4"}:
             got = "\t".join((text, label))
-            expected = f"{file}, line {number} must be a sentence, a tab and a label from 0 to 4"
+            expected = f"a sentence, a tab and a label from 0 to 4 in {file}, line {number}"
             yield Problem("root", expected, repr(got[-60:].lstrip("\t")))
 
 
@@ -80,7 +83,7 @@ def _count_problems(train: Sentences, test: Sentences) -> list[Problem]:
     if got == counts:
         return []
     words = "{} training and {} test sentences"
-    expected = f"must hold {words.format(*counts)}, as published (data.check_counts: false takes what there is)"
+    expected = f"{words.format(*counts)}, as published (data.check_counts: false takes what there is)"
     return [Problem("root", expected, words.format(*got))]
 
 

@@ -8,7 +8,7 @@ from trainables.data.config import DataConfig
 from trainables.data.datasets.cub_200_2011 import cub_200_2011
 from trainables.errors import BadInput, Problem
 
-from . import layouts
+from .. import layouts
 
 CLASSES = ("001.Black_footed_Albatross", "002.Laysan_Albatross", "003.Sooty_Albatross")
 
@@ -50,11 +50,11 @@ def test_lists_that_do_not_join(folder: Path) -> None:
     split = folder / "train_test_split.txt"
     split.write_text(split.read_text().replace("3 0\n", "3 maybe\n", 1))
     labels, classes, halves = refused(folder)
-    assert labels.expected == "every image of images.txt must have a line in image_class_labels.txt"
+    assert labels.expected == "a line in image_class_labels.txt for every image of images.txt"
     assert labels.got.startswith("none for image '17', '6', ")
     assert labels.got.endswith(", … (16 in all)")
     assert classes == Problem(
-        "root", "every class of image_class_labels.txt must have a line in classes.txt", "none for class '9'"
+        "root", "a line in classes.txt for every class of image_class_labels.txt", "none for class '9'"
     )
     assert halves.got == "'maybe'"
 
@@ -63,5 +63,5 @@ def test_lists_that_do_not_join(folder: Path) -> None:
 def test_a_line_that_is_none(folder: Path, line: str) -> None:
     file = folder / "images.txt"
     file.write_text(f"{file.read_text()}{line}\n")
-    expected = f"every line of '{file}' must be a number of its own and a value"
+    expected = f"a number of its own and a value in every line of '{file}'"
     assert refused(folder) == (Problem("root", expected, f"'{line}' in line 19"),)

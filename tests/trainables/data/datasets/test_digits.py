@@ -20,5 +20,5 @@ def test_digits_are_scikit_learns() -> None:
 
 
 def test_a_root_is_refused() -> None:
-    problem = Problem("root", "must be left out for dataset digits, which comes with scikit-learn", "'there'")
+    problem = Problem("root", "no root for dataset digits, which comes with scikit-learn", "'there'")
     assert digits(DataConfig(dataset="digits", root=Path("there"))).problems == (problem,)

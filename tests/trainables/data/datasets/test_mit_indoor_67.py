@@ -8,7 +8,7 @@ from trainables.data.config import DataConfig
 from trainables.data.datasets.mit_indoor_67 import mit_indoor_67
 from trainables.errors import BadInput, Problem
 
-from . import layouts
+from .. import layouts
 
 
 @pytest.fixture
@@ -42,12 +42,12 @@ def test_lists_with_the_other_line_ends(folder: Path) -> None:
 def test_a_test_class_without_training_images(folder: Path) -> None:
     file = folder / "TestImages.txt"
     file.write_text(f"{file.read_text()}\nbakery/1.jpg")
-    problem = Problem("root", "every class of TestImages.txt must be in TrainImages.txt", "'bakery'")
+    problem = Problem("root", "only classes of TrainImages.txt in TestImages.txt", "'bakery'")
     assert refused(folder) == (problem,)
 
 
 def test_a_line_without_a_class(folder: Path) -> None:
     file = folder / "TrainImages.txt"
     file.write_text("airport_inside/hall 2 .jpg\nhall 3 .jpg\n")
-    problem = Problem("root", f"every line of '{file}' must be class/file", "'hall 3 .jpg' in line 2")
+    problem = Problem("root", f"class/file in every line of '{file}'", "'hall 3 .jpg' in line 2")
     assert refused(folder) == (problem,)

@@ -21,7 +21,7 @@ from trainables.data.datasets.stanford_cars import CARS
 from trainables.data.loading import check_data
 from trainables.errors import BadInput, Problem
 
-from .layouts import LAYOUTS, NUM_TEST, NUM_TRAIN
+from ..layouts import LAYOUTS, NUM_TEST, NUM_TRAIN
 
 PUBLISHED: dict[str, Published] = {
     "cub_200_2011": CUB,
@@ -87,7 +87,7 @@ def test_a_truncated_copy_is_refused_with_both_counts(dataset: str, tmp_path: Pa
     published = PUBLISHED[dataset]
     (problem,) = refused(dataset, tmp_path)
     expected = (
-        f"must list {published.num_train} training and {published.num_test} test images of "
+        f"{published.num_train} training and {published.num_test} test images of "
         f"{published.num_classes} classes, as published (data.check_counts: false takes what there is)"
     )
     assert problem == Problem("root", expected, "12 training and 6 test images of 3 classes")
@@ -101,7 +101,7 @@ def test_every_missing_file_is_named_with_where_to_get_it(dataset: str, tmp_path
     for name in published.files:
         shutil.rmtree(folder / name) if (folder / name).is_dir() else (folder / name).unlink()
     missing = ", ".join(f"'{name}'" for name in published.files)
-    expected = f"must hold the files as published (from {published.where})"
+    expected = f"the files as published (from {published.where})"
     assert refused(dataset, tmp_path) == (Problem("root", expected, f"'{folder}' without {missing}"),)
 
 
@@ -114,21 +114,21 @@ def test_an_image_that_is_on_a_list_only(dataset: str, tmp_path: Path) -> None:
     for name in absent:
         Path(name).unlink()
     counts, images = refused(dataset, tmp_path)
-    assert counts.expected.startswith("must list ")
-    expected = f"must hold every image that its lists name (from {PUBLISHED[dataset].where})"
+    assert counts.expected.endswith("as published (data.check_counts: false takes what there is)")
+    expected = f"every image that its lists name (from {PUBLISHED[dataset].where})"
     assert images == Problem("root", expected, f"no '{absent[0]}', '{absent[1]}'")
 
 
 @each_dataset
 def test_without_a_root(dataset: str) -> None:
-    assert refused(dataset, None) == (Problem("root", f"must be given for dataset {dataset}", "nothing"),)
+    assert refused(dataset, None) == (Problem("root", f"a folder for dataset {dataset}", "nothing"),)
 
 
 @pytest.mark.parametrize("dataset", sorted(LAYOUTS.keys() - {"mit_indoor_67"}))
 def test_a_folder_that_holds_something_else(dataset: str, tmp_path: Path) -> None:
     (tmp_path / "birds").mkdir()
     published = PUBLISHED[dataset]
-    expected = f"must be the folder '{published.folder}' or hold it (from {published.where})"
+    expected = f"the folder '{published.folder}' or the one that holds it (from {published.where})"
     assert refused(dataset, tmp_path) == (Problem("root", expected, f"'{tmp_path}', which holds 'birds'"),)
 
 
@@ -138,14 +138,14 @@ def test_a_damaged_list(dataset: str, tmp_path: Path) -> None:
     damaged = next(name for name in PUBLISHED[dataset].files if name.endswith((".mat", "test.txt", ".json")))
     (folder / damaged).write_text("nothing of use", encoding="utf-8")
     (problem,) = refused(dataset, tmp_path)
-    assert problem.expected == f"must hold its lists as published (from {PUBLISHED[dataset].where})"
+    assert problem.expected == f"its lists as published (from {PUBLISHED[dataset].where})"
     assert problem.got.startswith(f"'{folder}': ")
 
 
 @pytest.mark.parametrize("dataset", sorted(DATASETS.keys() - set(DOWNLOADABLE)))
 def test_a_download_that_cannot_be(dataset: str, tmp_path: Path) -> None:
     problem = refused(dataset, tmp_path / "none", download=True)[0]
-    expected = f"must be false for dataset {dataset}; only fgvc_aircraft and food_101 can be downloaded"
+    expected = f"false for dataset {dataset}: only fgvc_aircraft and food_101 can be downloaded"
     assert problem == Problem("download", expected, "true")
 
 

@@ -10,8 +10,8 @@ from trainables.errors import BadInput, Problem
 def test_an_unknown_dataset_gets_its_nearest_names() -> None:
     with pytest.raises(BadInput) as caught:
         open_source(DataConfig(dataset="imagefoldr"))
-    got = "'imagefoldr' (did you mean imagefolder?)"
-    assert caught.value.problems == (Problem("dataset", f"must be one of {', '.join(DATASETS)}", got),)
+    got = "'imagefoldr' (did you mean 'imagefolder'?)"
+    assert caught.value.problems == (Problem("dataset", f"one of {', '.join(DATASETS)}", got),)
 
 
 def test_an_unknown_dataset_like_no_other() -> None:

@@ -84,27 +84,30 @@ def test_the_length_in_tokens_is_a_view(root: Path) -> None:
 def test_every_bad_line_is_named(root: Path) -> None:
     write(root / "sst5" / "train.tsv", ["sentence\tlabel", "good\t3", "no label", "one\ttoo many\t1", "off\t5", "\t2"])
     problems = refused(root)
-    lines = [f"train.tsv, line {n} must be a sentence, a tab and a label from 0 to 4" for n in (3, 4, 5, 6)]
+    lines = [f"train.tsv, line {n}" for n in (3, 4, 5, 6)]
     assert [problem.expected.rpartition("/")[2] for problem in problems] == lines
     assert [problem.got for problem in problems] == [r"'no label'", r"'one\ttoo many\t1'", r"'off\t5'", "'2'"]
 
 
 def test_files_that_are_missing_short_or_something_else(root: Path) -> None:
     (short,) = refused(root, check_counts=True)
-    assert short.expected.startswith("must hold 8544 training and 2210 test sentences, as published")
+    assert short.expected.startswith("8544 training and 2210 test sentences, as published")
     assert short.got == "20 training and 10 test sentences"
     write(root / "sst5" / "train.tsv", ["label\tsentence"])
     (root / "sst5" / "test.tsv").write_bytes(b"\xff\xfe")
     headless, binary = refused(root)
-    assert "train.tsv, line 1 must be the header" in headless.expected
-    assert "test.tsv must be a text file in UTF-8" in binary.expected
+    assert headless.expected.endswith("train.tsv, line 1")
+    assert binary.expected == "a text file in UTF-8"
     (root / "sst5" / "test.tsv").unlink()
     (missing,) = refused(root)
     assert missing.got.endswith("without 'test.tsv'")
 
 
 def test_what_is_for_the_other_kind_is_refused() -> None:
-    with pytest.raises(ValidationError, match=r"sst5 is of texts: what is for images .*, got size_px=32, flip=False"):
+    with pytest.raises(
+        ValidationError,
+        match=r"none of the keys for images .* with sst5, which is of texts, got size_px=32, flip=False",
+    ):
         DataConfig(dataset="sst5", size_px=32, flip=False)
     with pytest.raises(ValidationError, match=r"digits is of images: what is for texts .*, got max_tokens=32"):
         DataConfig(dataset="digits", max_tokens=32)
