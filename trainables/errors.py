@@ -1,4 +1,4 @@
-"""What a user can get wrong, said in full: where, what must hold, and what came."""
+"""Errors of a user's input, with their places, and of a training."""
 
 from __future__ import annotations
 
@@ -35,26 +35,26 @@ class Problem:
 
 
 class BadInput(Exception):
-    """The user's input cannot be run. Carries every problem found, not only the first."""
+    """Error for input that cannot be run, with every problem found."""
 
     def __init__(self, problems: Problem | Iterable[Problem]) -> None:
         self.problems: tuple[Problem, ...] = (problems,) if isinstance(problems, Problem) else tuple(problems)
         super().__init__("\n".join(map(str, self.problems)))
 
     def __reduce__(self) -> tuple[type[BadInput], tuple[tuple[Problem, ...]]]:
-        return type(self), (self.problems,)  # the default would rebuild from the message and lose the parts
+        return type(self), (self.problems,)  # the default would rebuild it from the message
 
     def under(self, prefix: str) -> BadInput:
-        """The same problems, with their keys below `prefix`."""
+        """The same problems with their keys below `prefix`."""
         return BadInput(replace(p, where=f"{prefix}.{p.where}" if p.where else prefix) for p in self.problems)
 
     def in_file(self, file: str) -> BadInput:
-        """The same problems, said of `file`."""
+        """The same problems with `file` as their file, unless they have one."""
         return BadInput(replace(p, file=p.file or file) for p in self.problems)
 
 
 class Diverged(Exception):
-    """A loss term or a gradient stopped being finite. `step` is the first optimiser step (from 1) where it did."""
+    """Error for a training with a loss term or gradient that is not finite, first at optimiser step `step` (from 1)."""
 
     def __init__(self, step: int, term: str) -> None:
         self.step = step
@@ -66,7 +66,11 @@ class Diverged(Exception):
 
 
 def nearest(word: str, known: Iterable[str], count: int = 3) -> Sequence[str]:
-    """The known words that look most like `word`, best first; for "did you mean"."""
+    """The known words most similar to `word`, ignoring case, best first.
+
+    >>> nearest("gama_fe", ["alpha", "gamma_fc", "gamma_fe"])
+    ['gamma_fe', 'gamma_fc']
+    """
     by_lower = {name.lower(): name for name in known}
     return [by_lower[m] for m in difflib.get_close_matches(word.lower(), by_lower, n=count, cutoff=0.5)]
 

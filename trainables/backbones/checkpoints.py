@@ -1,4 +1,4 @@
-"""Reading a file of weights: without running what is in it, whatever it is wrapped in, and saying what does not fit."""
+"""Reading checkpoints of other programs: without running their code, in any usual wrapping, with clear errors."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ CONTAINERS = (
     "state_dict_ema",
     "ema",
 )
-"""Keys under which training scripts put the weights, the first present wins."""
+"""Keys under which training scripts store the weights; the first one present is used."""
 
 WRAPPERS = re.compile(r"(?:(?:module|model|backbone|encoder|_orig_mod)\.)+")
-"""Names that wrappers (data parallel, compile, self-supervised training) put before a model's own."""
+"""Prefixes that wrappers (data parallel, compile, self-supervised training) put before the names of a model."""
 
 # Data, not code, that training scripts store beside the weights: their arguments, and NumPy numbers such as the best
 # accuracy (under the module names of NumPy 1 and 2).
@@ -48,9 +48,9 @@ _HARMLESS: list[Any] = [
 
 
 def fitting_state(path: Path, architecture: Architecture) -> tuple[State, int | None]:
-    """The weights in `path`, named as in the whole model, and the classifier's number of classes (None: has none).
+    """The weights in `path`, named as in the whole model, and the number of classes of its classifier (None if absent).
 
-    Raises BadInput where the file cannot be read or does not fit `architecture`.
+    Raises BadInput if the file cannot be read or does not fit `architecture`.
     """
     expected = blank_on_meta(architecture).state_dict().keys()
     state = unwrapped(read_checkpoint(path), expected, architecture.rename)
@@ -66,7 +66,7 @@ def fitting_state(path: Path, architecture: Architecture) -> tuple[State, int | 
 
 
 def read_checkpoint(path: Path) -> State:
-    """All tensors in a `.safetensors` file or a PyTorch file, by their names there. Never runs code from the file."""
+    """All tensors of a `.safetensors` or PyTorch file by name. Never runs code of the file; raises BadInput."""
     if not path.is_file():
         raise _problem(path, "an existing file", "a folder" if path.is_dir() else "which does not exist")
     # A damaged file makes its reader fail in any way.
@@ -84,16 +84,16 @@ def read_checkpoint(path: Path) -> State:
 
 
 def unwrapped(state: State, expected: Set[str], rename: Callable[[State], State]) -> State:
-    """`state`, renamed, without the wrapper prefix whose removal makes most names `expected` ones."""
+    """Removes the wrapper prefix from `state` that gives the most `expected` names, after `rename`."""
     prefixes = sorted({""} | {part for name in state for part in _leading_wrappers(name)}, key=len)
     candidates = [rename({name.removeprefix(prefix): tensor for name, tensor in state.items()}) for prefix in prefixes]
     return max(candidates, key=lambda renamed: len(renamed.keys() & expected))
 
 
 def describe_misfit(state: State, model: nn.Module, optional: tuple[str, ...] = ()) -> str:
-    """What keeps `state` from being the whole of `model`'s weights, with a few names of each kind; "" if nothing does.
+    """Describes missing, unexpected and reshaped tensors of `state` for `model`; "" if it fits.
 
-    Names that start with an `optional` prefix may be missing, as may the batch counters that old files do not have.
+    Names that start with an `optional` prefix may be missing, and so may the batch counters, which old files lack.
     """
     wanted = model.state_dict()
     missing = [
@@ -110,8 +110,8 @@ def describe_misfit(state: State, model: nn.Module, optional: tuple[str, ...] = 
 
 
 def load_fitting(model: nn.Module, state: State) -> None:
-    """Loads a state that `describe_misfit` has nothing to say of."""
-    model.load_state_dict(state, strict=False)  # not strict: what is optional may be missing
+    """Loads a state for which `describe_misfit` returns ""."""
+    model.load_state_dict(state, strict=False)  # not strict: optional tensors may be missing
 
 
 def _load_tensors_only(path: Path) -> Any:
@@ -131,7 +131,7 @@ def _find_tensors(content: Any) -> State:
 
 
 def _leading_wrappers(name: str) -> list[str]:
-    """All the prefixes that consist of wrapper names: `module.`, `module.encoder.` of `module.encoder.conv1.weight`."""
+    """Prefixes of wrapper names: `module.` and `module.encoder.` for `module.encoder.conv1.weight`."""
     match = WRAPPERS.match(name)
     if match is None:
         return []

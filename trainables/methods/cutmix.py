@@ -1,4 +1,4 @@
-"""CutMix: paste a box of another image, and blend the labels by area (Yun et al., 2019, https://arxiv.org/abs/1905.04899)."""
+"""CutMix (Yun et al., ICCV 2019, https://arxiv.org/abs/1905.04899)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from trainables.types import Batch, LossTerms
 
 
 class CutMixConfig(MethodConfig):
-    """α = 0.2 and half of the batches are what the SMILE authors' code uses; CutMix's authors state 1.0 for α."""
+    """Settings of CutMix. α = 0.2 and half of the batches are those of the SMILE authors' code; the paper has α = 1."""
 
     name: Literal["cutmix"] = "cutmix"
     alpha: MixAlpha = 0.2
@@ -35,6 +35,6 @@ class CutMix(Method):
         images_NCHW = self.student.embed(batch.inputs)
         config = self.config
         cut = draw_cut(images_NCHW, config.alpha, config.probability, self.context.seed, batch.step)
-        seen = self.student(cut.paste(images_NCHW))
+        outputs = self.student(cut.paste(images_NCHW))
         labels_NK = one_hot(batch.labels, self.context.num_classes)
-        return {"target_label": cross_entropy(seen.target_logits, cut.labels.blend(labels_NK))}
+        return {"target_label": cross_entropy(outputs.target_logits, cut.labels.blend(labels_NK))}

@@ -1,4 +1,4 @@
-"""Mixup: blend two inputs and their labels (Zhang et al., 2018, https://arxiv.org/abs/1710.09412)."""
+"""Mixup (Zhang et al., ICLR 2018, https://arxiv.org/abs/1710.09412)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from trainables.types import Batch, LossTerms
 
 
 class MixupConfig(MethodConfig):
-    """α = 0.2 is what the SMILE authors' code uses; their paper states none."""
+    """Settings of mixup. α = 0.2 is that of the SMILE authors' code; their paper states none."""
 
     name: Literal["mixup"] = "mixup"
     alpha: MixAlpha = 0.2
@@ -28,6 +28,6 @@ class Mixup(Method):
 
     def loss(self, batch: Batch) -> LossTerms:
         mix = draw_mix(len(batch.labels), self.config.alpha, batch.labels.device, self.context.seed, batch.step)
-        seen = self.student(mix.blend(self.student.embed(batch.inputs)))
+        outputs = self.student(mix.blend(self.student.embed(batch.inputs)))
         labels_NK = one_hot(batch.labels, self.context.num_classes)
-        return {"target_label": cross_entropy(seen.target_logits, mix.blend(labels_NK))}
+        return {"target_label": cross_entropy(outputs.target_logits, mix.blend(labels_NK))}

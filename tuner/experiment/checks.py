@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from trainables.backbones import BackboneFacts, check_backbone, describe, facts_about
+from trainables.backbones import BackboneFacts, BackboneSizes, check_backbone, describe, facts_about
 from trainables.backbones.config import BackboneConfig
 from trainables.config import TrialConfig
 from trainables.data.config import DataConfig
@@ -33,7 +33,7 @@ class Plan:
     """What an experiment amounts to, for `--dry-run` and for the record."""
 
     data: DataSummary
-    backbone: dict[str, int]
+    backbone: BackboneSizes
     num_trials: int
     num_folds: int
     num_steps: int

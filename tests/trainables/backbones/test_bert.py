@@ -13,7 +13,7 @@ from transformers import AutoTokenizer, BertConfig, BertModel
 
 from tests.trainables.tiny import CPU
 from tests.trainables.tiny_bert import LocalFolder, text_batch, tiny_architecture, tiny_bert, token_ids, write_tiny_bert
-from trainables.backbones import build_network, check_backbone, describe, facts_about
+from trainables.backbones import BackboneSizes, build_network, check_backbone, describe, facts_about
 from trainables.backbones.bert import BertArchitecture, BertTokenizer, PackageFolder, Pooling
 from trainables.backbones.config import BackboneConfig
 from trainables.backbones.registry import find_architecture
@@ -69,7 +69,7 @@ def test_minilm_says_what_its_package_says() -> None:
 
 def test_what_is_known_of_minilm_beforehand() -> None:
     check_backbone(MINILM)
-    assert describe(MINILM) == {"num_features": 384, "num_source_classes": 0, "num_parameters": 22_565_376}
+    assert describe(MINILM) == BackboneSizes(384, num_source_classes=0, num_parameters=22_565_376)
     assert str(facts_about(MINILM.name)) == "'package/minilm_l6' (of tokens, 0 stages, no BatchNorm)"
     assert build_network(MINILM, 5, 0, False).dropout.p == 0.1
 
@@ -141,9 +141,7 @@ class TestErrors:
     def test_weights_of_another_size_are_refused(self, tmp_path: Path) -> None:
         architecture = tiny_architecture(tmp_path)
         architecture._config["hidden_size"] = 16
-        with pytest.raises(
-            BadInput, match=r"the weights that its config.json describes, in .*model.safetensors, got .* of other shape"
-        ):
+        with pytest.raises(BadInput, match=r"weights that its config.json describes, in .*, got .* of other shape"):
             architecture.published()
 
 

@@ -7,7 +7,7 @@ import torch
 from torchvision import models
 
 from trainables.backbones.config import BackboneConfig
-from trainables.backbones.registry import build_network, check_backbone, describe
+from trainables.backbones.registry import BackboneSizes, build_network, check_backbone, describe
 from trainables.errors import BadInput
 
 from .helpers import images
@@ -81,7 +81,7 @@ def test_random_weights_depend_on_the_seed_only() -> None:
 def test_the_classifier_of_a_checkpoint_becomes_the_source_head(places365: Path) -> None:
     config = BackboneConfig(name="torchvision/resnet18", checkpoint=places365)
     check_backbone(config, needs_source_head=True)
-    assert describe(config)["num_source_classes"] == 365
+    assert describe(config).num_source_classes == 365
     network = build_network(config, 3, seed=0, keep_source_head=True).eval()
     reference = models.resnet18(num_classes=365).eval()
     state = torch.load(places365, weights_only=True)["state_dict"]
@@ -157,13 +157,11 @@ def test_weights_out_of_reach_are_said_quickly(name: str, caches: Path, network:
 
 
 def test_describe_needs_no_weights() -> None:
-    assert describe(BackboneConfig(name="torchvision/resnet50")) == {
-        "num_features": 2048,
-        "num_source_classes": 1000,
-        "num_parameters": 23_508_032,
-    }
-    assert describe(RANDOM)["num_source_classes"] == 0
-    assert describe(LITE0)["num_features"] == 1280
+    assert describe(BackboneConfig(name="torchvision/resnet50")) == BackboneSizes(
+        num_features=2048, num_source_classes=1000, num_parameters=23_508_032
+    )
+    assert describe(RANDOM).num_source_classes == 0
+    assert describe(LITE0).num_features == 1280
 
 
 def _under_backbone(config: BackboneConfig) -> None:

@@ -24,7 +24,7 @@ from trainables.data.config import DataConfig
 from trainables.data.datasets.listing import Listing
 from trainables.data.decoding import Resize, decode_all
 from trainables.data.folds import stratified_folds
-from trainables.data.gpu_pixels import ResidentPixels
+from trainables.data.gpu_pixels import GpuPixelCache
 from trainables.data.images import LabelledImages, Pixels
 from trainables.data.loading import check_decodes, load_test, load_train, plan_splits
 from trainables.data.mapped_pixels import HEADER_BYTES, PixelFile, memory_bytes
@@ -254,7 +254,7 @@ class TestItsLimit:
         before = entries(folder)
         assert cached(listing(photos(tmp_path, 3)), 10 * SIDE, "squash") is None
         assert entries(folder) == before
-        assert "decoded images are not kept on disk: 0.00 GB of them must fit" in caplog.text
+        assert "decoded images are not kept on disk: 0.00 GB do not fit" in caplog.text
 
     def test_clears_up_after_processes_that_were_killed(self, tmp_path: Path, folder: Path) -> None:
         folder.mkdir(parents=True)
@@ -348,7 +348,7 @@ class TestLoading:
             assert np.shares_memory(part.pixels, images.pixels)
             batch = training_batch(part, config.data, 4, 0, 1, CPU)
             whole = torch.cat([b.inputs for b in evaluation_batches(part, config.data, 4, CPU)])
-            resident = ResidentPixels(lambda device: 10**9).get(images.pixels, CPU)
+            resident = GpuPixelCache(lambda device: 10**9).get(images.pixels, CPU)
             result = FoldTraining(config, images, 1, fold, CPU, None).result()
             results.append((batch.inputs, whole, resident, result.val_top1, list(result.loss_terms.values())))
         for here, there in zip(*results, strict=True):

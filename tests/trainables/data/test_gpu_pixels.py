@@ -6,14 +6,14 @@ import weakref
 import numpy as np
 import torch
 
-from trainables.data.gpu_pixels import ResidentPixels, cuda_budget
+from trainables.data.gpu_pixels import GpuPixelCache, gpu_budget_bytes
 from trainables.data.images import LabelledImages
 
 CPU = torch.device("cpu")
 
 
 def test_one_copy_for_all_selections(images: LabelledImages) -> None:
-    resident = ResidentPixels(lambda device: 10**9)
+    resident = GpuPixelCache(lambda device: 10**9)
     copy = resident.get(images.pixels, CPU)
     assert copy is not None
     np.testing.assert_array_equal(copy.numpy(), images.pixels)
@@ -27,14 +27,14 @@ def test_what_does_not_fit_stays_on_the_host(images: LabelledImages) -> None:
         asked.append(device)
         return images.pixels.nbytes - 1
 
-    resident = ResidentPixels(too_little)
+    resident = GpuPixelCache(too_little)
     assert resident.get(images.pixels, CPU) is None
     assert resident.get(images.pixels, CPU) is None
     assert asked == [CPU]
 
 
 def test_the_copy_goes_with_the_array() -> None:
-    resident = ResidentPixels(lambda device: 10**9)
+    resident = GpuPixelCache(lambda device: 10**9)
     pixels = np.zeros((2, 4, 4, 3), dtype=np.uint8)
     copy = resident.get(pixels, CPU)
     assert copy is not None
@@ -45,4 +45,4 @@ def test_the_copy_goes_with_the_array() -> None:
 
 
 def test_nothing_is_copied_from_host_to_host() -> None:
-    assert cuda_budget(CPU) == 0
+    assert gpu_budget_bytes(CPU) == 0

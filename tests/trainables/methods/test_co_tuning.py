@@ -72,7 +72,7 @@ class TestTheLoss:
         method = related(probabilities(NUM_CLASSES, NUM_SOURCE_CLASSES), CoTuningConfig(trade_off=1))
         excess = method.loss(tiny_batch())["source_label"] - entropy(method.relationship.of(tiny_batch().labels))
         assert excess > 0
-        assert_close(method.watched["source_label_excess"], excess)
+        assert_close(method.diagnostics["source_label_excess"], excess)
 
     def test_is_that_entropy_where_the_source_head_says_the_row(self) -> None:
         """A head without weights says its bias to every image, which all belong to one class."""

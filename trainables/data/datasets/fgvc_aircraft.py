@@ -1,4 +1,4 @@
-"""FGVC-Aircraft (Maji et al., 2013): 100 variants of aircraft."""
+"""FGVC-Aircraft (Maji et al., 2013, https://arxiv.org/abs/1306.5151)."""
 
 from __future__ import annotations
 
