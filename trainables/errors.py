@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True)
 class Problem:
-    """One mistake in the input: where it is, what was expected there, and what was found.
+    """One mistake in the input: its place, the value expected there, and the value found.
 
     `where` is the dotted key (`data.root`), or a flag; `expected` and `got` are noun phrases; `file` and `line` are the
-    place in the experiment file, filled in by the code that read it. `line` counts from 1; 0 where it is not known.
+    place in the experiment file, filled in by the code that read it. `line` counts from 1; 0 if it is unknown.
 
     >>> str(Problem("method.gamma_fe", "a number above 0", "-1", file="smile.yaml", line=12))
     'smile.yaml:12: method.gamma_fe: expected a number above 0, got -1'
@@ -76,12 +76,16 @@ def nearest(word: str, known: Iterable[str], count: int = 3) -> Sequence[str]:
 
 
 def did_you_mean(word: str, known: Iterable[str], count: int = 3) -> str:
-    """A hint to append to a problem's `got`: at most `count` of the known words most like `word`; "" where none is.
+    """Hint to append to a problem's `got`: at most `count` of the known words most similar to `word`; "" if none is.
 
     >>> did_you_mean("gama", ["alpha", "gamma"])
     " (did you mean 'gamma'?)"
     >>> did_you_mean("momentum", ["alpha", "gamma"])
     ''
     """
-    similar = nearest(word, known, count)
+    return hint_of(nearest(word, known, count))
+
+
+def hint_of(similar: Sequence[str]) -> str:
+    """The hint of `did_you_mean`, for words that are known to be similar."""
     return f" (did you mean {' or '.join(map(repr, similar))}?)" if similar else ""

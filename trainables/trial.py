@@ -133,9 +133,9 @@ class FoldTraining:
 
 
 def identity_of(config: TrialConfig, examples: Examples, seed: int) -> str:
-    """A name for a training: equal for what gives the same result to the bit, from the same images in the same order.
+    """Hash of a training: equal for trainings with the same result to the bit, of the same examples in the same order.
 
-    It does not know the images' pixels, as `source_key` does not.
+    Like `source_key`, it does not depend on the pixels of the images.
     """
     selection = hashlib.sha256(examples.index.tobytes() + examples.labels.tobytes()).hexdigest()
     fields = [config.model_dump(mode="json"), seed, len(examples), examples.class_names, selection, torch.__version__]

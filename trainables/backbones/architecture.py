@@ -16,7 +16,7 @@ State = dict[str, Tensor]
 
 
 class Parts(NamedTuple):
-    """A model cut before its classifier. `source_head` is None where the model has no classifier."""
+    """A model cut before its classifier. `source_head` is None if the model has no classifier."""
 
     backbone: Backbone
     source_head: nn.Linear | None

@@ -1,4 +1,4 @@
-"""Registry of the backbones: from the `backbone` section of an experiment to a network."""
+"""Registry of the backbones, and the network of a `backbone` section."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from trainables.backbones.network import BackboneFacts, TransferNetwork
 from trainables.backbones.packaged import PACKAGED, PackagedArchitecture
 from trainables.backbones.timm_models import TimmArchitecture
 from trainables.backbones.torchvision_models import TorchvisionArchitecture, classification_models, pretrained_models
-from trainables.errors import BadInput, Problem, nearest
+from trainables.errors import BadInput, Problem, hint_of, nearest
 from trainables.seeding import torch_seeded
 
 
@@ -131,7 +131,7 @@ def find_architecture(name: str) -> Architecture:
             return TimmArchitecture(model)
         case _:
             close = _nearest_names(library, model)
-            got = f"{name!r}; nearest: {', '.join(close)}" if close else repr(name)
+            got = f"{name!r}{hint_of(close)}"
             expected = "package/…, torchvision/…, timm/… or transformers/… and the name of a model there"
             raise BadInput(Problem("name", expected, got))
 

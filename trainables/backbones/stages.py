@@ -149,7 +149,7 @@ def _has_matrix(node: fx.Node, model: nn.Module) -> bool:
 
 
 def _halvings(map_seen: Tensor, size: int) -> int:
-    """How often the side of the image was halved, rounded, as convolutions without padding lose a few pixels."""
+    """Number of halvings of the image's side, rounded, as convolutions without padding lose a few pixels."""
     sides = map_seen.shape[2:] if map_seen.shape[2] == map_seen.shape[-1] else map_seen.shape[1:3]
     return round(math.log2(size / sides[0]))
 

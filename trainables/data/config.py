@@ -32,7 +32,7 @@ class DataConfig(Frozen):
     root: Path | None = None
     """Folder of the dataset, for datasets on disk; for published ones, the unpacked folder or the one that holds it."""
     download: bool = False
-    """Whether a published dataset that is not below `root` may be downloaded there, where that is possible."""
+    """Whether a published dataset that is not below `root` may be downloaded there, if that is possible."""
     check_counts: bool = True
     """Whether a published dataset has to have the published numbers of classes and images; refuses truncated copies."""
 
@@ -45,7 +45,7 @@ class DataConfig(Frozen):
     test_images: PositiveInt | None = None
     """Number of test images to draw; None takes all."""
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    """Share held out as test split where the dataset has none of its own."""
+    """Share held out as test split if the dataset has none."""
     sampling: Literal["stratified", "uniform"] = "stratified"
     """`uniform` draws as in the authors' code; `stratified` keeps the class shares, with at least one image a class."""
     sampling_seed: NonNegativeInt = 0

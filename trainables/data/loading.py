@@ -1,4 +1,4 @@
-"""From the `data` section to decoded images or texts, and the checks that need no decoding."""
+"""Loading of the examples of a `data` section, and the checks that need no decoding."""
 
 from __future__ import annotations
 

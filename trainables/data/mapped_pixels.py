@@ -96,7 +96,7 @@ class PixelFile:
         is full or read-only (OSError), no file is left behind.
         """
         unfinished = self.path.with_name(f"{self.path.stem}-{uuid.uuid4().hex}{UNFINISHED}")
-        with atomic_file(self.path, unfinished) as file:
+        with atomic_file(self.path, unfinished, mode=0o600) as file:
             os.posix_fallocate(file.fileno(), 0, self.num_bytes)  # fails before anything is decoded for a full disk
             file.seek(HEADER_BYTES)
             for part in parts:

@@ -35,7 +35,7 @@ class CoTuningConfig(MixableConfig):
     over the images of a class; `reverse` learns p(target class | source class) and inverts it by Bayes' rule."""
     source_logit_scale: PositiveFloat = 1.0
     """Factor on the pre-trained classifier's logits that calibrates it, 1/temperature: 0.8840456604957581 for
-    torchvision's ResNet-50 (V1), by the authors' fit on ImageNet's validation set. 1 where nothing is known."""
+    torchvision's ResNet-50 (V1), by the authors' fit on ImageNet's validation set. 1 if it is unknown."""
     validation_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """Share of each class's training images on which `reverse` selects its regularisation and its scale. The authors
     use a validation set."""
@@ -76,7 +76,7 @@ class CoTuning(Method):
         outputs = self.student(inputs)
         terms = {"target_label": cross_entropy(outputs.target_logits, targets)}
         if self.relationship is not None:
-            assert outputs.source_logits is not None  # as uses_source_head says
+            assert outputs.source_logits is not None  # by uses_source_head
             target_NS = self.relationship.of(targets)
             gap = cross_entropy(outputs.source_logits, target_NS)
             self.diagnostics["source_label_excess"] = gap.detach() - entropy(target_NS)

@@ -71,7 +71,7 @@ def held_parameters(backbone: nn.Module, config: L2SPConfig) -> list[nn.Paramete
 
 
 def half_squared_distance(ours: Iterable[Tensor], theirs: Iterable[Tensor]) -> Tensor:
-    """½ Σ (ours − theirs)², whose gradient is finite where they are equal.
+    """½ Σ (ours − theirs)², with a finite gradient if they are equal.
 
     One fused kernel a tensor: of a ResNet-50 it takes a third of the time that torch's foreach functions take, whose
     intermediate results autograd keeps (33 and 104 ms, one CPU core).

@@ -233,7 +233,7 @@ class LabelStore(nn.Module):
         self.overwritten: Tensor
 
     def of(self, batch: Batch) -> Tensor:
-        """The labels N of the batch, corrected ones where there are any."""
+        """The labels N of the batch, corrected if a correction is stored."""
         stored = self.overwritten[batch.index]
         return torch.where(stored < 0, batch.labels, stored)
 

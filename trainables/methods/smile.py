@@ -109,7 +109,7 @@ class Smile(Method):
 
     def _source_label_loss(self, outputs: Outputs, teacher_outputs: Outputs, mix: Mix) -> torch.Tensor:
         """L_FC. The authors' form is bounded below by the entropy of its target; the excess over it is logged."""
-        assert outputs.source_logits is not None  # as uses_source_head says
+        assert outputs.source_logits is not None  # by uses_source_head
         assert teacher_outputs.source_logits is not None
         target_NS = mix.blend(full_precision(teacher_outputs.source_logits).softmax(dim=1))
         if self.config.formulation == "authors":

@@ -108,10 +108,13 @@ def test_a_checkpoint_without_classifier_gives_no_source_head(tmp_path: Path) ->
     ("config", "message"),
     [
         (RANDOM, "backbone.pretrained: expected true, as the method reads the pre-trained classifier, got false"),
-        (BackboneConfig(name="resnt50"), "backbone.name: .*'resnt50'; nearest: torchvision/resnet50, timm/resnet50"),
-        (BackboneConfig(name="package/resnet18"), "nearest: .*torchvision/resnet18"),
-        (BackboneConfig(name="package/efficientnet_lite9"), "nearest: package/efficientnet_lite0"),
-        (BackboneConfig(name="torchvision/resnet50d"), "nearest: torchvision/resnet50,.*timm/resnet50d"),
+        (
+            BackboneConfig(name="resnt50"),
+            "backbone.name: .*got 'resnt50' .*did you mean 'torchvision/resnet50' or 'timm/resnet50'",
+        ),
+        (BackboneConfig(name="package/resnet18"), "did you mean .*'torchvision/resnet18'"),
+        (BackboneConfig(name="package/efficientnet_lite9"), "did you mean 'package/efficientnet_lite0'"),
+        (BackboneConfig(name="torchvision/resnet50d"), "did you mean 'torchvision/resnet50' .*'timm/resnet50d'"),
         (BackboneConfig(name="hub/x/y"), "backbone.name: expected package/…, torchvision/…, timm/… or transformers/…"),
         (BackboneConfig(name="timm/resnet18.nothing"), "backbone.name: .*got 'nothing'"),
         (BackboneConfig(name="torchvision/resnet18:V9"), "backbone.name: .*IMAGENET1K_V1.*got 'V9'"),

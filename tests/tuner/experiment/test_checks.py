@@ -48,7 +48,7 @@ class TestChecking:
         said = said_of(space)
         assert "data.root: expected an existing folder" in said
         assert "backbone.name: " in said
-        assert "nearest: package/efficientnet_lite0" in said
+        assert "did you mean 'package/efficientnet_lite0'" in said
 
     def test_a_class_with_fewer_images_than_folds(self, root: Path) -> None:
         (root / "train" / "pear" / "0.png").unlink()
