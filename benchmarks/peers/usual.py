@@ -85,7 +85,7 @@ def fine_tune(
         optimizer.step()
         schedule.step()
         if step % EMA_PERIOD_STEPS == 0:
-            ema_update(teacher.backbone, network.backbone, decay)
+            follow(teacher.backbone, network.backbone, decay)
 
 
 def smile_loss(
@@ -107,7 +107,7 @@ def smile_loss(
 
 
 @torch.no_grad()
-def ema_update(teacher: nn.Module, student: nn.Module, decay: float) -> None:
+def follow(teacher: nn.Module, student: nn.Module, decay: float) -> None:
     """The moving average, parameter by parameter."""
     for kept, new in zip(teacher.parameters(), student.parameters(), strict=True):
         kept.mul_(decay).add_(new, alpha=1 - decay)

@@ -25,8 +25,8 @@ def uint8_images(num: int = 3, size: int = 64) -> Tensor:
 
 @torch.no_grad()
 def itself(network: TransferNetwork, inputs: Tensor) -> Outputs:
-    said: Outputs = network(network.embed(inputs))
-    return said
+    output: Outputs = network(network.embed(inputs))
+    return output
 
 
 def assert_close_outputs(ours: Outputs, theirs: Outputs, rtol: float) -> None:
@@ -63,7 +63,7 @@ def test_every_architecture_says_the_same(name: str) -> None:
     network = build_network(BackboneConfig(name=name, pretrained=False), 3, 0, keep_source_head=False).double()
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
-            module.momentum = None  # what was seen, and nothing of where it began
+            module.momentum = None  # an average of all batches, without the initial value
             with torch_seeded(0, "norm"), torch.no_grad():
                 module.weight.uniform_(0.5, 1.5)
                 module.bias.uniform_(-0.5, 0.5)
@@ -81,9 +81,9 @@ def test_compiled_it_says_the_same() -> None:
     teacher = frozen_copy(build_network(name, 3, 0, keep_source_head=False))
     torch._dynamo.reset()
     with torch.compiler.set_stance("default", force_backend="eager"):
-        said = FoldedNetwork(teacher, "default")(uint8_images().float())
+        output = FoldedNetwork(teacher, "default")(uint8_images().float())
     torch._dynamo.reset()
-    assert_close_outputs(said, itself(teacher, uint8_images().float()), rtol=1e-4)
+    assert_close_outputs(output, itself(teacher, uint8_images().float()), rtol=1e-4)
 
 
 @pytest.mark.usefixtures("float64")
@@ -147,8 +147,8 @@ class TestATinyNetwork:
         assert not torch.allclose(after.features, before.features)
 
     def test_there_is_no_graph(self) -> None:
-        said = FoldedNetwork(frozen_copy(tiny_network()))(tiny_batch().inputs)
-        assert not any(tensor.requires_grad for tensor in said if tensor is not None)
+        output = FoldedNetwork(frozen_copy(tiny_network()))(tiny_batch().inputs)
+        assert not any(tensor.requires_grad for tensor in output if tensor is not None)
 
     def test_what_is_run_twice_or_read_elsewhere_is_left(self) -> None:
         """A convolution that two normalisations read, and one whose output also goes past its normalisation: only the
@@ -168,13 +168,13 @@ class ReadByTwo(TinyConv):
         self.one, self.other = nn.BatchNorm2d(6), nn.BatchNorm2d(6)
 
     def forward(self, embedded: Tensor) -> tuple[Tensor, Tensor]:
-        seen = self.stem(embedded)
-        features = self.one(seen) + self.other(seen).relu()
+        hidden = self.stem(embedded)
+        features = self.one(hidden) + self.other(hidden).relu()
         return features, features.mean(dim=(2, 3))
 
 
 class ReadPast(TinyConv):
     def forward(self, embedded: Tensor) -> tuple[Tensor, Tensor]:
-        seen = self.stem[0](embedded)
-        features = self.stage(self.stem[1](seen) + seen)
+        hidden = self.stem[0](embedded)
+        features = self.stage(self.stem[1](hidden) + hidden)
         return features, features.mean(dim=(2, 3))

@@ -114,8 +114,8 @@ class TestTheRelationship:
             assert_close(row, sum(p[i] for i in range(20) if y[i] == k) / sum(y == k))
 
     def test_directly_of_sure_predictions_is_the_contingency_table(self) -> None:
-        said, y = torch.tensor([0, 0, 1, 4, 4, 4]), torch.tensor([0, 0, 0, 1, 1, 2])
-        rows = direct_relationship(torch.eye(5)[said], y, 3)
+        source_label, y = torch.tensor([0, 0, 1, 4, 4, 4]), torch.tensor([0, 0, 0, 1, 1, 2])
+        rows = direct_relationship(torch.eye(5)[source_label], y, 3)
         assert_close(rows, torch.tensor([[2 / 3, 1 / 3, 0, 0, 0], [0, 0, 0, 0, 1.0], [0, 0, 0, 0, 1.0]]))
 
     def test_in_reverse_is_bayes_rule(self, monkeypatch: pytest.MonkeyPatch) -> None:

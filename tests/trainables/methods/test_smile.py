@@ -83,9 +83,9 @@ class TestTheFormulas:
         method = self.evaluated()
         student = method.student
         terms = loss_at(method, Mix(1.0, PARTNER))
-        said = student(student.embed(tiny_batch().inputs)).source_logits.softmax(dim=1)
+        probabilities = student(student.embed(tiny_batch().inputs)).source_logits.softmax(dim=1)
         assert terms["feature"] == 0
-        assert_close(terms["source_label"], entropy(said))
+        assert_close(terms["source_label"], entropy(probabilities))
         assert_close(folded["source_label"], terms["source_label"])
         assert method.diagnostics["source_label_excess"].abs() < 1e-14
         for gradient in gradients(terms["feature"] + terms["source_label"], student).values():
