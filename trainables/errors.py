@@ -65,6 +65,16 @@ class Diverged(Exception):
         return type(self), (self.step, self.term)
 
 
+def first_line(error: BaseException, length: int = 200) -> str:
+    """Type and first line of an error's message, at most `length` characters of it.
+
+    >>> first_line(ValueError("no such key\\nin a long traceback"))
+    'ValueError: no such key'
+    """
+    line = next(iter(str(error).strip().splitlines()), "").strip()
+    return f"{type(error).__name__}: {line[:length]}" if line else type(error).__name__
+
+
 def nearest(word: str, known: Iterable[str], count: int = 3) -> Sequence[str]:
     """The known words most similar to `word`, ignoring case, best first.
 

@@ -16,8 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.backbones.architecture import Architecture, State, blank_on_meta
-from trainables.backbones.download import reason
-from trainables.errors import BadInput, Problem
+from trainables.errors import BadInput, Problem, first_line
 
 CONTAINERS = (
     "state_dict",
@@ -76,7 +75,7 @@ def read_checkpoint(path: Path) -> State:
         expected = "a PyTorch file of tensors (one that loads with weights_only=True)"
         raise _problem(path, expected, _unsafe(error)) from error
     except Exception as error:
-        raise _problem(path, "a readable PyTorch or .safetensors file", reason(error)) from error
+        raise _problem(path, "a readable PyTorch or .safetensors file", first_line(error)) from error
     state = _find_tensors(content)
     if not state:
         raise _problem(path, "a file with named tensors", f"an object of type {type(content).__name__} without any")
@@ -154,7 +153,7 @@ def _a_few(names: Sequence[str], count: int = 3) -> str:
 
 def _unsafe(error: pickle.UnpicklingError) -> str:
     wanted = re.search(r"GLOBAL ([\w.]+)", str(error))
-    return f"a pickle that asks for {wanted.group(1)}" if wanted else reason(error, 120)
+    return f"a pickle that asks for {wanted.group(1)}" if wanted else first_line(error, 120)
 
 
 def _problem(path: Path, expected: str, got: str) -> BadInput:

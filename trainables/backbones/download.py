@@ -12,7 +12,7 @@ from urllib.request import urlopen
 import huggingface_hub
 import torch
 
-from trainables.errors import BadInput, Problem
+from trainables.errors import BadInput, Problem, first_line
 
 TIMEOUT_S = 10.0
 """Longest time without an answer of a server, in seconds."""
@@ -46,7 +46,7 @@ def downloading(cache: Path) -> Iterator[None]:
     # The download libraries raise the errors of their transport layers, without a common base.
     except Exception as error:
         expected = f"weights that can be downloaded or lie in {cache} (or a file as backbone.checkpoint)"
-        raise BadInput(Problem("name", expected, reason(error))) from error
+        raise BadInput(Problem("name", expected, first_line(error))) from error
     finally:
         socket.setdefaulttimeout(before)
 
@@ -83,9 +83,3 @@ class HubFile:
             self.repository, self.filenames[0], revision=self.revision, cache_dir=self.cache
         )
         return Path(file)
-
-
-def reason(error: BaseException, length: int = 200) -> str:
-    """Type and first line of an error's message, at most `length` characters of it."""
-    first_line = next(iter(str(error).strip().splitlines()), "").strip()
-    return f"{type(error).__name__}: {first_line[:length]}" if first_line else type(error).__name__

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from trainables.backbones.architecture import Architecture, Parts, blank_on_meta
-from trainables.backbones.download import HubFile, downloading, reason, torch_cached, touch
+from trainables.backbones.download import HubFile, downloading, torch_cached, touch
 from trainables.backbones.network import ImageBackbone
 from trainables.backbones.stages import ends_in_modules
-from trainables.errors import BadInput, Problem
+from trainables.errors import BadInput, Problem, first_line
 
 
 class TimmArchitecture(Architecture):
@@ -95,7 +95,7 @@ class TimmArchitecture(Architecture):
             with torch.no_grad():
                 features, pooled = backbone(torch.empty(1, *self.pretrained_cfg["input_size"], device="meta"))
         except Exception as error:  # other kinds of models fail with any error
-            raise _unusable(self.name, f"features that cannot be pooled ({reason(error)})") from error
+            raise _unusable(self.name, f"features that cannot be pooled ({first_line(error)})") from error
         is_map = isinstance(features, Tensor) and features.ndim in (3, 4)
         if not is_map or not isinstance(pooled, Tensor) or pooled.shape != (1, backbone.num_features):
             raise _unusable(self.name, "features that are not a map N×C×H×W or tokens N×T×C, pooled to N×D")

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from trainables.backbones.network import BackboneFacts, TransferNetwork
 from trainables.methods.base import Method, MethodConfig, MethodContext
 from trainables.methods.losses import cross_entropy, full_precision
-from trainables.methods.teacher import ema_update
+from trainables.methods.teacher import ema_update, scaled_decay
 from trainables.seeding import torch_seeded
 from trainables.types import Batch, LossTerms
 
@@ -40,9 +40,7 @@ class BiTuningConfig(MethodConfig):
 
     def decay_per_step(self, num_steps: int) -> float:
         """The decay per step in a training of `num_steps`."""
-        if self.ema_reference_steps is None:
-            return self.ema_decay
-        return float(self.ema_decay ** (self.ema_reference_steps / num_steps))
+        return scaled_decay(self.ema_decay, self.ema_reference_steps, num_steps)
 
 
 class BiTuning(Method):

@@ -44,8 +44,9 @@ class CoTuningConfig(MixableConfig):
 class CoTuning(Method):
     """Fine-tuning with two heads, of which the source head is trained on a mixture of source classes for each label.
 
-    The mixture for a label is its row of the category relationship R (K×S), measured once with the initial network; no
-    second network runs during training. The row of a class without images is the mean over all images.
+    The loss is CE(target head, y) + trade_off·CE(source head, R[y]), with R (K×S) the category relationship: the
+    probabilities of the source classes given each target class, measured once with the initial network. No second
+    network runs during training. The row of a class without images is the mean over all images.
     """
 
     Config = CoTuningConfig

@@ -25,7 +25,9 @@ class CutMixConfig(MethodConfig):
 class CutMix(Method):
     """CutMix: a box of another image pasted into each image, the labels blended by area.
 
-    One box and one λ a batch, cut after normalisation. Batches without a box are those of plain fine-tuning.
+    The box has a share 1−λ of the area, λ ~ Beta(α, α), before it is clipped, and is the same for all images of a
+    batch, which are cut after normalisation. A share `probability` of the batches has a box; the others are those of plain
+    fine-tuning.
     """
 
     Config = CutMixConfig

@@ -40,8 +40,9 @@ class ManifoldMixupConfig(MethodConfig):
 class ManifoldMixup(Method):
     """Manifold mixup: mixup of the inputs or of a hidden layer, drawn for each batch.
 
-    One λ and one permutation a batch, with the draws of mixup; the layer has a random address of its own. The loss is
-    soft cross-entropy; the authors' code has binary cross-entropy (`loss`).
+    With g_ℓ the network up to layer ℓ and f_ℓ the rest of it, the loss is CE(f_ℓ(λ·g_ℓ(x) + (1−λ)·g_ℓ(x[π])),
+    λ·y + (1−λ)·y[π]), with the λ and π of mixup; ℓ has a random address of its own. The authors' code has binary
+    cross-entropy instead (`loss`).
     """
 
     uses_forward_hooks = True

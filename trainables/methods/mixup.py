@@ -20,7 +20,8 @@ class MixupConfig(MethodConfig):
 class Mixup(Method):
     """Mixup: convex combinations of two inputs and of their labels.
 
-    Every training batch is mixed after normalisation, with one λ a batch; there is no pass over unmixed inputs.
+    The loss is CE(f(λ·x + (1−λ)·x[π]), λ·y + (1−λ)·y[π]) with λ ~ Beta(α, α) and a permutation π of the batch, one λ a
+    batch. Images are mixed after normalisation; there is no pass over unmixed inputs.
     """
 
     Config = MixupConfig

@@ -20,7 +20,7 @@ from trainables.methods.losses import (
     one_hot,
 )
 from trainables.methods.mixing import Mix, MixAlpha, draw_mix
-from trainables.methods.teacher import TeacherPrecision, ema_update, frozen_copy, teacher_autocast
+from trainables.methods.teacher import TeacherPrecision, ema_update, frozen_copy, scaled_decay, teacher_autocast
 from trainables.types import Batch, LossTerms, Outputs
 
 
@@ -58,19 +58,17 @@ class SmileConfig(MethodConfig):
         >>> round(SmileConfig(ema_decay=0.999).decay_per_update(num_steps=90), 3)
         0.905
         """
-        if self.ema_reference_steps is None:
-            return self.ema_decay
-        return float(self.ema_decay ** (self.ema_reference_steps / num_steps))
+        return scaled_decay(self.ema_decay, self.ema_reference_steps, num_steps)
 
 
 class Smile(Method):
     """SMILE: mixup of images and labels, and of a moving-average teacher's features and source-class probabilities.
 
-    One mixup draw is applied to the images, to the target labels, and to the teacher's outputs for the unmixed images:
-    its features (L_FE, Eq. 4) and its source-class probabilities (L_FC, Eq. 5). The teacher is initialised with the
-    pre-trained network, is always in evaluation mode, and is an exponential moving average of the student; its source
-    head and its BatchNorm statistics stay pre-trained, as in the authors' code. With γ_FE = γ_FC = 0 the method equals
-    mixup to the bit.
+    The loss is CE + γ_FE·L_FE + γ_FC·L_FC. One mixup draw is applied to the images, to the target labels (CE, Eq. 3),
+    and to the teacher's outputs for the unmixed images: its features (L_FE, Eq. 4) and its source-class probabilities
+    (L_FC, Eq. 5). The teacher is initialised with the pre-trained network, is always in evaluation mode, and is an
+    exponential moving average of the student; its source head and its BatchNorm statistics stay pre-trained, as in the
+    authors' code. With γ_FE = γ_FC = 0 the method equals mixup to the bit.
     """
 
     Config = SmileConfig

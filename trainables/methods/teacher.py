@@ -28,6 +28,18 @@ def ema_update(teacher: nn.Module, student: nn.Module, decay: float) -> None:
     torch._foreach_lerp_(list(teacher.parameters()), list(student.parameters()), 1 - decay)
 
 
+def scaled_decay(decay: float, reference_steps: int | None, num_steps: int) -> float:
+    """The decay for a training of `num_steps` that has the effect of `decay` in one of `reference_steps`.
+
+    That is decay^(reference_steps/num_steps): the same share of the initial weights is left at the end. With
+    `reference_steps` None it is `decay` itself.
+
+    >>> scaled_decay(0.9, reference_steps=200, num_steps=100)
+    0.81
+    """
+    return decay if reference_steps is None else float(decay ** (reference_steps / num_steps))
+
+
 def teacher_autocast(precision: TeacherPrecision, device: torch.device) -> torch.autocast:
     """Autocast context of the teacher's forward pass.
 

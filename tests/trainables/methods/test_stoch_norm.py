@@ -44,7 +44,7 @@ class TestTheLoss:
     @pytest.mark.parametrize("p", [0.0, 0.3, 0.5, 1.0])
     def test_value_and_gradient_match_the_layers_written_out(self, p: float, step: int) -> None:
         method = stoch_norm_on(tiny_network(), p)
-        method._flip_coins(tiny_batch(step))
+        method._draw(tiny_batch(step))
         theirs = references.stoch_norm(method.student, tiny_batch(step), coins_of(method))
         assert_parity(method.loss(tiny_batch(step)), theirs, method.student)
 
@@ -75,7 +75,7 @@ class TestTheCoins:
         method = stoch_norm_on(tiny_network(), p)
         heads = []
         for step in range(1, 301):
-            method._flip_coins(tiny_batch(step, count=1))
+            method._draw(tiny_batch(step, count=1))
             heads += [coin for of_layer in coins_of(method) for coin in of_layer]
         assert torch.tensor(heads).double().mean() == pytest.approx(p, abs=0.03)
 
