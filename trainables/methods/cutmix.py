@@ -26,8 +26,8 @@ class CutMix(Method):
     """CutMix: a box of another image pasted into each image, the labels blended by area.
 
     The box has a share 1−λ of the area, λ ~ Beta(α, α), before it is clipped, and is the same for all images of a
-    batch, which are cut after normalisation. A share `probability` of the batches has a box; the others are those of plain
-    fine-tuning.
+    batch, which are cut after normalisation. A share `probability` of the batches has a box; the others are those of
+    plain fine-tuning.
     """
 
     Config = CutMixConfig
