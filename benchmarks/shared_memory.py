@@ -24,7 +24,7 @@ import torch
 
 from benchmarks.figures import Figure, report
 from benchmarks.memory import kib
-from trainables.data import mapped_pixels as pixel_file
+from trainables.data import mapped_pixels
 from trainables.data.batches import steps_per_epoch, training_batch
 from trainables.data.config import DataConfig
 from trainables.data.images import LabelledImages
@@ -84,7 +84,7 @@ def measure(arguments: argparse.Namespace) -> list[Figure]:
             return pss, private
 
         pss, private = next_larger_share(blank)
-        with mock.patch.object(pixel_file, "SHARE_OF_MEMORY", 0.0):
+        with mock.patch.object(mapped_pixels, "SHARE_OF_MEMORY", 0.0):
             pss_mapped, _ = next_larger_share(lambda count: in_file(blank(count), Path(folder)))
     return [
         Figure("eight_workers_copies", sum(pss), 1.1),

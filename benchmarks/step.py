@@ -26,7 +26,7 @@ from trainables.data.config import DataConfig
 from trainables.data.loading import load_train
 from trainables.methods.l2 import L2
 from trainables.methods.smile import Smile
-from trainables.methods.teacher import follow
+from trainables.methods.teacher import ema_update
 from tuner.cluster.connection import WORKER_ENVIRONMENT
 from tuner.resources.share import num_cpus
 
@@ -75,7 +75,7 @@ def ema_ratio(arguments: argparse.Namespace) -> float:
         for kept, new in zip(teacher.parameters(), student.parameters(), strict=True):
             kept.mul_(0.999).add_(new, alpha=0.001)
 
-    together = partial(follow, teacher, student, 0.999)
+    together = partial(ema_update, teacher, student, 0.999)
     for warm_up in (together, one_by_one):
         warm_up()
     ours, others = (partial(seconds_of, partial(a_few, way)) for way in (together, one_by_one))

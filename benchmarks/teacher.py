@@ -16,13 +16,13 @@ from torch import nn
 
 from benchmarks.figures import seconds_of
 from trainables.backbones import build_network
-from trainables.backbones.batchnorm_folding import Folded
+from trainables.backbones.batchnorm_folding import FoldedNetwork
 from trainables.backbones.config import BackboneConfig
 from trainables.backbones.network import TransferNetwork
 from trainables.data.config import DataConfig
 from trainables.data.images import LabelledImages
 from trainables.data.loading import load_train
-from trainables.methods.teacher import frozen_copy, teaching
+from trainables.methods.teacher import frozen_copy, teacher_autocast
 
 CPU = torch.device("cpu")
 
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     squares = pixels[..., : arguments.size_px, : arguments.size_px]
     inputs = student.embed(squares).contiguous(memory_format=torch.channels_last)
     teacher = frozen_copy(student)
-    folded = Folded(teacher)
+    folded = FoldedNetwork(teacher)
     converted = copy.deepcopy(teacher)
     for module in converted.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def in_bf16(way: Callable[[], torch.Tensor]) -> Callable[[], torch.Tensor]:
         def speak() -> torch.Tensor:
-            with teaching("bf16", CPU):
+            with teacher_autocast("bf16", CPU):
                 return way()
 
         return speak

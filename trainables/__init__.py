@@ -1,1 +1,4 @@
-"""The science: data, backbones, methods and the one training loop. Knows no Ray, Optuna or MLflow."""
+"""The science: data, backbones, methods and the training loop. Imports neither Ray nor Optuna nor MLflow.
+
+"Trainable" is Ray's word for what Tune runs; nothing in this package is one (that is `tuner.cluster.trainable`).
+"""

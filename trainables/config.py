@@ -1,4 +1,4 @@
-"""TrialConfig: everything that one training depends on."""
+"""TrialConfig: all settings that one training depends on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,14 @@ from trainables.training.config import TrainingConfig
 
 
 class TrialConfig(Frozen):
-    """One point of a search: data, backbone, method, training, and the seed that every draw starts from."""
+    """One point of a search: data, backbone, method, training, and the seed of all random addresses.
+
+    >>> config = TrialConfig.model_validate(
+    ...     {"data": {"dataset": "digits"}, "backbone": {"name": "timm/resnet18"}, "method": {"name": "smile"}}
+    ... )
+    >>> config.method.gamma_fe, config.training.num_steps
+    (0.01, 9000)
+    """
 
     data: DataConfig
     backbone: BackboneConfig
@@ -23,7 +30,7 @@ class TrialConfig(Frozen):
     @field_validator("training")
     @classmethod
     def _compiled_without_hooks(cls, training: TrainingConfig, before: ValidationInfo) -> TrainingConfig:
-        method = before.data.get("method")  # missing where it was refused itself
-        if training.compile != "none" and method is not None and METHODS[method.name].looks_inside:
+        method = before.data.get("method")  # missing if it was refused itself
+        if training.compile != "none" and method is not None and METHODS[method.name].uses_forward_hooks:
             raise ValueError(f"compile: none with {method.name}, which hooks into the network, got {training.compile}")
         return training

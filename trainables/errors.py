@@ -1,4 +1,4 @@
-"""What a user can get wrong, said in full: where, what must hold, and what came."""
+"""Errors of a user's input, with their places, and of a training."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True)
 class Problem:
-    """One mistake in the input: where it is, what was expected there, and what was found.
+    """One mistake in the input: its place, the value expected there, and the value found.
 
     `where` is the dotted key (`data.root`), or a flag; `expected` and `got` are noun phrases; `file` and `line` are the
-    place in the experiment file, filled in by the code that read it. `line` counts from 1; 0 where it is not known.
+    place in the experiment file, filled in by the code that read it. `line` counts from 1; 0 if it is unknown.
 
     >>> str(Problem("method.gamma_fe", "a number above 0", "-1", file="smile.yaml", line=12))
     'smile.yaml:12: method.gamma_fe: expected a number above 0, got -1'
@@ -35,26 +35,26 @@ class Problem:
 
 
 class BadInput(Exception):
-    """The user's input cannot be run. Carries every problem found, not only the first."""
+    """Error for input that cannot be run, with every problem found."""
 
     def __init__(self, problems: Problem | Iterable[Problem]) -> None:
         self.problems: tuple[Problem, ...] = (problems,) if isinstance(problems, Problem) else tuple(problems)
         super().__init__("\n".join(map(str, self.problems)))
 
     def __reduce__(self) -> tuple[type[BadInput], tuple[tuple[Problem, ...]]]:
-        return type(self), (self.problems,)  # the default would rebuild from the message and lose the parts
+        return type(self), (self.problems,)  # the default would rebuild it from the message
 
     def under(self, prefix: str) -> BadInput:
-        """The same problems, with their keys below `prefix`."""
+        """The same problems with their keys below `prefix`."""
         return BadInput(replace(p, where=f"{prefix}.{p.where}" if p.where else prefix) for p in self.problems)
 
     def in_file(self, file: str) -> BadInput:
-        """The same problems, said of `file`."""
+        """The same problems with `file` as their file, unless they have one."""
         return BadInput(replace(p, file=p.file or file) for p in self.problems)
 
 
 class Diverged(Exception):
-    """A loss term or a gradient stopped being finite. `step` is the first optimiser step (from 1) where it did."""
+    """Error for a training with a loss term or gradient that is not finite, first at optimiser step `step` (from 1)."""
 
     def __init__(self, step: int, term: str) -> None:
         self.step = step
@@ -65,19 +65,37 @@ class Diverged(Exception):
         return type(self), (self.step, self.term)
 
 
+def first_line(error: BaseException, length: int = 200) -> str:
+    """Type and first line of an error's message, at most `length` characters of it.
+
+    >>> first_line(ValueError("no such key\\nin a long traceback"))
+    'ValueError: no such key'
+    """
+    line = next(iter(str(error).strip().splitlines()), "").strip()
+    return f"{type(error).__name__}: {line[:length]}" if line else type(error).__name__
+
+
 def nearest(word: str, known: Iterable[str], count: int = 3) -> Sequence[str]:
-    """The known words that look most like `word`, best first; for "did you mean"."""
+    """The known words most similar to `word`, ignoring case, best first.
+
+    >>> nearest("gama_fe", ["alpha", "gamma_fc", "gamma_fe"])
+    ['gamma_fe', 'gamma_fc']
+    """
     by_lower = {name.lower(): name for name in known}
     return [by_lower[m] for m in difflib.get_close_matches(word.lower(), by_lower, n=count, cutoff=0.5)]
 
 
 def did_you_mean(word: str, known: Iterable[str], count: int = 3) -> str:
-    """A hint to append to a problem's `got`: at most `count` of the known words most like `word`; "" where none is.
+    """Hint to append to a problem's `got`: at most `count` of the known words most similar to `word`; "" if none is.
 
     >>> did_you_mean("gama", ["alpha", "gamma"])
     " (did you mean 'gamma'?)"
     >>> did_you_mean("momentum", ["alpha", "gamma"])
     ''
     """
-    similar = nearest(word, known, count)
+    return hint_of(nearest(word, known, count))
+
+
+def hint_of(similar: Sequence[str]) -> str:
+    """The hint of `did_you_mean`, for words that are known to be similar."""
     return f" (did you mean {' or '.join(map(repr, similar))}?)" if similar else ""

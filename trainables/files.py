@@ -11,11 +11,12 @@ from typing import BinaryIO
 
 
 @contextmanager
-def atomic_file(path: Path, unfinished: Path | None = None) -> Iterator[BinaryIO]:
+def atomic_file(path: Path, unfinished: Path | None = None, mode: int = 0o666) -> Iterator[BinaryIO]:
     """Opens a new binary file, and puts it in the place of `path` at the end of the block, once it is on the disk.
 
-    Until then it is at `unfinished` (default: `path` with `.new` appended), which has to be in the same file system. If
-    the block or the disk raises, `path` stays as it was and `unfinished` is removed.
+    Until then it is at `unfinished` (default: `path` with `.new` appended), which has to be in the same file system.
+    `mode` are its permissions before the umask. If the block or the disk raises, `path` stays as it was and
+    `unfinished` is removed.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp(), "scores.txt")
@@ -27,7 +28,7 @@ def atomic_file(path: Path, unfinished: Path | None = None) -> Iterator[BinaryIO
     """
     unfinished = unfinished or path.with_name(path.name + ".new")
     try:
-        with unfinished.open("wb") as file:
+        with open(unfinished, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

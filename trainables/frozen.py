@@ -1,4 +1,4 @@
-"""The base of every configuration and record. Imports nothing heavy, so that commands that only read start at once."""
+"""Base class of configurations and records. It imports nothing heavy, so that commands which only read start fast."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Frozen(BaseModel):
-    """Base of every configuration: immutable, and a key that it does not know is an error."""
+    """Base class of configurations: immutable, and unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

@@ -1,4 +1,4 @@
-"""What a training comes to, as a worker sends it to the driver. Plain data: importing this imports no torch."""
+"""Results of trainings, as a worker sends them to the driver. Plain data: importing this does not import torch."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 
 @dataclass(frozen=True)
 class FoldResult:
-    """One fold of one trial: `fold` counts from 1, `val_top1` is in [0, 1].
+    """Result of one fold of one trial: `fold` counts from 1, `val_top1` is in [0, 1].
 
-    `loss_terms` holds the curve of each loss term, its mean over the steps up to each of `loss_steps`. `taken_up_at` is
-    the step of the checkpoint from which a training that was cut off went on; 0 where there was none.
+    `loss_terms` holds the curve of each loss term: its mean over the interval that ends at each of `loss_steps`.
+    `taken_up_at` is the step of the checkpoint from which an interrupted training resumed; 0 if there was none.
     """
 
     fold: int
@@ -22,13 +22,13 @@ class FoldResult:
     taken_up_at: int = 0
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain data, for JSON."""
+        """Plain data for JSON."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class RetrainResult:
-    """One retraining: its seed's number, and its accuracy on the test split in [0, 1]."""
+    """Result of one retraining: the number of its seed, and its accuracy on the test split in [0, 1]."""
 
     seed: int
     test_top1: float
@@ -39,7 +39,7 @@ class RetrainResult:
 
 @dataclass(frozen=True)
 class RetrainFailed:
-    """A retraining that diverged; with this seed it always will."""
+    """A retraining that diverged, which is reproducible for its seed."""
 
     seed: int
     reason: str

@@ -11,7 +11,7 @@ _SENTENCE_END = re.compile(r"\.(?=\s|$)")
 def first_sentence(documented: object) -> str:
     """The first sentence of the docstring of a class or function, on one line and without its full stop.
 
-    Raises ValueError where there is no docstring: what a user can choose has to be described.
+    Raises ValueError if there is no docstring.
 
     >>> first_sentence(first_sentence)
     'The first sentence of the docstring of a class or function, on one line and without its full stop'

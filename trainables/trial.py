@@ -1,7 +1,4 @@
-"""The top-down story of a trial: fold by fold in a search, once over everything in the retraining.
-
-It does not know who is watching: what it has to say goes to one callable, which may raise to stop it.
-"""
+"""Trainings of a trial: of single folds in a search, and on all training examples in the retraining."""
 
 from __future__ import annotations
 
@@ -34,16 +31,19 @@ def train_full(
     device: torch.device | None = None,
     checkpoints: Checkpoints | None = None,
 ) -> tuple[TransferNetwork, Fit]:
-    """Trains on all of `examples`: what the best configuration is for. Returns the network and its finished fit."""
+    """Trains `config` on all of `examples`, resuming from `checkpoints`. Returns the network and its finished fit.
+
+    Raises Diverged.
+    """
     training = Training(config, examples, seed_for(config.seed, "full"), device or default_device(), checkpoints)
     training.run()
     return training.fit.method.student, training.fit
 
 
 class Training:
-    """A training of `config` on `examples`, at step 0 or where its checkpoint stands. `seed` is the root of its draws.
+    """A training of `config` on `examples`, at step 0 or at the step of its checkpoint, `taken_up_at`.
 
-    `taken_up_at` is the step at which this process took it up.
+    `seed` is the root of the addresses of its draws.
     """
 
     def __init__(
@@ -63,11 +63,11 @@ class Training:
 
     @property
     def duration_s(self) -> float:
-        """Time since it started, or since its checkpoint was taken up and what had passed before that."""
+        """Duration in seconds, with that before the checkpoint from which it resumed."""
         return time.monotonic() - self._started_s
 
     def run(self, until: int | None = None) -> None:
-        """Trains up to step `until` (the whole budget if None), with a checkpoint now and then. Raises Diverged."""
+        """Trains up to step `until` (None: `num_steps`), with checkpoints. Raises Diverged."""
         self.fit.run(until, self._keep if self.checkpoints is not None else None)
 
     def _keep(self) -> None:
@@ -78,7 +78,22 @@ class Training:
 
 
 class FoldTraining:
-    """One fold under way; `number` counts from 1. It may be scored in between, which leaves no trace."""
+    """Training of one fold, which may be scored at any step without an effect on it; `number` counts from 1.
+
+    >>> from trainables.data.folds import stratified_folds
+    >>> from trainables.data.loading import load_train
+    >>> config = TrialConfig.model_validate({
+    ...     "data": {"dataset": "digits", "size_px": 32, "train_images": 40},
+    ...     "backbone": {"name": "package/efficientnet_lite0", "pretrained": False},
+    ...     "method": {"name": "l2"},
+    ...     "training": {"num_steps": 1, "batch_size": 8},
+    ... })
+    >>> images = load_train(config.data)
+    >>> fold = stratified_folds(images.labels, num_folds=2, seed=config.seed)[0]
+    >>> result = FoldTraining(config, images, number=1, fold=fold, device=torch.device("cpu")).result()
+    >>> result.fold, 0 <= result.val_top1 <= 1, result.loss_steps
+    (1, True, [1])
+    """
 
     def __init__(
         self,
@@ -98,16 +113,16 @@ class FoldTraining:
 
     @property
     def step(self) -> int:
-        """Optimiser steps done."""
+        """Number of optimiser steps done."""
         return self.training.fit.step
 
     def score_at(self, step: int) -> float:
-        """Trains up to `step` and gives the top-1 on the validation part there. Raises Diverged."""
+        """Trains up to `step` and returns the top-1 accuracy in [0, 1] on the validation part. Raises Diverged."""
         self.training.run(step)
         return self._score()
 
     def result(self) -> FoldResult:
-        """Trains to the end, and scores. Raises Diverged."""
+        """Trains to the end and scores the validation part. Raises Diverged."""
         self.training.run()
         history, accuracy = self.training.fit.history, self._score()
         seconds, taken_up_at = self.training.duration_s, self.training.taken_up_at
@@ -118,9 +133,9 @@ class FoldTraining:
 
 
 def identity_of(config: TrialConfig, examples: Examples, seed: int) -> str:
-    """A name for a training: equal for what gives the same result to the bit, from the same images in the same order.
+    """Hash of a training: equal for trainings with the same result to the bit, of the same examples in the same order.
 
-    It does not know the images' pixels, as `source_key` does not.
+    Like `source_key`, it does not depend on the pixels of the images.
     """
     selection = hashlib.sha256(examples.index.tobytes() + examples.labels.tobytes()).hexdigest()
     fields = [config.model_dump(mode="json"), seed, len(examples), examples.class_names, selection, torch.__version__]
@@ -130,9 +145,9 @@ def identity_of(config: TrialConfig, examples: Examples, seed: int) -> str:
 def start_fit(
     config: TrialConfig, examples: Examples, seed: int, device: torch.device, state: dict[str, Any] | None = None
 ) -> Fit:
-    """A training of `config` on `examples`, prepared and at step 0, or at `state`, which holds what was measured then.
+    """Builds the training of `config` on `examples` at step 0, after `Method.prepare`, or at `state`.
 
-    `seed` is the root of all its draws.
+    `seed` is the root of the addresses of its draws.
     """
     training = config.training
     network = build_network(config.backbone, examples.num_classes, seed, uses_source_head(config.method)).to(device)
@@ -161,30 +176,33 @@ def start_fit(
 
 
 def accuracy_on(network: TransferNetwork, examples: Examples, config: TrialConfig, device: torch.device) -> float:
-    """Top-1 of `network` on `examples` in the evaluation view."""
+    """Top-1 accuracy in [0, 1] of `network` on `examples`, images as centre crops."""
     inputs = as_inputs(examples, config.data, network.backbone.tokenizer)
     batches = evaluation_batches(inputs, config.data, config.training.eval_batch_size, device)
     return top1_accuracy(network, batches, config.training, device)
 
 
 def default_device() -> torch.device:
-    """The GPU that this process may see, or the CPU."""
+    """The GPU visible to this process, or the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 MODEL_SEED = 0
-"""The retraining whose network becomes the model: the first. Fixed beforehand, so that no test score chooses it."""
+"""Number of the retraining whose network becomes the model: the first, so that no test score selects it."""
 
 
 def reseeded(config: TrialConfig, seed: int) -> TrialConfig:
-    """`config` for the retraining number `seed`: its draws differ from the search's and from each other's."""
+    """`config` for retraining number `seed`, with draws other than those of the search and of other retrainings."""
     return config.model_copy(update={"seed": seed_for(config.seed, "retrain", seed)})
 
 
 def train_and_test(
     config: TrialConfig, seed: int, train: Examples, test: Examples, checkpoints: Checkpoints | None = None
 ) -> tuple[RetrainResult, TransferNetwork] | RetrainFailed:
-    """One training on all of `train`, scored on `test`, and its network; in this process. `config` is that seed's."""
+    """Trains on all of `train` in this process, and scores the network on `test`.
+
+    `config` is that of `reseeded(…, seed)`. A training that diverges is returned as RetrainFailed, not raised.
+    """
     device = default_device()
     started = time.monotonic()
     try:

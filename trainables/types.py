@@ -1,4 +1,4 @@
-"""The few shapes that everything passes around.
+"""Types that all packages share.
 
 Shape letters, used as suffixes where a shape is not obvious: N batch, K target classes, S source classes, C channels,
 H and W map height and width, D pooled features, T tokens.
@@ -12,17 +12,17 @@ from typing import Literal, NamedTuple, Protocol
 from torch import Tensor
 
 LossTerms = dict[str, Tensor]
-"""Named, already weighted scalar losses; their sum is what the loop minimises."""
+"""Named, weighted scalar losses; the training loop minimises their sum."""
 
 CompileMode = Literal["none", "default", "reduce-overhead"]
-"""Whether `torch.compile` compiles a network, and in which of its modes."""
+"""Mode of `torch.compile`; `none` does not compile."""
 
 NO_TOKEN = -1
-"""Fills a row of token ids up to the width of its batch. No vocabulary has it, so that the ids say what is padding."""
+"""Padding of token ids. It is in no vocabulary, so that the ids alone tell tokens from padding."""
 
 
 class Tokenize(Protocol):
-    """A sentence → at most so many token ids, the special ones included, as an encoder was pre-trained on them."""
+    """Function from a sentence to at most `max_tokens` token ids, special ones included."""
 
     def __call__(self, sentence: str, max_tokens: int) -> list[int]: ...
 
@@ -31,10 +31,10 @@ class Tokenize(Protocol):
 class Batch:
     """One training batch on the device.
 
-    `inputs` are raw: uint8 images N×3×H×W (augmented, not normalised) or token ids N×T, filled up with `NO_TOKEN`;
-    `Backbone.embed` makes them mixable. `index` N are positions in the training set. `step` counts optimiser steps from
-    1 and is the address of the batch's random draws. `second_inputs` are the same images augmented anew, for methods
-    that ask for two views.
+    `inputs` are raw: uint8 images N×3×H×W (augmented, not normalised) or token ids N×T, padded with `NO_TOKEN`;
+    `Backbone.embed` converts them to a representation that can be mixed. `labels` N; `index` N are positions in the
+    training set. `step` counts optimiser steps from 1 and is the address of the batch's random draws. `second_inputs`
+    is a second augmentation of the same images, for methods with two views.
     """
 
     inputs: Tensor
@@ -45,10 +45,10 @@ class Batch:
 
 
 class Outputs(NamedTuple):
-    """What a network says of a batch.
+    """Outputs of a network for a batch.
 
-    `features` is the last map before pooling: N×C×H×W for images, N×T×C for token models, N×D where there is no map.
-    `pooled` N×D is what both heads read. `source_logits` is None where the source head was dropped or not asked for.
+    `features` is the last map before pooling: N×C×H×W for images, N×T×C for token models, N×D without a map. `pooled`
+    N×D is the input of both heads. `target_logits` are N×K, `source_logits` N×S, or None without source head.
     """
 
     features: Tensor
@@ -58,7 +58,7 @@ class Outputs(NamedTuple):
 
 
 def num_positions(features: Tensor) -> int:
-    """Spatial positions of a feature map: H·W of N×C×H×W, T of N×T×C, 1 of N×D."""
+    """Number of positions of a feature map: H·W of N×C×H×W, T of N×T×C, 1 of N×D."""
     match features.ndim:
         case 4:
             return features.shape[2] * features.shape[3]

@@ -1,11 +1,21 @@
-"""Pre-trained networks, brought to one shape: embed → features → target head and source head."""
+"""Pre-trained networks with one interface: embed → features → target head and source head."""
 
+from trainables.backbones.config import BackboneConfig
 from trainables.backbones.network import Backbone, BackboneFacts, ImageBackbone, TransferNetwork
-from trainables.backbones.registry import build_network, check_backbone, describe, facts_about, list_backbones
+from trainables.backbones.registry import (
+    BackboneSizes,
+    build_network,
+    check_backbone,
+    describe,
+    facts_about,
+    list_backbones,
+)
 
 __all__ = [
     "Backbone",
+    "BackboneConfig",
     "BackboneFacts",
+    "BackboneSizes",
     "ImageBackbone",
     "TransferNetwork",
     "build_network",

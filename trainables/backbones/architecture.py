@@ -1,4 +1,4 @@
-"""What every source of networks offers: a blank model, its published weights, and the cut into backbone and head."""
+"""Interface of the model libraries: a blank model, its published weights, and the cut before its classifier."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ State = dict[str, Tensor]
 
 
 class Parts(NamedTuple):
-    """A model cut before its classifier. `source_head` is None where the model has no classifier."""
+    """A model cut before its classifier. `source_head` is None if the model has no classifier."""
 
     backbone: Backbone
     source_head: nn.Linear | None
 
 
 class Architecture(ABC):
-    """A named architecture and where its published weights lie.
+    """A named architecture and the source of its published weights.
 
-    `classifier` is the module name of the classifier within the whole model, "" where it has none. `auxiliary` are name
-    prefixes of parts that only serve pre-training: a checkpoint may leave them out.
+    `classifier` is the module name of the classifier within the whole model, "" if it has none. `auxiliary` are name
+    prefixes of the parts that only pre-training uses, which a checkpoint need not have.
     """
 
     classifier: str
@@ -34,32 +34,35 @@ class Architecture(ABC):
 
     @abstractmethod
     def blank(self, num_classes: int | None = None) -> nn.Module:
-        """The whole model with random weights from torch's global generator; None: the published number of classes."""
+        """Builds the whole model with random weights from torch's global generator.
+
+        `num_classes` None: the number of classes of the published weights.
+        """
 
     @abstractmethod
     def published(self) -> nn.Module:
-        """The whole model with its published weights, downloaded where needed. Raises BadInput."""
+        """Builds the whole model with its published weights. Raises BadInput if they cannot be downloaded."""
 
     @abstractmethod
     def require_published(self) -> None:
-        """Raises BadInput unless the published weights are on this machine or can be reached."""
+        """Raises BadInput unless the published weights are on this machine or can be downloaded."""
 
     @abstractmethod
     def cut(self, model: nn.Module) -> Parts:
-        """Cuts a whole model of this architecture; takes its modules over, does not copy them."""
+        """Cuts a whole model of this architecture before its classifier. The parts are its own modules, not copies."""
 
     def rename(self, state: State) -> State:
-        """A hook for files whose tensors carry older names."""
+        """Renames the tensors of older files to the names of this architecture; by default none."""
         return state
 
 
 def blank_on_meta(architecture: Architecture, num_classes: int | None = None) -> nn.Module:
-    """The whole model with shapes but no memory: enough to compare names and shapes."""
+    """Builds the whole model on the meta device, to compare names and shapes without memory."""
     return on_meta(lambda: architecture.blank(num_classes))
 
 
 def on_meta(build: Callable[[], nn.Module]) -> nn.Module:
-    """What `build` builds, without memory, and without a trace in torch's global generator."""
+    """Calls `build` on the meta device, and leaves torch's global generator as it was."""
     with torch_seeded(0, "backbone"):
         try:
             with torch.device("meta"):

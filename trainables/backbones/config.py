@@ -1,4 +1,4 @@
-"""The `backbone` section: which architecture, and where its weights come from."""
+"""The `backbone` section of an experiment: architecture and source of its weights."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from trainables.frozen import Frozen
 
 
 class BackboneConfig(Frozen):
-    """Architecture and weights.
+    """Architecture and weights of the backbone.
 
     `name` is one of
-      `package/efficientnet_lite0`            ImageNet weights that a Python package carries; no download
+      `package/efficientnet_lite0`            ImageNet weights in a Python package; no download
       `torchvision/resnet50:IMAGENET1K_V2`    a torchvision model and the name of its weights (without `:…` its default)
       `timm/resnet50.a1_in1k`                 a timm model; `timm/` may be left out
-      `package/minilm_l6`                     a small BERT for sentences that a Python package carries; no download
+      `package/minilm_l6`                     a small BERT for sentences in a Python package; no download
       `transformers/bert-base-uncased`        a BERT of the Hugging Face hub, `owner/name` or a name without owner
-    `checkpoint` is a file with weights for that architecture, read instead of the published ones; its classifier,
-    whatever its number of classes, becomes the source head. `pretrained: false` starts from random weights, without a
-    source head.
+    `checkpoint` is a file with weights for that architecture, used instead of the published ones; its classifier, with
+    any number of classes, becomes the source head. `pretrained: false` starts from random weights, without a source
+    head. `list_backbones` lists names.
     """
 
     name: str

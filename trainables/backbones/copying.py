@@ -1,5 +1,8 @@
-"""Copies of networks. A network is tens of thousands of Python objects around a few hundred tensors, and
-`copy.deepcopy` goes through all of them in Python; here pickle does, which is C."""
+"""Fast copies of networks.
+
+A network is tens of thousands of Python objects around a few hundred tensors. `copy.deepcopy` copies them in Python;
+pickle, which is used here, in C.
+"""
 
 from __future__ import annotations
 
@@ -15,28 +18,34 @@ from torch import Tensor, nn
 Network = TypeVar("Network")
 
 
-class Mould(Generic[Network]):
-    """What any number of copies of `original` are made from; it holds the original's tensors, not copies of them.
+class Cloner(Generic[Network]):
+    """Fast repeated deep copies of a module: its structure is pickled once, its tensors are cloned for each copy.
 
-    Equal to `copy.deepcopy`, which it falls back on for what cannot be pickled.
+    It keeps references to the tensors of `original`, so a copy has their present values. The result equals that of
+    `copy.deepcopy`, which is used for objects that cannot be pickled.
+
+    >>> cloner = Cloner(nn.Linear(2, 3))
+    >>> first, second = cloner.copy(), cloner.copy()
+    >>> first.weight is second.weight, bool((first.weight == second.weight).all())
+    (False, True)
     """
 
     def __init__(self, original: Network) -> None:
         self._original = original
         self._tensors: list[Tensor] = []
         try:
-            self._form: bytes | None = self._pickled(original)
-        except (pickle.PicklingError, AttributeError, TypeError):  # by the kind of what cannot be
-            self._form = None
+            self._structure: bytes | None = self._pickled(original)
+        except (pickle.PicklingError, AttributeError, TypeError):  # depends on the kind of object
+            self._structure = None
 
     def copy(self) -> Network:
-        """A new one, with tensors of its own as the original's are now."""
-        if self._form is None:
+        """A deep copy, with the present values of the tensors of the original."""
+        if self._structure is None:
             return copy.deepcopy(self._original)
-        caster = _Caster(io.BytesIO(self._form))
-        caster.tensors = copy.deepcopy(self._tensors)
-        cast: Network = caster.load()
-        return cast
+        unpickler = _TensorUnpickler(io.BytesIO(self._structure))
+        unpickler.tensors = copy.deepcopy(self._tensors)
+        copied: Network = unpickler.load()
+        return copied
 
     def _pickled(self, original: Network) -> bytes:
         file = io.BytesIO()
@@ -50,8 +59,8 @@ class Mould(Generic[Network]):
         return tensor_at, (len(self._tensors) - 1,)
 
 
-class _Caster(pickle.Unpickler):
-    """Puts `tensors` in their places."""
+class _TensorUnpickler(pickle.Unpickler):
+    """Unpickler that replaces each reference by one of `tensors`."""
 
     tensors: list[Tensor]
 
@@ -62,17 +71,17 @@ class _Caster(pickle.Unpickler):
 
 
 def tensor_at(place: int) -> Tensor:
-    """Stands in a pickled form where a tensor is to be put."""
-    raise NotImplementedError(f"only a Mould knows tensor {place}")
+    """Reference to a tensor in a pickled structure; `_TensorUnpickler` resolves it."""
+    raise NotImplementedError(f"tensor {place} can only be resolved by a Cloner")
 
 
-def copied(network: Network) -> Network:
-    """One copy."""
-    return Mould(network).copy()
+def clone(network: Network) -> Network:
+    """A deep copy of `network`; see `Cloner`."""
+    return Cloner(network).copy()
 
 
-def twin_of(network: Network) -> Network:
-    """New modules around the tensors of `network` themselves: what changes these changes both."""
+def structural_copy(network: Network) -> Network:
+    """A copy of the modules of `network` that shares its tensors: a change in place of one changes both."""
     assert isinstance(network, nn.Module)
     tensors = (*network.parameters(), *network.buffers())
     return copy.deepcopy(network, {id(tensor): tensor for tensor in tensors})

@@ -1,4 +1,4 @@
-"""Published weights are used where they are cached or can be downloaded; where neither, the user hears it quickly."""
+"""Published weights: cached files, downloads, and a quick error without a network."""
 
 from __future__ import annotations
 
@@ -12,47 +12,47 @@ from urllib.request import urlopen
 import huggingface_hub
 import torch
 
-from trainables.errors import BadInput, Problem
+from trainables.errors import BadInput, Problem, first_line
 
 TIMEOUT_S = 10.0
-"""How long a server may stay silent."""
+"""Longest time without an answer of a server, in seconds."""
 
 
 def torch_cache() -> Path:
-    """Where torchvision, and timm for weights outside the hub, keep downloaded files."""
+    """Folder of the files downloaded by torchvision, and by timm for weights outside the hub."""
     return Path(torch.hub.get_dir()) / "checkpoints"
 
 
 def torch_cached(url: str) -> Path:
-    """The file that the weights at `url` are cached in; it need not exist."""
+    """Path of the cached weights of `url`; it need not exist."""
     return torch_cache() / Path(urlparse(url).path).name
 
 
 def touch(url: str) -> None:
-    """Opens `url` without reading it. Raises OSError where it cannot be reached."""
+    """Opens `url` without reading it. Raises OSError if it cannot be reached."""
     with urlopen(url, timeout=TIMEOUT_S):
         pass
 
 
 @contextmanager
 def downloading(cache: Path) -> Iterator[None]:
-    """Limits how long a server may stay silent, and says any failure to get weights as the user's problem."""
+    """Sets `TIMEOUT_S` for connections inside the block, and turns any error of a download into BadInput."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(TIMEOUT_S)
     try:
         yield
     except BadInput:
         raise
-    # The download libraries raise the errors of whichever transport they are built on.
+    # The download libraries raise the errors of their transport layers, without a common base.
     except Exception as error:
         expected = f"weights that can be downloaded or lie in {cache} (or a file as backbone.checkpoint)"
-        raise BadInput(Problem("name", expected, reason(error))) from error
+        raise BadInput(Problem("name", expected, first_line(error))) from error
     finally:
         socket.setdefaulttimeout(before)
 
 
 class HubFile:
-    """Weights in a repository of the Hugging Face hub, where `filename` may be one of two conventional ones."""
+    """A file in a repository of the Hugging Face hub; without `filename`, the weights under their two usual names."""
 
     def __init__(self, repository: str, filename: str | None) -> None:
         self.repository, _, revision = repository.partition("@")
@@ -74,18 +74,12 @@ class HubFile:
         huggingface_hub.get_hf_file_metadata(url, timeout=TIMEOUT_S)
 
     def fetch(self) -> Path:
-        """The file, downloaded where it is not cached; the first name where there are two."""
+        """Path of the file, downloaded under the first of its names if it is not cached."""
         cached = self.cached()
         if cached is not None:
             return cached
-        self.touch()  # fails at once where the download would try for minutes
+        self.touch()  # fails at once, whereas the download retries for minutes
         file = huggingface_hub.hf_hub_download(
             self.repository, self.filenames[0], revision=self.revision, cache_dir=self.cache
         )
         return Path(file)
-
-
-def reason(error: BaseException, length: int = 200) -> str:
-    """The first line of an error's message, or its type where there is none."""
-    first_line = next(iter(str(error).strip().splitlines()), "").strip()
-    return f"{type(error).__name__}: {first_line[:length]}" if first_line else type(error).__name__

@@ -1,4 +1,4 @@
-"""A convolution and the activation that follows it in one pass over memory, for networks that take no gradient."""
+"""Fused convolution and activation for inference: the output is written to memory once."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ POST_OPS: dict[type[nn.Module], tuple[str, list[float]]] = {
     nn.SiLU: ("swish", []),
     nn.Hardswish: ("hardswish", []),
 }
-"""What oneDNN may do to a convolution's output before it is written: PyTorch's name for it, and its numbers."""
+"""Activations that oneDNN can apply to the output of a convolution: PyTorch's name for them, and their parameters."""
 
 
 class Packed(NamedTuple):
-    """A kernel in the order in which oneDNN reads it, and the padding (height, width) that it asks for.
+    """A kernel in the memory layout of oneDNN, and its padding (height, width).
 
-    It stands for `weight` as that was at `version`, and for inputs of `shape`.
+    It is valid for `weight` at `version` (its counter of changes in place), and for inputs of `shape`.
     """
 
     kernel: Tensor
@@ -36,26 +36,26 @@ class Packed(NamedTuple):
     shape: torch.Size
 
     def holds(self, weight: Tensor, shape: torch.Size) -> bool:
-        """Whether it can be used again."""
+        """Whether it is valid for this weight, unchanged, and for inputs of this shape."""
         return self.weight is weight and self.version == weight._version and self.shape == shape
 
 
-class Activated(nn.Module):
-    """`activation(conv(x))`, by oneDNN where it can: on the CPU in fp32, as a layer is then written once and not twice.
+class FusedConvolution(nn.Module):
+    """`activation(conv(x))`, in one oneDNN operation on the CPU in fp32, and in two operations otherwise.
 
-    A convolution that pads to "same" as TensorFlow does, on one side more than on the other, would copy its input into
-    a larger one; its kernel is extended by zeros instead, which is a few numbers. The kernel is brought into oneDNN's
-    order once, and not at every call, for as long as it stays.
+    A convolution with TensorFlow's "same" padding, which is larger on one side, would copy its input into a larger
+    tensor; its kernel is extended by zeros instead. The kernel is converted to oneDNN's layout once, and again only
+    after it has changed.
 
-    The operators are those to which torch.compile lowers such a pair. PyTorch promises nothing of them, so whoever uses
-    this compares the outcome.
+    The operators are those to which torch.compile lowers such a pair. They are not a public interface of PyTorch, so
+    callers compare the result with that of the two operations (see `FoldedNetwork`).
     """
 
     def __init__(self, conv: nn.Conv2d, activation: nn.Module) -> None:
         super().__init__()
         self.conv = conv
         self.activation = activation
-        set_in_place(activation, True)  # over what the convolution made: no gradient asks for it
+        set_in_place(activation, True)  # overwrites the convolution's output, which no gradient needs
         self._post_op = POST_OPS.get(type(activation)) if _is_plain(conv) else None
         self._packed: Packed | None = None
 
@@ -73,7 +73,7 @@ class Activated(nn.Module):
 
 
 def _is_plain(conv: nn.Conv2d) -> bool:
-    """Whether its padding is of zeros and of so many, or can be made so."""
+    """Whether its padding is with zeros and symmetric, or can be made so."""
     if isinstance(conv, Conv2dSame):
         return conv.dilation == (1, 1)
     return conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
@@ -85,12 +85,12 @@ def _for_onednn(inputs: Tensor) -> bool:
         and inputs.dtype == torch.float32
         and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
         and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()  # which fuses the two itself
+        and not torch.compiler.is_compiling()  # torch.compile fuses the two itself
     )
 
 
 def _packed(conv: nn.Conv2d, shape: torch.Size) -> Packed:
-    assert not isinstance(conv.padding, str)  # as _is_plain asked
+    assert not isinstance(conv.padding, str)  # ensured by _is_plain
     weight, padding = _padded(conv, shape) if isinstance(conv, Conv2dSame) else (conv.weight, conv.padding)
     kernel = torch.ops.mkldnn._reorder_convolution_weight(
         weight.detach(), padding, conv.stride, conv.dilation, conv.groups, list(shape)
@@ -99,9 +99,9 @@ def _packed(conv: nn.Conv2d, shape: torch.Size) -> Packed:
 
 
 def _padded(conv: Conv2dSame, shape: torch.Size) -> tuple[Tensor, tuple[int, int]]:
-    """Kernel and symmetric padding that do what the convolution does to inputs of that shape.
+    """Kernel and symmetric padding that give the output of the convolution for inputs of that shape.
 
-    Where the padding is larger behind, by e, a kernel with e zeros before it sees what the old one saw.
+    If the padding at the end is larger by e, e zeros before the kernel have the same effect.
     """
     left, right, above, below = pad_same_arg(list(shape[2:]), list(conv.kernel_size), list(conv.stride))
     return F.pad(conv.weight, (right - left, 0, below - above, 0)), (below, right)

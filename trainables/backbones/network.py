@@ -1,4 +1,4 @@
-"""A backbone with two heads: one for the task at hand, one for the task that it was pre-trained on."""
+"""Interface of backbones, and the network of a backbone with a target head and a source head."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from trainables.types import Outputs, Tokenize
 class Backbone(nn.Module, ABC):
     """A pre-trained feature extractor without its classifier.
 
-    `num_features` is D, the width that a head reads. `head_dropout` is the dropout probability that the architecture
-    applies between pooling and its classifier (0 where it has none). `stages` names the submodules whose outputs are
-    the stages' outputs, earliest first; each is called once in a forward pass, and what a forward hook on one returns
-    is all that the rest of the network sees of what came before. The last one's output is the feature map (before a
-    permutation to N×C×H×W, where there is one). Empty where none are known. `tokenizer` makes ids of texts; None for
-    backbones of images.
+    `num_features` is D, the number of pooled features. `head_dropout` is the dropout probability of the architecture
+    between pooling and classifier (0 if it has none). `stages` names the submodules whose outputs are those of the
+    stages, earliest first; each is called once in a forward pass, and its output is all that the rest of the network
+    reads of what came before, so a forward hook can replace it. The output of the last one is the feature map (before a
+    permutation to N×C×H×W, if there is one). Empty if the stages are unknown. `tokenizer` converts texts to token ids;
+    None for backbones of images.
     """
 
     num_features: int
@@ -31,20 +31,20 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def embed(self, inputs: Tensor) -> Tensor:
-        """Raw inputs → the first representation that can be mixed: normalised images, or word embeddings.
+        """Converts raw inputs to the first representation that can be mixed: normalised images, or word embeddings.
 
-        One tensor that holds all that `forward` reads, so that whoever mixes it mixes everything.
+        It is one tensor with everything that `forward` reads, so that mixing it mixes the whole input.
         """
 
     @abstractmethod
     def forward(self, embedded: Tensor) -> tuple[Tensor, Tensor]:
-        """Embedded inputs → (feature map before pooling, pooled features N×D)."""
+        """Computes the feature map before pooling and the pooled features N×D of embedded inputs."""
 
     def stage_index(self, parameter: str) -> int:
-        """The stage that a parameter of that name belongs to, counted from 1; 0 is the stem, before the first stage.
+        """Stage of the parameter of that name, counted from 1; 0 is the stem, before the first stage.
 
-        What lies between two stages belongs to the later one, what comes after the last to the last. Modules are taken
-        to be registered in the order in which they are run.
+        Parameters between two stages belong to the later one, those after the last stage to the last. Modules are
+        assumed to be registered in the order of execution.
         """
         modules = [name for name, _ in self.named_modules()]
         owner = modules.index(parameter.rpartition(".")[0])
@@ -55,7 +55,7 @@ class Backbone(nn.Module, ABC):
 
 
 class ImageBackbone(Backbone):
-    """A backbone for images; embedding an image is normalising it with the statistics of its pre-training."""
+    """Backbone for images N×3×H×W in 0…255, normalised by `mean` and `std` (of values in [0, 1])."""
 
     def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         super().__init__()
@@ -65,8 +65,10 @@ class ImageBackbone(Backbone):
         self.std_C11: Tensor
 
     def embed(self, inputs: Tensor) -> Tensor:
-        """Whole rows of pixels at once where they lie so, as those of batches do: an inner loop of length three would
-        take five times as long on the CPU."""
+        """Normalises images; for channels-last memory, as in batches, row by row instead of pixel by pixel.
+
+        An inner loop over three channels would take five times as long on the CPU.
+        """
         rows_NHWC = inputs.permute(0, 2, 3, 1)
         if not rows_NHWC.is_contiguous():
             return (inputs - self.mean_C11) / self.std_C11
@@ -77,7 +79,7 @@ class ImageBackbone(Backbone):
 
 @dataclass(frozen=True)
 class BackboneFacts:
-    """What a method may ask of a backbone before anything runs; `name` is what the user calls it."""
+    """Properties of a backbone that methods may require; `name` is that of the configuration."""
 
     name: str
     takes_images: bool
@@ -86,7 +88,7 @@ class BackboneFacts:
 
     @classmethod
     def of(cls, backbone: Backbone, name: str) -> Self:
-        """The facts of a backbone as it is built, on any device."""
+        """Reads the properties of a backbone, which may be on the meta device."""
         return cls(
             name=name,
             takes_images=isinstance(backbone, ImageBackbone),
@@ -100,11 +102,10 @@ class BackboneFacts:
 
 
 class TransferNetwork(nn.Module):
-    """embed → backbone → target head and source head.
+    """Network for transfer learning: embed → backbone → target head and source head.
 
-    The target head is fresh, drawn at the address (seed, "target_head") so that it does not depend on whether there is
-    a source head. The source head is the pre-trained classifier, or None where the method has no use for it or the
-    backbone has none.
+    The target head is new, drawn at the address (seed, "target_head"), so that it does not depend on the source head.
+    The source head is the pre-trained classifier, or None if the method does not use it or the backbone has none.
     """
 
     def __init__(self, backbone: Backbone, source_head: nn.Linear | None, num_classes: int, seed: int) -> None:
@@ -116,7 +117,7 @@ class TransferNetwork(nn.Module):
         self.source_head = source_head
 
     def embed(self, inputs: Tensor) -> Tensor:
-        """Raw inputs → what can be mixed; see `Backbone.embed`."""
+        """Converts raw inputs to the representation that can be mixed; see `Backbone.embed`."""
         return self.backbone.embed(inputs)
 
     def forward(self, embedded: Tensor) -> Outputs:

@@ -1,4 +1,4 @@
-"""Weights that a Python package carries: they need no network, only the package."""
+"""Weights that are part of an installed Python package, and need no download."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from trainables.errors import BadInput, Problem
 
 @dataclass(frozen=True)
 class Packaged:
-    """`timm` is the architecture in timm; `package` the importable package whose `models` folder holds the weights."""
+    """Weights in a package: the architecture's name in timm, and the package whose folder `models` holds the file."""
 
     timm: str
     package: str
@@ -34,7 +34,7 @@ class PackagedArchitecture(Architecture):
         self.name = name
         self._package = PACKAGED[name].package
         self._timm = TimmArchitecture(PACKAGED[name].timm)
-        # The weights were trained with these, whatever timm says of its own conversion.
+        # The weights were trained with these; timm has other values for its own conversion.
         self._timm.pretrained_cfg = {**self._timm.pretrained_cfg, "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
         self.classifier = self._timm.classifier
 
@@ -94,7 +94,8 @@ def timm_names(state: State) -> State:
 def _timm_blocks(state: State) -> list[tuple[str, dict[str, str]]]:
     """For each block in order, its timm name and how its layers are renamed.
 
-    The file numbers blocks through, timm counts within stages; a new stage begins where the output channels change.
+    The file numbers the blocks of all stages in one sequence, timm within each stage; a new stage begins with a change
+    of the number of output channels.
     """
     blocks: list[tuple[str, dict[str, str]]] = []
     stage, index, channels = -1, 0, 0
@@ -107,7 +108,7 @@ def _timm_blocks(state: State) -> list[tuple[str, dict[str, str]]]:
 
 
 def _timm_name(name: str, blocks: list[tuple[str, dict[str, str]]]) -> str:
-    """A name without a counterpart stays, and is then reported as unexpected."""
+    """Renames one tensor; a name without a counterpart is kept, and then reported as unexpected."""
     match name.split("."):
         case ["_blocks", number, layer, leaf] if number.isdigit() and int(number) < len(blocks):
             block, layers = blocks[int(number)]

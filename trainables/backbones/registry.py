@@ -1,4 +1,4 @@
-"""From the `backbone` section to a network: find the architecture, get its weights, cut it, put heads on."""
+"""Registry of the backbones, and the network of a `backbone` section."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import timm
 from torch import nn
@@ -14,13 +15,13 @@ from trainables.backbones.architecture import Architecture, Parts, blank_on_meta
 from trainables.backbones.bert import PACKAGED_TEXT, BertArchitecture, HubFolder, PackageFolder
 from trainables.backbones.checkpoints import fitting_state, load_fitting
 from trainables.backbones.config import BackboneConfig
-from trainables.backbones.copying import Mould
+from trainables.backbones.copying import Cloner
 from trainables.backbones.inplace import set_in_place
 from trainables.backbones.network import BackboneFacts, TransferNetwork
 from trainables.backbones.packaged import PACKAGED, PackagedArchitecture
 from trainables.backbones.timm_models import TimmArchitecture
 from trainables.backbones.torchvision_models import TorchvisionArchitecture, classification_models, pretrained_models
-from trainables.errors import BadInput, Problem, nearest
+from trainables.errors import BadInput, Problem, hint_of, nearest
 from trainables.seeding import torch_seeded
 
 
@@ -51,16 +52,32 @@ def list_backbones(pattern: str = "*") -> list[str]:
 
 
 def build_network(config: BackboneConfig, num_classes: int, seed: int, keep_source_head: bool) -> TransferNetwork:
-    """A fresh network: pre-trained weights bit for bit the same at every call, or random ones that `seed` determines.
+    """Builds a new network for `num_classes` target classes, on the CPU.
 
-    Its source head is None where it is not kept, or where there is none. Raises BadInput.
+    The backbone and the source head are pre-trained, equal to the bit at every call, or random with
+    `pretrained: false`, determined by `seed`, like the target head. The source head is None with
+    `keep_source_head=False`, or if the weights have none.
+
+    Raises BadInput if there is no such model, or if its weights cannot be read or downloaded.
+
+    >>> config = BackboneConfig(name="package/efficientnet_lite0", pretrained=False)
+    >>> network = build_network(config, num_classes=3, seed=0, keep_source_head=False)
+    >>> import torch
+    >>> images = torch.zeros(2, 3, 64, 64, dtype=torch.uint8)
+    >>> outputs = network(network.embed(images))
+    >>> outputs.target_logits.shape, outputs.pooled.shape
+    (torch.Size([2, 3]), torch.Size([2, 1280]))
     """
     backbone, source_head = _fresh_parts(config, seed)
     return TransferNetwork(backbone, source_head if keep_source_head else None, num_classes, seed)
 
 
 def check_backbone(config: BackboneConfig, needs_source_head: bool = False) -> None:
-    """Raises BadInput unless `build_network` will work. Reads a checkpoint, but downloads nothing."""
+    """Raises BadInput if `build_network` would fail for this configuration.
+
+    Reads a checkpoint, and tests whether published weights are reachable, but downloads nothing. `needs_source_head`:
+    weights without a classifier are refused.
+    """
     _require_one_meaning(config)
     architecture = find_architecture(config.name)
     has_source_head = bool(_num_source_classes(config, architecture))
@@ -70,31 +87,36 @@ def check_backbone(config: BackboneConfig, needs_source_head: bool = False) -> N
         raise BadInput(_no_source_head(config, architecture))
 
 
-def describe(config: BackboneConfig) -> dict[str, int]:
-    """Sizes without the weights: of the pooled features, the source head (0: none), and the backbone without heads.
+class BackboneSizes(NamedTuple):
+    """Sizes of a backbone: D pooled features, S classes of the source head (0: none), parameters without the heads."""
 
-    Raises BadInput as `check_backbone` does, save for weights that cannot be had.
-    """
+    num_features: int
+    num_source_classes: int
+    num_parameters: int
+
+
+def describe(config: BackboneConfig) -> BackboneSizes:
+    """Sizes of the configured backbone, without its weights. Raises BadInput if there is no such model."""
     _require_one_meaning(config)
     architecture = find_architecture(config.name)
     backbone = architecture.cut(blank_on_meta(architecture)).backbone
-    return {
-        "num_features": backbone.num_features,
-        "num_source_classes": _num_source_classes(config, architecture),
-        "num_parameters": sum(parameter.numel() for parameter in backbone.parameters()),
-    }
+    return BackboneSizes(
+        num_features=backbone.num_features,
+        num_source_classes=_num_source_classes(config, architecture),
+        num_parameters=sum(parameter.numel() for parameter in backbone.parameters()),
+    )
 
 
 @lru_cache(maxsize=8)
 def facts_about(name: str) -> BackboneFacts:
-    """What methods may ask of the backbone `name`, without its weights. Raises BadInput where there is none."""
+    """Properties of the backbone `name` that methods may require. Raises BadInput if there is no such model."""
     architecture = find_architecture(name)
     return BackboneFacts.of(architecture.cut(blank_on_meta(architecture)).backbone, name)
 
 
 @lru_cache(maxsize=8)
 def find_architecture(name: str) -> Architecture:
-    """The architecture that `backbone.name` means. Raises BadInput, with the nearest names, for one that nobody has."""
+    """The architecture that `backbone.name` denotes. Raises BadInput, with similar names, for an unknown one."""
     if name.startswith("transformers/"):
         return BertArchitecture(name, HubFolder(name.removeprefix("transformers/")), pooling="first")
     library, _, model = name.rpartition("/")
@@ -109,7 +131,7 @@ def find_architecture(name: str) -> Architecture:
             return TimmArchitecture(model)
         case _:
             close = _nearest_names(library, model)
-            got = f"{name!r}; nearest: {', '.join(close)}" if close else repr(name)
+            got = f"{name!r}{hint_of(close)}"
             expected = "package/…, torchvision/…, timm/… or transformers/… and the name of a model there"
             raise BadInput(Problem("name", expected, got))
 
@@ -125,23 +147,23 @@ def _fresh_parts(config: BackboneConfig, seed: int) -> Parts:
 
 
 @lru_cache(maxsize=2)
-def _pretrained_parts(name: str, checkpoint: Path | None, stamp: tuple[int, int]) -> Mould[Parts]:
-    """Read from disk once per process; `stamp` tells versions of a file apart."""
+def _pretrained_parts(name: str, checkpoint: Path | None, stamp: tuple[int, int]) -> Cloner[Parts]:
+    """Reads weights once per process; `stamp` distinguishes versions of a file."""
     architecture = find_architecture(name)
-    # Building a model draws random numbers even where weights then replace them: whether this call finds its result in
-    # the cache must not show in the global generator.
+    # Building a model draws random numbers even if weights then replace them: the global generator must not depend on
+    # whether the result of this call was cached.
     with torch_seeded(0, "backbone"):
         if checkpoint is None:
-            return Mould(_cut(architecture, architecture.published()))
+            return Cloner(_cut(architecture, architecture.published()))
         state, num_classes = fitting_state(checkpoint, architecture)
         model = architecture.blank(num_classes)
     load_fitting(model, state)
     backbone, source_head = _cut(architecture, model)
-    return Mould(Parts(backbone, None if num_classes is None else source_head))
+    return Cloner(Parts(backbone, None if num_classes is None else source_head))
 
 
 def _cut(architecture: Architecture, model: nn.Module) -> Parts:
-    """As it is trained."""
+    """Cuts a model, with the activations set for training."""
     parts = architecture.cut(model)
     set_in_place(parts.backbone, False)
     return parts
@@ -180,7 +202,7 @@ def _no_source_head(config: BackboneConfig, architecture: Architecture) -> Probl
 
 
 def _nearest_names(library: str, model: str) -> list[str]:
-    """Full names of the models most like `model`, its weights left aside: those of its library first, then all."""
+    """Full names of the models most similar to `model`, without its weights: first those of its library, then all."""
     libraries = {
         "package": [*PACKAGED, *PACKAGED_TEXT],
         "torchvision": classification_models(),

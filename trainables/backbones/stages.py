@@ -1,7 +1,7 @@
-"""Where the stages of a network end: the places at which one feature map is all that the rest of it sees.
+"""Ends of the stages of a network: the operations whose output is all that the rest of the network reads.
 
-A stage is what works at one spatial resolution (a quarter of the blocks, in a transformer of tokens). The stem, the
-first convolution with what follows it up to the first stage, is none. The last stage ends with the feature map.
+A stage is the part at one spatial resolution (in a transformer of tokens, a quarter of the blocks). The stem, the first
+convolution and everything up to the first stage, is not counted. The last stage ends with the feature map.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from torch import Tensor, fx, nn
 
 
 def ends_in_graph(graph: fx.Graph, model: nn.Module, outputs: dict[str, Any], size: int) -> tuple[str, ...]:
-    """The stem's end and the stages' ends in a traced network, as names in `outputs`.
+    """Ends of the stem and of the stages of a traced network, as names in `outputs`; () if they are not found.
 
-    `graph` returns all of `outputs`, name → what the operation of that name gives for images of side `size`, in order;
-    the last one is the feature map.
+    `graph` returns all of `outputs`: name → output of that operation for images of side `size`, in order. The last one
+    is the feature map.
     """
     node_of: dict[str, fx.Node] = next(node for node in graph.nodes if node.op == "output").args[0]
     operations = list(outputs)
@@ -44,9 +44,9 @@ def ends_in_graph(graph: fx.Graph, model: nn.Module, outputs: dict[str, Any], si
 
 
 def ends_in_modules(model: nn.Module, features: Callable[[], Tensor], listed: Sequence[str]) -> tuple[str, ...]:
-    """The modules of `model` with whose outputs the stages end, of those that are `listed`, and the feature map's.
+    """Modules of `model` whose outputs are the ends of the stages: `listed` ones, and that of the feature map.
 
-    `features` runs the model. Empty where a listed module does not take part as such, or none yields the map.
+    `features` runs the model. Returns () if a listed module is not called, or if no module returns the map.
     """
     run = _watch(model, features)
     if not listed or len(run.layers) < 2 or not run.left.keys() >= set(listed):
@@ -69,7 +69,7 @@ def ends_in_modules(model: nn.Module, features: Callable[[], Tensor], listed: Se
 
 @dataclass
 class _Run:
-    """When modules were entered and left, with a tensor, and when layers with a kernel or matrix of their own were."""
+    """Times at which modules were entered and left with a tensor, and at which layers (with a kernel or matrix) ran."""
 
     entered: dict[str, int]
     left: dict[str, int]
@@ -108,7 +108,7 @@ def _is_layer(module: nn.Module) -> bool:
 
 
 def _passed_by_everything(graph: fx.Graph, place: dict[fx.Node, int], values: list[Any]) -> list[int]:
-    """Places of the maps that every path from the input to the last place goes through."""
+    """Positions of the maps that every path from the input to the last position goes through."""
     flow: set[fx.Node] = set()
     cuts, needed_until = [], -1
     for node in graph.nodes:
@@ -126,7 +126,7 @@ def _passed_by_everything(graph: fx.Graph, place: dict[fx.Node, int], values: li
 
 
 def _is_map(value: Any) -> bool:
-    """N×C×H×W or N×H×W×C of a square image, or tokens N×T×C."""
+    """Whether it is a map N×C×H×W or N×H×W×C of a square image, or tokens N×T×C."""
     if not isinstance(value, Tensor):
         return False
     sides = value.shape[1:]
@@ -138,7 +138,7 @@ def _has_tensor(value: Any) -> bool:
 
 
 def _has_matrix(node: fx.Node, model: nn.Module) -> bool:
-    """Whether an operation has a kernel or a matrix of its own: a convolution, a linear layer, attention."""
+    """Whether an operation has a kernel or a matrix: a convolution, a linear layer, attention."""
     if node.op == "call_module":
         return any(parameter.ndim in (2, 4) for parameter in model.get_submodule(str(node.target)).parameters())
     if node.op == "get_attr":
@@ -149,13 +149,13 @@ def _has_matrix(node: fx.Node, model: nn.Module) -> bool:
 
 
 def _halvings(map_seen: Tensor, size: int) -> int:
-    """How often the side of the image was halved, about: convolutions without padding shave a few pixels off."""
+    """Number of halvings of the image's side, rounded, as convolutions without padding lose a few pixels."""
     sides = map_seen.shape[2:] if map_seen.shape[2] == map_seen.shape[-1] else map_seen.shape[1:3]
     return round(math.log2(size / sides[0]))
 
 
 def _last_of_a_block(cuts: list[int], operations: list[str]) -> int:
-    """Of the cuts at one resolution the last that is not within the block that halves it: far from what follows."""
+    """The last of the cuts at one resolution that is not inside the block which halves the resolution."""
     following = operations[min(cuts[-1] + 1, len(operations) - 1)].split(".")[:-1]
 
     def shared(cut: int) -> int:
@@ -166,7 +166,7 @@ def _last_of_a_block(cuts: list[int], operations: list[str]) -> int:
 
 
 def _block_ends(operations: list[str]) -> list[int]:
-    """Positions of the last operations of the modules that the network repeats most often."""
+    """Positions of the last operations of the blocks, the modules that the network repeats most often."""
     owners = [name.rpartition(".")[0] for name in operations]
     last = {owner: position for position, owner in enumerate(owners)}
     kinds = {owner: re.sub(r"\d+", "#", owner) for owner in last if re.search(r"\d", owner)}
@@ -179,5 +179,5 @@ def _quarters(ends: list[Any]) -> list[Any]:
 
 
 def _with_layers(ends: list[int], layers: list[int]) -> list[int]:
-    """`ends` without those after which there is nothing but pooling and normalisation up to the next."""
+    """`ends` without those that only pooling and normalisation separate from the next."""
     return [*(end for end, later in pairwise(ends) if any(end < layer <= later for layer in layers)), ends[-1]]

@@ -1,4 +1,4 @@
-"""Any timm model: forward_features → map, forward_head(pre_logits) → pooled, get_classifier → source head."""
+"""timm models: forward_features → map, forward_head(pre_logits) → pooled features, get_classifier → source head."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from trainables.backbones.architecture import Architecture, Parts, blank_on_meta
-from trainables.backbones.download import HubFile, downloading, reason, torch_cached, touch
+from trainables.backbones.download import HubFile, downloading, torch_cached, touch
 from trainables.backbones.network import ImageBackbone
 from trainables.backbones.stages import ends_in_modules
-from trainables.errors import BadInput, Problem
+from trainables.errors import BadInput, Problem, first_line
 
 
 class TimmArchitecture(Architecture):
-    """`resnet50.a1_in1k`, or `resnet50` for the default tag.
+    """A timm model by name: `resnet50.a1_in1k`, or `resnet50` for the default tag.
 
-    Raises BadInput for a tag that does not exist and for a model that cannot be cut.
+    Raises BadInput for a tag that does not exist, and for a model that cannot be cut.
     """
 
     def __init__(self, name: str) -> None:
@@ -39,7 +39,7 @@ class TimmArchitecture(Architecture):
     def published(self) -> nn.Module:
         self.require_published()
         with downloading(self._weights.cache):
-            # A hub file in the cache is named to timm directly: it would ask the hub, with minutes of retries, first.
+            # timm gets the path of a cached hub file: it would ask the hub first, with minutes of retries.
             cached = self._weights.cached()
             overlay = {"file": str(cached)} if cached is not None and cached.suffix == ".safetensors" else None
             model: nn.Module = timm.create_model(self.name, pretrained=True, pretrained_cfg_overlay=overlay)
@@ -62,13 +62,13 @@ class TimmArchitecture(Architecture):
         if not self.classifier:
             return Parts(TimmBackbone(model, self.pretrained_cfg, _num_features(model)), None)
         head = _as_linear(model.get_submodule(self.classifier))
-        # Rather than timm's reset_classifier, which may also reset the pooling.
+        # Not timm's reset_classifier, which may also reset the pooling.
         model.set_submodule(self.classifier, nn.Identity())
         return Parts(TimmBackbone(model, self.pretrained_cfg, head.in_features), head)
 
     @cached_property
     def _stages(self) -> tuple[str, ...]:
-        """Runs shapes, not numbers, through the model, and sees which modules give what timm lists as its features."""
+        """Runs the model on the meta device to find the modules that timm lists as its features."""
         model: Any = blank_on_meta(self).eval()
         probe = torch.empty(1, *self.pretrained_cfg["input_size"], device="meta")
         listed = [str(info["module"]) for info in getattr(model, "feature_info", None) or ()]
@@ -89,20 +89,20 @@ class TimmArchitecture(Architecture):
             raise BadInput(Problem("name", f"one of the tags that timm has for {arch} ({known})", repr(tag)))
 
     def _require_usable(self) -> None:
-        """Runs shapes, not numbers, through the cut model once: what comes must be a map and a vector."""
+        """Runs the cut model on the meta device. Raises BadInput unless it returns a map and a vector."""
         backbone = self._halves(blank_on_meta(self)).backbone.eval()
         try:
             with torch.no_grad():
                 features, pooled = backbone(torch.empty(1, *self.pretrained_cfg["input_size"], device="meta"))
-        except Exception as error:  # models without the usual two halves fail in their own ways
-            raise _unusable(self.name, f"features that cannot be pooled ({reason(error)})") from error
+        except Exception as error:  # other kinds of models fail with any error
+            raise _unusable(self.name, f"features that cannot be pooled ({first_line(error)})") from error
         is_map = isinstance(features, Tensor) and features.ndim in (3, 4)
         if not is_map or not isinstance(pooled, Tensor) or pooled.shape != (1, backbone.num_features):
             raise _unusable(self.name, "features that are not a map N×C×H×W or tokens N×T×C, pooled to N×D")
 
 
 class TimmBackbone(ImageBackbone):
-    """A timm model whose classifier was taken out."""
+    """A timm model without its classifier."""
 
     def __init__(self, model: nn.Module, pretrained_cfg: dict[str, Any], num_features: int) -> None:
         super().__init__(tuple(pretrained_cfg["mean"]), tuple(pretrained_cfg["std"]))
@@ -120,7 +120,7 @@ class TimmBackbone(ImageBackbone):
 
 
 class _UrlFile:
-    """Weights at an address of their own, cached by torch."""
+    """Weights with a URL of their own, cached by torch."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -135,7 +135,7 @@ class _UrlFile:
 
 
 def _classifier_name(name: str, model: Any) -> str:
-    """The module name of the classifier, "" where the model comes without. Raises BadInput where it is not linear."""
+    """Module name of the classifier, "" if the model has none. Raises BadInput if it is not linear."""
     classifier = model.get_classifier()
     match classifier:
         case nn.Identity():
@@ -147,11 +147,11 @@ def _classifier_name(name: str, model: Any) -> str:
 
 
 def _as_linear(classifier: nn.Module) -> nn.Linear:
-    """The classifier as a linear layer: a few models write it as a 1×1 convolution on the pooled map."""
+    """The classifier as a linear layer; in a few models it is a 1×1 convolution on the pooled map."""
     if isinstance(classifier, nn.Linear):
         return classifier
     assert isinstance(classifier, nn.Conv2d)
-    with torch.device("meta"):  # its random weights would be thrown away
+    with torch.device("meta"):  # its random weights are not used
         linear = nn.Linear(classifier.in_channels, classifier.out_channels, bias=classifier.bias is not None)
     linear.weight = nn.Parameter(classifier.weight.detach().flatten(1))
     if classifier.bias is not None:
@@ -164,7 +164,7 @@ def _num_features(model: Any) -> int:
 
 
 def _take_head_dropout(model: Any) -> float:
-    """The dropout before the classifier, switched off in the model: timm applies it to the pooled features already."""
+    """Switches off the dropout before the classifier, and returns its probability, for the heads."""
     probability = float(getattr(model, "drop_rate", None) or 0.0)
     if probability:
         model.drop_rate = 0.0

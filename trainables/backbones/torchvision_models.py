@@ -1,4 +1,4 @@
-"""Any torchvision classification model, cut before its last linear layer by tracing it symbolically."""
+"""torchvision's classification models, cut before their last linear layer by symbolic tracing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from trainables.errors import BadInput, Problem
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 _PROBE_SIZE = 128
-"""Image side for finding the map, at which every model's last map is larger than 1×1; more where a model needs more."""
+"""Image side for the search of the map, large enough for a last map above 1×1; models may require more."""
 
 _DENSENET_OLD_NAME = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
 
@@ -45,9 +45,9 @@ def pretrained_models() -> list[str]:
 
 
 class TorchvisionArchitecture(Architecture):
-    """`resnet50:IMAGENET1K_V2`, or `resnet50` for the default weights.
+    """A torchvision model by name: `resnet50:IMAGENET1K_V2`, or `resnet50` for the default weights.
 
-    Raises BadInput for weights that do not exist and for a model that cannot be cut.
+    Raises BadInput for weights that do not exist, and for a model that cannot be cut.
     """
 
     auxiliary = ("aux1.", "aux2.", "AuxLogits.")
@@ -115,11 +115,11 @@ class TorchvisionBackbone(ImageBackbone):
 
 
 class CutPlace(NamedTuple):
-    """Where a model is cut: names of its operations as torchvision's tracer gives them.
+    """Names of the operations at which a model is cut, as torchvision's tracer gives them.
 
-    `ends` are the ends of the stem and of each stage, the last of which is `features`; empty where none are known.
-    `dropouts` are the dropout layers directly before the classifier (with at most a reshaping between); they belong to
-    the heads and are taken out of the backbone.
+    `ends` are the ends of the stem and of each stage, the last of which is `features`; empty if they are unknown.
+    `dropouts` are the dropout layers directly before the classifier (with at most a reshaping between); they are
+    removed from the backbone and applied before the heads, with the probability `head_dropout`.
     """
 
     classifier: str
@@ -143,7 +143,7 @@ def _blank(arch: str, weights: Any, num_classes: int | None) -> nn.Module:
     if arch.startswith("vit_"):
         kwargs["image_size"] = weights.meta["min_size"][0]
     if arch in ("googlenet", "inception_v3"):
-        # As their published weights want it; explicit, for torchvision warns of a change of init_weights' default.
+        # As for their published weights; explicit, as torchvision warns of a change of init_weights' default.
         kwargs |= {"init_weights": True, "transform_input": True}
     model: nn.Module = models.get_model(arch, weights=None, **kwargs)
     return model
@@ -151,7 +151,7 @@ def _blank(arch: str, weights: Any, num_classes: int | None) -> nn.Module:
 
 @lru_cache(maxsize=32)
 def _find_cut(arch: str, weights: Any) -> CutPlace:
-    """Runs shapes, not numbers, through the model, and reads off the last map and what the classifier is given."""
+    """Runs the model on the meta device to find the last map and the input of the classifier."""
     model = on_meta(lambda: _blank(arch, weights, None)).eval()
     names = get_graph_node_names(model, suppress_diff_warning=True)[1]
     classifier = names[-1]
@@ -169,14 +169,17 @@ def _find_cut(arch: str, weights: Any) -> CutPlace:
 
 
 def _places(model: nn.Module, names: list[str], size: int) -> tuple[str, str, tuple[str, ...]]:
-    """Which of the operations `names`, of which the last is the classifier, yield the last map, its input, the ends."""
+    """Operations of `names` that return the last map, the classifier's input, and the ends of the stages.
+
+    The last of `names` is the classifier.
+    """
     given: list[Tensor] = []
     model.get_submodule(names[-1]).register_forward_pre_hook(lambda _, args: given.append(args[0]))
     names = names[1:]  # without the images themselves
     extractor = create_feature_extractor(model, {name: name for name in names}, suppress_diff_warning=True)
     with torch.no_grad():
         outputs = extractor(torch.empty(1, 3, size, size, device="meta"))
-    # An operation in place yields the tensor that it was given: of several, the later one is meant.
+    # An operation in place returns its input tensor: of several operations with one tensor the last is meant.
     pooled = [name for name in names if outputs[name] is given[0]][-1]
     features = [name for name in names if _is_map(outputs[name])][-1]
     of_backbone = {name: outputs[name] for name in names[: names.index(features) + 1]}
@@ -184,9 +187,10 @@ def _places(model: nn.Module, names: list[str], size: int) -> tuple[str, str, tu
 
 
 def _tap_stages(model: Any, ends: list[str]) -> dict[str, int]:
-    """Puts an identity `stage_ends.k` behind stage k's last operation, in both graphs; tells each parameter's stage.
+    """Inserts an identity `stage_ends.k` after the last operation of stage k, in both graphs.
 
-    `ends` are the returned values with which the stem and the stages end; of these only the map stays returned.
+    `ends` are names of returned values at the ends of the stem and the stages, of which only the map stays returned.
+    Returns the stage of each parameter.
     """
     model.stage_ends = nn.ModuleDict({str(number): nn.Identity() for number in range(1, len(ends))})
     stage_of: dict[str, int] = {}
@@ -237,7 +241,7 @@ def _only_reshapes(name: str, modules: dict[str, nn.Module]) -> bool:
 
 
 def _is_map(output: object) -> bool:
-    """N×C×H×W of a square image, or tokens N×T×C; not N×1×1×C, nor N×H×W×C within a block."""
+    """Whether it is N×C×H×W of a square image, or tokens N×T×C; not N×1×1×C, nor N×H×W×C inside a block."""
     if not isinstance(output, Tensor):
         return False
     match output.shape:

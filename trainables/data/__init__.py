@@ -1,1 +1,1 @@
-"""Datasets, samples, folds, decoded images and batches."""
+"""Datasets, sampling, folds, decoded images and batches."""

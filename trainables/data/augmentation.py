@@ -1,6 +1,6 @@
-"""Cutting a batch out of the stored images: random crops and mirrored images in training, centre crops in evaluation.
+"""Augmentation: random crops and horizontal flips of a batch in training, centre crops in evaluation.
 
-One set of draws, two ways to apply it: row by row on the host, or in one gather where the pixels already are.
+The draws can be applied row by row on the host, or in one gather on the device of the pixels, with the same result.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from trainables.seeding import Address, rng_for
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """Of each of N images, the square of `size` at (`top`, `left`), mirrored left to right where `mirrored`."""
+    """Crop and flip of each of N images: the square of side `size` at (`top` N, `left` N), flipped if `mirrored` N."""
 
     size: int
     top: Ints
@@ -27,7 +27,7 @@ class View:
 
     @classmethod
     def centre(cls, count: int, stored: tuple[int, int], size: int) -> View:
-        """The centre squares of `count` images stored as `stored` (H, W)."""
+        """Centre crops of `count` images of size `stored` (H, W)."""
         top, left = ((side - size) // 2 for side in stored)
         return cls(size, np.full(count, top), np.full(count, left), np.zeros(count, dtype=np.bool_))
 
@@ -35,7 +35,7 @@ class View:
     def random(
         cls, count: int, stored: tuple[int, int], size: int, crop: bool, flip: bool, seed: int, *address: Address
     ) -> View:
-        """The draws at (seed, "augment", *address), made whether used or not: without `flip` the crops are the same."""
+        """Draws at (seed, "augment", *address). Unused ones are drawn as well: the crops do not depend on `flip`."""
         rng = rng_for(seed, "augment", *address)
         top, left = (rng.integers(0, side - size + 1, count) for side in stored)
         mirrored = rng.random(count) < 0.5
@@ -46,7 +46,7 @@ class View:
 
 
 def cut_on_host(pixels: Pixels, index: Ints, view: View, pinned: bool = False) -> Tensor:
-    """The view of `pixels[index]` as a new host tensor uint8 N×S×S×3, in page-locked memory if `pinned`."""
+    """Crops `pixels[index]` to a new host tensor uint8 N×S×S×3, in page-locked memory if `pinned`."""
     cut = torch.empty((len(index), view.size, view.size, 3), dtype=torch.uint8, pin_memory=pinned)
     rows = zip(index.tolist(), view.top.tolist(), view.left.tolist(), view.mirrored.tolist(), strict=True)
     for target, (i, top, left, mirrored) in zip(cut.numpy(), rows, strict=True):
@@ -59,13 +59,13 @@ def cut_on_host(pixels: Pixels, index: Ints, view: View, pinned: bool = False) -
 
 
 def _copy_mirrored(square: Pixels, target: Pixels) -> None:
-    """Channel by channel, which spares NumPy an inner loop of length three: a quarter of the time."""
+    """Copies channel by channel, a quarter of the time of NumPy's inner loop over three channels."""
     for channel in range(3):
         target[..., channel] = square[:, ::-1, channel]
 
 
 def cut_on_device(pixels: Tensor, index: Ints, view: View) -> Tensor:
-    """The view of `pixels[index]` as a new tensor uint8 N×S×S×3 on the device of `pixels` M×H×W×3."""
+    """Crops `pixels[index]` to a new tensor uint8 N×S×S×3 on the device of `pixels` M×H×W×3."""
     addresses = torch.from_numpy(np.stack([index, view.top, view.left, view.mirrored]).astype(np.int64))
     image, top, left, mirrored = addresses.to(pixels.device, non_blocking=True)
     offset = torch.arange(view.size, device=pixels.device)

@@ -1,4 +1,4 @@
-"""Batches by address: batch `step` of a training is the same whenever and wherever it is asked for."""
+"""Batches as a function of the step: batch `step` of a training is the same in every process and after a resume."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from torch import Tensor
 from trainables.data.augmentation import View, cut_on_device, cut_on_host
 from trainables.data.config import DataConfig
 from trainables.data.examples import Inputs
-from trainables.data.gpu_pixels import ResidentPixels, cuda_budget
+from trainables.data.gpu_pixels import GpuPixelCache, gpu_budget_bytes
 from trainables.data.images import Ints, LabelledImages
 from trainables.data.texts import TokenisedTexts
 from trainables.seeding import rng_for
 from trainables.types import Batch
 
-_RESIDENT = ResidentPixels(cuda_budget)
+_GPU_PIXELS = GpuPixelCache(gpu_budget_bytes)
 
 BATCHES_IN_A_WINDOW = 16
-"""Within so many batches' worth of an epoch, texts are put into batches by their length."""
+"""Number of batches in a window of an epoch, within which texts are batched by length."""
 
 
 def training_batch(
@@ -34,16 +34,15 @@ def training_batch(
     device: torch.device,
     num_views: int = 1,
 ) -> Batch:
-    """The batch of optimiser step `step` (from 1); images are augmented, with `num_views` of two once more and
-    independently.
+    """The batch of optimiser step `step` (from 1) on `device`; images are augmented, twice with `num_views=2`.
 
     Each epoch is a new permutation, whose last, incomplete batch is dropped; fewer examples than `batch_size` are one
-    batch. Texts of one batch are of about one length. The first view is the same whether or not there is a second.
+    batch. Texts of one batch have similar lengths. The first view does not depend on `num_views`.
     """
     epoch, place = divmod(step - 1, steps_per_epoch(len(inputs), batch_size))
     taken = slice(place * batch_size, (place + 1) * batch_size)
     if isinstance(inputs, TokenisedTexts):
-        assert num_views == 1, "texts have one view"  # such methods need images, and say so
+        assert num_views == 1, "texts have one view"  # methods with two views declare that they need images
         return _text_batch(inputs, _order_by_length(inputs, batch_size, seed, epoch)[taken], step, device)
     positions = _epoch_order(seed, epoch, len(inputs))[taken]
     draws = (len(positions), _stored(inputs), config.size_px, config.crop, config.flip, seed, step)
@@ -54,7 +53,7 @@ def training_batch(
 
 
 def evaluation_batches(inputs: Inputs, config: DataConfig, batch_size: int, device: torch.device) -> Iterator[Batch]:
-    """Every example once, in order, images as their centre crops; the last batch may be smaller."""
+    """Batches of every example once, in order, images as centre crops; the last batch may be smaller."""
     for start in range(0, len(inputs), batch_size):
         positions = np.arange(start, min(start + batch_size, len(inputs)))
         if isinstance(inputs, TokenisedTexts):
@@ -65,7 +64,7 @@ def evaluation_batches(inputs: Inputs, config: DataConfig, batch_size: int, devi
 
 
 def steps_per_epoch(num_examples: int, batch_size: int) -> int:
-    """Full batches in `num_examples`, at least one."""
+    """Number of full batches in `num_examples`, at least one."""
     return max(1, num_examples // batch_size)
 
 
@@ -78,9 +77,9 @@ def _epoch_order(seed: int, epoch: int, num_images: int) -> Ints:
 
 @lru_cache(maxsize=8)
 def _order_by_length(texts: TokenisedTexts, batch_size: int, seed: int, epoch: int) -> Ints:
-    """The images' permutation, but sorted by length within windows, and the batches that this gives in random order.
+    """The permutation of images, sorted by length within windows, with the resulting batches in random order.
 
-    An epoch drops what it would drop unsorted: short and long texts are seen equally often.
+    An epoch drops the same examples as without sorting, so that all lengths are equally frequent.
     """
     num_batches = steps_per_epoch(len(texts), batch_size)
     rng = rng_for(seed, "order", epoch)
@@ -112,11 +111,11 @@ def _labels(inputs: Inputs, positions: Ints, device: torch.device) -> tuple[Tens
 
 
 def _pixels(images: LabelledImages, positions: Ints, view: View, device: torch.device) -> Tensor:
-    """Copies are queued (`non_blocking`), because waiting for them would be waiting for the step before."""
+    """Crops the images at `positions` to uint8 N×3×S×S on `device`. Copies are queued, so that no step waits."""
     index = images.index[positions]
-    resident = _RESIDENT.get(images.pixels, device)
-    if resident is None:
+    on_device = _GPU_PIXELS.get(images.pixels, device)
+    if on_device is None:
         cut = cut_on_host(images.pixels, index, view, pinned=device.type == "cuda").to(device, non_blocking=True)
     else:
-        cut = cut_on_device(resident, index, view)
+        cut = cut_on_device(on_device, index, view)
     return cut.permute(0, 3, 1, 2)

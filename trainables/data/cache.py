@@ -1,9 +1,9 @@
-"""Decoded images on disk, so that the next search of the same photographs begins without decoding.
+"""Cache of decoded images on disk, so that the next search of the same images starts without decoding.
 
-An entry is the images of one sampled split, at one size. Its key is made of the files' *contents*, in their order, of
-what decoding does with them and of Pillow's version: a photograph that changes makes another entry, and a dataset that
-moves does not. Reading every file for that costs a few hundredths of decoding it (docs/decisions/0021), and unlike
-path, size and time of change it cannot be fooled. The least recently used entries make room for new ones.
+An entry holds the images of one sampled split, at one size. Its key is a hash of the files' *contents*, in their order,
+of the decoding settings and of Pillow's version: a changed image gives another entry, a moved dataset does not. Hashing
+costs a few hundredths of the time of decoding (docs/decisions/0021), and unlike path, size and time of change it
+cannot miss a change. The least recently used entries are removed to make room for new ones.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ import PIL
 from trainables.data.datasets.listing import Listing
 from trainables.data.decoding import Resize, decode_all
 from trainables.data.images import Pixels
-from trainables.data.mapped_pixels import FORMAT, SUFFIX, UNFINISHED, NotThisFile, PixelFile, in_use
+from trainables.data.mapped_pixels import FORMAT, SUFFIX, UNFINISHED, PixelFile, WrongPixelFile, in_use
 from trainables.errors import BadInput, Problem
 
 logger = logging.getLogger(__name__)
 
 DEFAULT_GB = 20.0
 PART_BYTES = 64 << 20
-"""So much is decoded before it is written, and no more is in memory."""
+"""Size of the parts in which images are decoded and written, which bounds the memory needed."""
 ABANDONED_S = 3600.0
-"""A file that nothing was added to for so long belongs to a process that was killed."""
+"""Age since its last change after which an unfinished file is taken for that of a killed process."""
 
 
 def cached(listing: Listing, side: int, resize: Resize) -> tuple[PixelFile, Pixels] | None:
-    """The images of `listing` as uint8 N×side×side×3, decoded now or before, in a file of the cache.
+    """The images of `listing` as uint8 N×side×side×3 in a file of the cache, decoded if they are not there yet.
 
-    None where they are in no files, or where there is no cache or no room in it, which is said in the log.
-    Raises BadInput that names every file that does not decode.
+    Returns None if the images are not files, if there is no cache, or if it has no room, which is logged.
+    Raises BadInput with every file that does not decode.
     """
     if not listing.in_files or not len(listing) or (cache := Cache.from_environment()) is None:
         return None
@@ -54,16 +54,17 @@ def cached(listing: Listing, side: int, resize: Resize) -> tuple[PixelFile, Pixe
 
 @dataclass(frozen=True)
 class Cache:
-    """Decoded images in `folder`, `limit_bytes` at most."""
+    """Cache of decoded images in `folder`, of at most `limit_bytes`."""
 
     folder: Path
     limit_bytes: int
 
     @classmethod
     def from_environment(cls) -> Self | None:
-        """As TUNER_CACHE (a folder; else `tuner` below XDG_CACHE_HOME or ~/.cache) and TUNER_CACHE_GB say; None: none.
+        """The cache of this machine: in TUNER_CACHE (by default `tuner` below XDG_CACHE_HOME or ~/.cache), of
+        TUNER_CACHE_GB (10⁹ bytes). None if that is 0. Raises BadInput if it is no number.
 
-        Both are of a machine, not of an experiment, and so no part of its settings. Raises BadInput.
+        They are environment variables because they belong to a machine, not to an experiment.
         """
         limit_bytes = _limit_bytes(os.environ.get("TUNER_CACHE_GB") or str(DEFAULT_GB))
         if not limit_bytes:
@@ -77,16 +78,16 @@ class Cache:
         return cls(folder.absolute() / "images", limit_bytes)
 
     def get(self, listing: Listing, side: int, resize: Resize) -> tuple[PixelFile, Pixels] | None:
-        """See `cached`. Raises OSError where the folder or its disk does not take the entry."""
+        """Opens or makes the entry of `listing`; see `cached`. Raises OSError if it cannot be written."""
         key = content_key(listing, side, resize)
         if key is None:
-            return None  # decoding names what cannot be read
+            return None  # decoding reports the unreadable files
         file = PixelFile(self.folder / (key + SUFFIX), key, (len(listing), side, side, 3))
         try:
             return file, file.open()
         except FileNotFoundError:
             pass
-        except NotThisFile as error:
+        except WrongPixelFile as error:
             logger.warning("decoded images are made anew: %s", error)
         self.folder.mkdir(parents=True, exist_ok=True)
         if not self._make_room(file):
@@ -97,13 +98,13 @@ class Cache:
         return file, file.open()
 
     def _unchanged(self, key: str, listing: Listing, side: int, resize: Resize) -> Iterator[Pixels]:
-        """As `in_parts`. Raises OSError where it is no longer certain that `key` is of what was decoded."""
+        """Decodes in parts. Raises OSError at the end if the files no longer have `key`."""
         yield from in_parts(listing, side, resize)
         if content_key(listing, side, resize) != key:
             raise OSError("an image has changed while the images were decoded")
 
     def _make_room(self, fresh: PixelFile) -> bool:
-        """Whether there is room for it, once what was used least recently has gone. What is in use stays."""
+        """Removes the least recently used entries that are not in use; returns whether `fresh` then fits."""
         excess = fresh.num_bytes - self.limit_bytes
         old: list[tuple[float, int, Path]] = []
         for path in self.folder.iterdir():
@@ -123,7 +124,7 @@ class Cache:
                     excess -= num_bytes
         if excess > 0:
             logger.warning(
-                "decoded images are not kept on disk: %.2f GB of them must fit into '%s' beside what is in use there, "
+                "decoded images are not kept on disk: %.2f GB do not fit into '%s' beside the entries in use, "
                 "within TUNER_CACHE_GB=%g",
                 *(fresh.num_bytes / 1e9, self.folder, self.limit_bytes / 1e9),
             )
@@ -131,20 +132,19 @@ class Cache:
 
 
 def content_key(listing: Listing, side: int, resize: Resize) -> str | None:
-    """A name for the decoded images: equal for equal files in the same order, wherever they lie. None: one is not
-    readable."""
-    said = hashlib.blake2b(repr((FORMAT, PIL.__version__, side, resize)).encode(), digest_size=16)
+    """Hash of the decoded images: equal for equal files in the same order in any folder. None if one is unreadable."""
+    digest = hashlib.blake2b(repr((FORMAT, PIL.__version__, side, resize)).encode(), digest_size=16)
     try:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for digest in pool.map(_digest, listing.names):
-                said.update(digest)
+            for of_file in pool.map(_digest, listing.names):
+                digest.update(of_file)
     except OSError:
         return None
-    return said.hexdigest()
+    return digest.hexdigest()
 
 
 def in_parts(listing: Listing, side: int, resize: Resize) -> Iterator[Pixels]:
-    """As `decode_all`, a part after the other. Raises BadInput at the end, of all parts."""
+    """Decodes as `decode_all`, in parts n×side×side×3. Raises BadInput at the end, with the problems of all parts."""
     size = max(1, PART_BYTES // (side * side * 3))
     problems: list[Problem] = []
     for start in range(0, len(listing), size):
@@ -159,14 +159,14 @@ def in_parts(listing: Listing, side: int, resize: Resize) -> Iterator[Pixels]:
         raise BadInput(problems)
 
 
-def _limit_bytes(said: str) -> int:
+def _limit_bytes(gigabytes: str) -> int:
     try:
-        limit_bytes = int(float(said) * 1e9)
+        limit_bytes = int(float(gigabytes) * 1e9)
     except (ValueError, OverflowError):
         limit_bytes = -1
     if limit_bytes < 0:
         expected = "a number of gigabytes (10⁹ bytes) in the environment's TUNER_CACHE_GB, 0 for no cache"
-        raise BadInput(Problem("", expected, repr(said)))
+        raise BadInput(Problem("", expected, repr(gigabytes)))
     return limit_bytes
 
 

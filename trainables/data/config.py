@@ -1,4 +1,4 @@
-"""The `data` section: which dataset, how much of it, and how an image or a text becomes an input."""
+"""The `data` section of an experiment: dataset, sample, and preprocessing."""
 
 from __future__ import annotations
 
@@ -19,23 +19,25 @@ TEXT_VIEW = ("max_tokens",)
 class DataConfig(Frozen):
     """Dataset, sample and view.
 
-    The *sample* is drawn by `sampling_seed` alone, so that repeats with other training seeds see the same images. The
-    *view* (`size_px`, `crop`, `flip`) is applied batch by batch to images that were decoded once at `resize_px`.
-    A dataset of texts is sampled by the same keys, each of its texts counting as an image; its view is `max_tokens`.
+    The *sample* is drawn by `sampling_seed` alone, so that repeats with other training seeds have the same images. The
+    *view* (`size_px`, `crop`, `flip`) is applied to each batch of images, which were decoded once at `resize_px`. A
+    dataset of texts is sampled by the same keys, in which a text counts as an image; its view is `max_tokens`.
+
+    >>> DataConfig(dataset="digits", size_px=28, train_images=400).stored_px
+    32
     """
 
     dataset: str
+    """Name of the dataset; `list_datasets` lists them."""
     root: Path | None = None
-    """Folder of the dataset, for datasets that lie on disk; for published ones, the folder that was unpacked or the one
-    that holds it."""
+    """Folder of the dataset, for datasets on disk; for published ones, the unpacked folder or the one that holds it."""
     download: bool = False
-    """Whether a published dataset that is not below `root` may be downloaded there, where that is possible."""
+    """Whether a published dataset that is not below `root` may be downloaded there, if that is possible."""
     check_counts: bool = True
-    """Whether a published dataset must have as many classes and images as were published, so that a truncated copy is
-    refused."""
+    """Whether a published dataset has to have the published numbers of classes and images; refuses truncated copies."""
 
     class_fraction: Fraction = 1.0
-    """Share of the classes, drawn without replacement; the same classes filter the test split (the paper's C:25%)."""
+    """Share of the classes, drawn without replacement, in training and test split (the paper's C:25%)."""
     train_images: PositiveInt | None = None
     """Number of training images to draw (the paper's N:400); None takes all."""
     train_fraction: Fraction = 1.0
@@ -43,23 +45,25 @@ class DataConfig(Frozen):
     test_images: PositiveInt | None = None
     """Number of test images to draw; None takes all."""
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    """Share held out as test split where the dataset has none of its own."""
+    """Share held out as test split if the dataset has none."""
     sampling: Literal["stratified", "uniform"] = "stratified"
-    """`uniform` draws as the authors' code does; `stratified` keeps the class shares and one image a class or more."""
+    """`uniform` draws as in the authors' code; `stratified` keeps the class shares, with at least one image a class."""
     sampling_seed: NonNegativeInt = 0
+    """Seed of all draws of the sample."""
 
     resize: Literal["squash", "short_side"] = "squash"
     """`squash` resizes to a square (the paper); `short_side` keeps the aspect ratio and cuts the centre square."""
     resize_px: PositiveInt | None = None
-    """Side at which images are decoded and kept; None is size_px / 0.875, the usual margin for crops."""
+    """Side at which images are decoded and stored; None is size_px / 0.875, the usual margin for crops."""
     size_px: PositiveInt = 224
     """Side of the network's input: random crops in training (if `crop`), the centre crop in evaluation."""
     crop: bool = True
+    """Whether training crops are random instead of central."""
     flip: bool = True
-    """Random horizontal flips in training."""
+    """Whether training images are flipped horizontally at random."""
     max_tokens: Annotated[int, Field(ge=3, le=512)] = 64
-    """Longer texts are cut to so many tokens, special ones included. BERT has 512 positions. Of SST-5's sentences,
-    four have more than 64 tokens."""
+    """Largest number of tokens of a text, special ones included; longer texts are truncated. BERT has 512 positions. Of
+    SST-5's sentences, four have more than 64 tokens."""
 
     @model_validator(mode="after")
     def _one_sample_size(self) -> Self:
@@ -92,7 +96,7 @@ class DataConfig(Frozen):
 
     @property
     def stored_px(self) -> int:
-        """Side of the decoded images."""
+        """Side of the decoded images, `resize_px` with its default filled in."""
         return self.resize_px if self.resize_px is not None else round(self.size_px / 0.875)
 
 

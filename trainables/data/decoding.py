@@ -1,4 +1,4 @@
-"""From an image file to RGB pixels of the stored size, on as many threads as there are cores."""
+"""Decoding of image files to RGB pixels of the stored size, on as many threads as there are cores."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from trainables.errors import BadInput, Problem
 Resize = Literal["squash", "short_side"]
 
 DRAFT_MARGIN = 3
-"""A JPEG may be decoded at a half, quarter or eighth of its size, but at no less than this times the stored side."""
+"""A JPEG is decoded at a half, quarter or eighth of its size if that is at least this times the stored side."""
 
 
 def decode_all(listing: Listing, side: int, resize: Resize) -> Pixels:
-    """The images of `listing` as uint8 N×side×side×3. Raises BadInput that names every file that does not decode."""
+    """Decodes the images of `listing` to uint8 N×side×side×3. Raises BadInput with every file that does not decode."""
     pixels = np.empty((len(listing), side, side, 3), dtype=np.uint8)
 
     def into_row(i: int) -> None:
@@ -34,12 +34,12 @@ def decode_all(listing: Listing, side: int, resize: Resize) -> Pixels:
 
 
 def try_decoding(listing: Listing, side: int, resize: Resize) -> None:
-    """As `decode_all`, but keeps no pixels."""
+    """Decodes as `decode_all`, without keeping the pixels."""
     _for_each(listing, lambda i: decode(listing.read(i), side, resize))
 
 
 def decode(image: Image.Image, side: int, resize: Resize) -> Pixels:
-    """Upright RGB pixels side×side×3, resized bicubically: squashed, or the short side fitted and the centre kept."""
+    """Upright RGB pixels side×side×3, resized bicubically: squashed, or by the short side with a centre crop."""
     with image:
         image.draft(None, (DRAFT_MARGIN * side, DRAFT_MARGIN * side))
         image.load()
@@ -52,12 +52,12 @@ def decode(image: Image.Image, side: int, resize: Resize) -> Pixels:
 def _upright(image: Image.Image) -> Image.Image:
     try:
         return ImageOps.exif_transpose(image)
-    except Exception:  # broken EXIF says nothing against the pixels, which are loaded by now
+    except Exception:  # broken EXIF is ignored, as the pixels are loaded
         return image
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    """RGB of any mode; what is transparent becomes white, and 16-bit greys keep their upper eight bits."""
+    """Converts any mode to RGB; transparent pixels become white, and 16-bit greys keep their upper eight bits."""
     if image.mode.startswith("I"):
         return Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8)).convert("RGB")
     if "A" not in image.getbands() and "transparency" not in image.info:
@@ -68,12 +68,12 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _for_each(listing: Listing, work: Callable[[int], object]) -> None:
-    """Runs `work` on every position, and raises BadInput with all those that failed."""
+    """Calls `work` for every position, and raises BadInput with all that failed."""
 
     def problem_at(i: int) -> Problem | None:
         try:
             work(i)
-        except Exception as error:  # Pillow's readers raise whatever their parsers trip over
+        except Exception as error:  # Pillow's readers raise any kind of error
             return _does_not_decode(listing.names[i], error)
         return None
 
@@ -89,9 +89,9 @@ def _does_not_decode(name: str, error: Exception) -> Problem:
 
 @contextmanager
 def _pillow_silent() -> Iterator[None]:
-    """Keeps Pillow's warnings (large image, odd EXIF, odd TIFF tags) from users who cannot act on them; errors remain.
+    """Suppresses Pillow's warnings (large image, odd EXIF, odd TIFF tags) inside the block.
 
-    Entered once around all threads, because warning filters belong to the process.
+    It is entered once around all threads, because warning filters belong to the process.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")

@@ -1,4 +1,4 @@
-"""The two kinds of examples, images and texts, and what a network is fed of them."""
+"""The two kinds of examples, images and texts, and their inputs for a network."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from trainables.data.texts import LabelledTexts, TokenisedTexts
 from trainables.types import Tokenize
 
 Examples = LabelledImages | LabelledTexts
-"""What a dataset holds, whatever network reads it. Both have `labels`, `class_names`, `num_classes` and `take`."""
+"""Labelled examples of a dataset. Both kinds have `labels`, `class_names`, `num_classes` and `take`."""
 
 Inputs = LabelledImages | TokenisedTexts
-"""What batches are cut from."""
+"""Examples from which batches are made."""
 
 
 def as_inputs(examples: Examples, config: DataConfig, tokenize: Tokenize | None) -> Inputs:
-    """Texts as tokens of the network that has this tokenizer; images as they are."""
+    """Converts texts to token ids by the `tokenize` of a backbone; images are returned as they are."""
     if isinstance(examples, LabelledImages):
         return examples
-    assert tokenize is not None, "texts need a backbone with a tokenizer"  # the experiment was checked for it
+    assert tokenize is not None, "texts need a backbone with a tokenizer"  # checked with the experiment
     return examples.tokenised(tokenize, config.max_tokens)

@@ -1,4 +1,4 @@
-"""Stratified folds, common to all trials of one seed, so that two configurations can be compared fold by fold."""
+"""Stratified folds, the same for all trials of one seed, so that configurations can be compared fold by fold."""
 
 from __future__ import annotations
 
@@ -14,31 +14,35 @@ from trainables.seeding import rng_for
 
 @dataclass(frozen=True, eq=False)
 class Fold:
-    """Sorted positions to train on, and those to validate on: together all, and none twice."""
+    """Sorted positions of the training and of the validation examples: disjoint, and all together."""
 
     train: Ints
     validation: Ints
 
 
 def stratified_folds(labels: Ints, num_folds: int, seed: int) -> tuple[Fold, ...]:
-    """Deals the images out like cards, class after class, each class shuffled.
+    """Splits N examples into `num_folds` folds, stratified by `labels` N.
 
-    The validation parts partition the images; their sizes, and their counts of each class, differ by at most one.
-    Depends on nothing but the arguments.
+    The validation parts partition the examples; their sizes, and their counts of each class, differ by at most one.
+    The result depends on the arguments alone, with the draws at (seed, "folds").
+
+    >>> folds = stratified_folds(np.array([0, 0, 1, 1]), num_folds=2, seed=0)
+    >>> [sorted(np.array([0, 0, 1, 1])[fold.validation].tolist()) for fold in folds]
+    [[0, 1], [0, 1]]
     """
     shuffled = rng_for(seed, "folds").permutation(len(labels))
-    deck = shuffled[np.argsort(labels[shuffled], kind="stable")]
+    by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
     fold_of = np.empty(len(labels), dtype=np.int64)
-    fold_of[deck] = np.arange(len(labels)) % num_folds
+    fold_of[by_class] = np.arange(len(labels)) % num_folds
     return tuple(Fold(np.flatnonzero(fold_of != k), np.flatnonzero(fold_of == k)) for k in range(num_folds))
 
 
 def check_folds(
     labels: Ints, class_names: Sequence[str], num_folds: int, every_class: bool = True, where: str = "num_folds"
 ) -> list[Problem]:
-    """What keeps the images from being split into folds. `where` is the key that the problems are reported under.
+    """Problems that prevent a split into folds; `where` is the key under which they are reported.
 
-    With `every_class`, each class must be in each fold; without, it is enough that each fold has an image.
+    With `every_class`, each fold has to have each class; without, at least one image.
     """
     if num_folds < 2:
         return [Problem(where, "at least 2", str(num_folds))]

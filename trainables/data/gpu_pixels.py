@@ -1,4 +1,4 @@
-"""Pixel arrays that stay on the GPU, so that a training step moves a few numbers instead of images."""
+"""Cache of pixel arrays in GPU memory, so that a training step transfers indices instead of images."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ SHARE_OF_FREE_MEMORY = 0.25
 UPLOAD_IMAGES = 256
 
 
-class ResidentPixels:
-    """One device copy for each pixel array that fits the budget, dropped with the array.
+class GpuPixelCache:
+    """Device copies of the pixel arrays that fit the budget; a copy is freed with its array.
 
-    `budget` says how many bytes a device can spare; it is asked once for each array.
+    `budget` returns the bytes that a device can spare; it is called once for each array.
     """
 
     def __init__(self, budget: Callable[[torch.device], int]) -> None:
@@ -25,7 +25,7 @@ class ResidentPixels:
         self._copies: dict[tuple[int, torch.device], Tensor | None] = {}
 
     def get(self, pixels: Pixels, device: torch.device) -> Tensor | None:
-        """`pixels` M×H×W×3 on `device`, or None if they are to stay on the host."""
+        """The copy of `pixels` M×H×W×3 on `device`, or None if it does not fit the budget."""
         key = (id(pixels), device)
         if key not in self._copies:
             self._copies[key] = upload(pixels, device) if pixels.nbytes <= self._budget(device) else None
@@ -34,7 +34,7 @@ class ResidentPixels:
 
 
 def upload(pixels: Pixels, device: torch.device) -> Tensor:
-    """A copy of `pixels` on `device`. In parts, each copied first: torch takes no read-only arrays."""
+    """Copies `pixels` to `device` in parts, each copied on the host first, as torch does not take read-only arrays."""
     copy = torch.empty(pixels.shape, dtype=torch.uint8, device=device)
     for start in range(0, len(pixels), UPLOAD_IMAGES):
         part = slice(start, start + UPLOAD_IMAGES)
@@ -42,8 +42,8 @@ def upload(pixels: Pixels, device: torch.device) -> Tensor:
     return copy
 
 
-def cuda_budget(device: torch.device) -> int:
-    """A quarter of what this process may still allocate on a GPU; nothing elsewhere."""
+def gpu_budget_bytes(device: torch.device) -> int:
+    """A quarter of the bytes that this process may still allocate on a GPU; 0 on other devices."""
     if device.type != "cuda":
         return 0
     index = torch.cuda.current_device() if device.index is None else device.index

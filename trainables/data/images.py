@@ -1,4 +1,4 @@
-"""Decoded, labelled images: one shared pixel array, and any number of selections from it."""
+"""Decoded, labelled images: selections from one shared pixel array."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ Ints = NDArray[np.int64]
 class LabelledImages:
     """A selection of N images out of M decoded ones.
 
-    `pixels` uint8 M×H×W×3 are shared by all selections, never copied and maybe read-only; `labels` N and `index` N
-    (rows of `pixels`) are the selection's own. The arrays are plain attributes, so that pickle protocol 5 hands them
-    over out of band. A selection takes the whole of `pixels` along when it is pickled: send the base once and `take`
-    from it there. Where they are in a `file` and too large for that, its name is pickled in their place, and the file
-    is mapped anew: the processes of a machine then share its pages, of which no more are in memory than fit there.
+    `pixels` uint8 M×H×W×3 are shared by all selections, never copied, and may be read-only; `labels` N and `index` N
+    (rows of `pixels`) belong to the selection. The arrays are plain attributes, so that pickle protocol 5 transfers
+    them out of band. A pickled selection contains all of `pixels`: send the whole once, and `take` from it there. If
+    `pixels` are in a `file` and too large to send, the pickle contains the path instead, and the file is mapped again:
+    the processes of a machine then share its pages in memory.
     """
 
     pixels: Pixels
@@ -54,12 +54,12 @@ class LabelledImages:
         return replace(self, labels=self.labels[chosen], index=self.index[chosen])
 
     def sample(self, count: int) -> Pixels:
-        """The first `count` of all images, for an example of what a classifier takes."""
+        """The first `count` of all images, as an example input of a classifier."""
         return self.pixels[:count]
 
     @property
     def bytes_to_send(self) -> int:
-        """What the pixels add to a pickle: nothing, where their file's name is sent."""
+        """Size of the pixels in a pickle: 0 if the path of their file is sent instead."""
         return 0 if self._sent_as_file else self.pixels.nbytes
 
     @property
@@ -70,7 +70,7 @@ class LabelledImages:
         rest = (self.labels, self.index, self.class_names)
         if self._sent_as_file:
             return _from_file, (self.file, *rest)
-        return LabelledImages, (self.pixels, *rest)  # whoever gets them may not see the file
+        return LabelledImages, (self.pixels, *rest)  # the receiver may not have the file
 
 
 def _from_file(file: PixelFile, labels: Ints, index: Ints, class_names: tuple[str, ...]) -> LabelledImages:

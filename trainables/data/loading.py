@@ -1,4 +1,4 @@
-"""From the `data` section to decoded images or texts, and what can be checked of it before anything is decoded."""
+"""Loading of the examples of a `data` section, and the checks that need no decoding."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ from trainables.errors import BadInput, Problem
 VIEW_FIELDS = {"size_px", "resize_px", "crop", "flip", *TEXT_VIEW}
 """Fields that are applied to decoded images (`resize_px` enters the key as `stored_px`), or to raw texts."""
 SAFEGUARD_FIELDS = {"download", "check_counts"}
-"""Fields that decide whether there are images, not which."""
+"""Fields that do not change the images."""
 
 
 @dataclass(frozen=True, eq=False)
 class Splits:
-    """The sampled experiment, undecoded: the drawn classes, and the images to train and to test on."""
+    """The sample before decoding: the drawn classes, and the images of both splits."""
 
     class_names: tuple[str, ...]
     train: Listing
@@ -47,7 +47,7 @@ class Splits:
 
 @dataclass(frozen=True)
 class DataSummary:
-    """What an experiment will see: its classes, and how many images of each there are."""
+    """Sizes of the sample: its classes, and the number of images of each in both splits."""
 
     class_names: tuple[str, ...]
     train_per_class: tuple[int, ...]
@@ -55,32 +55,40 @@ class DataSummary:
 
     @property
     def num_train(self) -> int:
-        """Training images, before folds."""
+        """Number of training images, of all folds together."""
         return sum(self.train_per_class)
 
     @property
     def num_test(self) -> int:
-        """Test images."""
+        """Number of test images."""
         return sum(self.test_per_class)
 
 
 def load_train(config: DataConfig) -> Examples:
-    """Decodes the sampled training images, and no others. Raises BadInput with all problems."""
+    """Loads the sampled training images (decoded) or texts, and no others. Raises BadInput with all problems.
+
+    >>> images = load_train(DataConfig(dataset="digits", size_px=28, train_images=100))
+    >>> len(images), images.num_classes, images.pixels.shape
+    (100, 10, (100, 32, 32, 3))
+    """
     splits = plan_splits(config)
     return _load(splits.train, splits.class_names, config)
 
 
 def load_test(config: DataConfig) -> Examples:
-    """Decodes the sampled test images, and no others. Raises BadInput with all problems."""
+    """Loads the sampled test images (decoded) or texts, and no others. Raises BadInput with all problems."""
     splits = plan_splits(config)
     return _load(splits.test, splits.class_names, config)
 
 
 def check_data(config: DataConfig, num_folds: int | None) -> DataSummary:
-    """Counts what the experiment will see, without decoding. Raises BadInput with all problems, keys below `data`.
+    """Lists and samples the dataset without decoding. Raises BadInput with all problems, keys below `data`.
 
-    Stratified samples must have every class in every fold. Uniform ones, the authors' protocol, leave classes out by
-    design and must only be as many as the folds. `num_folds` None: there will be no folds.
+    A stratified sample has to have every class in every fold. A uniform one, the authors' protocol, may lack classes,
+    and only needs an image for each fold. `num_folds` None: no folds are planned.
+
+    >>> check_data(DataConfig(dataset="digits", train_images=100), num_folds=5).num_train
+    100
     """
     splits = plan_splits(config)
     if num_folds is not None:
@@ -91,22 +99,22 @@ def check_data(config: DataConfig, num_folds: int | None) -> DataSummary:
 
 
 def check_decodes(config: DataConfig, split: Literal["train", "test"]) -> None:
-    """Decodes the sampled images of `split`, unless that was done before, and keeps none in memory.
+    """Decodes the sampled images of `split` into the cache, unless they are there, and keeps none in memory.
 
-    Raises BadInput that names all that do not decode.
+    Raises BadInput with every image that does not decode.
     """
     splits = plan_splits(config)
     if config.has_texts:
-        return  # they have been read
+        return  # plan_splits has read them
     listing = splits.train if split == "train" else splits.test
     if cached(listing, config.stored_px, config.resize) is None:
         try_decoding(listing, config.stored_px, config.resize)
 
 
 def source_key(config: DataConfig) -> str:
-    """A name for the decoded arrays: equal for configurations that differ only in the view. Stable between processes.
+    """Hash of the decoded sample: equal for configurations that differ only in the view, in every process.
 
-    It does not know the files' contents, so that it is for one run; the key of the cache on disk does.
+    It does not depend on the contents of the files, and is meant for one run; see `content_key` for the cache on disk.
     """
     fields = config.model_dump(mode="json", exclude=VIEW_FIELDS | SAFEGUARD_FIELDS) | {"stored_px": config.stored_px}
     if config.root is not None:
@@ -115,12 +123,12 @@ def source_key(config: DataConfig) -> str:
 
 
 def test_key(config: DataConfig) -> str:
-    """The same for the test split alone, which does not depend on how many training images are drawn."""
+    """Hash of the test split alone, which does not depend on the number of training images."""
     return source_key(config.model_copy(update={"train_images": None, "train_fraction": 1.0}))
 
 
 def plan_splits(config: DataConfig) -> Splits:
-    """Lists the dataset and draws the sample. Raises BadInput with all problems found up to here."""
+    """Lists the dataset and draws the sample. Raises BadInput with all problems."""
     source = open_source(config)
     classes = draw_classes(len(source.class_names), config.class_fraction, config.sampling_seed)
     train = source.train.of_classes(classes)

@@ -1,7 +1,7 @@
-"""A file of decoded images that processes map into memory: what several of them read is in memory once.
+"""Files of decoded images that processes map into memory: pages that several of them read are in memory once.
 
-It is a header of a page, which says what the pixels are, and the pixels as they lie in an array. It is whole or not
-there: it is written under another name, and takes its own when its last byte is on the disk.
+A file is a header of one page with format, key and shape, and the pixels in the order of the array. It is written
+atomically, and locked while it is mapped, so that the cache does not remove it.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from numpy.typing import NDArray
 from trainables.files import atomic_file
 
 FORMAT = 1
-"""Counts up when the file takes another form, or when decoding gives other pixels."""
+"""Version of the file format and of the decoding; increased when either changes."""
 HEADER_BYTES = 4096
 SUFFIX, UNFINISHED = ".pixels", ".unfinished"
 SHARE_OF_MEMORY = 0.25
-"""Pixels that would take more of this machine's memory are too large to send: Ray keeps 0.3 of it for all objects."""
+"""Share of this machine's memory above which pixels are too large to send: Ray uses 0.3 of it for all objects."""
 
 
-class NotThisFile(Exception):
-    """What is there is not the file that was asked for: torn, of another format, or of other images."""
+class WrongPixelFile(Exception):
+    """Error for a file that is torn, has another format, or holds other images."""
 
 
 @dataclass(frozen=True)
 class PixelFile:
-    """Decoded images N×H×W×3 (`shape`) at `path`, by their `key`. Small, and good for whoever sees that path."""
+    """Decoded images uint8 N×H×W×3 (`shape`) with `key` in the file `path`; pickles hold these three alone."""
 
     path: Path
     key: str
@@ -44,45 +44,45 @@ class PixelFile:
 
     @property
     def num_bytes(self) -> int:
-        """Of the whole file."""
+        """Size of the whole file."""
         return HEADER_BYTES + int(np.prod(self.shape, dtype=np.int64))
 
     @property
     def is_too_large_to_send(self) -> bool:
-        """Whether other processes are to be told of the file, rather than given its pixels."""
+        """Whether other processes get the path instead of the pixels."""
         return self.num_bytes > SHARE_OF_MEMORY * memory_bytes()
 
     @property
     def header(self) -> bytes:
-        """The file's first page."""
-        said = {"format": FORMAT, "key": self.key, "dtype": "uint8", "shape": self.shape}
-        return json.dumps(said).encode().ljust(HEADER_BYTES - 1) + b"\n"
+        """The first page of the file."""
+        fields = {"format": FORMAT, "key": self.key, "dtype": "uint8", "shape": self.shape}
+        return json.dumps(fields).encode().ljust(HEADER_BYTES - 1) + b"\n"
 
     def open(self) -> NDArray[np.uint8]:
-        """The pixels, read-only and in no memory of this process's own. While the array lives, the file is `in_use`.
+        """Maps the pixels, read-only. While the array exists, the file is `in_use`.
 
         Raises:
-            FileNotFoundError: where there is none.
-            NotThisFile: where it is torn, of another format, or of other images.
-            OSError: where it cannot be read.
+            FileNotFoundError: if there is no file.
+            WrongPixelFile: if it is torn, has another format, or holds other images.
+            OSError: if it cannot be read.
         """
         with self.path.open("rb") as file:
             _lock(file.fileno(), fcntl.LOCK_SH)
             got = os.fstat(file.fileno()).st_size
             if got != self.num_bytes:
-                raise NotThisFile(f"expected {self.num_bytes} bytes in '{self.path}', got {got}")
+                raise WrongPixelFile(f"expected {self.num_bytes} bytes in '{self.path}', got {got}")
             if (header := file.read(HEADER_BYTES)) != self.header:
-                raise NotThisFile(f"expected the header {_text(self.header)} in '{self.path}', got {_text(header)}")
+                raise WrongPixelFile(f"expected the header {_text(self.header)} in '{self.path}', got {_text(header)}")
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)  # keeps a descriptor, and so the lock
-        with contextlib.suppress(OSError):  # of a folder that is only to be read
-            os.utime(self.path)  # by which the cache knows what was used last
+        with contextlib.suppress(OSError):  # if the folder is read-only
+            os.utime(self.path)  # the time of the last use, for the cache
         return np.ndarray(self.shape, np.uint8, mapped, offset=HEADER_BYTES)
 
     def open_as_sent(self) -> NDArray[np.uint8]:
-        """As `open`, for a process that was sent the file in place of the pixels; its OSError says what to do."""
+        """Opens the file in a process that received it instead of the pixels; its OSError gives the remedy."""
         try:
             return self.open()
-        except (OSError, NotThisFile) as error:
+        except (OSError, WrongPixelFile) as error:
             raise OSError(
                 f"expected the decoded images {self.key} of shape {self.shape} in '{self.path}' on "
                 f"{socket.gethostname()} (they are too large to be sent: on a cluster, TUNER_CACHE has to be a folder "
@@ -90,13 +90,13 @@ class PixelFile:
             ) from error
 
     def write(self, parts: Iterable[NDArray[np.uint8]]) -> None:
-        """Writes `parts` n×H×W×3, one after the other, which are N images together, and holds no more than one of them.
+        """Writes the N images in `parts` n×H×W×3, with one part in memory at a time.
 
-        Mapped pages would need no copy, but a full disk kills a process that writes to them. Whatever `parts` raises
-        leaves no file behind, and neither does the OSError of a disk that is full or read-only.
+        It does not write to mapped pages, as that kills the process if the disk is full. If `parts` raises, or the disk
+        is full or read-only (OSError), no file is left behind.
         """
         unfinished = self.path.with_name(f"{self.path.stem}-{uuid.uuid4().hex}{UNFINISHED}")
-        with atomic_file(self.path, unfinished) as file:
+        with atomic_file(self.path, unfinished, mode=0o600) as file:
             os.posix_fallocate(file.fileno(), 0, self.num_bytes)  # fails before anything is decoded for a full disk
             file.seek(HEADER_BYTES)
             for part in parts:
@@ -108,13 +108,13 @@ class PixelFile:
 
 
 def in_use(path: Path) -> bool:
-    """Whether a process has the file at `path` open as a PixelFile. Raises OSError where it is gone."""
+    """Whether a process has mapped the file at `path`. Raises OSError if it does not exist."""
     with path.open("rb") as file:
         return not _lock(file.fileno(), fcntl.LOCK_EX)
 
 
 def memory_bytes(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
-    """This machine's memory, or what its container may take of it."""
+    """Memory of this machine, or the limit of its container, in bytes."""
     limit = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     with contextlib.suppress(OSError, ValueError):  # no cgroup v2, or no limit ("max")
         limit = min(limit, int((cgroup / "memory.max").read_text()))
@@ -122,7 +122,7 @@ def memory_bytes(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
 
 
 def _lock(descriptor: int, kind: int) -> bool:
-    """Whether it was given. On a file system that knows no locks it always is: then no file is in use."""
+    """Tries to lock, and returns whether it succeeded; on a file system without locks it always does."""
     try:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:

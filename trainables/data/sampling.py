@@ -1,6 +1,6 @@
-"""Which classes and images an experiment uses: pure functions of labels, numbers and the sampling seed.
+"""Sampling of classes and images: pure functions of labels, sizes and the sampling seed.
 
-The paper's subsets (SMILE, §4.0.1: C:25%/N:400, C:All/N:15%) do not depend on the training seed, so that repeats see
+The paper's subsets (SMILE, §4.0.1: C:25%/N:400, C:All/N:15%) do not depend on the training seed, so that repeats have
 the same images; and they are nested: N:400 is part of N:800.
 """
 
@@ -19,20 +19,20 @@ Sampling = Literal["stratified", "uniform"]
 
 
 def draw_classes(num_classes: int, fraction: float, seed: int) -> Ints:
-    """round(fraction·K) of K classes (at least one), drawn without replacement, sorted. Exact halves round to even."""
+    """Draws round(fraction·K) of K classes (at least one) without replacement, sorted. Exact halves round to even."""
     drawn = max(1, round(fraction * num_classes))
     return np.sort(rng_for(seed, "classes").permutation(num_classes)[:drawn])
 
 
 def draw_images(labels: Ints, count: int, sampling: Sampling, seed: int, purpose: str) -> Ints:
-    """Sorted positions of `count` images; those of a smaller count with the same seed and purpose are among them."""
+    """Draws sorted positions of `count` images; a smaller count with the same seed and purpose gives a subset."""
     return np.sort(_order(labels, sampling, seed, purpose)[:count])
 
 
 def hold_out(labels: Ints, count: int, seed: int) -> tuple[Ints, Ints]:
     """Splits positions into (kept, held out), both sorted; `count` are held out, stratified.
 
-    The kept part is the head of the order, so that every class stays in training as long as one image each remains.
+    The kept part is the beginning of the stratified order, so that it has every class if it has as many images.
     """
     order = _order(labels, "stratified", seed, "test")
     num_kept = len(labels) - count
@@ -40,7 +40,7 @@ def hold_out(labels: Ints, count: int, seed: int) -> tuple[Ints, Ints]:
 
 
 def _order(labels: Ints, sampling: Sampling, seed: int, purpose: str) -> Ints:
-    """The one permutation of the pool whose prefixes are the samples."""
+    """The permutation of the pool whose prefixes are the samples."""
     rng = rng_for(seed, purpose)
     if sampling == "uniform":
         return rng.permutation(len(labels))
@@ -65,7 +65,7 @@ def _stratified_order(labels: Ints, rng: np.random.Generator) -> Ints:
 
 
 def num_train_images(config: DataConfig, available: int) -> int:
-    """How many of `available` training images the configuration asks for; may be more than there are.
+    """Number of training images that the configuration asks for; may exceed `available`.
 
     A rate p gives 1+int(p·N) for `uniform`, as in the authors' code (15 % of CUB's 5994 are 900), else round(p·N).
     """
@@ -77,14 +77,14 @@ def num_train_images(config: DataConfig, available: int) -> int:
 
 
 def num_held_out(config: DataConfig, available: int) -> int:
-    """How many of `available` images become the test split, where the dataset has none of its own."""
+    """Number of `available` images that become the test split of a dataset without one."""
     if config.test_images is not None:
         return config.test_images
     return max(1, round(config.test_fraction * available))
 
 
 def class_problems(config: DataConfig, num_classes: int) -> list[Problem]:
-    """What is wrong with the share of the classes, of `num_classes` in all."""
+    """Problems of the share of the classes, of `num_classes` in all."""
     drawn = round(config.class_fraction * num_classes)
     if drawn >= 2:
         return []
@@ -93,7 +93,7 @@ def class_problems(config: DataConfig, num_classes: int) -> list[Problem]:
 
 
 def size_problems(config: DataConfig, num_classes: int, num_train: int, num_test: int | None) -> list[Problem]:
-    """What is wrong with the sizes asked for, given what the drawn classes have; `num_test` None: to be held out."""
+    """Problems of the sizes, given the images of the drawn classes; `num_test` None: the test split is held out."""
     if num_test is not None:
         return _train_problems(config, num_classes, num_train) + _test_problems(config, num_test)
     held_out = num_held_out(config, num_train)
@@ -130,5 +130,5 @@ def _held_out_problems(config: DataConfig, num_classes: int, available: int, hel
 
 
 def train_size_key(config: DataConfig) -> str:
-    """The key by which the user sizes the training sample."""
+    """The key that gives the size of the training sample."""
     return "train_fraction" if config.train_images is None else "train_images"

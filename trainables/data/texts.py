@@ -1,4 +1,4 @@
-"""Labelled texts, and the token ids that an encoder is fed of them."""
+"""Labelled texts, and their token ids for an encoder."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from trainables.data.images import Ints
 from trainables.types import NO_TOKEN, Tokenize
 
 PAD_TO_MULTIPLE_OF = 8
-"""Batches are as wide as their longest text, rounded up: few widths for the allocator, none far too wide."""
+"""Batches are as wide as their longest text, rounded up to a multiple, so that there are few widths to allocate."""
 
 
 @dataclass(frozen=True, eq=False)
 class LabelledTexts:
     """A selection of N texts out of M, as `LabelledImages` is one of images.
 
-    `texts` M are raw and shared by all selections; what becomes of them is the backbone's tokenizer's to say. `labels`
-    N and `index` N (positions in `texts`) are the selection's own.
+    `texts` M are raw and shared by all selections; the backbone tokenizes them. `labels` N and `index` N (positions in
+    `texts`) belong to the selection.
     """
 
     texts: tuple[str, ...]
@@ -47,12 +47,15 @@ class LabelledTexts:
         return replace(self, labels=self.labels[chosen], index=self.index[chosen])
 
     def sample(self, count: int) -> list[str]:
-        """The first `count` of all texts, for an example of what a classifier takes."""
+        """The first `count` of all texts, as an example input of a classifier."""
         return list(self.texts[:count])
 
     def tokenised(self, tokenize: Tokenize, max_tokens: int) -> TokenisedTexts:
-        """The selection as token ids, cut to `max_tokens`. One by one, so that a worker keeps to its share of the
-        cores: the 8,544 training sentences of SST-5 take less than half a second."""
+        """Tokenizes the selection, truncated to `max_tokens`.
+
+        Texts are tokenized one by one, so that a worker keeps to its share of the cores: the 8,544 training sentences
+        of SST-5 take less than half a second.
+        """
         sentences = [tokenize(self.texts[i], max_tokens) for i in self.index]
         lengths = np.array([len(sentence) for sentence in sentences], dtype=np.int64)
         ids = np.full((len(sentences), padded(int(lengths.max(initial=0)))), NO_TOKEN, dtype=np.int64)
@@ -63,7 +66,7 @@ class LabelledTexts:
 
 @dataclass(frozen=True, eq=False)
 class TokenisedTexts:
-    """N texts as rows of `ids` N×T, filled up with `NO_TOKEN`; `lengths` N count the tokens."""
+    """N texts as rows of `ids` N×T, padded with `NO_TOKEN`; `lengths` N are the numbers of tokens."""
 
     ids: Ints
     lengths: Ints
@@ -73,10 +76,10 @@ class TokenisedTexts:
         return len(self.labels)
 
     def rows(self, positions: Ints) -> Ints:
-        """The ids at `positions`, no wider than the longest of them needs."""
+        """The ids n×T at `positions`, with T the padded length of the longest of them."""
         return self.ids[positions, : padded(int(self.lengths[positions].max()))]
 
 
 def padded(length: int) -> int:
-    """`length`, rounded up to a width that batches have."""
+    """Rounds `length` up to a width of batches."""
     return -(-length // PAD_TO_MULTIPLE_OF) * PAD_TO_MULTIPLE_OF

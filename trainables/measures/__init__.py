@@ -1,4 +1,4 @@
-"""What else can be said of a trained network than its accuracy: one measure, one file, one line here."""
+"""Registry of the measures of trained networks besides accuracy: one measure, one file, one line here."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from trainables.data.images import LabelledImages
 from trainables.measures.interpolation import measure_interpolation
 
 Measure = Callable[[TransferNetwork, LabelledImages, DataConfig, int, torch.device], dict[str, float]]
-"""Network, images, how they are seen, batch size, device → named values."""
+"""Function of network, images, data configuration, batch size and device that returns named values."""
 
 MEASURES: dict[str, Measure] = {"interpolation": measure_interpolation}
 

@@ -1,9 +1,9 @@
-"""Interpolation loss: how far a network is from linear between two examples (SMILE, Eq. 6).
+"""Interpolation loss: the deviation of a network from linearity between two examples (SMILE, Eq. 6).
 
 For x, x' and m(δ) = (1−δ)·x + δ·x', it is the Euclidean distance of f(m(λδ₁+(1−λ)δ₂)) from λ·f(m(δ₁)) + (1−λ)·f(m(δ₂)),
-in the mean over pairs and over λ, δ₁, δ₂ ~ U(0, 1). f are the target logits (Label-IL) or the pooled features
-(Feature-IL). What the paper leaves open is settled here, under the name `il_spec=v1`: logits, because its values are
-above √2, which no distance of two probability vectors is; the distance is not squared.
+averaged over pairs and over λ, δ₁, δ₂ ~ U(0, 1). f are the target logits (Label-IL) or the pooled features
+(Feature-IL). Two points that the paper leaves open are fixed here, as `il_spec=v1`: f are logits, because the paper's
+values are above √2, the largest distance of two probability vectors; and the distance is not squared.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from trainables.seeding import rng_for
 SPEC = "il_spec=v1"
 NUM_REPEATS = 5
 MAX_PAIRS = 2000
-"""Pairs of a repeat; of more examples, so many are drawn."""
+"""Largest number of pairs of a repeat."""
 
 Functions = Callable[[Tensor], Mapping[str, Tensor]]
-"""Embedded inputs N×… → the outputs N×D of each f, by name."""
+"""Function from embedded inputs N×… to the outputs N×D of each f, by name."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class InterpolationLoss:
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """One repeat's draws: examples by position, none with itself, and a λ, δ₁ and δ₂ for each pair."""
+    """Draws of one repeat: positions of P pairs of different examples, and λ (`weight`), δ₁ and δ₂ of each pair."""
 
     first: Ints
     second: Ints
@@ -64,8 +64,10 @@ class Pairs:
 def measure_interpolation(
     network: TransferNetwork, images: LabelledImages, data: DataConfig, batch_size: int, device: torch.device
 ) -> dict[str, float]:
-    """`label_il` and `feature_il` of the network on `images` in the evaluation view, each with `…_se`, `…_norm` and
-    `…_relative`. All networks that are measured on the same images meet the same pairs."""
+    """Measures `label_il` and `feature_il` on the centre crops of `images`, each with `…_se`, `…_norm`, `…_relative`.
+
+    All networks measured on the same images have the same pairs.
+    """
 
     def embedded(positions: Ints) -> Iterator[Tensor]:
         for batch in evaluation_batches(images.take(positions), data, batch_size, device):
@@ -85,11 +87,11 @@ def measure_interpolation(
 
 
 def outputs_of(network: TransferNetwork) -> Functions:
-    """The two functions of the paper's Table 6."""
+    """The functions of the SMILE paper's Table 6: target logits N×K and pooled features N×D."""
 
     def outputs(embedded: Tensor) -> Mapping[str, Tensor]:
-        seen = network(embedded)
-        return {"label": seen.target_logits, "feature": seen.pooled}
+        of_network = network(embedded)
+        return {"label": of_network.target_logits, "feature": of_network.pooled}
 
     return outputs
 
@@ -103,7 +105,10 @@ def interpolation_losses(
     num_repeats: int = NUM_REPEATS,
     max_pairs: int = MAX_PAIRS,
 ) -> dict[str, InterpolationLoss]:
-    """The loss of each function. `embedded` gives the examples at some positions, batch by batch, always cut alike."""
+    """Interpolation loss of each function.
+
+    `embedded` yields the embedded examples at the given positions in batches of one size.
+    """
     repeats = [draw_pairs(num_examples, seed, repeat, max_pairs) for repeat in range(num_repeats)]
     means: dict[str, list[float]] = {}
     for pairs in repeats:
@@ -114,7 +119,10 @@ def interpolation_losses(
 
 
 def draw_pairs(num_examples: int, seed: int, repeat: int, max_pairs: int = MAX_PAIRS) -> Pairs:
-    """The draws at (seed, "interpolation", repeat): a permutation of all examples that leaves none in its place."""
+    """Draws a permutation of all examples without fixed point, and λ, δ₁, δ₂, at (seed, "interpolation", repeat).
+
+    Raises ValueError for fewer than two examples.
+    """
     if num_examples < 2:
         raise ValueError(f"at least 2 examples, got {num_examples}")
     rng = rng_for(seed, "interpolation", repeat)
@@ -130,7 +138,7 @@ def draw_pairs(num_examples: int, seed: int, repeat: int, max_pairs: int = MAX_P
 def distances(
     functions: Functions, first: Tensor, second: Tensor, weight_N: Tensor, delta_1_N: Tensor, delta_2_N: Tensor
 ) -> dict[str, Tensor]:
-    """Each function's distance N for each pair of embedded examples."""
+    """Distance N of each function for each pair of embedded examples."""
     between = functions(_mixed(first, second, weight_N * delta_1_N + (1 - weight_N) * delta_2_N))
     at_1, at_2 = functions(_mixed(first, second, delta_1_N)), functions(_mixed(first, second, delta_2_N))
     weight_N1 = weight_N[:, None]

@@ -1,4 +1,4 @@
-"""Every method of fine-tuning that the service can search: one paper, one file, one line here."""
+"""Registry of the fine-tuning methods: one paper, one file, one line here."""
 
 from __future__ import annotations
 
@@ -59,12 +59,20 @@ def list_methods() -> dict[str, str]:
 
 
 def build_method(config: MethodConfig, student: TransferNetwork, context: MethodContext) -> Method:
-    """The method that `config` describes, at work on `student`."""
+    """Builds the method that `config` describes for the network `student`, which it trains.
+
+    >>> from trainables.backbones import BackboneConfig, build_network
+    >>> backbone = BackboneConfig(name="package/efficientnet_lite0", pretrained=False)
+    >>> student = build_network(backbone, num_classes=3, seed=0, keep_source_head=False)
+    >>> context = MethodContext(seed=0, num_steps=10, steps_per_epoch=2, num_classes=3, num_examples=16)
+    >>> type(build_method(METHODS["mixup"].Config(), student, context)).__name__
+    'Mixup'
+    """
     return METHODS[config.name](config, student, context)
 
 
 def check_method(config: MethodConfig, backbone: BackboneFacts) -> None:
-    """Raises BadInput where `backbone` lacks something that the method needs. It knows nothing of weights."""
+    """Raises BadInput if `backbone` lacks something that the method needs, weights aside (see `check_backbone`)."""
     problems = [
         Problem("name", f"a method for backbone {backbone}", f"{config.name}, which needs {need}")
         for need in config.missing_in(backbone)
@@ -74,7 +82,7 @@ def check_method(config: MethodConfig, backbone: BackboneFacts) -> None:
 
 
 def uses_source_head(config: MethodConfig) -> bool:
-    """Whether a student trained by `config` needs its pre-trained classifier."""
+    """Whether the method of `config` needs the pre-trained classifier of the student as its source head."""
     return METHODS[config.name].uses_source_head(config)
 
 

@@ -1,4 +1,4 @@
-"""Bi-Tuning: contrast with queues of every class (Zhong et al., 2020, https://arxiv.org/abs/2011.06182)."""
+"""Bi-Tuning: contrastive terms against queues of every class (Zhong et al., 2020, https://arxiv.org/abs/2011.06182)."""
 
 from __future__ import annotations
 
@@ -14,49 +14,49 @@ from torch.nn import functional as F
 from trainables.backbones.network import BackboneFacts, TransferNetwork
 from trainables.methods.base import Method, MethodConfig, MethodContext
 from trainables.methods.losses import cross_entropy, full_precision
-from trainables.methods.teacher import follow
+from trainables.methods.teacher import ema_update, scaled_decay
 from trainables.seeding import torch_seeded
 from trainables.types import Batch, LossTerms
 
 
 class BiTuningConfig(MethodConfig):
-    """Defaults are the authors' code's (in TLlib)."""
+    """Settings of Bi-Tuning. Defaults are those of the authors' code (in TLlib)."""
 
     name: Literal["bi_tuning"] = "bi_tuning"
     eta: NonNegativeFloat = 1.0
     """Weight of both contrastive terms."""
     temperature: PositiveFloat = 0.07
     queue_length: PositiveInt = 40
-    """Keys that are kept of each class."""
+    """Number of keys kept for each class."""
     projection_dim: PositiveInt = 128
     ema_decay: Annotated[float, Field(ge=0, le=1)] = 0.999
-    """Decay of the key network at every step, said at the paper's budget; see `ema_reference_steps`."""
+    """Decay of the key network at every step, for a training of `ema_reference_steps`."""
     ema_reference_steps: PositiveInt | None = 9000
-    """Budget for which `ema_decay` is meant, as for SMILE: a training of another length uses the decay that leaves as
-    much of the pre-trained weights at the end. None takes `ema_decay` literally."""
+    """Number of steps that `ema_decay` is for, as for SMILE: a training of another length uses the decay that leaves
+    the same share of the pre-trained weights at the end. None uses `ema_decay` as it is."""
 
     def missing_in(self, backbone: BackboneFacts) -> list[str]:
         return [] if backbone.takes_images else ["images, to see each in two augmentations"]
 
     def decay_per_step(self, num_steps: int) -> float:
-        """The decay in effect in a training of `num_steps`."""
-        if self.ema_reference_steps is None:
-            return self.ema_decay
-        return float(self.ema_decay ** (self.ema_reference_steps / num_steps))
+        """The decay per step in a training of `num_steps`."""
+        return scaled_decay(self.ema_decay, self.ema_reference_steps, num_steps)
 
 
 class BiTuning(Method):
     """Cross-entropy and two contrastive terms, against queues of earlier features of every class.
 
-    The student sees one augmentation of an image, the key network, a moving average of the student, another. What the
-    latter says are the keys, of which the latest of each class are kept. One term compares the student's projected
-    features with the keys; the other compares both with the target head's weights of the image's class, held constant.
-    Each asks that all keys of the class be found with equal probability, and no others.
+    The student is given one augmentation of an image, the key network (a moving average of the student) another. The
+    features of the key network are the keys; a queue holds the latest keys of each class. The projection term contrasts
+    the student's projected features with the projected keys; the classifier term contrasts the target head's weights of
+    the image's class, held constant, with the student's features and the keys. Both are KL(uniform over the keys of the
+    class ‖ softmax over all keys).
 
     As in the authors' code: keys are normalised by their batch's statistics (the key network is in training mode, with
     running statistics of its own); the keys of the batch itself enter the queues between the two terms, so that the
-    second one sees them twice. There, the projection learns at a tenth of the head's rate and the head starts smaller;
-    here, the projection learns as the backbone does, and the head starts as for every method.
+    second term has them twice. There, the projection learns at a tenth of the head's rate and the head's initial
+    weights are smaller; here, the projection has the backbone's learning rate, and the head is initialised as for every
+    method.
     """
 
     Config = BiTuningConfig
@@ -78,11 +78,11 @@ class BiTuning(Method):
         self.key = copy.deepcopy(self.query).requires_grad_(False).train()
 
     def loss(self, batch: Batch) -> LossTerms:
-        seen = self.student(self.student.embed(batch.inputs))
-        terms = {"target_label": cross_entropy(seen.target_logits, batch.labels)}
+        outputs = self.student(self.student.embed(batch.inputs))
+        terms = {"target_label": cross_entropy(outputs.target_logits, batch.labels)}
         if not self.config.eta:
             return terms
-        features_ND, projections_ND = unit_vectors(seen.pooled, self.projector)
+        features_ND, projections_ND = unit_vectors(outputs.pooled, self.projector)
         keys_ND, projected_keys_ND = self._keys(batch)
         head = self.student.target_head
         classes_KD = F.normalize(torch.cat([head.weight, head.bias[:, None]], dim=1).detach(), dim=1)
@@ -90,7 +90,8 @@ class BiTuning(Method):
         with torch.autocast(batch.labels.device.type, enabled=False):  # a bf16 product over 0.07 is off by several %
             projection = self._contrast(
                 (projections_ND * projected_keys_ND).sum(dim=1),
-                projections_ND @ self.projection_queues.keys_MD.T.clone(),  # as they are now, for the backward pass
+                projections_ND
+                @ self.projection_queues.keys_MD.T.clone(),  # a copy for the backward pass: enqueue overwrites the keys
                 batch.labels,
             )
             self.projection_queues.enqueue(projected_keys_ND, batch.labels)
@@ -102,9 +103,9 @@ class BiTuning(Method):
 
     @torch.no_grad()
     def _keys(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """What the key network, brought up to date, says of the second view."""
+        """Updates the key network; returns its unit features N×(D+1) and unit projections N×P of the second view."""
         assert batch.second_inputs is not None, "training_batch draws two views where a method's num_views is 2"
-        follow(self.key, self.query, self.decay)
+        ema_update(self.key, self.query, self.decay)
         backbone, projector = self.key
         _, pooled = backbone(self.student.embed(batch.second_inputs))
         return unit_vectors(pooled, projector)
@@ -112,7 +113,8 @@ class BiTuning(Method):
     def _contrast(self, current_N: Tensor, queued_NM: Tensor, labels_N: Tensor) -> Tensor:
         """KL(uniform over the keys of the label's class ‖ softmax over all keys), mean over the batch.
 
-        `current_N` and `queued_NM` are cosines with the image's own key, which is of its class, and with all queued.
+        `current_N` and `queued_NM` are cosines with the image's own key, which is of its class, and with all queued
+        keys.
         """
         rows = torch.arange(len(labels_N), device=labels_N.device)
         queued_NKL = queued_NM.view(len(rows), self.context.num_classes, self.config.queue_length)
@@ -134,14 +136,14 @@ class BiTuning(Method):
 
 
 def unit_vectors(pooled_ND: Tensor, projector: nn.Module) -> tuple[Tensor, Tensor]:
-    """[features; 1] and the projection of the features, both of length 1."""
+    """[features; 1] N×(D+1) and the projected features N×P, both with rows of length 1."""
     ones_N1 = pooled_ND.new_ones(len(pooled_ND), 1)
     features_ND = full_precision(torch.cat([pooled_ND, ones_N1], dim=1))
     return F.normalize(features_ND, dim=1), F.normalize(full_precision(projector(pooled_ND)), dim=1)
 
 
 class Queues(nn.Module):
-    """The latest keys of each class, `length` of them, at first random ones; a row of M = K·length is one key."""
+    """The latest `length` keys of each class, M = K·length rows; initially random unit vectors."""
 
     def __init__(self, num_classes: int, length: int, num_features: int) -> None:
         super().__init__()
@@ -156,7 +158,7 @@ class Queues(nn.Module):
         same_NN = labels_N[:, None] == labels_N
         earlier_N = same_NN.tril(-1).sum(dim=1)  # of its class in the batch
         slots_N = labels_N * self.length + (self.next_K[labels_N] + earlier_N) % self.length
-        # Of a class with more keys than its queue is long the later ones stay: whoever shares a slot writes the last.
+        # If a class has more keys than its queue has slots, the later ones stay: all rows of a slot write the last key.
         position_N = torch.arange(len(labels_N), device=labels_N.device)
         last_N = ((slots_N[:, None] == slots_N) * position_N).amax(dim=1)
         self.keys_MD[slots_N] = keys_ND[last_N]

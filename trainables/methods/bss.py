@@ -1,5 +1,5 @@
-"""BSS: batch spectral shrinkage, against negative transfer (Chen et al., 2019, NeurIPS, "Catastrophic Forgetting Meets
-Negative Transfer")."""
+"""BSS: batch spectral shrinkage (Chen et al., NeurIPS 2019, "Catastrophic Forgetting Meets Negative Transfer: Batch
+Spectral Shrinkage for Safe Transfer Learning")."""
 
 from __future__ import annotations
 
@@ -16,21 +16,20 @@ from trainables.types import Batch, LossTerms
 
 
 class BSSConfig(MixableConfig):
-    """η and k as in the code of its authors and of SMILE's."""
+    """Settings of BSS. Defaults are those of its authors' code and of the SMILE authors' code."""
 
     name: Literal["bss"] = "bss"
     eta: NonNegativeFloat = 1e-3
     """Weight of the sum of squared singular values."""
     k: PositiveInt = 1
-    """How many of the smallest singular values are shrunk; a batch has as many as examples, or features if those are
-    fewer."""
+    """Number of smallest singular values that are penalised; a batch has min(N, D) of them."""
 
 
 class BSS(Method):
     """Batch spectral shrinkage: a penalty on the smallest singular values of a batch's pooled features.
 
-    Those are said to be what of the pre-training does not transfer. Features are taken before the head's dropout, as
-    the heads' input N×D.
+    The paper attributes negative transfer to these spectral components. The term is η·Σ_{i≤k} σ²_{−i} of the pooled
+    features N×D, before the head's dropout.
     """
 
     Config = BSSConfig
@@ -38,18 +37,18 @@ class BSS(Method):
 
     def loss(self, batch: Batch) -> LossTerms:
         inputs, targets = mixed(self.config, self.student.embed(batch.inputs), batch, self.context)
-        seen = self.student(inputs)
-        terms = {"target_label": cross_entropy(seen.target_logits, targets)}
+        outputs = self.student(inputs)
+        terms = {"target_label": cross_entropy(outputs.target_logits, targets)}
         if self.config.eta:
-            terms["spectrum"] = self.config.eta * smallest_squares(seen.pooled, self.config.k)
+            terms["spectrum"] = self.config.eta * smallest_squares(outputs.pooled, self.config.k)
         return terms
 
 
 def smallest_squares(features_ND: Tensor, k: int) -> Tensor:
-    """Sum of the squares of the k smallest singular values; 0 for a single row, whose only one is its length.
+    """Sum of the squares of the k smallest singular values of N×D; 0 for a single row, whose only one is its length.
 
-    They are eigenvalues of the smaller Gram matrix. In double precision that is more exact than a single-precision SVD,
-    and takes a third of its time (48×2048 on one CPU core, with gradient: 1.8 and 6.3 ms).
+    The squares are eigenvalues of the smaller Gram matrix, which in double precision are more exact than a
+    single-precision SVD, in a third of its time (48×2048 on one CPU core, with gradient: 1.8 and 6.3 ms).
     """
     if len(features_ND) < 2:
         return 0 * features_ND.float().sum()

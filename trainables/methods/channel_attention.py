@@ -1,6 +1,6 @@
-"""How much the loss rises when one filter is removed: which channels of a pre-trained network matter to a target task.
+"""Channel attention of DELTA: the increase of the target loss if one filter of the pre-trained network is removed.
 
-A filter's removal is that of its weights; its bias stays. The whole computation runs on a network that stays as it is.
+Removing a filter sets its weights to zero and keeps its bias. The network itself is never changed.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from trainables.backbones.network import Backbone
 from trainables.seeding import rng_for
 
 ROWS_PER_PASS = 128
-"""Images that go through the network at once, whole or from a stage's end on."""
+"""Number of images in one forward pass, of the whole network or from the end of a stage."""
 
 BATCH_SIZE = 64
-"""Examples on which a loss is measured at once, and of the head's training."""
+"""Number of examples of one measurement of the loss, and of one step of the head's training."""
 
 
 class Layer(NamedTuple):
@@ -33,7 +33,7 @@ class Layer(NamedTuple):
 
 @contextmanager
 def hooked(module: nn.Module, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """Inside the block, what `module` gives is changed."""
+    """Replaces the output of `module` by `change(output)` inside the block."""
     handle = module.register_forward_hook(lambda _, __, output: change(output))
     try:
         yield
@@ -43,7 +43,10 @@ def hooked(module: nn.Module, change: Callable[[Tensor], Tensor]) -> Iterator[No
 
 @contextmanager
 def captured(backbone: Backbone, names: Sequence[str]) -> Iterator[dict[str, Tensor]]:
-    """What the modules `names` give inside the block: copies, for a network may go on in place (VGG's ReLU does)."""
+    """Collects copies of the outputs of the modules `names` inside the block.
+
+    They are copies because the next layer may work in place, as VGG's ReLU does.
+    """
     outputs: dict[str, Tensor] = {}
     handles = [
         backbone.get_submodule(name).register_forward_hook(
@@ -60,9 +63,9 @@ def captured(backbone: Backbone, names: Sequence[str]) -> Iterator[dict[str, Ten
 
 @torch.no_grad()
 def last_layers(backbone: Backbone, embedded: Tensor) -> list[Layer]:
-    """The convolution or linear layer that each stage ends with, in the order of running, shortcuts left aside.
+    """The last convolution or linear layer of each stage, in the order of execution, without those of shortcuts.
 
-    Layers on pooled maps (squeeze and excitation) are not meant; a stage without any layer has no entry.
+    Layers on pooled maps (squeeze and excitation) are left out; a stage without any layer has no entry.
     """
     found: list[Layer] = []
     latest: list[tuple[str, int]] = []
@@ -103,9 +106,9 @@ def _side(output: Tensor) -> int:
 
 
 def train_head(head: nn.Linear, pooled_ND: Tensor, labels_N: Tensor, num_steps: int, seed: int) -> None:
-    """Trains a head alone on features that stay as they are, by SGD; the rate falls exponentially, from 0.01.
+    """Trains a head on fixed features N×D by SGD, with a learning rate that decays exponentially from 0.01.
 
-    It is a tenth after 60 % of the steps, as in DELTA's authors' code. The draws are at (seed, "delta", "head", epoch).
+    It is a tenth after 60 % of the steps, as in the authors' code. The draws are at (seed, "delta", "head", epoch).
     """
     batch_size = min(BATCH_SIZE, len(labels_N))
     per_epoch = len(labels_N) // batch_size
@@ -122,7 +125,7 @@ def train_head(head: nn.Linear, pooled_ND: Tensor, labels_N: Tensor, num_steps: 
 
 
 def attention(increases_C: Tensor) -> Tensor:
-    """softmax(z/5) of the increases' z-scores: sums to 1; uniform where no channel differs."""
+    """Attention C of the channels: softmax(z/5) of the z-scores of the loss increases C; uniform if all are equal."""
     deviation = increases_C.std(correction=0)
     scores = (increases_C - increases_C.mean()) / deviation.clamp(min=torch.finfo(deviation.dtype).tiny)
     return (scores / 5).softmax(dim=0)
@@ -130,22 +133,22 @@ def attention(increases_C: Tensor) -> Tensor:
 
 @torch.no_grad()
 def loss_increases(backbone: Backbone, head: nn.Module, layer: Layer, embedded: Tensor, labels: Tensor) -> Tensor:
-    """For each filter of `layer`, how much the mean cross-entropy rises when the filter is removed.
+    """Increase C of the mean cross-entropy if each filter of `layer` is removed.
 
-    What follows the layer decides how much must be run again. Where channels stay apart up to the pooled features, two
-    passes say everything: only one pooled channel changes. Where they do up to the end of their stage, the rest of the
-    network is run for each filter; where not, all from the end of the stage before. Filters share passes, one after the
-    other along the batch; the front of the network sees a single image then.
+    How much is computed again depends on what follows the layer. If channels are separate up to the pooled features,
+    two forward passes are enough, as only one pooled channel changes. If they are separate up to the end of their
+    stage, the rest of the network runs for each filter; otherwise everything from the end of the stage before. Several
+    filters share a forward pass, one after the other along the batch; the front of the network then runs on one image.
     """
     module, end = backbone.get_submodule(layer.name), backbone.stages[layer.stage]
     half = torch.arange(layer.num_filters, device=labels.device) % 2 == 0
     none = torch.zeros_like(half)
-    seen = []
+    passes = []
     for removed in (none, ~none, half):
         with removing(module, removed), captured(backbone, [end]) as outputs:
-            seen.append((backbone(embedded)[1], outputs[end]))
-    pooled, ends = zip(*seen, strict=True)
-    if _stay_apart(pooled, half, dim=1):
+            passes.append((backbone(embedded)[1], outputs[end]))
+    pooled, ends = zip(*passes, strict=True)
+    if _are_separate(pooled, half, dim=1):
         losses = _without_pooled_channels(head, pooled[0], pooled[1], labels)
     else:
         losses = _without_filters(backbone, head, layer, embedded, labels, ends, half)
@@ -153,7 +156,7 @@ def loss_increases(backbone: Backbone, head: nn.Module, layer: Layer, embedded: 
 
 
 def _without_pooled_channels(head: nn.Module, pooled_ND: Tensor, gone_ND: Tensor, labels: Tensor) -> Tensor:
-    """Mean losses with pooled channel after pooled channel replaced; logits are linear in it."""
+    """Mean losses C with each pooled channel replaced in turn; the logits are linear in it."""
     num_features = pooled_ND.shape[1]
     logits_NK, weight_KD = head(pooled_ND), head.get_parameter("weight")
     losses = []
@@ -173,14 +176,17 @@ def _without_filters(
     ends: tuple[Tensor, ...],
     half: Tensor,
 ) -> Tensor:
-    """Mean losses with filter after filter removed. `ends` is the stage's end with all, no and `half` the filters."""
+    """Mean losses C with each filter removed in turn.
+
+    `ends` are the outputs of the stage with all filters, without any, and without `half`.
+    """
     whole, gone, _ = ends
     num_filters = len(half)
     dim = 1 if whole.ndim == 4 and whole.shape[1] == num_filters else -1
-    apart = _stay_apart(ends, half, dim)
+    separate = _are_separate(ends, half, dim)
     module = backbone.get_submodule(layer.name)
     before = embedded
-    if not apart and layer.stage:
+    if not separate and layer.stage:
         with captured(backbone, [backbone.stages[layer.stage - 1]]) as outputs:
             backbone(embedded)
         (before,) = outputs.values()
@@ -188,7 +194,7 @@ def _without_filters(
     losses = []
     for filters in torch.split(torch.arange(num_filters, device=labels.device), max(1, ROWS_PER_PASS // len(labels))):
         removed_FC = F.one_hot(filters, num_filters).bool()
-        if apart:
+        if separate:
             rows = torch.where(_along(removed_FC, whole.ndim, dim).unsqueeze(1), gone, whole).flatten(0, 1)
             pooled = _pooled_from(backbone, layer.stage, rows, embedded)
         else:
@@ -200,7 +206,7 @@ def _without_filters(
 
 
 def _pooled_from(backbone: Backbone, stage: int, rows: Tensor, embedded: Tensor) -> Tensor:
-    """Pooled features of `rows` at the end of `stage` (−1: of embedded inputs)."""
+    """Pooled features of `rows`, which are outputs of `stage` (−1: embedded inputs)."""
     if stage < 0:
         pooled: Tensor = backbone(rows)[1]
         return pooled
@@ -210,17 +216,18 @@ def _pooled_from(backbone: Backbone, stage: int, rows: Tensor, embedded: Tensor)
 
 
 def _mean_losses(logits: Tensor, labels_N: Tensor) -> Tensor:
-    """Rows of N examples after N examples → the mean loss of each N."""
+    """Logits (F·N)×K → the mean losses F over each N consecutive examples."""
     num = len(logits) // len(labels_N)
     return F.cross_entropy(logits, labels_N.repeat(num), reduction="none").view(num, -1).mean(dim=1)
 
 
-def _stay_apart(seen: Sequence[Tensor], half: Tensor, dim: int) -> bool:
-    """Whether without half of the filters that half of the channels is as without all, and the others as with all.
+def _are_separate(outputs: Sequence[Tensor], half: Tensor, dim: int) -> bool:
+    """Whether each channel of an output depends on its own filter alone.
 
-    `seen` is what comes with all filters, without any, and without `half`.
+    `outputs` are those with all filters, without any, and without `half`: in the last, the channels of `half` have to
+    be as without any filter, and the others as with all.
     """
-    whole, gone, half_gone = seen
+    whole, gone, half_gone = outputs
     if whole.shape[dim] != len(half):
         return False
     expected = torch.where(_along(half, whole.ndim, dim), gone, whole)
@@ -230,7 +237,7 @@ def _stay_apart(seen: Sequence[Tensor], half: Tensor, dim: int) -> bool:
 
 @contextmanager
 def removing(layer: nn.Module, removed: Tensor) -> Iterator[None]:
-    """Inside the block, `layer` lacks the filters that `removed` C (or rows×C, an own choice for each row) says."""
+    """Removes the filters in the mask `removed` C from `layer` inside the block; rows×C is a mask for each row."""
     dim = 1 if isinstance(layer, nn.Conv2d) else -1
     bias = getattr(layer, "bias", None)
 
@@ -243,7 +250,7 @@ def removing(layer: nn.Module, removed: Tensor) -> Iterator[None]:
 
 
 def _along(x: Tensor, ndim: int, dim: int) -> Tensor:
-    """C or rows×C, such that it broadcasts to a tensor of `ndim` dimensions with its channels at `dim`."""
+    """Reshapes C or rows×C to broadcast with a tensor of `ndim` dimensions whose channels are at `dim`."""
     shape = [1] * ndim
     shape[dim] = x.shape[-1]
     shape[0] = len(x) if x.ndim == 2 else shape[0]

@@ -1,7 +1,4 @@
-"""Co-Tuning: supervise the pre-trained classifier, too, by what the new classes look like to it (You et al., 2020).
-
-NeurIPS 2020, "Co-Tuning for Transfer Learning"; code https://github.com/thuml/CoTuning.
-"""
+"""Co-Tuning (You et al., NeurIPS 2020, "Co-Tuning for Transfer Learning"; code https://github.com/thuml/CoTuning)."""
 
 from __future__ import annotations
 
@@ -21,31 +18,35 @@ from trainables.seeding import rng_for
 from trainables.types import Batch, LossTerms
 
 REGULARISATION = [10.0 ** (k / 2) for k in range(-8, 9)]
-"""Weights of the loss against ½‖w‖² that the reverse approach tries, least first."""
+"""Weights of the cross-entropy relative to ½‖w‖² that the reverse approach tries, in increasing order."""
 
 
 class CoTuningConfig(MixableConfig):
-    """The authors' code's; beside them it sets `training.head_lr_multiplier: 10`, with 0.001 for everything else."""
+    """Settings of Co-Tuning. Defaults are those of the authors' code.
+
+    The code also has `training.learning_rate: 0.001` and `training.head_lr_multiplier: 10`.
+    """
 
     name: Literal["co_tuning"] = "co_tuning"
     trade_off: NonNegativeFloat = 2.3
-    """Weight of the source classes' cross-entropy, the paper's λ."""
+    """Weight of the cross-entropy over the source classes, λ in the paper."""
     relationship: Literal["reverse", "direct"] = "reverse"
-    """How p(source class | target class) is learned: `direct` averages the pre-trained classifier's probabilities over
-    a class's images; `reverse` learns p(target class | source class) and turns it around by Bayes."""
+    """How p(source class | target class) is estimated: `direct` averages the pre-trained classifier's probabilities
+    over the images of a class; `reverse` learns p(target class | source class) and inverts it by Bayes' rule."""
     source_logit_scale: PositiveFloat = 1.0
     """Factor on the pre-trained classifier's logits that calibrates it, 1/temperature: 0.8840456604957581 for
-    torchvision's ResNet-50 (V1), by the authors' fit on ImageNet's validation set. 1 where nothing is known."""
+    torchvision's ResNet-50 (V1), by the authors' fit on ImageNet's validation set. 1 if it is unknown."""
     validation_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    """Share of each class's training images by which `reverse` picks its regularisation and its own scale. The authors
-    have a validation set."""
+    """Share of each class's training images on which `reverse` selects its regularisation and its scale. The authors
+    use a validation set."""
 
 
 class CoTuning(Method):
     """Fine-tuning with two heads, of which the source head is trained on a mixture of source classes for each label.
 
-    Which mixture is the row of the label in the relationship R (K×S), measured once by the initial network; there is no
-    second network at run time. A class without an image has the mean of all as its row.
+    The loss is CE(target head, y) + trade_off·CE(source head, R[y]), with R (K×S) the category relationship: the
+    probabilities of the source classes given each target class, measured once with the initial network. No second
+    network runs during training. The row of a class without images is the mean over all images.
     """
 
     Config = CoTuningConfig
@@ -73,13 +74,13 @@ class CoTuning(Method):
 
     def loss(self, batch: Batch) -> LossTerms:
         inputs, targets = mixed(self.config, self.student.embed(batch.inputs), batch, self.context)
-        seen = self.student(inputs)
-        terms = {"target_label": cross_entropy(seen.target_logits, targets)}
+        outputs = self.student(inputs)
+        terms = {"target_label": cross_entropy(outputs.target_logits, targets)}
         if self.relationship is not None:
-            assert seen.source_logits is not None  # as uses_source_head says
-            wanted_NS = self.relationship.of(targets)
-            gap = cross_entropy(seen.source_logits, wanted_NS)
-            self.watched["source_label_excess"] = gap.detach() - entropy(wanted_NS)
+            assert outputs.source_logits is not None  # by uses_source_head
+            target_NS = self.relationship.of(targets)
+            gap = cross_entropy(outputs.source_logits, target_NS)
+            self.diagnostics["source_label_excess"] = gap.detach() - entropy(target_NS)
             terms["source_label"] = self.config.trade_off * gap
         return terms
 
@@ -88,7 +89,7 @@ class CoTuning(Method):
 
 
 class Relationship(nn.Module):
-    """R, K×S: of each target class, the probabilities of the source classes."""
+    """Category relationship R (K×S): the probabilities of the source classes given each target class."""
 
     def __init__(self, student: TransferNetwork, context: MethodContext) -> None:
         super().__init__()
@@ -98,7 +99,7 @@ class Relationship(nn.Module):
         self.rows_KS: Tensor
 
     def of(self, targets: Tensor) -> Tensor:
-        """The rows of labels N, or the blends of rows that blended labels N×K ask for."""
+        """Rows N×S of labels N, or the blended rows of blended labels N×K."""
         if not targets.is_floating_point():
             return self.rows_KS[targets]
         return torch.einsum("nk,ks->ns", targets.to(self.rows_KS), self.rows_KS)
@@ -106,7 +107,7 @@ class Relationship(nn.Module):
 
 @torch.no_grad()
 def source_probabilities(student: TransferNetwork, batches: Batches, logit_scale: float) -> tuple[Tensor, Tensor]:
-    """What the pre-trained classifier makes of the training set, N×S in double precision, and the labels N."""
+    """Probabilities N×S of the pre-trained classifier on the training set, in double precision, and the labels N."""
     source = frozen_copy(student)  # in evaluation mode; the student stays in its own
     probabilities, labels = [], []
     for batch in batches():
@@ -118,9 +119,9 @@ def source_probabilities(student: TransferNetwork, batches: Batches, logit_scale
 
 
 def validation_part(labels_N: Tensor, share: float, seed: int) -> Tensor:
-    """A mask N that holds out about `share` of each class, never its only image; drawn at (seed, "co_tuning", …).
+    """Draws a mask N that holds out about `share` of each class, never its only image, at (seed, "co_tuning", …).
 
-    All false, where that leaves nothing.
+    It is all false if no class has an image to spare.
     """
     order = torch.from_numpy(rng_for(seed, "co_tuning", "validation").permutation(len(labels_N))).to(labels_N.device)
     held_out_N = torch.zeros_like(labels_N, dtype=torch.bool)
@@ -131,7 +132,7 @@ def validation_part(labels_N: Tensor, share: float, seed: int) -> Tensor:
 
 
 def direct_relationship(probabilities_NS: Tensor, labels_N: Tensor, num_classes: int) -> Tensor:
-    """R[k]: mean source probabilities over the images of class k."""
+    """R (K×S) by the direct approach: R[k] is the mean of the source probabilities over the images of class k."""
     members_KN = F.one_hot(labels_N, num_classes).T.to(probabilities_NS)
     marginal_S = probabilities_NS.mean(dim=0)
     counts_K1 = members_KN.sum(dim=1, keepdim=True)
@@ -139,11 +140,11 @@ def direct_relationship(probabilities_NS: Tensor, labels_N: Tensor, num_classes:
 
 
 def reverse_relationship(probabilities_NS: Tensor, labels_N: Tensor, held_out_N: Tensor, num_classes: int) -> Tensor:
-    """R by Bayes: p(y_s|y_t) ∝ p(y_t|y_s)·p(y_s), where p(y_t|y_s) is a softmax regression's answer to a sure y_s.
+    """R (K×S) by the reverse approach: p(y_s|y_t) ∝ p(y_t|y_s)·p(y_s), with p(y_t|y_s) from a softmax regression.
 
-    The regression learns labels from source probabilities, without intercept; its regularisation is the one of most
-    correct validation images (of several, the weakest), its scale the one of least validation cross-entropy. p(y_s) is
-    the mean over all images.
+    The regression predicts labels from source probabilities, without intercept; p(y_t|y_s) is its output for the
+    one-hot input y_s. Its regularisation is the one with the most correct validation images (the weakest, if several
+    have), its scale the one with the least validation cross-entropy. p(y_s) is the mean over all images.
     """
     train = probabilities_NS[~held_out_N], labels_N[~held_out_N]
     validation = (probabilities_NS[held_out_N], labels_N[held_out_N]) if held_out_N.any() else train
@@ -163,13 +164,13 @@ def reverse_relationship(probabilities_NS: Tensor, labels_N: Tensor, held_out_N:
 
 
 def softmax_regression(inputs_NS: Tensor, labels_N: Tensor, strength: float, start_SK: Tensor) -> Tensor:
-    """Weights S×K of least strength·Σ_b CE_b + ½‖w‖², searched from `start_SK` on; one column a class, for two, too."""
+    """Weights S×K that minimise strength·Σ_b CE_b + ½‖w‖², by L-BFGS from `start_SK`; one column for each class."""
     weights_SK = start_SK.clone().requires_grad_()
     search = torch.optim.LBFGS([weights_SK], max_iter=100, tolerance_grad=1e-5, line_search_fn="strong_wolfe")
 
     def objective() -> Tensor:
         search.zero_grad()
-        # Divided by the number of images and the strength: a search's tolerances are about sizes around one.
+        # Divided by the number of images and the strength: the tolerances of L-BFGS assume values around one.
         fit = F.cross_entropy(inputs_NS @ weights_SK, labels_N)
         value = fit + weights_SK.square().sum() / (2 * strength * len(labels_N))
         torch.autograd.backward(value)
@@ -180,7 +181,7 @@ def softmax_regression(inputs_NS: Tensor, labels_N: Tensor, strength: float, sta
 
 
 def fitted_scale(logits_NK: Tensor, labels_N: Tensor) -> float:
-    """The factor on the logits of least cross-entropy, within twenty rounds from 1."""
+    """The factor on the logits that minimises the cross-entropy, by at most twenty steps of L-BFGS from 1."""
     scale = logits_NK.new_ones(()).requires_grad_()
     search = torch.optim.LBFGS([scale], max_iter=20, line_search_fn="strong_wolfe")
 

@@ -1,4 +1,4 @@
-"""CutMix: paste a box of another image, and blend the labels by area (Yun et al., 2019, https://arxiv.org/abs/1905.04899)."""
+"""CutMix (Yun et al., ICCV 2019, https://arxiv.org/abs/1905.04899)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from trainables.types import Batch, LossTerms
 
 
 class CutMixConfig(MethodConfig):
-    """α = 0.2 and half of the batches are what the SMILE authors' code uses; CutMix's authors state 1.0 for α."""
+    """Settings of CutMix. α = 0.2 and half of the batches are those of the SMILE authors' code; the paper has α = 1."""
 
     name: Literal["cutmix"] = "cutmix"
     alpha: MixAlpha = 0.2
@@ -25,7 +25,9 @@ class CutMixConfig(MethodConfig):
 class CutMix(Method):
     """CutMix: a box of another image pasted into each image, the labels blended by area.
 
-    One box and one λ a batch, cut after normalisation. Batches without a box are those of plain fine-tuning.
+    The box has a share 1−λ of the area, λ ~ Beta(α, α), before it is clipped, and is the same for all images of a
+    batch, which are cut after normalisation. A share `probability` of the batches has a box; the others are those of
+    plain fine-tuning.
     """
 
     Config = CutMixConfig
@@ -35,6 +37,6 @@ class CutMix(Method):
         images_NCHW = self.student.embed(batch.inputs)
         config = self.config
         cut = draw_cut(images_NCHW, config.alpha, config.probability, self.context.seed, batch.step)
-        seen = self.student(cut.paste(images_NCHW))
+        outputs = self.student(cut.paste(images_NCHW))
         labels_NK = one_hot(batch.labels, self.context.num_classes)
-        return {"target_label": cross_entropy(seen.target_logits, cut.labels.blend(labels_NK))}
+        return {"target_label": cross_entropy(outputs.target_logits, cut.labels.blend(labels_NK))}

@@ -1,4 +1,4 @@
-"""DELTA: keep the feature maps that matter where they were (Li et al., 2019, https://arxiv.org/abs/1901.09229)."""
+"""DELTA: feature-map regularisation with attention (Li et al., ICLR 2019, https://arxiv.org/abs/1901.09229)."""
 
 from __future__ import annotations
 
@@ -29,54 +29,57 @@ from trainables.seeding import rng_for
 from trainables.types import Batch, LossTerms
 
 FEATURE_MAP = "features"
-"""What the authors' form compares instead of layers."""
+"""Key of the final feature map in `Delta.attention`, which the `authors` form compares."""
 
 
 class DeltaConfig(MixableConfig):
-    """α and β are the defaults of the authors' code, which sets `training.weight_decay: 0` beside them.
+    """Settings of DELTA. α and β are those of the authors' code, which also has `training.weight_decay: 0`.
 
-    α belongs to the `form`: for a map of C channels α means C/2 times as much in the official one. Both grow with the
-    batch, over which they sum.
+    α depends on the `form`: for a map of C channels the official form weighs it C/2 times as much. In both forms the
+    term is a sum over the batch, and grows with its size.
     """
 
     name: Literal["delta"] = "delta"
     form: Literal["official", "authors"] = "official"
-    """`official`: the last layers of several stages, before normalisation, each weighed by its number of channels, and
-    β. `authors`, as the SMILE authors' code has it: the feature map alone, without that factor, ½ or β."""
+    """`official`: the last layers of several stages, before normalisation, each weighted by its number of channels, and
+    β. `authors`, as in the SMILE authors' code: the feature map alone, without that factor, without ½ and β."""
     alpha: NonNegativeFloat = 0.01
-    """Weight of the distance of feature maps."""
+    """Weight of the squared distance of the feature maps."""
     beta: NonNegativeFloat | None = None
-    """Weight of ½‖w‖² over the target head. None: the form's own, 0.01 (official) or 0 (authors)."""
+    """Weight of ½‖w‖² over the target head. None: 0.01 for `official`, 0 for `authors`."""
     num_layers: PositiveInt = 4
-    """How many of the last stages the official form compares; all, where there are fewer."""
+    """Number of last stages that the official form compares; all stages if there are fewer."""
     attention: Literal["computed", "uniform"] = "computed"
-    """Weight of a channel: how much the loss rises without its filter, or the same for all."""
+    """Weights of the channels: by the increase of the loss without the filter, or equal."""
     attention_images: PositiveInt = 64
-    """Training images on which that rise is measured. The authors take 128 to 256, at as many times the cost."""
+    """Number of training images on which the increase is measured. The authors take 128 to 256, at two to four times
+    the cost."""
     attention_head_steps: PositiveInt = 1000
-    """Steps that a head is trained for before; about the authors' ten epochs of CUB. Cheap: features are computed once,
-    without augmentation and with the pre-trained BatchNorm statistics, which in theirs drift meanwhile."""
+    """Number of steps for which a head is trained before, about the authors' ten epochs of CUB. Features are computed
+    once, without augmentation and with the pre-trained BatchNorm statistics, which change during the authors' epochs.
+    """
 
     @property
     def head_decay(self) -> float:
-        """β in effect."""
+        """β, with the default of the form filled in."""
         return self.beta if self.beta is not None else {"official": 0.01, "authors": 0.0}[self.form]
 
     def missing_in(self, backbone: BackboneFacts) -> list[str]:
         lacks_stages = self.alpha > 0 and not backbone.num_stages
-        return super().missing_in(backbone) + (["known stages, whose last layers matter"] if lacks_stages else [])
+        return super().missing_in(backbone) + (["known stages, whose last layers it compares"] if lacks_stages else [])
 
 
 class Delta(Method):
     """Fine-tuning with a penalty on the change of the feature maps, weighted by channel attention.
 
-    Student and pre-trained network see the same input, mixed or not; the squared distance of their feature maps is
-    weighed channel by channel, by how much the pre-trained network needs the channel for the target task. It is not
-    zero even at step 0: the student normalises by the batch's statistics, the source by its own. The "last layer" of a
-    stage is its last convolution, or linear layer in transformers.
+    The term is α·Σ_b Σ_c w_c·‖ΔF_bc‖²/(H·W) (times C/2 in the official form), with ΔF the difference of the feature
+    maps of the student and of the pre-trained network on the same input, mixed or not, and w_c the attention: how much
+    the loss on the target task rises if the pre-trained network lacks the filter of channel c. It is not zero even at
+    step 0: the student normalises by the batch, the source by its running statistics. The last layer of a stage is its
+    last convolution, or linear layer in transformers.
     """
 
-    looks_inside = True
+    uses_forward_hooks = True
     Config = DeltaConfig
     config: DeltaConfig
 
@@ -84,38 +87,38 @@ class Delta(Method):
         super().__init__(config, student, context)
         self.source = frozen_copy(student) if config.alpha else None
         self.attention: dict[str, Tensor] = {}
-        """Layer (or `FEATURE_MAP`) → the weights of its channels, which sum to 1. Measured by `prepare`, then state."""
+        """Layer (or `FEATURE_MAP`) → weights C of its channels, which sum to 1. Set by `prepare`, part of the state."""
 
     def prepare(self, batches: Batches) -> None:
-        """Nothing here changes the student, and nothing has to be done again after `load_state_dict`."""
+        """Measures the attention. It does not change the student, and is not repeated after `load_state_dict`."""
         if self.source is not None:
             self.attention = measure_attention(self.config, self.source, batches, self.context)
 
     def loss(self, batch: Batch) -> LossTerms:
         inputs, targets = mixed(self.config, self.student.embed(batch.inputs), batch, self.context)
         layers = [name for name in self.attention if name != FEATURE_MAP]
-        with captured(self.student.backbone, layers) as seen:
+        with captured(self.student.backbone, layers) as student_maps:
             outputs = self.student(inputs)
         terms = {"target_label": cross_entropy(outputs.target_logits, targets)}
         if self.source is not None:
-            with torch.no_grad(), captured(self.source.backbone, layers) as taught:
-                taught_features, _ = self.source.backbone(inputs)
-            seen[FEATURE_MAP], taught[FEATURE_MAP] = outputs.features, taught_features
-            distances = [self._distance(name, seen[name], taught[name]) for name in self.attention]
+            with torch.no_grad(), captured(self.source.backbone, layers) as source_maps:
+                source_features, _ = self.source.backbone(inputs)
+            student_maps[FEATURE_MAP], source_maps[FEATURE_MAP] = outputs.features, source_features
+            distances = [self._distance(name, student_maps[name], source_maps[name]) for name in self.attention]
             terms["feature"] = self.config.alpha * torch.stack(distances).sum()
         if self.config.head_decay:
             head = list(self.student.target_head.parameters())
             terms["head_decay"] = self.config.head_decay * half_squared_distance(head, map(torch.zeros_like, head))
         return terms
 
-    def _distance(self, layer: str, seen: Tensor, taught: Tensor) -> Tensor:
+    def _distance(self, layer: str, student_map: Tensor, source_map: Tensor) -> Tensor:
         """Σ_b Σ_c w_c·‖ΔF_bc‖²/(H·W), in the official form times C/2: a sum over the batch, not a mean."""
         is_map = layer == FEATURE_MAP or isinstance(self.student.backbone.get_submodule(layer), nn.Conv2d)
-        dim = 1 if is_map and seen.ndim == 4 else -1
+        dim = 1 if is_map and student_map.ndim == 4 else -1
         weights_C = self.attention[layer]
-        squares = (full_precision(seen) - full_precision(taught)).square()
-        squares_C = squares.sum(dim=[d for d in range(seen.ndim) if d != dim % seen.ndim])
-        num_positions = seen.numel() / (len(seen) * len(weights_C))
+        squares = (full_precision(student_map) - full_precision(source_map)).square()
+        squares_C = squares.sum(dim=[d for d in range(student_map.ndim) if d != dim % student_map.ndim])
+        num_positions = student_map.numel() / (len(student_map) * len(weights_C))
         factor = len(weights_C) / 2 if self.config.form == "official" else 1.0
         return factor / num_positions * (weights_C * squares_C).sum()  # no product of matrices: autocast would round it
 
@@ -134,8 +137,11 @@ class Delta(Method):
 def measure_attention(
     config: DeltaConfig, source: TransferNetwork, batches: Batches, context: MethodContext
 ) -> dict[str, Tensor]:
-    """The weights of the channels of everything that `config` compares; the layer by whose filters they are measured
-    is the compared one, or the last one before the feature map."""
+    """Measures the channel weights C of each layer (or of `FEATURE_MAP`) that `config` compares.
+
+    The filters removed are those of the compared layer, or of the last layer before the feature map. Raises BadInput if
+    the feature map does not have a channel for each of these filters.
+    """
     example = source.embed(next(iter(batches())).inputs)[:1]
     layers = last_layers(source.backbone, example)
     if config.form == "official":
@@ -159,7 +165,7 @@ def measure_attention(
 def _require_a_filter_for_each_channel(source: TransferNetwork, example: Tensor, layer: Layer) -> None:
     features, _ = source.backbone(example)
     num_channels = features.shape[1 if features.ndim == 4 else -1]
-    if layer.num_filters != num_channels:  # where maps are concatenated (DenseNet)
+    if layer.num_filters != num_channels:  # if maps are concatenated (DenseNet)
         expected = "official where the feature map's channels are not the last layer's filters"
         raise BadInput(Problem("method.form", expected, f"{num_channels} channels, {layer.num_filters} filters"))
 

@@ -1,4 +1,4 @@
-"""Feature extraction: the backbone stays pre-trained, and only the target head learns (Donahue et al., 2014)."""
+"""Feature extraction: training of the target head on frozen features (Donahue et al., 2014, https://arxiv.org/abs/1310.1531)."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from trainables.types import Batch, LossTerms
 
 
 class FeatureExtractionConfig(MethodConfig):
-    """How the backbone is run; the default is the SMILE authors' code's (`fe`)."""
+    """Settings of feature extraction. The default is that of the SMILE authors' code (`fe`)."""
 
     name: Literal["feature_extraction"] = "feature_extraction"
     backbone_mode: Literal["train", "eval"] = "train"
-    """`train`: BatchNorm normalises by the batch and its running statistics follow the target data, and dropout within
-    the backbone is on. `eval`: the backbone is the pre-trained function, and the whole a linear probe."""
+    """`train`: BatchNorm uses and updates the statistics of the target data, and dropout within the backbone is on.
+    `eval`: the backbone computes the pre-trained function, and the training is a linear probe."""
 
 
 class FeatureExtraction(Method):
@@ -35,5 +35,5 @@ class FeatureExtraction(Method):
 
     def loss(self, batch: Batch) -> LossTerms:
         self.student.backbone.train(self.config.backbone_mode == "train")
-        seen = self.student(self.student.embed(batch.inputs))
-        return {"target_label": cross_entropy(seen.target_logits, batch.labels)}
+        outputs = self.student(self.student.embed(batch.inputs))
+        return {"target_label": cross_entropy(outputs.target_logits, batch.labels)}

@@ -1,4 +1,4 @@
-"""L²: plain fine-tuning with weight decay, the first baseline of the paper's tables (Donahue et al., 2014)."""
+"""L²: plain fine-tuning with weight decay, the first baseline of the SMILE paper's tables (Donahue et al., 2014)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from trainables.types import Batch, LossTerms
 
 
 class L2Config(MixableConfig):
-    """Nothing of its own to set: the weight decay is the optimiser's (`training.weight_decay`)."""
+    """Settings of plain fine-tuning: none but the mixing; the weight decay is `training.weight_decay`."""
 
     name: Literal["l2"] = "l2"
 

@@ -1,4 +1,4 @@
-"""L2-SP: decay towards the pre-trained weights instead of zero (Li et al., 2018, https://arxiv.org/abs/1802.01483)."""
+"""L2-SP: weight decay towards the starting point (Li et al., ICML 2018, https://arxiv.org/abs/1802.01483)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from trainables.types import Batch, LossTerms
 
 
 class L2SPConfig(MixableConfig):
-    """α and β are the defaults of the authors' code, which sets `training.weight_decay: 0` beside them.
+    """Settings of L2-SP. α and β are those of the authors' code, which also has `training.weight_decay: 0`.
 
     The SMILE authors' code has no β and keeps a weight decay of 1e-4 on everything, with α of 1e-3 for CUB and Aircraft
     and 1e-4 for Cars; with a weight decay the backbone rests between its pre-trained weights and zero.
@@ -30,14 +30,15 @@ class L2SPConfig(MixableConfig):
     beta: NonNegativeFloat = 0.01
     """Weight of ½‖w‖² over the target head."""
     include: Literal["all", "weights"] = "all"
-    """Which of the backbone's parameters α is for; `weights` leaves out biases and those of normalisation layers.
-    Running statistics are never held."""
+    """Parameters of the backbone that α applies to; `weights` leaves out biases and the parameters of normalisation
+    layers. Running statistics are never penalised."""
 
 
 class L2SP(Method):
     """L2 penalty on the distance of the backbone from its pre-trained weights, and of the target head from zero.
 
-    Both are sums over elements, not means, and part of the loss rather than of the optimiser's step.
+    Terms: α·½‖w − w⁰‖² over the backbone and β·½‖w‖² over the target head. Both are sums over elements, not means, and
+    part of the loss, not of the optimiser's step.
     """
 
     Config = L2SPConfig
@@ -63,14 +64,14 @@ class L2SP(Method):
 
 
 def held_parameters(backbone: nn.Module, config: L2SPConfig) -> list[nn.Parameter]:
-    """The parameters that α is for, in the backbone's order."""
+    """The parameters that α applies to, in the backbone's order."""
     if config.alpha == 0:
         return []
     return [w for w in backbone.parameters() if config.include == "all" or w.ndim > 1]
 
 
 def half_squared_distance(ours: Iterable[Tensor], theirs: Iterable[Tensor]) -> Tensor:
-    """½ Σ (ours − theirs)², whose gradient is finite where they are equal.
+    """½ Σ (ours − theirs)², with a finite gradient if they are equal.
 
     One fused kernel a tensor: of a ResNet-50 it takes a third of the time that torch's foreach functions take, whose
     intermediate results autograd keeps (33 and 104 ms, one CPU core).

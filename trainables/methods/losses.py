@@ -1,6 +1,6 @@
-"""Distances between what a student and a teacher say, in the forms that the papers and their codes use.
+"""Losses between the outputs of a network and their targets, in the forms that the papers and their codes use.
 
-All are computed in full precision whatever autocast did before.
+All are computed in full precision, also inside autocast.
 """
 
 from __future__ import annotations
@@ -13,40 +13,46 @@ from trainables.types import num_positions
 
 
 def full_precision(x: Tensor) -> Tensor:
-    """fp32 for half-precision tensors; fp32 and fp64 stay as they are."""
+    """Converts half-precision tensors to fp32; fp32 and fp64 tensors are returned unchanged."""
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
 def one_hot(labels: Tensor, num_classes: int) -> Tensor:
-    """Labels N → rows N×K of 0 and 1."""
+    """Converts labels N to one-hot rows N×K in the default dtype."""
     return F.one_hot(labels, num_classes).to(torch.get_default_dtype())
 
 
 def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     """Mean over the batch of −Σ target·log softmax(logits); `target` is labels N or probabilities N×K.
 
-    Cross-entropy is linear in its target, so with a blended one-hot target this *is* λ·CE(y) + (1−λ)·CE(y[partner]).
+    Cross-entropy is linear in its target: with a blended one-hot target it equals λ·CE(y) + (1−λ)·CE(y[partner]).
+
+    >>> logits, labels = torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 1])
+    >>> torch.equal(cross_entropy(logits, labels), cross_entropy(logits, one_hot(labels, num_classes=2)))
+    True
     """
     logits = full_precision(logits)
     return F.cross_entropy(logits, target.to(logits.dtype) if target.is_floating_point() else target)
 
 
 def entropy(probabilities: Tensor) -> Tensor:
-    """Mean entropy of the rows: the least value that `cross_entropy` can take against them."""
+    """Mean entropy of the rows N×K, the lower bound of `cross_entropy` with them as target."""
     of_rows: Tensor = torch.special.entr(probabilities).sum(dim=1)
     return of_rows.mean()
 
 
-def frobenius_per_position(seen: Tensor, wanted: Tensor) -> Tensor:
-    """‖seen − wanted‖_F over the whole batch, not squared, divided by the positions of a map (SMILE's code).
+def frobenius_per_position(output: Tensor, target: Tensor) -> Tensor:
+    """‖output − target‖_F over the whole batch, not squared, divided by H·W (the SMILE authors' code).
+
+    `output` and `target` are feature maps of one shape (see `num_positions`).
 
     Its gradient has norm 1/(H·W) whatever the error; its value grows with √N.
     """
-    difference = full_precision(seen) - full_precision(wanted)
+    difference = full_precision(output) - full_precision(target)
     norm: Tensor = torch.linalg.vector_norm(difference)
-    return norm / num_positions(seen)
+    return norm / num_positions(output)
 
 
-def mean_squared_norm(seen: Tensor, wanted: Tensor) -> Tensor:
-    """Mean over the batch of the squared Euclidean distance of rows (SMILE's Eq. 4 and 5)."""
-    return (full_precision(seen) - full_precision(wanted)).pow(2).flatten(1).sum(dim=1).mean()
+def mean_squared_norm(output: Tensor, target: Tensor) -> Tensor:
+    """Mean over the batch of the squared Euclidean distance of rows N×… (SMILE, Eq. 4 and 5)."""
+    return (full_precision(output) - full_precision(target)).pow(2).flatten(1).sum(dim=1).mean()

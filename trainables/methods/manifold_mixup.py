@@ -1,4 +1,4 @@
-"""Manifold mixup: blend hidden representations and labels (Verma et al., 2019, https://arxiv.org/abs/1806.05236)."""
+"""Manifold mixup (Verma et al., ICML 2019, https://arxiv.org/abs/1806.05236)."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from trainables.types import Batch, LossTerms
 
 
 class ManifoldMixupConfig(MethodConfig):
-    """Defaults are the authors': α from their README, layers from their code (input, first and second stage)."""
+    """Settings of manifold mixup. Defaults: α of the authors' README, layers of their code (input, stages 1, 2)."""
 
     name: Literal["manifold_mixup"] = "manifold_mixup"
     alpha: MixAlpha = 2.0
     deepest_layer: NonNegativeInt = 2
-    """Each batch is mixed at a layer drawn from 0 (the input) to this one, ℓ ≥ 1 being the output of the backbone's
-    ℓ-th stage. 0 is mixup."""
+    """Each batch is mixed at a layer drawn uniformly from 0 (the input) to this one; layer ℓ ≥ 1 is the output of the
+    backbone's ℓ-th stage. 0 is mixup."""
     loss: Literal["cross_entropy", "bce_softmax"] = "cross_entropy"
-    """`bce_softmax`: binary cross-entropy of the softmax probabilities, a mean over classes too, as the authors' code
-    has it; by about the number of classes smaller."""
+    """`bce_softmax`: binary cross-entropy of the softmax probabilities, averaged over the classes as well, as in the
+    authors' code; smaller by about the number of classes."""
 
     def missing_in(self, backbone: BackboneFacts) -> list[str]:
         if self.deepest_layer <= backbone.num_stages:
@@ -40,11 +40,12 @@ class ManifoldMixupConfig(MethodConfig):
 class ManifoldMixup(Method):
     """Manifold mixup: mixup of the inputs or of a hidden layer, drawn for each batch.
 
-    The draw of λ and of the partners is mixup's own; the depth has an address beside it. We minimise soft
-    cross-entropy, where the authors' code takes binary cross-entropy (`loss`).
+    With g_ℓ the network up to layer ℓ and f_ℓ the rest of it, the loss is CE(f_ℓ(λ·g_ℓ(x) + (1−λ)·g_ℓ(x[π])),
+    λ·y + (1−λ)·y[π]), with the λ and π of mixup; ℓ has a random address of its own. The authors' code has binary
+    cross-entropy instead (`loss`).
     """
 
-    looks_inside = True
+    uses_forward_hooks = True
     Config = ManifoldMixupConfig
     config: ManifoldMixupConfig
 
@@ -53,24 +54,24 @@ class ManifoldMixup(Method):
         embedded = self.student.embed(batch.inputs)
         layer = draw_layer(self.config.deepest_layer, self.context.seed, batch.step)
         if layer == 0:
-            seen = self.student(mix.blend(embedded))
+            outputs = self.student(mix.blend(embedded))
         else:
             backbone = self.student.backbone
             with output_blended(backbone.get_submodule(backbone.stages[layer - 1]), mix):
-                seen = self.student(embedded)
+                outputs = self.student(embedded)
         distance = cross_entropy if self.config.loss == "cross_entropy" else bce_of_softmax
         labels_NK = one_hot(batch.labels, self.context.num_classes)
-        return {"target_label": distance(seen.target_logits, mix.blend(labels_NK))}
+        return {"target_label": distance(outputs.target_logits, mix.blend(labels_NK))}
 
 
 def draw_layer(deepest: int, seed: int, step: int) -> int:
-    """Uniform from 0 to `deepest`, both included; its address is (seed, "mix_layer", step)."""
+    """Draws a layer uniformly from 0 to `deepest`, both included, at the address (seed, "mix_layer", step)."""
     return int(rng_for(seed, "mix_layer", step).integers(deepest + 1))
 
 
 @contextmanager
 def output_blended(module: nn.Module, mix: Mix) -> Iterator[None]:
-    """Inside the block, what `module` gives is blended before anybody sees it."""
+    """Blends the output of `module` inside the block."""
     handle = module.register_forward_hook(lambda _, __, output: mix.blend(output))
     try:
         yield

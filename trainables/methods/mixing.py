@@ -1,6 +1,6 @@
-"""The verbs of mixup and CutMix, and the slot by which other methods use them: a batch and a shuffled copy of itself.
+"""Mixup and CutMix of a batch with a permutation of itself, and the `mixing` settings by which other methods use them.
 
-All draws of a step come from the address (seed, "mix", step): `l2` with `mixing: mixup` sees what `mixup` sees.
+All draws of a step come from the address (seed, "mix", step): `l2` with `mixing: mixup` has the inputs of `mixup`.
 """
 
 from __future__ import annotations
@@ -23,17 +23,22 @@ MixAlpha = Annotated[float, Field(ge=1e-3, le=100)]
 """Parameter of Beta(α, α). Far below 1e-3 the draw is 0/0 in floating point; plain fine-tuning is the limit."""
 
 CutProbability = Annotated[float, Field(gt=0, le=1)]
-"""Share of the batches that CutMix pastes into; the others stay as they are."""
+"""Share of the batches that CutMix is applied to; the others stay as they are."""
 
 CUTMIX_NEED = "a backbone of images, to cut boxes from"
-"""What CutMix asks of a backbone, whether it is the method or in the slot."""
+"""What CutMix requires of a backbone, as a method and as `mixing: cutmix`."""
 
 
 @dataclass(frozen=True)
 class Mix:
-    """One mixing draw, shared by everything of a batch that is mixed: inputs, labels, features.
+    """One mixup draw, shared by all tensors of a batch that are mixed: inputs, labels, features.
 
-    `weight` is λ, the share of the first; `partner` N says with which example each one is blended.
+    `weight` is λ, the share of the example itself; `partner` N holds the position of the example that it is blended
+    with.
+
+    >>> mix = Mix(weight=0.75, partner=torch.tensor([1, 0]))
+    >>> mix.blend(torch.tensor([[0.0], [4.0]])).tolist()
+    [[1.0], [3.0]]
     """
 
     weight: float
@@ -46,9 +51,9 @@ class Mix:
 
 @dataclass(frozen=True)
 class Cut:
-    """One CutMix draw: a box, the same for every image of the batch, in which the partner is seen.
+    """One CutMix draw: a box, the same for every image of the batch, that is filled from the partner image.
 
-    `labels` blends the labels by what is left of each: its weight is 1 − box area/(H·W), of the box as clipped.
+    `labels` blends the labels by area: its weight is 1 − box area/(H·W), with the box clipped at the borders.
     """
 
     rows: slice
@@ -56,14 +61,14 @@ class Cut:
     labels: Mix
 
     def paste(self, images_NCHW: Tensor) -> Tensor:
-        """A copy whose box shows the partner."""
+        """A copy of images N×C×H×W with the box of each filled from its partner."""
         pasted = images_NCHW.clone()
         pasted[..., self.rows, self.columns] = images_NCHW[self.labels.partner][..., self.rows, self.columns]
         return pasted
 
 
 def draw_mix(num_examples: int, alpha: float, device: torch.device, seed: int, step: int) -> Mix:
-    """λ ~ Beta(alpha, alpha), one for the batch, and a uniform permutation.
+    """Draws λ ~ Beta(alpha, alpha), one for the batch, and a uniform permutation.
 
     λ is folded to [½, 1]: that changes no expectation (loss(λ, π) = loss(1−λ, π⁻¹)) and lets the first label dominate.
     """
@@ -74,10 +79,10 @@ def draw_mix(num_examples: int, alpha: float, device: torch.device, seed: int, s
 
 
 def draw_cut(images_NCHW: Tensor, alpha: float, probability: float, seed: int, step: int) -> Cut:
-    """A box of sides √(1−λ) of the image's, λ ~ Beta(alpha, alpha), around a uniform centre, clipped at the borders.
+    """Draws a box with sides √(1−λ) of the image's, λ ~ Beta(alpha, alpha), around a uniform centre, clipped.
 
     It reaches ⌊side/2⌋ to either side of its centre, so that an odd side loses a pixel, as in the authors' code. With
-    probability 1 − `probability` it is empty. λ is not folded: what is left of a box is no box.
+    probability 1 − `probability` it is empty. λ is not folded to [½, 1], as the complement of a box is no box.
     """
     num_examples, _, height, width = images_NCHW.shape
     rng = rng_for(seed, "mix", step)
@@ -96,9 +101,9 @@ def _clipped(centre: int, side: int, size: int) -> slice:
 
 
 class MixableConfig(MethodConfig):
-    """A method whose inputs can be mixed beforehand, whatever else it does (Figure 3 of the SMILE paper).
+    """Base of the configurations of methods that can be combined with mixup or CutMix (SMILE, Figure 3).
 
-    Everything that the method does to its inputs, it then does to mixed ones. Defaults are the SMILE authors' code's.
+    The method is then applied to mixed inputs. Defaults are those of the SMILE authors' code.
     """
 
     mixing: Literal["none", "mixup", "cutmix"] = "none"
@@ -111,14 +116,14 @@ class MixableConfig(MethodConfig):
 
 
 class Mixed(NamedTuple):
-    """What is fed to the network, and what `cross_entropy` compares its answer with: labels N, or blended rows N×K."""
+    """Embedded inputs, and the target for `cross_entropy`: labels N, or blended one-hot rows N×K."""
 
     inputs: Tensor
     targets: Tensor
 
 
 def mixed(config: MixableConfig, embedded: Tensor, batch: Batch, context: MethodContext) -> Mixed:
-    """The embedded inputs of `batch` and its labels, mixed as `config` says. `embedded` itself is left as it is."""
+    """Mixes the embedded inputs of `batch` and its labels as `config` says. `embedded` itself is not changed."""
     match config.mixing:
         case "none":
             return Mixed(embedded, batch.labels)

@@ -1,4 +1,4 @@
-"""Mixup: blend two inputs and their labels (Zhang et al., 2018, https://arxiv.org/abs/1710.09412)."""
+"""Mixup (Zhang et al., ICLR 2018, https://arxiv.org/abs/1710.09412)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from trainables.types import Batch, LossTerms
 
 
 class MixupConfig(MethodConfig):
-    """α = 0.2 is what the SMILE authors' code uses; their paper states none."""
+    """Settings of mixup. α = 0.2 is that of the SMILE authors' code; their paper states none."""
 
     name: Literal["mixup"] = "mixup"
     alpha: MixAlpha = 0.2
@@ -20,7 +20,8 @@ class MixupConfig(MethodConfig):
 class Mixup(Method):
     """Mixup: convex combinations of two inputs and of their labels.
 
-    Every training batch is mixed after normalisation, with one λ a batch; there is no pass over unmixed inputs.
+    The loss is CE(f(λ·x + (1−λ)·x[π]), λ·y + (1−λ)·y[π]) with λ ~ Beta(α, α) and a permutation π of the batch, one λ a
+    batch. Images are mixed after normalisation; there is no pass over unmixed inputs.
     """
 
     Config = MixupConfig
@@ -28,6 +29,6 @@ class Mixup(Method):
 
     def loss(self, batch: Batch) -> LossTerms:
         mix = draw_mix(len(batch.labels), self.config.alpha, batch.labels.device, self.context.seed, batch.step)
-        seen = self.student(mix.blend(self.student.embed(batch.inputs)))
+        outputs = self.student(mix.blend(self.student.embed(batch.inputs)))
         labels_NK = one_hot(batch.labels, self.context.num_classes)
-        return {"target_label": cross_entropy(seen.target_logits, mix.blend(labels_NK))}
+        return {"target_label": cross_entropy(outputs.target_logits, mix.blend(labels_NK))}

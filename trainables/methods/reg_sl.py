@@ -18,36 +18,36 @@ from trainables.methods.mixing import MixableConfig, mixed
 from trainables.types import Batch, LossTerms
 
 AUTHORS_EPOCHS = 30
-"""Length of the authors' trainings, by which their epochs are fractions of the budget."""
+"""Number of epochs of the authors' trainings, by which their epochs become fractions of the budget."""
 
 BudgetFraction = Annotated[float, Field(ge=0, lt=1)]
 
 
 class RegSLConfig(MixableConfig):
-    """Defaults are the authors' for CUB (Frobenius norm, clean labels); theirs for other datasets are as good a start:
+    """Settings of RegSL. Defaults are the authors' for CUB (Frobenius norm, clean labels). Theirs for other datasets:
     Cars 1.334, 8.27, 3.48; Aircraft 1.183, 5.28, 1.28; Indoor 0.137, 6.41, 2.53 (distance, head, growth)."""
 
     name: Literal["reg_sl"] = "reg_sl"
     form: Literal["constraint", "penalty"] = "constraint"
-    """`constraint`: weights are put back into their ball after every step. `penalty`: the distances are not radii but
+    """`constraint`: weights are projected onto their ball after every step. `penalty`: the distances are not radii but
     weights of the squared distances (with `inf_op`, of the distances) in the loss."""
     norm: Literal["frobenius", "inf_op"] = "frobenius"
-    """`inf_op`: the largest sum of absolute values over an output channel."""
+    """Norm of the distance; `inf_op` is the largest sum of absolute values over an output channel."""
     distance: NonNegativeFloat = 0.204
-    """D, how far each weight tensor may get from its pre-trained value, in the first two of the last four stages."""
+    """D, largest distance of a weight tensor from its pre-trained value, in the first two of the last four stages."""
     distance_growth: PositiveFloat = 4.74
-    """s: the last stage but one may get as far as D·s, the last D·s²."""
+    """s: the distance is D·s in the last stage but one, and D·s² in the last."""
     head_distance: NonNegativeFloat = 23.79
-    """How far the target head's weights may get from zero."""
+    """Largest distance of the target head's weights from zero."""
 
     correct_labels_from: BudgetFraction | None = None
-    """Share of the budget after which confident predictions overwrite labels; None: never. The authors' is 0.3."""
+    """Share of the training after which confident predictions replace labels; None: never. The authors' is 0.3."""
     correction_threshold: Annotated[float, Field(gt=0, le=1)] = 0.9
-    """A prediction is confident if its probability is higher."""
+    """Probability above which a prediction replaces the label."""
     reweight_from: BudgetFraction | None = None
-    """Share of the budget after which examples of a small loss weigh more; None: never. The authors' is 0.133."""
+    """Share of the training after which examples are weighted by their loss; None: never. The authors' is 0.133."""
     reweight_temperature: PositiveFloat = 1.0
-    """τ of the weights softmax(−loss/τ) over the batch, at the start; see `temperature_at`."""
+    """Initial τ of the weights softmax(−loss/τ) over the batch; see `temperature_at`."""
 
     @model_validator(mode="after")
     def _labels_of_mixed_images_stay(self) -> Self:
@@ -61,11 +61,11 @@ class RegSLConfig(MixableConfig):
         return missing + super().missing_in(backbone)
 
     def stage_distance(self, stage: int, num_stages: int) -> float:
-        """Of stage `stage` (from 1): D·s^{0, 0, 1, 2} over the last four; stages before those are as the first."""
+        """Distance of stage `stage` (from 1): D·s^{0, 0, 1, 2} for the last four stages, and D for those before."""
         return self.distance * self.distance_growth ** max(0, stage - num_stages + 2)
 
     def temperature_at(self, progress: float) -> float:
-        """τ after the share `progress` of the budget: a tenth less an epoch of the authors', down to one half."""
+        """τ after the share `progress` of the training: τ·max(½, e^{−0.1·epochs}), with the authors' 30 epochs."""
         assert self.reweight_from is not None
         epochs = AUTHORS_EPOCHS * (progress - self.reweight_from)
         return self.reweight_temperature * max(0.5, math.exp(-0.1 * epochs))
@@ -74,15 +74,16 @@ class RegSLConfig(MixableConfig):
 class RegSL(Method):
     """Fine-tuning within a distance of the pre-trained weights that grows with depth, with optional label correction.
 
-    After each optimiser step every matrix and kernel of the backbone's stages is drawn back towards its pre-trained
-    value until it is within its stage's distance; each BatchNorm's scale γ/√(running variance) likewise, channel by
-    channel; the target head towards zero. The stem, biases and β are free. The paper lets distances grow with every
-    layer; its code, and we, with the last two stages.
+    After each optimiser step every matrix and kernel of the backbone's stages is projected onto the ball around its
+    pre-trained value with the radius of its stage, each BatchNorm's scale γ/√(running variance) likewise, channel by
+    channel, and the target head onto a ball around zero. The stem, biases and BatchNorm's β are free. The distances of
+    the paper grow with every layer; those of its code, and of this one, with the last two stages.
 
-    On request, for noisy labels: a label is overwritten for good when the network, as it sees the example in this step,
-    is confident of another one; and an example's weight in the batch falls with its loss. Their code counts epochs, of
-    which it has 30; here they are fractions of the budget, and the temperature falls by the step. Distance 0 holds a
-    tensor at its pre-trained value, where theirs divides by zero.
+    Label correction and reweighting are optional, for noisy labels: a label is replaced for the rest of the training
+    if the network predicts another class with more than `correction_threshold`, and the weight of an example in the
+    batch decreases with its loss. The authors' code counts epochs, of which it has 30; here they are fractions of the
+    training, and the temperature changes by the step. Distance 0 keeps a tensor at its pre-trained value; the authors'
+    code divides by zero.
     """
 
     Config = RegSLConfig
@@ -103,9 +104,9 @@ class RegSL(Method):
             if progress >= self.config.correct_labels_from:
                 self.labels.correct(batch, logits.detach(), self.config.correction_threshold)
             targets = self.labels.of(batch)
-            self.watched["corrected_labels"] = (targets != batch.labels).to(logits.dtype).mean()
+            self.diagnostics["corrected_labels"] = (targets != batch.labels).to(logits.dtype).mean()
         if self.config.reweight_from is not None and progress >= self.config.reweight_from:
-            target_label = easy_first(logits, targets, self.config.temperature_at(progress))
+            target_label = reweighted_cross_entropy(logits, targets, self.config.temperature_at(progress))
         else:
             target_label = cross_entropy(logits, targets)
         if self.config.form == "penalty":
@@ -121,8 +122,11 @@ class RegSL(Method):
         return nn.ModuleDict({"source": self.source, "labels": self.labels})
 
 
-def easy_first(logits_NK: Tensor, targets: Tensor, temperature: float) -> Tensor:
-    """Σ_b w_b·ℓ_b with the constants w = softmax(−ℓ/temperature): examples of a small loss weigh more."""
+def reweighted_cross_entropy(logits_NK: Tensor, targets: Tensor, temperature: float) -> Tensor:
+    """Σ_b w_b·ℓ_b with ℓ the cross-entropy of each example and w = softmax(−ℓ/temperature), without gradient.
+
+    `targets` are labels N or probabilities N×K.
+    """
     losses_N = F.cross_entropy(
         logits_NK, targets.to(logits_NK.dtype) if targets.ndim == 2 else targets, reduction="none"
     )
@@ -130,9 +134,9 @@ def easy_first(logits_NK: Tensor, targets: Tensor, temperature: float) -> Tensor
 
 
 class Balls:
-    """Every constrained weight, what it is held near, and its distance; all tensors are handled at once.
+    """The constrained weights with the centres and radii of their balls; all tensors are processed together.
 
-    A "row" is what has a norm of its own: with `frobenius` a tensor, with `inf_op` an output channel.
+    A row is the part of a tensor that has a radius: the whole tensor for `frobenius`, an output channel for `inf_op`.
     """
 
     def __init__(self, config: RegSLConfig, student: TransferNetwork, source: nn.Module) -> None:
@@ -164,7 +168,7 @@ class Balls:
 
     @torch.no_grad()
     def project(self) -> None:
-        """w⁰ + (w − w⁰)·min(1, distance/‖w − w⁰‖), in place; what is within its distance stays as it is, to the bit."""
+        """Sets w ← w⁰ + (w − w⁰)·min(1, distance/‖w − w⁰‖) in place; rows within their distance stay as they are."""
         norms = torch.cat(self._norms())
         farthest = torch.maximum(norms, self.row_distances).clamp(min=torch.finfo(norms.dtype).tiny)
         back = torch.split(1 - self.row_distances / farthest, self.num_rows)
@@ -180,7 +184,7 @@ class Balls:
 
 
 class Scales:
-    """The scale γ/√(running variance + 1e-6) of every BatchNorm in the stages, and how far each channel's may move.
+    """The scales γ/√(running variance + 1e-6) of every BatchNorm in the stages, and the distance of each channel.
 
     The 1e-6 is the authors' code's, not the layer's own ε.
     """
@@ -201,7 +205,7 @@ class Scales:
 
     @torch.no_grad()
     def project(self) -> None:
-        """γ such that the scale is within its distance; γ stays as it is, to the bit, where it was."""
+        """Sets γ so that the scale is within its distance; a γ that was within it does not change by a bit."""
         if not self.norms:
             return
         weight, deviation = _weight_and_deviation(self.norms)
@@ -215,13 +219,13 @@ class Scales:
 
 
 def _weight_and_deviation(norms: list[nn.BatchNorm2d]) -> tuple[Tensor, Tensor]:
-    """γ and √(running variance + 1e-6) of all channels of all layers."""
+    """γ and √(running variance + 1e-6) of all channels of all layers, concatenated."""
     variances = [norm.running_var for norm in norms if norm.running_var is not None]
     return torch.cat([norm.weight for norm in norms]), (torch.cat(variances) + 1e-6).sqrt()
 
 
 class LabelStore(nn.Module):
-    """The label in force of every training example; −1 where it is still its own."""
+    """The corrected label of every training example; −1 for those with their original label."""
 
     def __init__(self, num_examples: int) -> None:
         super().__init__()
@@ -229,11 +233,11 @@ class LabelStore(nn.Module):
         self.overwritten: Tensor
 
     def of(self, batch: Batch) -> Tensor:
-        """The labels of the batch that are in force."""
+        """The labels N of the batch, corrected if a correction is stored."""
         stored = self.overwritten[batch.index]
         return torch.where(stored < 0, batch.labels, stored)
 
     def correct(self, batch: Batch, logits_NK: Tensor, threshold: float) -> None:
-        """Overwrites the label of each example whose most probable class has more than `threshold`."""
+        """Replaces the label of each example whose most probable class has a probability above `threshold`."""
         confidence, predicted = logits_NK.softmax(dim=1).max(dim=1)
         self.overwritten[batch.index] = torch.where(confidence > threshold, predicted, self.of(batch))

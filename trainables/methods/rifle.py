@@ -1,4 +1,4 @@
-"""RIFLE: re-initialise the head now and then, to stir the deep layers (Li et al., 2020, https://arxiv.org/abs/2007.03349)."""
+"""RIFLE: repeated re-initialisation of the head (Li et al., ICML 2020, https://arxiv.org/abs/2007.03349)."""
 
 from __future__ import annotations
 
@@ -16,15 +16,20 @@ from trainables.types import Batch, LossTerms
 
 
 class RifleConfig(MixableConfig):
-    """Two periods, hence one re-initialisation, are what the authors' script runs, and the SMILE authors' for CUB."""
+    """Settings of RIFLE. Two periods, hence one re-initialisation, are those of the authors' script, and of the SMILE
+    authors' script for CUB."""
 
     name: Literal["rifle"] = "rifle"
     num_periods: PositiveInt = 2
-    """Equal parts of the budget, each of which starts with a fresh head. 1 is plain fine-tuning."""
+    """Number of equal parts of the training, each of which starts with a new head. 1 is plain fine-tuning."""
 
     def restarts(self, num_steps: int) -> list[int]:
-        """The optimiser steps (from 1) after which the head starts anew: round(j·num_steps/num_periods), the end of
-        each period but the last. A training of fewer steps than periods never ends with a fresh head either."""
+        """Optimiser steps (from 1) after which the head is re-initialised: round(j·num_steps/num_periods), 1 ≤ j <
+        num_periods, without the last step of the training.
+
+        >>> RifleConfig(num_periods=3).restarts(num_steps=9000)
+        [3000, 6000]
+        """
         ends = [round(j * num_steps / self.num_periods) for j in range(1, self.num_periods)]
         return [end for end in ends if end < num_steps]
 
@@ -32,10 +37,10 @@ class RifleConfig(MixableConfig):
 class Rifle(Method):
     """Fine-tuning that re-initialises the target head at the end of each period of training but the last.
 
-    The new head comes after the optimiser's step, and inherits its momentum: no code clears it. The authors' code
-    re-initialises once more after the last period, and the SMILE authors' shortly before the end where the number of
-    periods does not divide the budget: neither happens here. The authors' option of a cyclic learning rate for the head
-    (off by default) is left out.
+    The head is replaced after the optimiser's step, and the momentum is kept, as in both codes. The authors' code
+    re-initialises once more after the last period, and the SMILE authors' code shortly before the end if the number of
+    periods does not divide the number of steps; neither happens here. The authors' option of a cyclic learning rate for
+    the head (off by default) is left out.
     """
 
     Config = RifleConfig
@@ -53,7 +58,7 @@ class Rifle(Method):
 
 @torch.no_grad()
 def reinitialise(head: nn.Linear, seed: int, count: int) -> None:
-    """Fresh weights in place, as a new head would have; drawn on the CPU, at the address (seed, "rifle", count)."""
+    """Draws the weights of a new head in place, on the CPU, at the address (seed, "rifle", count)."""
     with torch_seeded(seed, "rifle", count):
         fresh = nn.Linear(head.in_features, head.out_features)
     head.weight.copy_(fresh.weight)

@@ -1,4 +1,4 @@
-"""StochNorm: stochastic normalization (Kou et al., NeurIPS 2020)."""
+"""StochNorm (Kou et al., NeurIPS 2020, "Stochastic Normalization")."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from trainables.types import Batch, LossTerms
 
 
 class StochNormConfig(MixableConfig):
-    """p = ½ is the authors' code's."""
+    """Settings of StochNorm. The default is that of the authors' code."""
 
     name: Literal["stoch_norm"] = "stoch_norm"
     p: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """Probability that a channel is normalised by the batch's statistics, as always in plain fine-tuning."""
+    """Probability that a channel is normalised by the batch statistics; 1 is plain fine-tuning."""
 
     def missing_in(self, backbone: BackboneFacts) -> list[str]:
         missing = [] if backbone.has_batch_norm else ["at least one BatchNorm2d layer, to make it stochastic"]
@@ -31,10 +31,10 @@ class StochNormConfig(MixableConfig):
 class StochNorm(Method):
     """Stochastic normalisation: each channel by the statistics of the batch or by the running ones, at random.
 
-    One coin a channel and step, shared by the batch. The running statistics start as the pre-trained ones and move as
-    BatchNorm's do, whatever the coins say, after they were used. Evaluation is that of plain BatchNorm, and so are the
-    names of all tensors: what was trained here loads into a network that was never converted. With p = 1 this is plain
-    fine-tuning, to the bit.
+    One Bernoulli draw for each channel and step, shared by the batch. The running statistics start pre-trained and are
+    updated as in BatchNorm, whatever was drawn, after they were used. Evaluation and the names of all tensors are those
+    of BatchNorm: a trained state loads into an unconverted network. With p = 1 the method equals plain fine-tuning to
+    the bit.
 
     The authors' code draws from NumPy's global generator and drops `num_batches_tracked`; TLlib's ignores p.
     """
@@ -48,22 +48,22 @@ class StochNorm(Method):
         self.num_channels = [norm.num_features for norm in self.norms]
 
     def loss(self, batch: Batch) -> LossTerms:
-        self._flip_coins(batch)
+        self._draw(batch)
         inputs, targets = mixed(self.config, self.student.embed(batch.inputs), batch, self.context)
         return {"target_label": cross_entropy(self.student(inputs).target_logits, targets)}
 
-    def _flip_coins(self, batch: Batch) -> None:
-        """Of all layers at once: one copy to the device a step."""
+    def _draw(self, batch: Batch) -> None:
+        """Draws for all layers at once, with one copy to the device a step."""
         draws = rng_for(self.context.seed, "stoch_norm", batch.step).random(sum(self.num_channels))
-        heads = torch.from_numpy(draws < self.config.p).to(batch.labels.device, non_blocking=True)
-        for norm, by_batch_C in zip(self.norms, torch.split(heads, self.num_channels), strict=True):
+        by_batch = torch.from_numpy(draws < self.config.p).to(batch.labels.device, non_blocking=True)
+        for norm, by_batch_C in zip(self.norms, torch.split(by_batch, self.num_channels), strict=True):
             norm.by_batch_C = by_batch_C
 
 
 class StochNorm2d(nn.BatchNorm2d):
-    """A BatchNorm2d that normalises by the batch only where `by_batch_C` says so. Shares the tensors of `norm`.
+    """BatchNorm2d that uses the batch statistics only for the channels in the mask `by_batch_C`.
 
-    What timm's BatchNormAct2d does after normalising, its activation, is done here too.
+    It shares the tensors of `norm`. The activation and dropout of timm's BatchNormAct2d are applied as well.
     """
 
     def __init__(self, norm: nn.BatchNorm2d) -> None:
@@ -73,7 +73,7 @@ class StochNorm2d(nn.BatchNorm2d):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training:
-            assert self.by_batch_C is not None, "coins are flipped before a forward pass in training"
+            assert self.by_batch_C is not None, "StochNorm.loss draws before each forward pass"
             running = self._running_statistics()
             x = _Normalised.apply(x, self.weight, self.bias, self.by_batch_C, *running, self._momentum(), self.eps)
         else:
@@ -88,18 +88,18 @@ class StochNorm2d(nn.BatchNorm2d):
         return self.running_mean, self.running_var
 
     def _momentum(self) -> float:
-        """Of the running statistics, at this step: as BatchNorm2d counts."""
+        """Momentum of the running statistics at this step, as in BatchNorm2d."""
         assert self.num_batches_tracked is not None
         self.num_batches_tracked.add_(1)
         return 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
 
 
 class _Normalised(torch.autograd.Function):
-    """Batch normalisation with the statistics that each channel's coin says, in little more than BatchNorm's time.
+    """Batch normalisation with a choice of statistics for each channel, in little more than the time of BatchNorm.
 
-    What the batch's statistics give is, channel by channel, an affine function away from what the running ones do; and
-    BatchNorm's backward pass is right for every channel but for the gradient of an input that its own batch's
-    statistics do not depend on. Moves the running statistics.
+    The two normalisations differ by an affine function for each channel, so one forward pass of BatchNorm is enough.
+    Its backward pass is right for all gradients but that of the input in channels normalised by running statistics,
+    which do not depend on the input. Updates the running statistics.
     """
 
     @staticmethod
@@ -120,7 +120,7 @@ class _Normalised(torch.autograd.Function):
         )
         used_mean_C = torch.where(by_batch_C, mean_C, before_C.to(mean_C.dtype))
         used_inverse_C = torch.where(by_batch_C, inverse_C, inverse_before_C.to(inverse_C.dtype))
-        ratio_C = used_inverse_C / inverse_C  # exactly 1 where the coin says batch, and so is the shift exactly 0
+        ratio_C = used_inverse_C / inverse_C  # exactly 1 for channels by the batch, for which the shift is exactly 0
         shift_C = (mean_C - used_mean_C) * used_inverse_C
         if weight_C is not None:
             shift_C = shift_C * weight_C
@@ -149,7 +149,7 @@ def _as_channels(values_C: Tensor, like: Tensor) -> Tensor:
 
 
 def make_stochastic(backbone: nn.Module) -> list[StochNorm2d]:
-    """Replaces every BatchNorm2d that keeps running statistics, in place. Returns the new layers in order."""
+    """Replaces every BatchNorm2d with running statistics in place. Returns the new layers in order."""
     norms = {
         name: StochNorm2d(part)
         for name, part in backbone.named_modules(remove_duplicate=False)

@@ -1,4 +1,4 @@
-"""The frozen copy of the pre-trained network that SMILE and others learn from, and how it follows the student."""
+"""Teacher networks: a frozen copy, its moving average of the student, and the precision of its forward pass."""
 
 from __future__ import annotations
 
@@ -7,37 +7,55 @@ from typing import Literal
 import torch
 from torch import nn
 
-from trainables.backbones.copying import copied
+from trainables.backbones.copying import clone
 from trainables.backbones.network import TransferNetwork
 
 TeacherPrecision = Literal["auto", "bf16", "fp32"]
-"""In what precision a teacher computes; `auto` is bf16 where the hardware multiplies it, and fp32 elsewhere."""
+"""Precision of a teacher's forward pass; `auto` is bf16 on hardware that is faster in it, and fp32 elsewhere."""
 
 
 def frozen_copy(network: TransferNetwork) -> TransferNetwork:
-    """A copy in evaluation mode whose parameters take no gradient."""
-    return copied(network).requires_grad_(False).eval()
+    """A copy of `network` in evaluation mode whose parameters require no gradient."""
+    return clone(network).requires_grad_(False).eval()
 
 
 @torch.no_grad()
-def follow(teacher: nn.Module, student: nn.Module, decay: float) -> None:
-    """teacher ← decay·teacher + (1−decay)·student over parameters; buffers (BatchNorm statistics) stay as they are."""
+def ema_update(teacher: nn.Module, student: nn.Module, decay: float) -> None:
+    """Updates the moving average in place: teacher ← decay·teacher + (1−decay)·student, for parameters.
+
+    Buffers (the BatchNorm statistics) stay as they are.
+    """
     torch._foreach_lerp_(list(teacher.parameters()), list(student.parameters()), 1 - decay)
 
 
-def teaching(precision: TeacherPrecision, device: torch.device) -> torch.autocast:
-    """The block in which a teacher speaks. Its products of fp32 numbers are taken in bf16, if at all; those of float64
-    never are, and what surrounds the block (a `training.precision` of bf16) stays in force."""
-    chosen = precision == "bf16" or (precision == "auto" and multiplies_bf16(device))
+def scaled_decay(decay: float, reference_steps: int | None, num_steps: int) -> float:
+    """The decay for a training of `num_steps` that has the effect of `decay` in one of `reference_steps`.
+
+    That is decay^(reference_steps/num_steps): the same share of the initial weights is left at the end. With
+    `reference_steps` None it is `decay` itself.
+
+    >>> scaled_decay(0.9, reference_steps=200, num_steps=100)
+    0.81
+    """
+    return decay if reference_steps is None else float(decay ** (reference_steps / num_steps))
+
+
+def teacher_autocast(precision: TeacherPrecision, device: torch.device) -> torch.autocast:
+    """Autocast context of the teacher's forward pass.
+
+    fp32 products are computed in bf16 if `precision` asks for it; float64 products never are. An autocast around the
+    block (`training.precision: bf16`) stays in force.
+    """
+    chosen = precision == "bf16" or (precision == "auto" and has_fast_bf16(device))
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=chosen or torch.is_autocast_enabled(device.type))
 
 
-def multiplies_bf16(device: torch.device) -> bool:
-    """Whether the device multiplies bf16 faster than fp32. By what it is and not by a stopwatch, so that one machine
-    always computes the same.
+def has_fast_bf16(device: torch.device) -> bool:
+    """Whether the device multiplies bf16 faster than fp32, by its instruction set.
 
-    Without instructions for it, no CPU does. An AMD EPYC does with AVX-512's; an Intel Xeon with the same ones takes
-    half as long again for a 1×1 convolution as in fp32, and has AMX for it (docs/decisions/0012).
+    It is not timed, so that one machine always gives the same answer. A CPU needs instructions for bf16: an AMD EPYC is
+    faster with those of AVX-512, an Intel Xeon takes half as long again with them as in fp32 and needs AMX
+    (docs/decisions/0012).
     """
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))

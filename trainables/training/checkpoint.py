@@ -1,7 +1,7 @@
-"""A training's state on disk, so that one that is cut off goes on where it was.
+"""Checkpoints: the state of a training on disk, from which an interrupted training resumes.
 
-A checkpoint is whole or it is not there: it is written beside the old one and then renamed, and it carries a checksum
-and the identity of its training. Whatever is torn, corrupt or of another training is said in the log and skipped.
+A checkpoint is written atomically, with a checksum and the identity of its training. One that is torn, corrupt or of
+another training is logged and skipped.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from trainables.files import write_whole
 logger = logging.getLogger(__name__)
 
 MAGIC = b"training checkpoint 1\n"
-"""How a checkpoint begins. The number counts up when what `Training` keeps, or a `state_dict`, changes its form."""
+"""First line of a checkpoint. The number increases when the form of the state of `Training` changes."""
 
 DIGEST_BYTES = hashlib.sha256().digest_size
 
 
 class Checkpoints:
-    """Where one training keeps its state, and how often: every `period_s` seconds of wall-clock time."""
+    """The checkpoint of one training in the file `path`, written every `period_s` seconds of wall-clock time."""
 
     def __init__(self, path: Path, period_s: float) -> None:
         self.path = path
@@ -36,21 +36,21 @@ class Checkpoints:
         self._refused = False
 
     def due(self) -> bool:
-        """Whether a period has passed since the latest attempt to write. Cheap enough to be asked at every step."""
+        """Whether a period has passed since the latest attempt to write. Cheap enough for every step."""
         return time.monotonic() - self._written_s >= self.period_s
 
     def save(self, identity: str, state: dict[str, Any]) -> None:
-        """Puts `state` in the old one's place. A disk that will not take it ends no training: it is said once."""
+        """Replaces the checkpoint. An error of the disk is logged once, and does not end the training."""
         try:
             write_whole(self.path, encoded(identity, state))
         except OSError as error:
             if not self._refused:
-                logger.warning("no checkpoint can be written, training goes on without: %s", error)
+                logger.warning("no checkpoint can be written, training continues without: %s", error)
             self._refused = True
         self._written_s = time.monotonic()
 
     def load(self, identity: str) -> dict[str, Any] | None:
-        """The latest state of the training of that identity; None where there is none that can be trusted."""
+        """The state of the training with this identity; None if there is no valid one."""
         try:
             state = decoded(self.path.read_bytes(), identity)
         except FileNotFoundError:
@@ -62,14 +62,14 @@ class Checkpoints:
         return state
 
     def discard(self) -> None:
-        """Removes the checkpoint, and its folder with the last one in it."""
+        """Removes the checkpoint, and its folder if it is then empty."""
         with contextlib.suppress(OSError):
             self.path.unlink(missing_ok=True)
             self.path.parent.rmdir()
 
 
 def encoded(identity: str, state: dict[str, Any]) -> bytes:
-    """`state` as a checkpoint's content: magic, SHA-256, and what `torch.save` makes of it."""
+    """Content of a checkpoint: magic, SHA-256 of the payload, and the payload of `torch.save`."""
     file = io.BytesIO()
     torch.save({"identity": identity, "state": state}, file)
     payload = file.getbuffer()
@@ -77,14 +77,14 @@ def encoded(identity: str, state: dict[str, Any]) -> bytes:
 
 
 def decoded(content: bytes, identity: str) -> dict[str, Any]:
-    """The state in a checkpoint's content, on the host. Raises ValueError where it is not that training's, whole."""
+    """The state in the content of a checkpoint, on the host. Raises ValueError if it is not valid for `identity`."""
     digest, payload = content[len(MAGIC) :][:DIGEST_BYTES], memoryview(content)[len(MAGIC) + DIGEST_BYTES :]
     if not content.startswith(MAGIC):
-        raise ValueError("it is no checkpoint of this version")
+        raise ValueError("not a checkpoint of this version")
     if hashlib.sha256(payload).digest() != digest:
-        raise ValueError("it is torn or corrupt")
+        raise ValueError("torn or corrupt")
     kept = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
     if kept["identity"] != identity:
-        raise ValueError("it is of another training")
+        raise ValueError("of another training")
     state: dict[str, Any] = kept["state"]
     return state

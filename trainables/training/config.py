@@ -1,4 +1,4 @@
-"""The `training` section: budget, optimiser, schedule and arithmetic."""
+"""The `training` section of an experiment: budget, optimiser, schedule and precision."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from trainables.types import CompileMode
 
 
 class TrainingConfig(Frozen):
-    """Defaults are the paper's where it states one (§4.0.2); Nesterov is on as in its authors' code."""
+    """Settings of the training loop. Defaults are those of the SMILE paper (§4.0.2), or else of its authors' code."""
 
     num_steps: PositiveInt = 9000
-    """Optimiser steps of one training, e.g. of one fold."""
+    """Number of optimiser steps of one training, e.g. of one fold."""
     batch_size: PositiveInt = 48
     optimizer: Literal["sgd", "adamw"] = "sgd"
     learning_rate: PositiveFloat = 0.01
@@ -23,21 +23,23 @@ class TrainingConfig(Frozen):
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     nesterov: bool = True
     weight_decay: NonNegativeFloat = 1e-4
-    """On every trained parameter, BatchNorm's and biases included, as in the authors' code."""
+    """Weight decay of every trained parameter, BatchNorm's and biases included, as in the authors' code."""
     schedule: Literal["step", "cosine", "linear", "constant"] = "step"
     step_drop_at: Annotated[float, Field(gt=0, le=1)] = 2 / 3
-    """Share of the budget after which `step` multiplies the learning rate by `step_drop_factor`."""
+    """Share of the training after which the schedule `step` multiplies the learning rate by `step_drop_factor`."""
     step_drop_factor: Annotated[float, Field(gt=0, le=1)] = 0.1
     warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of the budget over which the learning rate rises linearly from zero."""
+    """Share of the training over which the learning rate increases linearly from zero."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """`bf16` runs forward passes under autocast; losses and weights stay in fp32."""
+    """Precision of forward passes; `bf16` is by autocast, with losses and weights in fp32."""
     channels_last: bool = True
+    """Whether images and convolutions are in channels-last memory format."""
     compile: CompileMode = "none"
-    """Modes of `torch.compile` for the networks of a training step; `reduce-overhead` replays CUDA graphs. A worker
-    compiles once, which takes from half a minute to minutes, and trains all trials with it. Dropout draws other numbers
-    than without. On the CPU nothing is gained; see docs/decisions/0023."""
+    """Mode of `torch.compile` for the networks of a training step; `reduce-overhead` replays CUDA graphs. A worker
+    compiles once for all trials, in half a minute to minutes. Dropout draws other numbers than without. On the CPU
+    there is no gain; see docs/decisions/0023."""
     eval_batch_size: PositiveInt = 128
+    """Number of examples in a batch of an evaluation."""
 
     @model_validator(mode="after")
     def _nesterov_needs_momentum(self) -> Self:

@@ -1,4 +1,4 @@
-"""Accuracy of a network on examples, in the evaluation view."""
+"""Evaluation of a network: probabilities and accuracy."""
 
 from __future__ import annotations
 
@@ -31,6 +31,6 @@ def predicted_probabilities(
 def top1_accuracy(
     network: TransferNetwork, batches: Iterable[Batch], config: TrainingConfig, device: torch.device
 ) -> float:
-    """Share of examples whose most probable class is their label, in [0, 1]."""
+    """Top-1 accuracy in [0, 1]: the share of examples whose most probable class is their label."""
     probabilities, labels = predicted_probabilities(network, batches, config, device)
     return float((probabilities.argmax(dim=1) == labels).double().mean())

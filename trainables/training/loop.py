@@ -1,4 +1,4 @@
-"""The one loop: every method, fold and retraining goes through `Fit`."""
+"""The training loop of all methods, folds and retrainings."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from trainables.training.optimizer import build_optimizer, gradients_of, set_lea
 from trainables.types import Batch, CompileMode
 
 BatchAt = Callable[[int], Batch]
-"""Step (from 1) → that step's batch; the same one whenever it is asked."""
+"""Function from the step (from 1) to its batch, the same at every call."""
 
 
 @dataclass
 class LossHistory:
-    """Means of each loss term (and watched scalar) over stretches of steps; `steps` are the stretches' last ones."""
+    """Means of each loss term (and diagnostic) over intervals of `every` steps; `steps` are their ends."""
 
     every: int
     steps: list[int] = field(default_factory=list)
@@ -33,7 +33,7 @@ class LossHistory:
     _count: int = 0
 
     def add(self, step: int, terms: dict[str, Tensor], last: bool) -> None:
-        """Takes a step's terms; reads them from the device only at the end of a stretch."""
+        """Adds the terms of a step; reads them from the device only at the end of an interval."""
         for name, value in terms.items():
             value = value.detach()
             self._pending[name] = self._pending[name] + value if name in self._pending else value
@@ -45,19 +45,19 @@ class LossHistory:
             self._pending, self._count = {}, 0
 
     def state_dict(self) -> dict[str, Any]:
-        """A copy of everything recorded so far, the unfinished stretch included."""
+        """A copy of the history, with the unfinished interval."""
         return copy.deepcopy(vars(self))
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes up a state that `state_dict` gave."""
+        """Restores a state returned by `state_dict`."""
         vars(self).update(copy.deepcopy(state))
 
 
 class Fit:
-    """One training in progress: a method, its optimiser, and how far it has come.
+    """One training in progress: a method, its optimiser, and the number of steps done.
 
-    Nothing but `state_dict` carries over from step to step: batches, mixing draws, dropout and learning rate are
-    functions of the step number, so a training taken up from a checkpoint goes on to the bit as if it had not stopped.
+    Only the contents of `state_dict` carry over from step to step: batches, mixing draws, dropout and learning rate are
+    functions of the step number, so a training resumed from a checkpoint equals an uninterrupted one to the bit.
     """
 
     def __init__(self, method: Method, batch_at: BatchAt, config: TrainingConfig, device: torch.device) -> None:
@@ -70,10 +70,10 @@ class Fit:
         self.history = LossHistory(every=max(1, config.num_steps // 25))
 
     def run(self, until: int | None = None, watch: Callable[[], None] | None = None) -> None:
-        """Trains up to step `until` (the whole budget if None); `watch` is called after every step.
+        """Trains up to step `until` (None: `num_steps`); `watch` is called after every step.
 
         Raises:
-            Diverged: with the first step at which a loss term or a gradient was not finite.
+            Diverged: at the first step with a loss term or a gradient that is not finite.
         """
         until = self.config.num_steps if until is None else min(until, self.config.num_steps)
         self.method.student.train()
@@ -86,7 +86,7 @@ class Fit:
 
     def _one_step(self) -> None:
         batch = self.batch_at(self.step)
-        if self.config.compile == "reduce-overhead":  # nobody asks any more for what the step before gave out
+        if self.config.compile == "reduce-overhead":  # the outputs of the previous step are no longer needed
             torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         set_learning_rate(self.optimizer, self.config, self.step)
         torch.manual_seed(seed_for(self.method.context.seed, "dropout", self.step))
@@ -97,10 +97,10 @@ class Fit:
         self._check_finite(terms)
         self.optimizer.step()
         self.method.after_step(self.step)
-        self.history.add(self.step, terms | self.method.watched, last=self.step == self.config.num_steps)
+        self.history.add(self.step, terms | self.method.diagnostics, last=self.step == self.config.num_steps)
 
     def _check_finite(self, terms: dict[str, Tensor]) -> None:
-        """One device-to-host copy a step: a sum of norms is not finite if any gradient is not (or overflows)."""
+        """Raises Diverged, with one device-to-host copy: a sum of norms is not finite if any gradient is not."""
         norms = torch._foreach_norm(gradients_of(self.optimizer))
         flags = torch.stack(
             [*(t.detach().float() for t in terms.values()), torch.stack(norms).sum().float()]
@@ -110,7 +110,7 @@ class Fit:
             raise Diverged(self.step, names[flags.tolist().index(False)])
 
     def state_dict(self) -> dict[str, Any]:
-        """All that the next step depends on, and the loss history up to here."""
+        """The state that the next step depends on, and the loss history."""
         return {
             "step": self.step,
             "student": self.method.student.state_dict(),
@@ -120,7 +120,7 @@ class Fit:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes up a state that `state_dict` gave."""
+        """Restores a state returned by `state_dict`."""
         self.step = state["step"]
         self.method.student.load_state_dict(state["student"])
         self.method.load_state_dict(state["method"])
@@ -130,9 +130,9 @@ class Fit:
 
 @contextmanager
 def compiled(module: nn.Module, mode: CompileMode) -> Iterator[None]:
-    """Compiles what `module` does within the block; outside of it, in evaluation, batches of every size are met.
+    """Compiles `module` inside the block; evaluation, with batches of any size, is outside of it.
 
-    What a process has compiled once serves every module that is alike.
+    A process reuses the compiled code for modules with the same structure.
     """
     if mode == "none":
         yield
@@ -141,9 +141,9 @@ def compiled(module: nn.Module, mode: CompileMode) -> Iterator[None]:
     try:
         yield
     finally:
-        module._compiled_call_impl = None  # PyTorch has no name for the way back
+        module._compiled_call_impl = None  # PyTorch has no public way to undo compile()
 
 
 def autocast(config: TrainingConfig, device: torch.device) -> torch.autocast:
-    """bf16 autocast where the configuration asks for it."""
+    """Autocast context of `config.precision`."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=config.precision == "bf16")

@@ -1,4 +1,4 @@
-"""Optimiser and learning-rate schedule, from the `training` section."""
+"""Optimiser and learning-rate schedule of the `training` section."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from trainables.training.config import TrainingConfig
 
 
 def build_optimizer(config: TrainingConfig, method: Method) -> Optimizer:
-    """One group for the backbone (with source head and the method's own modules), one for the target head.
+    """Optimiser with one group for the backbone, source head and the method's modules, and one for the target head.
 
-    Parameters that take no gradient (a teacher's, a frozen backbone's) never enter it. Each group carries its
-    learning-rate multiplier as `lr_multiplier`.
+    Parameters without gradient (of a teacher or a frozen backbone) are left out. `lr_multiplier` of each group is its
+    factor on the learning rate.
     """
     head = list(_trained(method.student.target_head))
     of_head = set(map(id, head))
@@ -43,7 +43,12 @@ def _trained(module: nn.Module) -> list[nn.Parameter]:
 
 
 def lr_factor(config: TrainingConfig, step: int) -> float:
-    """Factor on the learning rate at optimiser step `step` (from 1) of `config.num_steps`, whatever came before."""
+    """Factor of the schedule on the learning rate at optimiser step `step` (from 1) of `config.num_steps`.
+
+    >>> config = TrainingConfig(num_steps=90, schedule="step", step_drop_at=2 / 3, step_drop_factor=0.1)
+    >>> lr_factor(config, step=60), lr_factor(config, step=61)
+    (1.0, 0.1)
+    """
     progress = (step - 1) / config.num_steps
     if progress < config.warmup_fraction:
         return step / (config.warmup_fraction * config.num_steps + 1)
@@ -60,12 +65,12 @@ def lr_factor(config: TrainingConfig, step: int) -> float:
 
 
 def set_learning_rate(optimizer: Optimizer, config: TrainingConfig, step: int) -> None:
-    """Puts every group's learning rate to what it is at `step`."""
+    """Sets the learning rate of every group for `step`."""
     factor = lr_factor(config, step)
     for group in optimizer.param_groups:
         group["lr"] = config.learning_rate * group["lr_multiplier"] * factor
 
 
 def gradients_of(optimizer: Optimizer) -> list[torch.Tensor]:
-    """All gradients that the optimiser is about to use."""
+    """All gradients that the next optimiser step uses."""
     return [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]

@@ -78,8 +78,8 @@ def _facts(space: SearchExperiment, plan: Plan, nodes: list[Capacity]) -> list[s
     data, sizes = plan.data, plan.backbone
     return [
         f"data       {data.num_train} training and {data.num_test} test images, {len(data.class_names)} classes",
-        f"backbone   {sizes['num_parameters']:,} parameters, {sizes['num_features']} features, "
-        f"{sizes['num_source_classes']} source classes",
+        f"backbone   {sizes.num_parameters:,} parameters, {sizes.num_features} features, "
+        f"{sizes.num_source_classes} source classes",
         f"search     {plan} = {plan.total_steps:,} steps, {space.search.sampler}",
         *_limits(space.search),
         f"retrain    {space.retrain.seeds} seeds × {plan.num_steps} steps",

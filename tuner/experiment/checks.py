@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from trainables.backbones import BackboneFacts, check_backbone, describe, facts_about
+from trainables.backbones import BackboneFacts, BackboneSizes, check_backbone, describe, facts_about
 from trainables.backbones.config import BackboneConfig
 from trainables.data.config import DataConfig
 from trainables.data.examples import Examples
@@ -31,7 +31,7 @@ class Plan:
     """Size of a checked experiment: its data, its backbone, and how many trials, folds and steps it trains."""
 
     data: DataSummary
-    backbone: dict[str, int]
+    backbone: BackboneSizes
     num_trials: int
     num_folds: int
     num_steps: int

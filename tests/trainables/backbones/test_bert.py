@@ -13,7 +13,7 @@ from transformers import AutoTokenizer, BertConfig, BertModel
 
 from tests.trainables.tiny import CPU
 from tests.trainables.tiny_bert import LocalFolder, text_batch, tiny_architecture, tiny_bert, token_ids, write_tiny_bert
-from trainables.backbones import build_network, check_backbone, describe, facts_about
+from trainables.backbones import BackboneSizes, build_network, check_backbone, describe, facts_about
 from trainables.backbones.bert import BertArchitecture, BertTokenizer, PackageFolder, Pooling
 from trainables.backbones.config import BackboneConfig
 from trainables.backbones.registry import find_architecture
@@ -41,15 +41,17 @@ def test_it_says_what_transformers_says(tmp_path: Path, pooling: Pooling) -> Non
         {name: value for name, value in network.backbone.state_dict().items() if "_ids" not in name}, strict=True
     )
     with torch.no_grad():
-        said = reference.eval()(input_ids=ids.clamp(min=0), attention_mask=(ids != NO_TOKEN).long())
-        seen = network(network.embed(ids))
+        reference_output = reference.eval()(input_ids=ids.clamp(min=0), attention_mask=(ids != NO_TOKEN).long())
+        outputs = network(network.embed(ids))
     if pooling == "first":
-        expected = said.pooler_output
+        expected = reference_output.pooler_output
     else:
-        expected = torch.stack([h[row != NO_TOKEN].mean(0) for h, row in zip(said.last_hidden_state, ids, strict=True)])
-    torch.testing.assert_close(seen.pooled, expected)
-    assert seen.features is seen.pooled
-    assert seen.source_logits is None
+        expected = torch.stack(
+            [h[row != NO_TOKEN].mean(0) for h, row in zip(reference_output.last_hidden_state, ids, strict=True)]
+        )
+    torch.testing.assert_close(outputs.pooled, expected)
+    assert outputs.features is outputs.pooled
+    assert outputs.source_logits is None
 
 
 def test_minilm_says_what_its_package_says() -> None:
@@ -61,15 +63,15 @@ def test_minilm_says_what_its_package_says() -> None:
     inputs = AutoTokenizer.from_pretrained(folder, local_files_only=True)(SENTENCES, padding=True, return_tensors="pt")
     assert torch.equal(ids.clamp(min=0), inputs["input_ids"])
     with torch.no_grad():
-        said = BertModel.from_pretrained(folder, local_files_only=True).eval()(**inputs).last_hidden_state
+        reference_output = BertModel.from_pretrained(folder, local_files_only=True).eval()(**inputs).last_hidden_state
         mask = inputs["attention_mask"].unsqueeze(-1)
-        seen = network(network.embed(ids)).pooled
-    torch.testing.assert_close(seen, (said * mask).sum(1) / mask.sum(1), atol=1e-5, rtol=1e-4)
+        outputs = network(network.embed(ids)).pooled
+    torch.testing.assert_close(outputs, (reference_output * mask).sum(1) / mask.sum(1), atol=1e-5, rtol=1e-4)
 
 
 def test_what_is_known_of_minilm_beforehand() -> None:
     check_backbone(MINILM)
-    assert describe(MINILM) == {"num_features": 384, "num_source_classes": 0, "num_parameters": 22_565_376}
+    assert describe(MINILM) == BackboneSizes(384, num_source_classes=0, num_parameters=22_565_376)
     assert str(facts_about(MINILM.name)) == "'package/minilm_l6' (of tokens, 0 stages, no BatchNorm)"
     assert build_network(MINILM, 5, 0, False).dropout.p == 0.1
 
@@ -141,9 +143,7 @@ class TestErrors:
     def test_weights_of_another_size_are_refused(self, tmp_path: Path) -> None:
         architecture = tiny_architecture(tmp_path)
         architecture._config["hidden_size"] = 16
-        with pytest.raises(
-            BadInput, match=r"the weights that its config.json describes, in .*model.safetensors, got .* of other shape"
-        ):
+        with pytest.raises(BadInput, match=r"weights that its config.json describes, in .*, got .* of other shape"):
             architecture.published()
 
 

@@ -94,7 +94,8 @@ def test_a_misfit_names_file_and_tensors(tmp_path: Path, state: State) -> None:
     (problem,) = caught.value.problems
     assert problem.where == "checkpoint"
     assert problem.got.startswith(
-        f"{tmp_path / 'w.pth'}, with 1 missing: bn1.weight; 1 unexpected: extra.weight; 1 of other shape: conv1.0.weight (2, 2)"
+        f"{tmp_path / 'w.pth'}, with "
+        "1 missing: bn1.weight; 1 unexpected: extra.weight; 1 of other shape: conv1.0.weight (2, 2)"
     )
 
 
@@ -128,9 +129,9 @@ def test_a_cut_off_file_is_the_users_problem(tmp_path: Path, state: State) -> No
 
 
 def test_missing_file_folder_and_file_without_tensors(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="expected an existing file, got .*, which does not exist"):
+    with pytest.raises(BadInput, match=r"expected an existing file, got .*, which does not exist"):
         read_checkpoint(tmp_path / "nowhere.pth")
-    with pytest.raises(BadInput, match="expected an existing file, got .*, a folder"):
+    with pytest.raises(BadInput, match=r"expected an existing file, got .*, a folder"):
         read_checkpoint(tmp_path)
     torch.save({"epoch": 3}, tmp_path / "w.pth")
     with pytest.raises(BadInput, match="expected a file with named tensors"):

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from tests.trainables.tiny import tiny_network
-from trainables.backbones.copying import Mould, copied, twin_of
+from trainables.backbones.copying import Cloner, clone, structural_copy
 from trainables.backbones.network import TransferNetwork
 
 
@@ -24,7 +24,7 @@ def network() -> TransferNetwork:
 
 
 def test_a_copy_is_equal_in_everything(network: TransferNetwork) -> None:
-    copy = copied(network)
+    copy = clone(network)
     assert repr(copy) == repr(network)
     assert not any(module.training for module in copy.modules())
     for (name, ours), (other_name, theirs) in zip(tensors_of(copy), tensors_of(network), strict=True):
@@ -34,8 +34,8 @@ def test_a_copy_is_equal_in_everything(network: TransferNetwork) -> None:
 
 
 def test_a_copy_shares_nothing_with_the_original_nor_with_another(network: TransferNetwork) -> None:
-    mould = Mould(network)
-    first, second = mould.copy(), mould.copy()
+    cloner = Cloner(network)
+    first, second = cloner.copy(), cloner.copy()
     pointers = [{t.data_ptr() for _, t in tensors_of(each)} for each in (network, first, second)]
     assert len(set.union(*pointers)) == sum(map(len, pointers))
     first.backbone.num_features = 99
@@ -45,7 +45,7 @@ def test_a_copy_shares_nothing_with_the_original_nor_with_another(network: Trans
 def test_what_is_tied_stays_tied() -> None:
     module = nn.Sequential(nn.Linear(3, 3, bias=False), nn.Linear(3, 3, bias=False))
     module[1].weight = module[0].weight
-    copy = copied(module)
+    copy = clone(module)
     with torch.no_grad():
         copy[0].weight.fill_(5.0)
     assert copy[1].weight is copy[0].weight
@@ -55,23 +55,23 @@ def test_what_is_tied_stays_tied() -> None:
 def test_what_cannot_be_pickled_is_copied_nevertheless() -> None:
     module = nn.Linear(2, 2)
     module.register_forward_hook(lambda module, inputs, output: output + 1)
-    copy = copied(module)
+    copy = clone(module)
     assert copy.weight is not module.weight
     assert torch.equal(copy(torch.ones(2)), module(torch.ones(2)))
 
 
-def test_a_twin_is_new_modules_around_the_same_tensors(network: TransferNetwork) -> None:
-    twin = twin_of(network)
-    for (name, ours), (other_name, theirs) in zip(tensors_of(twin), tensors_of(network), strict=True):
+def test_a_structural_copy_is_new_modules_around_the_same_tensors(network: TransferNetwork) -> None:
+    shared = structural_copy(network)
+    for (name, ours), (other_name, theirs) in zip(tensors_of(shared), tensors_of(network), strict=True):
         assert name == other_name
         assert ours is theirs
-    assert not set(twin.modules()) & set(network.modules())
+    assert not set(shared.modules()) & set(network.modules())
 
 
-def test_a_twin_of_what_cannot_be_pickled() -> None:
+def test_a_structural_copy_of_what_cannot_be_pickled() -> None:
     module = nn.Linear(2, 2)
     module.register_forward_hook(lambda module, inputs, output: output + 1)
-    twin = twin_of(module)
-    assert twin is not module
-    assert twin.weight is module.weight
-    assert torch.equal(twin(torch.ones(2)), module(torch.ones(2)))
+    shared = structural_copy(module)
+    assert shared is not module
+    assert shared.weight is module.weight
+    assert torch.equal(shared(torch.ones(2)), module(torch.ones(2)))

@@ -7,7 +7,7 @@ import torch
 from timm.layers.conv2d_same import Conv2dSame
 from torch import Tensor, nn
 
-from trainables.backbones.fused_convolution import POST_OPS, Activated
+from trainables.backbones.fused_convolution import POST_OPS, FusedConvolution
 from trainables.seeding import torch_seeded
 
 pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this PyTorch has no oneDNN")
@@ -26,29 +26,29 @@ def drawn(conv: nn.Conv2d) -> nn.Conv2d:
     return conv
 
 
-def fused(layer: Activated, given: Tensor) -> tuple[Tensor, bool]:
+def fused(layer: FusedConvolution, given: Tensor) -> tuple[Tensor, bool]:
     """What it says, and whether oneDNN did both at once."""
     with torch.no_grad(), torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
-        said = layer(given)
-    return said, any(event.key == OPERATOR for event in profile.key_averages())
+        output = layer(given)
+    return output, any(event.key == OPERATOR for event in profile.key_averages())
 
 
-def assert_same(layer: Activated, given: Tensor) -> None:
+def assert_same(layer: FusedConvolution, given: Tensor) -> None:
     """In float64, which oneDNN does not compute, to rounding of float32."""
-    said, at_once = fused(layer, given)
+    output, at_once = fused(layer, given)
     layer, given = layer.double(), given.double()
     exact, _ = fused(layer, given)
     assert at_once
-    assert said.dtype == torch.float32
-    assert said.shape == exact.shape
-    assert (said - exact).norm() <= 1e-6 * exact.norm()
+    assert output.dtype == torch.float32
+    assert output.shape == exact.shape
+    assert (output - exact).norm() <= 1e-6 * exact.norm()
 
 
 @pytest.mark.parametrize("kind", POST_OPS)
 @pytest.mark.parametrize("bias", [True, False])
 def test_every_activation(kind: type[nn.Module], bias: bool) -> None:
     conv = drawn(nn.Conv2d(4, 6, 3, stride=2, padding=(1, 2), groups=2, bias=bias))
-    layer = Activated(conv, kind())
+    layer = FusedConvolution(conv, kind())
     assert_same(layer, inputs(9, 8))
     assert torch.equal(layer(inputs(9, 8).double()), kind()(conv(inputs(9, 8).double())))
 
@@ -57,13 +57,13 @@ def test_every_activation(kind: type[nn.Module], bias: bool) -> None:
 @pytest.mark.parametrize("stride", [1, 2, 3])
 @pytest.mark.parametrize("size", [(8, 8), (9, 8), (7, 11), (2, 3)])
 def test_padding_to_same_at_every_size(kernel: int, stride: int, size: tuple[int, int]) -> None:
-    layer = Activated(drawn(Conv2dSame(4, 4, kernel, stride=stride, groups=4)), nn.ReLU6())
+    layer = FusedConvolution(drawn(Conv2dSame(4, 4, kernel, stride=stride, groups=4)), nn.ReLU6())
     assert_same(layer, inputs(*size))
 
 
 def test_follows_weights_and_sizes_that_change() -> None:
     """What it keeps is of the weights and inputs that it was made for."""
-    layer = Activated(drawn(Conv2dSame(4, 4, 3, stride=2)), nn.ReLU6())
+    layer = FusedConvolution(drawn(Conv2dSame(4, 4, 3, stride=2)), nn.ReLU6())
     conv = layer.conv
 
     def other_values() -> None:
@@ -76,9 +76,9 @@ def test_follows_weights_and_sizes_that_change() -> None:
         for change in (lambda: None, other_values, another_tensor):
             change()
             for size in ((8, 8), (9, 8), (8, 8)):
-                said, at_once = fused(layer, inputs(*size))
+                output, at_once = fused(layer, inputs(*size))
                 assert at_once
-                torch.testing.assert_close(said, layer.activation(conv(inputs(*size))), rtol=1e-5, atol=1e-5)
+                torch.testing.assert_close(output, layer.activation(conv(inputs(*size))), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -91,21 +91,21 @@ def test_follows_weights_and_sizes_that_change() -> None:
     ids=["same", "reflected", "dilated"],
 )
 def test_a_padding_that_onednn_does_not_know_is_left_to_the_convolution(conv: nn.Conv2d) -> None:
-    said, at_once = fused(Activated(drawn(conv), nn.ReLU6()), inputs(8, 8))
+    output, at_once = fused(FusedConvolution(drawn(conv), nn.ReLU6()), inputs(8, 8))
     assert not at_once
-    assert torch.equal(said, nn.ReLU6()(conv(inputs(8, 8))))
+    assert torch.equal(output, nn.ReLU6()(conv(inputs(8, 8))))
 
 
 def test_an_unknown_activation_is_left_alone() -> None:
-    layer = Activated(drawn(nn.Conv2d(4, 4, 3)), nn.PReLU())
-    said, at_once = fused(layer, inputs(8, 8))
+    layer = FusedConvolution(drawn(nn.Conv2d(4, 4, 3)), nn.PReLU())
+    output, at_once = fused(layer, inputs(8, 8))
     assert not at_once
-    assert torch.equal(said, layer.activation(layer.conv(inputs(8, 8))))
+    assert torch.equal(output, layer.activation(layer.conv(inputs(8, 8))))
 
 
 def test_autocast_goes_its_own_way() -> None:
-    layer = Activated(drawn(nn.Conv2d(4, 4, 3)), nn.ReLU())
+    layer = FusedConvolution(drawn(nn.Conv2d(4, 4, 3)), nn.ReLU())
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        said, at_once = fused(layer, inputs(8, 8))
+        output, at_once = fused(layer, inputs(8, 8))
     assert not at_once
-    assert said.dtype == torch.bfloat16
+    assert output.dtype == torch.bfloat16

@@ -11,7 +11,7 @@ from trainables.backbones.inplace import set_in_place
 
 @pytest.mark.parametrize("kind", [nn.ReLU6, nn.SiLU, nn.Hardswish, nn.Mish])
 def test_in_place_or_not_is_one_to_the_bit(kind: type[nn.Module]) -> None:
-    said = []
+    gradients = []
     for in_place in (True, False):
         network = nn.Sequential(nn.Linear(5, 4), kind(), nn.Linear(4, 3))
         with torch.no_grad():
@@ -20,8 +20,8 @@ def test_in_place_or_not_is_one_to_the_bit(kind: type[nn.Module]) -> None:
         set_in_place(network, in_place)
         assert network[1].inplace is in_place
         network(torch.linspace(-1, 1, 10).view(2, 5)).square().sum().backward()
-        said.append([parameter.grad for parameter in network.parameters()])
-    assert all(torch.equal(one, other) for one, other in zip(*said, strict=True))
+        gradients.append([parameter.grad for parameter in network.parameters()])
+    assert all(torch.equal(one, other) for one, other in zip(*gradients, strict=True))
 
 
 def test_relu_is_left_as_it_is() -> None:

@@ -7,7 +7,7 @@ import torch
 from torchvision import models
 
 from trainables.backbones.config import BackboneConfig
-from trainables.backbones.registry import build_network, check_backbone, describe
+from trainables.backbones.registry import BackboneSizes, build_network, check_backbone, describe
 from trainables.errors import BadInput
 
 from .helpers import images
@@ -81,7 +81,7 @@ def test_random_weights_depend_on_the_seed_only() -> None:
 def test_the_classifier_of_a_checkpoint_becomes_the_source_head(places365: Path) -> None:
     config = BackboneConfig(name="torchvision/resnet18", checkpoint=places365)
     check_backbone(config, needs_source_head=True)
-    assert describe(config)["num_source_classes"] == 365
+    assert describe(config).num_source_classes == 365
     network = build_network(config, 3, seed=0, keep_source_head=True).eval()
     reference = models.resnet18(num_classes=365).eval()
     state = torch.load(places365, weights_only=True)["state_dict"]
@@ -108,10 +108,13 @@ def test_a_checkpoint_without_classifier_gives_no_source_head(tmp_path: Path) ->
     ("config", "message"),
     [
         (RANDOM, "backbone.pretrained: expected true, as the method reads the pre-trained classifier, got false"),
-        (BackboneConfig(name="resnt50"), "backbone.name: .*'resnt50'; nearest: torchvision/resnet50, timm/resnet50"),
-        (BackboneConfig(name="package/resnet18"), "nearest: .*torchvision/resnet18"),
-        (BackboneConfig(name="package/efficientnet_lite9"), "nearest: package/efficientnet_lite0"),
-        (BackboneConfig(name="torchvision/resnet50d"), "nearest: torchvision/resnet50,.*timm/resnet50d"),
+        (
+            BackboneConfig(name="resnt50"),
+            "backbone.name: .*got 'resnt50' .*did you mean 'torchvision/resnet50' or 'timm/resnet50'",
+        ),
+        (BackboneConfig(name="package/resnet18"), "did you mean .*'torchvision/resnet18'"),
+        (BackboneConfig(name="package/efficientnet_lite9"), "did you mean 'package/efficientnet_lite0'"),
+        (BackboneConfig(name="torchvision/resnet50d"), "did you mean 'torchvision/resnet50' .*'timm/resnet50d'"),
         (BackboneConfig(name="hub/x/y"), "backbone.name: expected package/…, torchvision/…, timm/… or transformers/…"),
         (BackboneConfig(name="timm/resnet18.nothing"), "backbone.name: .*got 'nothing'"),
         (BackboneConfig(name="torchvision/resnet18:V9"), "backbone.name: .*IMAGENET1K_V1.*got 'V9'"),
@@ -157,13 +160,11 @@ def test_weights_out_of_reach_are_said_quickly(name: str, caches: Path, network:
 
 
 def test_describe_needs_no_weights() -> None:
-    assert describe(BackboneConfig(name="torchvision/resnet50")) == {
-        "num_features": 2048,
-        "num_source_classes": 1000,
-        "num_parameters": 23_508_032,
-    }
-    assert describe(RANDOM)["num_source_classes"] == 0
-    assert describe(LITE0)["num_features"] == 1280
+    assert describe(BackboneConfig(name="torchvision/resnet50")) == BackboneSizes(
+        num_features=2048, num_source_classes=1000, num_parameters=23_508_032
+    )
+    assert describe(RANDOM).num_source_classes == 0
+    assert describe(LITE0).num_features == 1280
 
 
 def _under_backbone(config: BackboneConfig) -> None:

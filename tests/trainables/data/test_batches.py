@@ -7,7 +7,7 @@ import torch
 from trainables.data import batches
 from trainables.data.batches import evaluation_batches, steps_per_epoch, training_batch
 from trainables.data.config import DataConfig
-from trainables.data.gpu_pixels import ResidentPixels
+from trainables.data.gpu_pixels import GpuPixelCache
 from trainables.data.images import LabelledImages
 from trainables.types import Batch
 
@@ -94,7 +94,7 @@ def test_evaluation_sees_every_centre_in_order(images: LabelledImages) -> None:
 
 def test_resident_pixels_give_the_same_batches(images: LabelledImages, monkeypatch: pytest.MonkeyPatch) -> None:
     from_host = [batch_at(images.take(range(5, 30)), step) for step in (1, 2, 9)]
-    monkeypatch.setattr(batches, "_RESIDENT", ResidentPixels(lambda device: 10**9))
+    monkeypatch.setattr(batches, "_GPU_PIXELS", GpuPixelCache(lambda device: 10**9))
     for expected in from_host:
         batch = batch_at(images.take(range(5, 30)), expected.step)
         assert batch.inputs.is_contiguous(memory_format=torch.channels_last)

@@ -16,15 +16,14 @@ import torch
 from PIL import Image
 
 from trainables.config import TrialConfig
-from trainables.data import cache, decoding
-from trainables.data import mapped_pixels as pixel_file
+from trainables.data import cache, decoding, mapped_pixels
 from trainables.data.batches import evaluation_batches, training_batch
 from trainables.data.cache import DEFAULT_GB, Cache, cached, content_key
 from trainables.data.config import DataConfig
 from trainables.data.datasets.listing import Listing
 from trainables.data.decoding import Resize, decode_all
 from trainables.data.folds import stratified_folds
-from trainables.data.gpu_pixels import ResidentPixels
+from trainables.data.gpu_pixels import GpuPixelCache
 from trainables.data.images import LabelledImages, Pixels
 from trainables.data.loading import check_decodes, load_test, load_train, plan_splits
 from trainables.data.mapped_pixels import HEADER_BYTES, PixelFile, memory_bytes
@@ -199,9 +198,9 @@ class TestAnEntry:
     def test_can_be_made_by_two_processes(self, paths: list[Path], folder: Path) -> None:
         command = [sys.executable, "-c", FIRST + "print(load(300).sum())", *map(str, paths)]
         both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-        said = {process.communicate()[0] for process in both}
+        outputs = {process.communicate()[0] for process in both}
         assert [process.returncode for process in both] == [0, 0]
-        assert said == {f"{pixels_of(100 * paths, 148).sum()}\n"}
+        assert outputs == {f"{pixels_of(100 * paths, 148).sum()}\n"}
         assert len(entries(folder)) == 1
 
 
@@ -254,7 +253,7 @@ class TestItsLimit:
         before = entries(folder)
         assert cached(listing(photos(tmp_path, 3)), 10 * SIDE, "squash") is None
         assert entries(folder) == before
-        assert "decoded images are not kept on disk: 0.00 GB of them must fit" in caplog.text
+        assert "decoded images are not kept on disk: 0.00 GB do not fit" in caplog.text
 
     def test_clears_up_after_processes_that_were_killed(self, tmp_path: Path, folder: Path) -> None:
         folder.mkdir(parents=True)
@@ -269,10 +268,10 @@ class TestItsLimit:
         assert cached(listing(paths), SIDE, "squash") is None
         assert not folder.exists()
 
-    @pytest.mark.parametrize("said", ["much", "-1", "inf", "nan"])
-    def test_is_a_number(self, said: str, paths: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("TUNER_CACHE_GB", said)
-        with pytest.raises(BadInput, match=f"expected a number of gigabytes .* TUNER_CACHE_GB, .*, got '{said}'"):
+    @pytest.mark.parametrize("gigabytes", ["much", "-1", "inf", "nan"])
+    def test_is_a_number(self, gigabytes: str, paths: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("TUNER_CACHE_GB", gigabytes)
+        with pytest.raises(BadInput, match=f"expected a number of gigabytes .* TUNER_CACHE_GB, .*, got '{gigabytes}'"):
             cached(listing(paths), SIDE, "squash")
 
 
@@ -308,7 +307,7 @@ class TestItsFolder:
         def refuse(*arguments: int) -> None:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(pixel_file.os, "posix_fallocate", refuse)
+        monkeypatch.setattr(mapped_pixels.os, "posix_fallocate", refuse)
         config = fruit(make_folder({"fig": 3, "lime": 3}))
         images = load_train(config)
         check_decodes(config, "test")
@@ -348,7 +347,7 @@ class TestLoading:
             assert np.shares_memory(part.pixels, images.pixels)
             batch = training_batch(part, config.data, 4, 0, 1, CPU)
             whole = torch.cat([b.inputs for b in evaluation_batches(part, config.data, 4, CPU)])
-            resident = ResidentPixels(lambda device: 10**9).get(images.pixels, CPU)
+            resident = GpuPixelCache(lambda device: 10**9).get(images.pixels, CPU)
             result = FoldTraining(config, images, 1, fold, CPU, None).result()
             results.append((batch.inputs, whole, resident, result.val_top1, list(result.loss_terms.values())))
         for here, there in zip(*results, strict=True):
@@ -396,7 +395,7 @@ class TestSending:
 
     @pytest.fixture
     def small_machine(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(pixel_file, "memory_bytes", lambda: 1000)
+        monkeypatch.setattr(mapped_pixels, "memory_bytes", lambda: 1000)
 
     def test_takes_the_pixels_out_of_band(self, images: LabelledImages) -> None:
         buffers: list[pickle.PickleBuffer] = []
@@ -423,8 +422,8 @@ class TestSending:
         path.unlink()
         if damage == "torn":
             path.write_bytes(b"torn")
-        said = rf"expected the decoded images {path.stem} of shape \(5, 9, 9, 3\) in '{path}' on .* TUNER_CACHE"
-        with pytest.raises(OSError, match=said):
+        message = rf"expected the decoded images {path.stem} of shape \(5, 9, 9, 3\) in '{path}' on .* TUNER_CACHE"
+        with pytest.raises(OSError, match=message):
             pickle.loads(message)
 
     def test_memory_is_the_machines_or_the_containers(self, tmp_path: Path) -> None:
@@ -450,6 +449,6 @@ def test_a_folder_that_is_only_to_be_read_serves(
     def refuse(path: Path) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(pixel_file.os, "utime", refuse)
+    monkeypatch.setattr(mapped_pixels.os, "utime", refuse)
     pixels_of(paths)
     assert len(decoded) == 3

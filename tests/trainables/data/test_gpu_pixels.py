@@ -6,18 +6,18 @@ import weakref
 import numpy as np
 import torch
 
-from trainables.data.gpu_pixels import ResidentPixels, cuda_budget
+from trainables.data.gpu_pixels import GpuPixelCache, gpu_budget_bytes
 from trainables.data.images import LabelledImages
 
 CPU = torch.device("cpu")
 
 
 def test_one_copy_for_all_selections(images: LabelledImages) -> None:
-    resident = ResidentPixels(lambda device: 10**9)
-    copy = resident.get(images.pixels, CPU)
+    on_device = GpuPixelCache(lambda device: 10**9)
+    copy = on_device.get(images.pixels, CPU)
     assert copy is not None
     np.testing.assert_array_equal(copy.numpy(), images.pixels)
-    assert resident.get(images.take([3]).pixels, CPU) is copy
+    assert on_device.get(images.take([3]).pixels, CPU) is copy
 
 
 def test_what_does_not_fit_stays_on_the_host(images: LabelledImages) -> None:
@@ -27,16 +27,16 @@ def test_what_does_not_fit_stays_on_the_host(images: LabelledImages) -> None:
         asked.append(device)
         return images.pixels.nbytes - 1
 
-    resident = ResidentPixels(too_little)
-    assert resident.get(images.pixels, CPU) is None
-    assert resident.get(images.pixels, CPU) is None
+    on_device = GpuPixelCache(too_little)
+    assert on_device.get(images.pixels, CPU) is None
+    assert on_device.get(images.pixels, CPU) is None
     assert asked == [CPU]
 
 
 def test_the_copy_goes_with_the_array() -> None:
-    resident = ResidentPixels(lambda device: 10**9)
+    on_device = GpuPixelCache(lambda device: 10**9)
     pixels = np.zeros((2, 4, 4, 3), dtype=np.uint8)
-    copy = resident.get(pixels, CPU)
+    copy = on_device.get(pixels, CPU)
     assert copy is not None
     alive = weakref.ref(copy)
     del pixels, copy
@@ -45,4 +45,4 @@ def test_the_copy_goes_with_the_array() -> None:
 
 
 def test_nothing_is_copied_from_host_to_host() -> None:
-    assert cuda_budget(CPU) == 0
+    assert gpu_budget_bytes(CPU) == 0

@@ -40,7 +40,7 @@ def started_method(config: MethodConfig, tokens: bool = False) -> Method:
 
 def total_losses(fit: Fit) -> list[float]:
     """The sum of the loss terms at each step done so far. Terms that are only watched do not count."""
-    names = fit.history.terms.keys() - fit.method.watched.keys()
+    names = fit.history.terms.keys() - fit.method.diagnostics.keys()
     return [sum(values) for values in zip(*(fit.history.terms[name] for name in sorted(names)), strict=True)]
 
 

@@ -85,9 +85,9 @@ def l2_sp(student: TransferNetwork, source: TransferNetwork, batch: Batch, inclu
 
 def bss(student: TransferNetwork, batch: Batch, k: int) -> dict[str, Tensor]:
     """Chen et al. 2019: Σ_{i=1..k} σ²_{−i}, the k smallest singular values of the matrix of features."""
-    seen = student(student.embed(batch.inputs))
-    sigma = torch.linalg.svdvals(seen.pooled)
-    ce = mean([-log_softmax(seen.target_logits[b])[y] for b, y in enumerate(batch.labels)])
+    out = student(student.embed(batch.inputs))
+    sigma = torch.linalg.svdvals(out.pooled)
+    ce = mean([-log_softmax(out.target_logits[b])[y] for b, y in enumerate(batch.labels)])
     return {"target_label": ce, "spectrum": (sigma[-k:] ** 2).sum()}
 
 
@@ -134,10 +134,10 @@ def bi_tuning(
     temperature: float,
 ) -> dict[str, Tensor]:
     """Zhong et al. 2020 as TLlib computes it, with a key network that has been brought up to date."""
-    seen = student(student.embed(batch.inputs))
+    out = student(student.embed(batch.inputs))
     pooled = key_network[0](student.embed(batch.second_inputs))[1].detach()
-    h_q, h_k = ([unit(torch.cat([h, torch.ones(1)])) for h in of_view] for of_view in (seen.pooled, pooled))
-    z_q = [unit(projector(h)) for h in seen.pooled]
+    h_q, h_k = ([unit(torch.cat([h, torch.ones(1)])) for h in of_view] for of_view in (out.pooled, pooled))
+    z_q = [unit(projector(h)) for h in out.pooled]
     z_k = [unit(key_network[1](h)).detach() for h in pooled]
     w = [
         unit(torch.cat([row, bias[None]])).detach()
@@ -159,7 +159,7 @@ def bi_tuning(
         others = [key @ w[label] for c, keys in enumerate(features.keys) if c != label for key in keys]
         over_classes.append(gap_to_uniform([h_q[b] @ w[label], *own], others, temperature))
     return {
-        "target_label": mean([-log_softmax(seen.target_logits[b])[y] for b, y in enumerate(labels)]),
+        "target_label": mean([-log_softmax(out.target_logits[b])[y] for b, y in enumerate(labels)]),
         "projection": mean(over_projections),
         "classifier": mean(over_classes),
     }
@@ -233,15 +233,15 @@ def delta(
         second = conv2(norm1(first).clamp(min=0))
         return first, second, norm2(second).clamp(min=0)
 
-    seen, taught = maps(student), maps(source)
-    z = student.target_head(seen[2].mean(dim=(2, 3)))
+    out, teacher_out = maps(student), maps(source)
+    z = student.target_head(out[2].mean(dim=(2, 3)))
     total = torch.zeros(())
     compared = [0, 1] if form == "official" else [2]
     for layer, w in zip(compared, weights, strict=True):
-        _, num_channels, height, width = seen[layer].shape
+        _, num_channels, height, width = out[layer].shape
         for b in range(len(x)):
             for c in range(num_channels):
-                gap = ((seen[layer][b, c] - taught[layer][b, c].detach()) ** 2).sum() / (height * width)
+                gap = ((out[layer][b, c] - teacher_out[layer][b, c].detach()) ** 2).sum() / (height * width)
                 total = total + (num_channels * w[c] * gap / 2 if form == "official" else w[c] * gap)
     terms = {"target_label": mixed_label_loss(z, batch, lam, pi), "feature": total}
     if form == "official":
@@ -251,32 +251,32 @@ def delta(
 
 def co_tuning(student: TransferNetwork, batch: Batch, R: Tensor, lam: float, pi: Tensor) -> dict[str, Tensor]:
     """You et al. 2020: −log p(y | x) of the target head; −Σ_s R[y, s]·log p(s | x) of the source head."""
-    seen = student(mixed(student.embed(batch.inputs), lam, pi))
+    out = student(mixed(student.embed(batch.inputs), lam, pi))
     soft = []
     for b, partner in enumerate(pi):
-        log_p = log_softmax(seen.source_logits[b])
+        log_p = log_softmax(out.source_logits[b])
         rows = lam * R[batch.labels[b]] + (1 - lam) * R[batch.labels[partner]]
         soft.append(-sum(rows[s] * log_p[s] for s in range(len(rows))))
-    return {"target_label": mixed_label_loss(seen.target_logits, batch, lam, pi), "source_label": mean(soft)}
+    return {"target_label": mixed_label_loss(out.target_logits, batch, lam, pi), "source_label": mean(soft)}
 
 
 def smile_authors(
     student: TransferNetwork, teacher: TransferNetwork, batch: Batch, lam: float, pi: Tensor
 ) -> dict[str, Tensor]:
     """SMILE as its authors' code computes it: a Frobenius norm over the batch's maps, and soft cross-entropy."""
-    seen, taught = student(mixed(student.embed(batch.inputs), lam, pi)), teacher(teacher.embed(batch.inputs))
-    _, _, height, width = seen.features.shape
+    out, teacher_out = student(mixed(student.embed(batch.inputs), lam, pi)), teacher(teacher.embed(batch.inputs))
+    _, _, height, width = out.features.shape
     squares = []
     for b, partner in enumerate(pi):
-        wanted = lam * taught.features[b] + (1 - lam) * taught.features[partner]
-        squares.append(((seen.features[b] - wanted) ** 2).sum())
-    q = [softmax(z) for z in taught.source_logits]
+        target = lam * teacher_out.features[b] + (1 - lam) * teacher_out.features[partner]
+        squares.append(((out.features[b] - target) ** 2).sum())
+    q = [softmax(z) for z in teacher_out.source_logits]
     soft = []
     for b, partner in enumerate(pi):
         q_mixed = lam * q[b] + (1 - lam) * q[partner]
-        soft.append(-(q_mixed * log_softmax(seen.source_logits[b])).sum())
+        soft.append(-(q_mixed * log_softmax(out.source_logits[b])).sum())
     return {
-        "target_label": mixed_label_loss(seen.target_logits, batch, lam, pi),
+        "target_label": mixed_label_loss(out.target_logits, batch, lam, pi),
         "feature": torch.stack(squares).sum().sqrt() / (height * width),
         "source_label": mean(soft),
     }
@@ -286,15 +286,15 @@ def smile_paper(
     student: TransferNetwork, teacher: TransferNetwork, batch: Batch, lam: float, pi: Tensor
 ) -> dict[str, Tensor]:
     """SMILE as printed: Eq. 3 for target labels, Eq. 4 for feature vectors, Eq. 5 for source-class probabilities."""
-    seen, taught = student(mixed(student.embed(batch.inputs), lam, pi)), teacher(teacher.embed(batch.inputs))
+    out, teacher_out = student(mixed(student.embed(batch.inputs), lam, pi)), teacher(teacher.embed(batch.inputs))
     features, classes = [], []
     for b, partner in enumerate(pi):
-        g_mixed = lam * taught.pooled[b] + (1 - lam) * taught.pooled[partner]
-        features.append(((g_mixed - seen.pooled[b]) ** 2).sum())
-        z_mixed = lam * softmax(taught.source_logits[b]) + (1 - lam) * softmax(taught.source_logits[partner])
-        classes.append(((z_mixed - softmax(seen.source_logits[b])) ** 2).sum())
+        g_mixed = lam * teacher_out.pooled[b] + (1 - lam) * teacher_out.pooled[partner]
+        features.append(((g_mixed - out.pooled[b]) ** 2).sum())
+        z_mixed = lam * softmax(teacher_out.source_logits[b]) + (1 - lam) * softmax(teacher_out.source_logits[partner])
+        classes.append(((z_mixed - softmax(out.source_logits[b])) ** 2).sum())
     return {
-        "target_label": mixed_label_loss(seen.target_logits, batch, lam, pi),
+        "target_label": mixed_label_loss(out.target_logits, batch, lam, pi),
         "feature": mean(features),
         "source_label": mean(classes),
     }

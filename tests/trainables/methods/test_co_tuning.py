@@ -72,7 +72,7 @@ class TestTheLoss:
         method = related(probabilities(NUM_CLASSES, NUM_SOURCE_CLASSES), CoTuningConfig(trade_off=1))
         excess = method.loss(tiny_batch())["source_label"] - entropy(method.relationship.of(tiny_batch().labels))
         assert excess > 0
-        assert_close(method.watched["source_label_excess"], excess)
+        assert_close(method.diagnostics["source_label_excess"], excess)
 
     def test_is_that_entropy_where_the_source_head_says_the_row(self) -> None:
         """A head without weights says its bias to every image, which all belong to one class."""
@@ -114,8 +114,8 @@ class TestTheRelationship:
             assert_close(row, sum(p[i] for i in range(20) if y[i] == k) / sum(y == k))
 
     def test_directly_of_sure_predictions_is_the_contingency_table(self) -> None:
-        said, y = torch.tensor([0, 0, 1, 4, 4, 4]), torch.tensor([0, 0, 0, 1, 1, 2])
-        rows = direct_relationship(torch.eye(5)[said], y, 3)
+        source_label, y = torch.tensor([0, 0, 1, 4, 4, 4]), torch.tensor([0, 0, 0, 1, 1, 2])
+        rows = direct_relationship(torch.eye(5)[source_label], y, 3)
         assert_close(rows, torch.tensor([[2 / 3, 1 / 3, 0, 0, 0], [0, 0, 0, 0, 1.0], [0, 0, 0, 0, 1.0]]))
 
     def test_in_reverse_is_bayes_rule(self, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,7 +56,7 @@ class TestTheLoss:
 
     def test_has_the_same_names_at_every_step(self, config: MethodConfig) -> None:
         method = started_method(config)
-        names = [(list(method.loss(tiny_batch(step))), list(method.watched)) for step in range(1, 9)]
+        names = [(list(method.loss(tiny_batch(step))), list(method.diagnostics)) for step in range(1, 9)]
         assert all(at_step == names[0] for at_step in names)
 
     def test_reaches_backbone_and_target_head(self, config: MethodConfig) -> None:

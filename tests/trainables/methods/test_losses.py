@@ -17,27 +17,27 @@ from trainables.methods.losses import (
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize(("shape", "positions"), [((4, 6, 3, 5), 15), ((4, 7, 6), 7), ((4, 6), 1)])
 def test_gradient_of_frobenius_is_one_over_the_positions(shape: tuple[int, ...], positions: int) -> None:
-    seen = torch.randn(shape, requires_grad=True)
-    frobenius_per_position(seen, 100 * torch.randn(shape)).backward()
-    assert seen.grad is not None
-    assert_close(seen.grad.norm(), torch.tensor(1 / positions))
+    output = torch.randn(shape, requires_grad=True)
+    frobenius_per_position(output, 100 * torch.randn(shape)).backward()
+    assert output.grad is not None
+    assert_close(output.grad.norm(), torch.tensor(1 / positions))
 
 
 def test_frobenius_of_equal_maps_has_a_finite_gradient() -> None:
-    seen = torch.randn(2, 6, 3, 3, requires_grad=True)
-    distance = frobenius_per_position(seen, seen.detach().clone())
+    output = torch.randn(2, 6, 3, 3, requires_grad=True)
+    distance = frobenius_per_position(output, output.detach().clone())
     distance.backward()
     assert distance == 0
-    assert seen.grad is not None
-    assert not seen.grad.any()
+    assert output.grad is not None
+    assert not output.grad.any()
 
 
 def test_distances_of_half_precision_are_computed_in_full() -> None:
     """In fp16 the squares would overflow."""
-    seen, wanted = torch.full((2, 4), 600.0, dtype=torch.float16), torch.zeros(2, 4, dtype=torch.float16)
-    assert mean_squared_norm(seen, wanted) == 4 * 600.0**2
-    assert frobenius_per_position(seen, wanted) == torch.tensor(8 * 600.0**2).sqrt()
-    assert cross_entropy(seen, torch.tensor([0, 1])).dtype == torch.float32
+    output, wanted = torch.full((2, 4), 600.0, dtype=torch.float16), torch.zeros(2, 4, dtype=torch.float16)
+    assert mean_squared_norm(output, wanted) == 4 * 600.0**2
+    assert frobenius_per_position(output, wanted) == torch.tensor(8 * 600.0**2).sqrt()
+    assert cross_entropy(output, torch.tensor([0, 1])).dtype == torch.float32
 
 
 @pytest.mark.parametrize(

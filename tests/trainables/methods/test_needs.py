@@ -36,12 +36,14 @@ def test_facts_of_a_named_backbone_need_no_weights() -> None:
         (
             CutMixConfig(),
             TOKENS,
-            f"name: expected a method for backbone {TOKENS}, got cutmix, which needs a backbone of images, to cut boxes from",
+            f"name: expected a method for backbone {TOKENS}, got cutmix, which needs "
+            "a backbone of images, to cut boxes from",
         ),
         (
             L2Config(mixing="cutmix"),
             TOKENS,
-            f"name: expected a method for backbone {TOKENS}, got l2, which needs a backbone of images, to cut boxes from "
+            f"name: expected a method for backbone {TOKENS}, got l2, which needs "
+            "a backbone of images, to cut boxes from "
             "(`mixing: cutmix`)",
         ),
         (

@@ -19,7 +19,7 @@ from trainables.backbones.network import TransferNetwork
 from trainables.errors import BadInput
 from trainables.methods import check_method
 from trainables.methods.mixing import draw_mix, mixed
-from trainables.methods.reg_sl import RegSL, RegSLConfig, easy_first
+from trainables.methods.reg_sl import RegSL, RegSLConfig, reweighted_cross_entropy
 from trainables.training.loop import Fit
 from trainables.types import Batch
 
@@ -220,13 +220,13 @@ class TestReweighting:
         logits = torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
         labels = torch.tensor([0, 1, 2, 0, 1, 2])
         plain = nn.functional.cross_entropy(logits, labels)
-        assert_close(easy_first(logits, labels, 1e12), plain)
-        assert easy_first(logits, labels, 1.0) < plain
+        assert_close(reweighted_cross_entropy(logits, labels, 1e12), plain)
+        assert reweighted_cross_entropy(logits, labels, 1.0) < plain
 
     def test_weights_sum_to_one(self) -> None:
         logits = torch.tensor([[1.0, 2.0, 3.0]]).repeat(5, 1)
         labels = torch.zeros(5, dtype=torch.int64)
-        assert_close(easy_first(logits, labels, 0.3), nn.functional.cross_entropy(logits, labels))
+        assert_close(reweighted_cross_entropy(logits, labels, 0.3), nn.functional.cross_entropy(logits, labels))
 
     def test_mixed_labels_are_weighed_as_they_are(self) -> None:
         method = reg_sl_on(tiny_network(), reweight_from=0, mixing="mixup", mixing_alpha=1.0)
@@ -256,12 +256,12 @@ class TestLabelCorrection:
         method = confident_of(2, correct_labels_from=0)
         batch = tiny_batch()
         terms = method.loss(batch)
-        assert method.watched["corrected_labels"] == (batch.labels != 2).float().mean()
+        assert method.diagnostics["corrected_labels"] == (batch.labels != 2).float().mean()
         assert terms["target_label"] < 0.01
         unsure(method)
         all_two = replace(batch, labels=torch.full_like(batch.labels, 2))
         assert torch.equal(method.loss(batch)["target_label"], method.loss(all_two)["target_label"])
-        assert method.watched["corrected_labels"] == 0
+        assert method.diagnostics["corrected_labels"] == 0
 
     def test_knows_examples_by_their_index(self) -> None:
         method = confident_of(2, correct_labels_from=0)
@@ -284,13 +284,13 @@ class TestLabelCorrection:
     def test_needs_more_than_the_threshold(self, threshold: float, corrects: bool) -> None:
         method = confident_of(2, correct_labels_from=0, correction_threshold=threshold)
         method.loss(tiny_batch())
-        assert bool(method.watched["corrected_labels"]) == corrects
+        assert bool(method.diagnostics["corrected_labels"]) == corrects
 
     def test_without_it_labels_are_never_asked(self) -> None:
         method = confident_of(2)
         method.loss(tiny_batch())
         assert (method.labels.overwritten == -1).all()
-        assert not method.watched
+        assert not method.diagnostics
 
     def test_outlives_a_checkpoint(self) -> None:
         first = start(RegSLConfig(correct_labels_from=0, correction_threshold=0.4, **NO_LIMIT))

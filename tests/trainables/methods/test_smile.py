@@ -19,7 +19,7 @@ from trainables.methods.losses import entropy
 from trainables.methods.mixing import Mix
 from trainables.methods.mixup import Mixup, MixupConfig
 from trainables.methods.smile import Smile, SmileConfig
-from trainables.methods.teacher import follow
+from trainables.methods.teacher import ema_update
 from trainables.types import Batch, LossTerms
 
 PARTNER = torch.tensor([2, 0, 3, 1, 4, 5])
@@ -79,15 +79,15 @@ class TestTheFormulas:
         no gradient to speak of."""
         folded = loss_at(self.evaluated(), Mix(1.0, PARTNER))
         assert folded["feature"] < 1e-14
-        monkeypatch.setattr(smile, "Folded", lambda teacher, _: lambda inputs: teacher(teacher.embed(inputs)))
+        monkeypatch.setattr(smile, "FoldedNetwork", lambda teacher, _: lambda inputs: teacher(teacher.embed(inputs)))
         method = self.evaluated()
         student = method.student
         terms = loss_at(method, Mix(1.0, PARTNER))
-        said = student(student.embed(tiny_batch().inputs)).source_logits.softmax(dim=1)
+        probabilities = student(student.embed(tiny_batch().inputs)).source_logits.softmax(dim=1)
         assert terms["feature"] == 0
-        assert_close(terms["source_label"], entropy(said))
+        assert_close(terms["source_label"], entropy(probabilities))
         assert_close(folded["source_label"], terms["source_label"])
-        assert method.watched["source_label_excess"].abs() < 1e-14
+        assert method.diagnostics["source_label_excess"].abs() < 1e-14
         for gradient in gradients(terms["feature"] + terms["source_label"], student).values():
             assert gradient.abs().max() < 1e-14
 
@@ -118,7 +118,7 @@ class TestTheFormulas:
     def test_excess_is_watched_not_minimised(self, loss_at: LossAt) -> None:
         method = smile_between(tiny_network(seed=1), tiny_network(seed=2), UNWEIGHTED)
         terms = loss_at(method, Mix(0.7, PARTNER))
-        excess = method.watched["source_label_excess"]
+        excess = method.diagnostics["source_label_excess"]
         assert set(terms) == {"target_label", "feature", "source_label"}
         assert 0 < excess < terms["source_label"]
         assert not excess.requires_grad
@@ -213,7 +213,7 @@ class TestTheTeacher:
     def test_follows_at_once_or_never_at_the_ends(self, decay: float) -> None:
         teacher, student = tiny_network(seed=1), tiny_network(seed=2)
         source = copy.deepcopy(student if decay == 0 else teacher)
-        follow(teacher, student, decay)
+        ema_update(teacher, student, decay)
         for mine, theirs in zip(teacher.parameters(), source.parameters(), strict=True):
             assert torch.equal(mine, theirs)
 

@@ -44,7 +44,7 @@ class TestTheLoss:
     @pytest.mark.parametrize("p", [0.0, 0.3, 0.5, 1.0])
     def test_value_and_gradient_match_the_layers_written_out(self, p: float, step: int) -> None:
         method = stoch_norm_on(tiny_network(), p)
-        method._flip_coins(tiny_batch(step))
+        method._draw(tiny_batch(step))
         theirs = references.stoch_norm(method.student, tiny_batch(step), coins_of(method))
         assert_parity(method.loss(tiny_batch(step)), theirs, method.student)
 
@@ -57,13 +57,13 @@ class TestTheLoss:
 class TestTheCoins:
     def test_depend_on_seed_and_step_alone(self) -> None:
         method, other = stoch_norm_on(tiny_network()), stoch_norm_on(tiny_network(seed=5))
-        seen = []
+        draws = []
         for step in (3, 8, 3):
             method.loss(tiny_batch(step))
-            seen.append(coins_of(method))
-        assert seen[0] == seen[2] != seen[1]
+            draws.append(coins_of(method))
+        assert draws[0] == draws[2] != draws[1]
         other.loss(tiny_batch(8))
-        assert coins_of(other) == seen[1]
+        assert coins_of(other) == draws[1]
 
     def test_are_one_a_channel(self) -> None:
         method = stoch_norm_on(tiny_network())
@@ -75,7 +75,7 @@ class TestTheCoins:
         method = stoch_norm_on(tiny_network(), p)
         heads = []
         for step in range(1, 301):
-            method._flip_coins(tiny_batch(step, count=1))
+            method._draw(tiny_batch(step, count=1))
             heads += [coin for of_layer in coins_of(method) for coin in of_layer]
         assert torch.tensor(heads).double().mean() == pytest.approx(p, abs=0.03)
 
@@ -131,21 +131,21 @@ class TestALayer:
             norm.bias.data = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64)
         layer = self.layer(norm, coins)
         upstream = torch.randn(x.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-        seen = []
+        results = []
         for module in (layer, norm):
             given = x.double().requires_grad_()
             if module is layer:
-                said = layer(given)
+                output = layer(given)
             else:
                 tails = F.batch_norm(given, norm.running_mean, norm.running_var.clone(), norm.weight, norm.bias)
-                said = torch.where(
+                output = torch.where(
                     torch.tensor(coins).view(-1, 1, 1),
                     F.batch_norm(given, None, None, norm.weight, norm.bias, True),
                     tails,
                 )
-            said.backward(upstream)
-            seen.append([said, given.grad, *(parameter.grad for parameter in module.parameters())])
-        torch.testing.assert_close(seen[0], seen[1], rtol=1e-9, atol=1e-12)
+            output.backward(upstream)
+            results.append([output, given.grad, *(parameter.grad for parameter in module.parameters())])
+        torch.testing.assert_close(results[0], results[1], rtol=1e-9, atol=1e-12)
 
     @pytest.mark.parametrize("coins", [[True] * 4, [False] * 4])
     def test_in_evaluation_is_batch_norm(self, norm: nn.BatchNorm2d, x: Tensor, coins: list[bool]) -> None:
@@ -164,8 +164,8 @@ class TestARealNetwork:
         for norm in norms:
             norm.by_batch_C = torch.ones(norm.num_features, dtype=torch.bool)
         for mode in (True, False):
-            said = [n.train(mode)(n.embed(self.INPUTS)).target_logits for n in (plain, converted)]
-            assert torch.equal(said[0], said[1])
+            logits = [n.train(mode)(n.embed(self.INPUTS)).target_logits for n in (plain, converted)]
+            assert torch.equal(logits[0], logits[1])
 
     def test_loads_into_a_network_that_was_never_converted(self, name: str) -> None:
         """Every tensor has the name and the meaning that it has in a plain network, in the order of a plain one."""
@@ -182,8 +182,8 @@ class TestARealNetwork:
         assert [n for n, _ in plain.named_parameters()] == [n for n, _ in trained.named_parameters()]
         assert [n for n, _ in plain.named_buffers()] == [n for n, _ in trained.named_buffers()]
         plain.load_state_dict(trained.state_dict())
-        said = [n.eval()(n.embed(self.INPUTS)).target_logits for n in (plain, trained)]
-        assert torch.equal(said[0], said[1])
+        logits = [n.eval()(n.embed(self.INPUTS)).target_logits for n in (plain, trained)]
+        assert torch.equal(logits[0], logits[1])
 
 
 def test_timms_norms_keep_their_activation() -> None:

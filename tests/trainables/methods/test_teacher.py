@@ -10,7 +10,7 @@ from tests.trainables.methods.parity import gradients
 from tests.trainables.tiny import tiny_batch, tiny_context, tiny_network
 from trainables.methods import teacher
 from trainables.methods.smile import Smile, SmileConfig
-from trainables.methods.teacher import TeacherPrecision, multiplies_bf16, teaching
+from trainables.methods.teacher import TeacherPrecision, has_fast_bf16, teacher_autocast
 from trainables.types import LossTerms
 
 CPU = torch.device("cpu")
@@ -44,8 +44,8 @@ def test_float64_is_never_rounded() -> None:
 
 @pytest.mark.parametrize("has_it", [True, False])
 def test_auto_is_what_the_hardware_multiplies(monkeypatch: pytest.MonkeyPatch, has_it: bool) -> None:
-    monkeypatch.setattr(teacher, "multiplies_bf16", lambda device: has_it)
-    with teaching("auto", CPU):
+    monkeypatch.setattr(teacher, "has_fast_bf16", lambda device: has_it)
+    with teacher_autocast("auto", CPU):
         assert torch.is_autocast_enabled("cpu") == has_it
     assert not torch.is_autocast_enabled("cpu")
 
@@ -64,11 +64,11 @@ def test_a_cpu_multiplies_it_where_that_is_faster(
     monkeypatch: pytest.MonkeyPatch, features: dict[str, object], faster: bool
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: features)
-    assert multiplies_bf16(CPU) is faster
+    assert has_fast_bf16(CPU) is faster
 
 
 def test_fp32_leaves_the_precision_of_the_training_alone() -> None:
-    with torch.autocast("cpu", dtype=torch.bfloat16), teaching("fp32", CPU):
+    with torch.autocast("cpu", dtype=torch.bfloat16), teacher_autocast("fp32", CPU):
         assert torch.is_autocast_enabled("cpu")
 
 

@@ -23,7 +23,7 @@ def kept(tmp_path: Path) -> Checkpoints:
     return Checkpoints(tmp_path / "checkpoints" / "trial-0000" / "fold-1.pt", period_s=0)
 
 
-def said(caplog: pytest.LogCaptureFixture) -> str:
+def logged(caplog: pytest.LogCaptureFixture) -> str:
     (record,) = caplog.records
     return record.getMessage()
 
@@ -68,14 +68,14 @@ class TestWhatIsNotToBeTrusted:
     def test_is_torn(self, kept: Checkpoints, caplog: pytest.LogCaptureFixture, length: int) -> None:
         write_whole(kept.path, WHOLE[:length])
         assert kept.load("me") is None
-        reason = "it is torn or corrupt" if length >= len(MAGIC) else "it is no checkpoint of this version"
-        assert said(caplog) == f"{kept.path} is skipped, training starts anew: {reason}"
+        reason = "torn or corrupt" if length >= len(MAGIC) else "not a checkpoint of this version"
+        assert logged(caplog) == f"{kept.path} is skipped, training starts anew: {reason}"
 
     @pytest.mark.parametrize("place", [0, len(MAGIC), len(MAGIC) + DIGEST_BYTES, len(WHOLE) // 2, len(WHOLE) - 1])
     def test_has_a_flipped_bit(self, place: int) -> None:
         content = bytearray(WHOLE)
         content[place] ^= 1
-        with pytest.raises(ValueError, match=r"it is (no checkpoint|torn or corrupt)"):
+        with pytest.raises(ValueError, match=r"not a checkpoint|torn or corrupt"):
             decoded(bytes(content), "me")
 
     def test_goes_on_after_its_end(self) -> None:
@@ -85,12 +85,12 @@ class TestWhatIsNotToBeTrusted:
     def test_is_of_another_training(self, kept: Checkpoints, caplog: pytest.LogCaptureFixture) -> None:
         kept.save("me", STATE)
         assert kept.load("you") is None
-        assert said(caplog).endswith("it is of another training")
+        assert logged(caplog).endswith("of another training")
 
     def test_cannot_be_read(self, kept: Checkpoints, caplog: pytest.LogCaptureFixture) -> None:
         kept.path.mkdir(parents=True)
         assert kept.load("me") is None
-        assert "is skipped" in said(caplog)
+        assert "is skipped" in logged(caplog)
 
 
 class TestADiskThatIsFull:
@@ -105,7 +105,7 @@ class TestADiskThatIsFull:
     def test_is_said_once_and_ends_no_training(self, kept: Checkpoints, caplog: pytest.LogCaptureFixture) -> None:
         kept.save("me", STATE)
         kept.save("me", STATE)
-        assert "training goes on without: [Errno 28] No space left on device" in said(caplog)
+        assert "training continues without: [Errno 28] No space left on device" in logged(caplog)
 
     @pytest.mark.usefixtures("full")
     def test_is_not_tried_again_before_a_period_has_passed(self, tmp_path: Path) -> None:
@@ -131,4 +131,4 @@ def test_that_a_training_goes_on_is_said(kept: Checkpoints, caplog: pytest.LogCa
     kept.save("me", STATE)
     with caplog.at_level(logging.INFO):
         kept.load("me")
-    assert said(caplog) == f"training goes on from {kept.path}"
+    assert logged(caplog) == f"training goes on from {kept.path}"

@@ -18,7 +18,7 @@ from trainables.training.config import TrainingConfig
 from trainables.training.loop import compiled
 from trainables.types import CompileMode
 
-COMPILABLE = {name: config for name, config in SETTINGS.items() if not METHODS[config.name].looks_inside}
+COMPILABLE = {name: config for name, config in SETTINGS.items() if not METHODS[config.name].uses_forward_hooks}
 
 
 @pytest.fixture(autouse=True)
@@ -80,7 +80,7 @@ def test_who_hooks_into_the_student_says_so(name: str, monkeypatch: pytest.Monke
     monkeypatch.setattr(nn.Module, "register_forward_hook", seen)
     fit.run()
     of_student = set(fit.method.student.modules())
-    assert any(module in of_student for module in hooked) == METHODS[name].looks_inside
+    assert any(module in of_student for module in hooked) == METHODS[name].uses_forward_hooks
 
 
 @pytest.mark.parametrize("mode", ["default", "reduce-overhead"])

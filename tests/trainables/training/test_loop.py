@@ -33,7 +33,7 @@ class Scripted(Method):
     def loss(self, batch: Batch) -> LossTerms:
         self.asked.append(batch.step)
         logits = self.student(self.student.embed(batch.inputs)).target_logits
-        self.watched = {"step": torch.tensor(float(batch.step))}
+        self.diagnostics = {"step": torch.tensor(float(batch.step))}
         return {"sound": logits.square().mean(), "scripted": self.script(batch.step, logits.mean())}
 
     def after_step(self, step: int) -> None:
@@ -75,7 +75,7 @@ class TestDivergence:
 
     def test_of_what_is_only_watched_is_none(self) -> None:
         fit = fit_of(step_itself)
-        fit.method.watched = {"step": torch.tensor(math.nan)}
+        fit.method.diagnostics = {"step": torch.tensor(math.nan)}
         fit.run(until=1)
 
 

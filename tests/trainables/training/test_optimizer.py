@@ -139,7 +139,7 @@ class TestTheConfig:
         assert (config.optimizer, config.nesterov, config.schedule) == ("sgd", True, "step")
 
     def test_nesterov_needs_momentum(self) -> None:
-        with pytest.raises(ValidationError, match="momentum > 0 with nesterov: true .*, got momentum=0"):
+        with pytest.raises(ValidationError, match=r"momentum > 0 with nesterov: true .*, got momentum=0"):
             TrainingConfig(momentum=0)
         TrainingConfig(momentum=0, nesterov=False)
         TrainingConfig(momentum=0, optimizer="adamw")

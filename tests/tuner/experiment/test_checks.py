@@ -38,7 +38,7 @@ class TestChecking:
         assert (plan.num_trials, plan.num_folds, plan.num_steps, plan.batch_size) == (6, 2, 2, 8)
         assert plan.total_steps == 24
         assert (plan.data.num_train, plan.data.num_test) == (30, 20)
-        assert plan.backbone["num_source_classes"] == 1000
+        assert plan.backbone.num_source_classes == 1000
 
     def test_without_dimensions_there_is_one_trial(self) -> None:
         assert check_experiment(space_of(method__gamma_fe=0.1, method__alpha=0.2)).num_trials == 1
@@ -48,7 +48,7 @@ class TestChecking:
         said = said_of(space)
         assert "data.root: expected an existing folder" in said
         assert "backbone.name: " in said
-        assert "nearest: package/efficientnet_lite0" in said
+        assert "did you mean 'package/efficientnet_lite0'" in said
 
     def test_a_class_with_fewer_images_than_folds(self, root: Path) -> None:
         (root / "train" / "pear" / "0.png").unlink()

@@ -1,4 +1,4 @@
-"""Caltech-UCSD Birds-200-2011 (Wah et al., 2011): 200 species, told apart by little."""
+"""Caltech-UCSD Birds-200-2011 (Wah et al., 2011)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CUB = Published(
 
 
 class _Lists(NamedTuple):
-    """The four lists, each by the number that its lines start with: of the image, or (`classes`) of the class."""
+    """The four lists, by the number at the beginning of each line: of the image, or (`classes`) of the class."""
 
     images: dict[int, str]
     image_class_labels: dict[int, str]
@@ -34,9 +34,8 @@ class _Lists(NamedTuple):
 def cub_200_2011(config: DataConfig) -> Source:
     """Caltech-UCSD Birds-200-2011 (Wah et al., 2011): 11,788 photographs of 200 species of birds.
 
-    The lists are joined on the number of the image, in whatever order their lines are. torchvision has no reader.
-
-    Classes are numbered from 1 there and from 0 here, and named without their number.
+    The lists are joined on the number of the image, in any order of their lines; torchvision has no reader. Classes are
+    numbered from 1 in the lists and from 0 here, and named without their number.
     """
     folder = complete_folder(config, CUB)
     lists = _Lists(*(_numbered(folder / f"{name}.txt") for name in _Lists._fields))
@@ -55,7 +54,7 @@ def cub_200_2011(config: DataConfig) -> Source:
 
 
 def _numbered(file: Path) -> dict[int, str]:
-    """What stands behind each number."""
+    """Reads the values of a list by their numbers. Raises BadInput for a malformed line."""
     entries: dict[int, str] = {}
     for line_number, line in enumerate(lines_of(file), start=1):
         number, _, value = line.strip().partition(" ")

@@ -1,4 +1,4 @@
-"""scikit-learn's handwritten digits: comes with the library, so that a search runs without a download."""
+"""scikit-learn's handwritten digits, which are part of the library and need no download."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from trainables.data.images import Ints, Pixels
 from trainables.errors import Problem
 
 INK_LEVELS = 16
+"""Largest value of a pixel in scikit-learn's images."""
 
 
 def digits(config: DataConfig) -> Source:
@@ -30,7 +31,7 @@ def _root_problems(config: DataConfig) -> tuple[Problem, ...]:
 
 @lru_cache(maxsize=1)
 def _load() -> tuple[Pixels, Ints]:
-    from sklearn.datasets import load_digits  # takes a second to import, which other datasets should not pay
+    from sklearn.datasets import load_digits  # takes a second to import
 
     bunch = load_digits()
     grey = np.rint(bunch.images * (255 / INK_LEVELS)).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""FGVC-Aircraft (Maji et al., 2013): 100 variants of aircraft."""
+"""FGVC-Aircraft (Maji et al., 2013, https://arxiv.org/abs/1306.5151)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ AIRCRAFT = Published(
 def fgvc_aircraft(config: DataConfig) -> Source:
     """FGVC-Aircraft (Maji et al., 2013): 10,000 photographs of 100 variants of aircraft; can be downloaded.
 
-    Trains on `trainval`, as the count of the SMILE paper says. The class `F/A-18` is named `F-A-18`.
+    Trains on `trainval`, as in the SMILE paper (by its count). The class `F/A-18` is named `F-A-18`.
     """
     if config.download:
         download(config, AIRCRAFT, FGVCAircraft)

@@ -1,4 +1,4 @@
-"""Food-101 (Bossard et al., 2014): 101 dishes. The training labels are noisy by design, the test labels are not."""
+"""Food-101 (Bossard et al., ECCV 2014)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A folder of class folders, the layout of torchvision's ImageFolder and of the SMILE authors' code."""
+"""Images in class folders, the layout of torchvision's ImageFolder and of the SMILE authors' code."""
 
 from __future__ import annotations
 
@@ -23,11 +23,10 @@ ClassFiles = Mapping[str, Sequence[Path]]
 def imagefolder(config: DataConfig) -> Source:
     """Images of your own: a folder with a folder of images for each class, with or without train/ and test/.
 
-    `root` holds train/ and test/ with a folder per class, or train/ only, or the class folders themselves.
-
-    Only these two names are splits: other folders beside train/ (val/, say) are not read. Classes are numbered by their
-    sorted names in the training split, before any sampling. Images may lie deeper in a class folder; hidden files and
-    folders are ignored. Raises BadInput where there are no classes to list.
+    `root` holds train/ and test/ with a folder for each class, or train/ only, or the class folders themselves. Only
+    these two names are splits: other folders beside train/ (val/, say) are not read. Classes are numbered by their
+    sorted names in the training split, before any sampling. Images may be in subfolders of a class folder; hidden files
+    and folders are ignored. Raises BadInput if there are no classes to list.
     """
     train_folder, test_folder = _split_folders(existing_root(config))
     train = _files_by_class(train_folder)
@@ -43,7 +42,7 @@ def imagefolder(config: DataConfig) -> Source:
 
 
 def _split_folders(root: Path) -> tuple[Path, Path | None]:
-    """The folder that holds the training classes, and that of the test classes if there is one."""
+    """The folders that hold the training classes and, if there is one, the test classes."""
     train, test = root / TRAIN, root / TEST
     if train.is_dir():
         return train, test if test.is_dir() else None
@@ -69,7 +68,7 @@ def _is_image(name: str) -> bool:
 
 
 def _class_problems(folder: Path, classes: ClassFiles, at_least: int) -> list[Problem]:
-    """What is wrong with one split on its own."""
+    """Problems of one split by itself."""
     problems = []
     if len(classes) < at_least:
         got = f"{quoted(list(classes)) or 'none'} in '{folder}'"
@@ -81,7 +80,7 @@ def _class_problems(folder: Path, classes: ClassFiles, at_least: int) -> list[Pr
 
 
 def _unknown_problems(train_folder: Path, train: ClassFiles, test: ClassFiles) -> list[Problem]:
-    """Test classes that training does not have; the reverse is fine."""
+    """Problem of test classes without training images; the reverse is allowed."""
     unknown = [name for name in test if name not in train]
     if not unknown:
         return []

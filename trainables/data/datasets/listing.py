@@ -1,4 +1,4 @@
-"""What a dataset says of itself before anything is decoded."""
+"""Listings: the files and labels of a dataset, before decoding."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from trainables.errors import Problem
 
 @dataclass(frozen=True, eq=False)
 class Listing:
-    """The images of a split, undecoded, or its texts.
+    """The images of a split, not decoded, or its texts.
 
-    `labels` N; `names` N are file paths (`in_files`) or other identifiers, for messages; `read(i)` opens image i, or
-    gives text i.
+    `labels` N; `names` N are file paths (with `in_files`) or other identifiers, for messages; `read(i)` opens image i,
+    or returns text i.
     """
 
     labels: Ints
@@ -41,9 +41,9 @@ class Listing:
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """A dataset: its classes and its splits; `test` is None where one must be held out from `train`.
+    """A dataset: its classes and its splits; `test` is None if it has to be held out from `train`.
 
-    `problems` are mistakes that did not stop the listing, so that they can be reported together with others.
+    `problems` did not prevent the listing, and are reported together with later ones.
     """
 
     class_names: tuple[str, ...]

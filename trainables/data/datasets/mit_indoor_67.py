@@ -1,4 +1,4 @@
-"""MIT-Indoor-67 (Quattoni and Torralba, 2009): indoor scenes."""
+"""MIT Indoor 67 (Quattoni and Torralba, CVPR 2009)."""
 
 from __future__ import annotations
 
@@ -23,10 +23,8 @@ INDOOR = Published(
 def mit_indoor_67(config: DataConfig) -> Source:
     """MIT Indoor 67 (Quattoni and Torralba, 2009): 6,700 photographs of 67 kinds of rooms.
 
-    `root` holds Images/ and, beside it, the two lists. torchvision has no reader.
-
-    A whole line of a list is a file, since a few names contain spaces. Of the 15,620 files only the 6,700 on the lists
-    are used.
+    `root` holds Images/ and, beside it, the two lists; torchvision has no reader. Each line of a list is one file, as a
+    few names contain spaces. Of the 15,620 files only the 6,700 on the lists are used.
     """
     folder = complete_folder(config, INDOOR)
     train, test = (_class_and_file(folder / name) for name in ("TrainImages.txt", "TestImages.txt"))
@@ -44,7 +42,7 @@ def mit_indoor_67(config: DataConfig) -> Source:
 
 
 def _class_and_file(file: Path) -> list[tuple[str, str]]:
-    """The lines `class/file`, split."""
+    """Reads lines `class/file` as (class, file). Raises BadInput for a malformed line."""
     entries = []
     for number, line in enumerate(lines_of(file), start=1):
         name, slash, image = line.partition("/")

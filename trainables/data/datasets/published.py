@@ -1,7 +1,7 @@
-"""Published datasets in the layout in which they come: found below `root`, and refused where something is missing.
+"""Published datasets in their original layout: found below `root`, and checked for completeness.
 
-torchvision's readers list three of them; given `Path` as their loader, they hand out paths and decode nothing. They
-say little of what is missing, though, which is therefore checked before they are asked.
+Three of them are listed by torchvision's readers; with `Path` as loader, these return paths and decode nothing. Their
+errors for missing files are vague, so files are checked before.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from trainables.data.datasets.root_folder import existing_root, quoted
 from trainables.errors import BadInput, Problem
 
 NAMED_AT_MOST = 10
+"""Largest number of names in one message."""
 
 
 @dataclass(frozen=True)
 class Published:
-    """What is known of a dataset: the `folder` that its archive unpacks to ("": none), the `files` that are needed of
-    it, how much there is, and `where` to get it."""
+    """Facts of a dataset: the `folder` in its archive ("": none), the `files` needed, sizes, and `where` to get it."""
 
     folder: str
     files: tuple[str, ...]
@@ -46,7 +46,7 @@ class Split(NamedTuple):
 
 
 def complete_folder(config: DataConfig, published: Published) -> Path:
-    """The dataset's folder, `root` or in `root`. Raises BadInput that names all of `files` that it lacks."""
+    """The dataset's folder, which is `root` or in `root`. Raises BadInput with all of `files` that it lacks."""
     folder = _find_folder(config, published)
     missing = [name for name in published.files if not (folder / name).exists()]
     if missing:
@@ -56,9 +56,12 @@ def complete_folder(config: DataConfig, published: Published) -> Path:
 
 
 def download(config: DataConfig, published: Published, reader: Callable[..., Any]) -> None:
-    """Lets torchvision's `reader` download and unpack the dataset below `root`, unless its folder is there already."""
+    """Downloads and unpacks the dataset below `root` with torchvision's `reader`, unless its folder exists.
+
+    Raises BadInput if the download fails.
+    """
     if config.root is None:
-        return  # complete_folder says so
+        return  # complete_folder raises
     root = config.root.expanduser().absolute()
     if root.name == published.folder:
         root = root.parent
@@ -73,33 +76,33 @@ def download(config: DataConfig, published: Published, reader: Callable[..., Any
 
 
 def listed_by(dataset: Any) -> Split:
-    """What a torchvision dataset with loader `Path` lists."""
+    """Lists a torchvision dataset with loader `Path`."""
     samples = [dataset[i] for i in range(len(dataset))]
     return Split([path for path, _ in samples], [int(label) for _, label in samples])
 
 
 @contextmanager
 def reading(folder: Path, published: Published) -> Iterator[None]:
-    """Makes a user's mistake of what a reader trips over in the dataset's own lists."""
+    """Turns any error of a reader inside the block into BadInput about the lists in `folder`."""
     try:
         yield
     except BadInput:
         raise
-    except Exception as error:  # scipy, json and torchvision raise whatever a damaged file makes them
+    except Exception as error:  # scipy, json and torchvision raise any kind of error for a damaged file
         expected = f"its lists as published (from {published.where})"
         raise BadInput(Problem("root", expected, f"'{folder}': {type(error).__name__}: {error}")) from error
 
 
 def source_of(config: DataConfig, published: Published, classes: Iterable[str], train: Split, test: Split) -> Source:
-    """The dataset; what its lists promise and its folder does not hold is among its problems."""
-    names = tuple(name.replace("/", "-") for name in classes)  # a name may become that of a folder
+    """Builds the dataset; its problems include unexpected counts and files on the lists that do not exist."""
+    names = tuple(name.replace("/", "-") for name in classes)  # a name may be used for a folder
     problems = _count_problems(published, len(names), train, test) if config.check_counts else []
     problems += _absent_problems(published, [*train.paths, *test.paths])
     return Source(names, _listing(train), _listing(test), tuple(problems))
 
 
 def lines_of(file: Path) -> list[str]:
-    """The lines of a list that are not blank, without what ends them; spaces belong to names."""
+    """The lines of a list that are not blank, without line ends; spaces are kept, as parts of names."""
     with file.open(encoding="utf-8", newline=None) as lines:
         return [line.rstrip("\n") for line in lines if line.strip()]
 
@@ -130,7 +133,7 @@ def _counts(num_classes: int, num_train: int, num_test: int) -> str:
 
 
 def _absent_problems(published: Published, paths: Sequence[Path]) -> list[Problem]:
-    """One look into each folder: asking for every file takes long where they lie on a network."""
+    """Problem of files that do not exist. Lists each folder once, as tests of single files are slow on a network."""
     present = {folder: set(os.listdir(folder)) if folder.is_dir() else set() for folder in {p.parent for p in paths}}
     absent = [str(path) for path in paths if path.name not in present[path.parent]]
     if not absent:

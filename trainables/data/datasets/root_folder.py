@@ -1,4 +1,4 @@
-"""What datasets on disk have in common: a root that is there, and errors that show what is there instead."""
+"""The folder `root` of datasets on disk, and error messages about its contents."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from trainables.errors import BadInput, Problem, nearest
 
 
 def existing_root(config: DataConfig) -> Path:
-    """The folder `root`, or BadInput that says what is there instead."""
+    """The folder `root`. Raises BadInput if it is not given or does not exist, with similar names."""
     if config.root is None:
         raise BadInput(Problem("root", f"a folder for dataset {config.dataset}", "nothing"))
     root = config.root.expanduser()
@@ -20,13 +20,17 @@ def existing_root(config: DataConfig) -> Path:
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """The folders in `folder` by name, without hidden ones."""
+    """The folders in `folder`, sorted by name, without hidden ones."""
     children = (child for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
     return sorted(children, key=lambda child: child.name)
 
 
 def quoted(names: Sequence[str], at_most: int | None = None) -> str:
-    """`'a', 'b'`; of more than `at_most`, the first ones and how many there are."""
+    """Names in quotes for a message; of more than `at_most`, the first ones and their number.
+
+    >>> quoted(["a", "b", "c"], at_most=2)
+    "'a', 'b', … (3 in all)"
+    """
     if at_most is not None and len(names) > at_most:
         return f"{quoted(names[:at_most])}, … ({len(names)} in all)"
     return ", ".join(f"'{name}'" for name in names)

@@ -1,4 +1,4 @@
-"""SST-5, the Stanford Sentiment Treebank in five classes (Socher et al., 2013): whole sentences of film reviews."""
+"""SST-5, the sentences of the Stanford Sentiment Treebank in five classes (Socher et al., EMNLP 2013)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SST5 = Published(
 
 
 class Sentences(NamedTuple):
-    """The lines of a file: the sentences as they stand there, and their labels 0…4."""
+    """The sentences of a file, unchanged, and their labels 0…4."""
 
     texts: list[str]
     labels: list[int]
@@ -37,7 +37,7 @@ class Sentences(NamedTuple):
 def sst5(config: DataConfig) -> Source:
     """SST-5, the Stanford Sentiment Treebank (Socher et al., 2013): 10,754 sentences of film reviews in five classes.
 
-    Reads `train.tsv` and `test.tsv`. Folds choose, as for images: the development split (`dev.tsv`) is not read.
+    Reads `train.tsv` and `test.tsv`. Validation is by folds, as for images: the development split is not read.
     """
     folder = complete_folder(config, SST5)
     splits: list[Sentences] = []
@@ -56,7 +56,7 @@ def sst5(config: DataConfig) -> Source:
 
 
 def read_tsv(file: Path) -> Sentences:
-    """Reads a split; a quotation mark is a character like any other. Raises BadInput that names every bad line."""
+    """Reads a split; quotation marks have no special meaning. Raises BadInput with every malformed line."""
     try:
         lines = file.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:

@@ -1,4 +1,4 @@
-"""Stanford Cars (Krause et al., 2013): 196 makes, models and years."""
+"""Stanford Cars (Krause et al., 3dRR 2013)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CARS = Published(
 def stanford_cars(config: DataConfig) -> Source:
     """Stanford Cars (Krause et al., 2013): 16,185 photographs of 196 makes, models and years of cars.
 
-    The layout is torchvision's, in a folder of that name: the original came as several archives without one.
+    The layout is that of torchvision, in the folder `stanford_cars`; the original archives have no common folder.
     """
     folder = complete_folder(config, CARS)
     with reading(folder, CARS):

@@ -109,6 +109,6 @@ def test_what_is_for_the_other_kind_is_refused() -> None:
         match=r"none of the keys for images .* with sst5, which is of texts, got size_px=32, flip=False",
     ):
         DataConfig(dataset="sst5", size_px=32, flip=False)
-    with pytest.raises(ValidationError, match=r"digits is of images: what is for texts .*, got max_tokens=32"):
+    with pytest.raises(ValidationError, match=r"keys for texts .* with digits, which is of images, got max_tokens=32"):
         DataConfig(dataset="digits", max_tokens=32)
     assert DataConfig.model_validate(DataConfig(dataset="sst5").model_dump()).has_texts
