@@ -144,6 +144,6 @@ def _where_results_are(job: Job) -> str:
     server = f" at {job.tracking}" if job.tracking else ""
     return (
         f"this machine sees no run of {job.name}\n"
-        f"  its results are in {job.directory} on the cluster{mirror}: copy them by scp, kubectl cp or docker compose cp\n"
+        f"  its results are in {job.directory} on the cluster{mirror}: scp, kubectl cp or docker compose cp copy them\n"
         f"  MLflow{server} has its model and report, in experiment {job.experiment}"
     )
