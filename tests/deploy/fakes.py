@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -52,7 +52,6 @@ class FakeJobClient:
     breaks: ClassVar[BaseException | None] = None
     sent: ClassVar[list[Sent]] = []
     small_jobs: ClassVar[list[list[str]]] = []
-    taken: set[str] = field(default_factory=set)
 
     def jobs(self) -> list[Job]:
         return self.known

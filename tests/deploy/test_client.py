@@ -37,7 +37,7 @@ def test_a_job_is_followed_to_its_end(cluster: type[FakeJobClient], capsys: pyte
 
 
 def test_a_lost_cluster_is_an_error_that_says_how_to_resume(cluster: type[FakeJobClient]) -> None:
-    with pytest.raises(ClusterError, match="gone; what is finished is kept, go on with: .* --resume mine"):
+    with pytest.raises(ClusterError, match=r"gone; what is finished is kept, go on with: .* --resume mine"):
         followed(cluster, ClusterError("gone"))
 
 

@@ -25,8 +25,13 @@ def pyproject(tmp_path: Path) -> Path:
     return file
 
 
+def is_module(name: str) -> bool:
+    path = ROOT.joinpath(*name.split("."))
+    return path.is_dir() or path.with_suffix(".py").is_file()
+
+
 def imports_of(module: str, seen: set[str]) -> Iterator[str]:
-    """The top-level names of what a module imports when it is itself imported, and all that it imports of this project."""
+    """Top-level names of the packages that importing a module imports, directly or by modules of this project."""
     if module in seen:
         return
     seen.add(module)
@@ -36,10 +41,10 @@ def imports_of(module: str, seen: set[str]) -> Iterator[str]:
         yield from imports_of(parent, seen)
     for node in ast.parse(file.read_text()).body:
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        names += [f"{node.module}.{alias.name}" for alias in node.names] if isinstance(node, ast.ImportFrom) else []
         for name in names:
             if name.split(".")[0] in PROJECT:
-                yield from imports_of(name, seen)
+                yield from imports_of(name if is_module(name) else name.rpartition(".")[0], seen)
             else:
                 yield name.split(".")[0]
 
