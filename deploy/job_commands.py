@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import tempfile
 import time
 from dataclasses import asdict
@@ -16,7 +17,15 @@ from deploy.client import connect, follow, resume_command
 from deploy.job import Job
 from deploy.job_server import JobClient
 from deploy.output import DONE, EXIT_CODES, FAILED, Output, local_time
-from deploy.results import ABSOLUTE_PATH, Progress, copy_run, fetch_newest_run, is_absolute, newest_run, progress_of
+from deploy.results import (
+    ABSOLUTE_PATH,
+    Progress,
+    copy_run,
+    fetch_newest_run,
+    is_absolute,
+    newest_run,
+    progress_of,
+)
 from trainables.errors import BadInput, Problem
 from tuner.messages.wording import clock
 
@@ -89,15 +98,15 @@ def result(arguments: argparse.Namespace, output: Output) -> int:
         if run is None and mirror:
             run = fetch_newest_run(mirror, Path(folder))
         if run is not None:
-            copy_run(run, target)
+            copy = copy_run(run, target)
         elif job is None:
             raise BadInput(Problem("--directory", "a folder or mirror with a run of the job", directory or mirror))
         else:
             output.say(_where_results_are(job))
             output.finish(job.model_dump())
             return FAILED
-    progress = progress_of(target)
-    copied = "model, report and record" if (target / "model").exists() else "record alone, as there is no model yet"
+    progress = progress_of(copy)
+    copied = "model, report and record" if copy.model.exists() else "record alone, as there is no model yet"
     output.say(f"{target}: {copied}" + ("" if progress.has_finished else "; the search has not finished"))
     output.finish({"name": name, "folder": str(target.resolve()), **_progress_as_json(progress)})
     return DONE
@@ -118,8 +127,11 @@ def job_as_json(job: Job) -> dict[str, Any]:
 
 
 def _progress(job: Job) -> Progress | None:
+    """The progress of a job's search; None where this machine does not see or understand its journal."""
     run = newest_run(Path(job.directory))
-    return None if run is None else progress_of(run)
+    with contextlib.suppress(BadInput, OSError):
+        return None if run is None else progress_of(run)
+    return None
 
 
 def _as_json(job: Job, progress: Progress | None) -> dict[str, Any]:

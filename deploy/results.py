@@ -12,14 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainables.errors import BadInput, Problem
-from tuner.record.events import JOURNAL
+from tuner.record.directory import RunDirectory
 from tuner.record.find import runs_below
-from tuner.record.history import History
-from tuner.record.lock import LOCKS
+from tuner.record.history import SearchHistory
 from tuner.record.selection import best_trial
-
-FOLDERS = ("model",)
-"""Copied besides the files at the top of a run's directory; Ray's own files, checkpoints and logs are not."""
 
 ABSOLUTE_PATH = "an absolute path on the cluster"
 """What `is_absolute` expects, for messages."""
@@ -40,8 +36,8 @@ def is_absolute(place: str) -> bool:
     return place.startswith("/") or "://" in place
 
 
-def newest_run(directory: Path) -> Path | None:
-    """The directory of the newest run of a job; None where none has begun or this machine does not see it.
+def newest_run(directory: Path) -> RunDirectory | None:
+    """The newest run of a job; None where none has begun or this machine does not see it.
 
     `directory` is the job's own folder, which holds `<experiment>/<run>/`.
     """
@@ -60,14 +56,20 @@ def has_begun(directory: Path, mirror: str | None, experiment: str) -> bool:
     return in_mirror or newest_run(directory) is not None
 
 
-def progress_of(run: Path) -> Progress:
-    """Reads the progress of the search in a run's directory."""
-    history = History.read(run)
+def progress_of(run: RunDirectory) -> Progress:
+    """Reads the progress of a search from its journal.
+
+    Raises:
+        BadInput: where the journal cannot be understood.
+        OSError: where it cannot be read.
+    """
+    history = SearchHistory.read(run.journal)
     best = best_trial(history.trials.values())
-    return Progress(len(history.trials), None if best is None else best.val_top1, bool(history.finished))
+    has_finished = history.ended is not None and history.ended.outcome == "finished"
+    return Progress(len(history.trials), None if best is None else best.val_top1, has_finished)
 
 
-def fetch_newest_run(mirror: str, folder: Path) -> Path | None:
+def fetch_newest_run(mirror: str, folder: Path) -> RunDirectory | None:
     """Copies the newest run of a job from its mirror into `folder`; None where the mirror has no run.
 
     Raises:
@@ -80,32 +82,36 @@ def fetch_newest_run(mirror: str, folder: Path) -> Path | None:
     return newest_run(folder)
 
 
-def copy_run(run: Path, target: Path) -> None:
-    """Copies model, report and record of a run to `target`, completely or not at all, in place of an earlier copy.
+def copy_run(run: RunDirectory, target: Path) -> RunDirectory:
+    """Copies model, report and record of a run to `target`, completely or not at all, and returns the copy.
 
-    The search may go on meanwhile: the journal is copied first, so that it mentions no file that the copy lacks.
+    An earlier copy there is replaced. Ray's own files, checkpoints, logs and locks are not copied. The search may go on
+    meanwhile: the journal is copied first, so that it mentions no file that the copy lacks.
 
     Raises:
         BadInput: where `target` holds something that is no copy of a run.
     """
-    if target.exists() and not (target / JOURNAL).is_file() and (not target.is_dir() or any(target.iterdir())):
+    copy = RunDirectory(target)
+    if target.exists() and not copy.has_begun and (not target.is_dir() or any(target.iterdir())):
         raise BadInput(Problem("--to", "a folder that is new, empty or an earlier copy", str(target)))
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as temporary:
-        fresh = Path(temporary) / "results"
-        fresh.mkdir()
-        shutil.copyfile(run / JOURNAL, fresh / JOURNAL)
+        fresh = RunDirectory(Path(temporary) / "results")
+        fresh.path.mkdir()
+        shutil.copyfile(run.journal, fresh.journal)
         for file in _files_of(run):
-            copy = fresh / file.relative_to(run)
-            copy.parent.mkdir(parents=True, exist_ok=True)
+            place = fresh.path / file.relative_to(run.path)
+            place.parent.mkdir(parents=True, exist_ok=True)
             with contextlib.suppress(FileNotFoundError):  # a file that was written anew meanwhile
-                shutil.copyfile(file, copy)
+                shutil.copyfile(file, place)
         if target.exists():
             shutil.rmtree(target)
-        fresh.rename(target)
+        fresh.path.rename(target)
+    return copy
 
 
-def _files_of(run: Path) -> list[Path]:
+def _files_of(run: RunDirectory) -> list[Path]:
     """The files that are copied, but for the journal."""
-    files = [path for path in run.iterdir() if path.is_file() and path.name not in (JOURNAL, *LOCKS)]
-    return files + [path for folder in FOLDERS for path in (run / folder).rglob("*") if path.is_file()]
+    others = (run.journal, run.lock, run.mlflow_lock)
+    files = [path for path in run.path.iterdir() if path.is_file() and path not in others]
+    return files + [path for path in run.model.rglob("*") if path.is_file()]

@@ -197,7 +197,7 @@ class Client:
         return [] if not files else list(read_events(files[0]))
 
     def kinds(self, name: str) -> list[str]:
-        return [event["event"] for event in self.events(name)]
+        return [event.event for event in self.events(name)]
 
 
 def new_client(cluster: Cluster, user: str = "ada", trials: int = 3) -> Client:

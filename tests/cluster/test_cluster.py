@@ -23,8 +23,7 @@ from tests.cluster.conftest import (
     new_client,
     until,
 )
-from tests.tuner.tiny import events_in
-from tuner.record.events import Event
+from tuner.record.events import Event, FoldFinished, SearchEnded, TrialEnded, read_events
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(3600)]
 
@@ -74,9 +73,9 @@ def test_eight_trials_at_a_quarter_of_two_cards(cluster: Cluster) -> None:
 
 def all_complete(events: list[Event]) -> int:
     """The number of trials, each of which is complete, with every fold once."""
-    folds = Counter((event["trial"], event["result"]["fold"]) for event in events if event["event"] == "fold_finished")
+    folds = Counter((event.trial, event.result.fold) for event in events if isinstance(event, FoldFinished))
     assert set(folds.values()) == {1}
-    ends = {event["trial"]: event["state"] for event in events if event["event"] == "trial_finished"}
+    ends = {event.trial: event.state for event in events if isinstance(event, TrialEnded)}
     assert set(ends.values()) == {"complete"}
     assert folds.keys() == {(trial, fold) for trial in ends for fold in range(1, NUM_FOLDS + 1)}
     return len(ends)
@@ -112,7 +111,8 @@ def test_ctrl_c_lets_go_and_stop_ends_as_ctrl_c_would(cluster: Cluster) -> None:
     assert "halted is stopped; go on with: python -m deploy.submit --space tiny.yaml --resume halted" in said
     assert "interrupted: every finished fold is kept in" in ended(follower, code=4)
     before = user.events("halted")
-    assert before[-1]["why"] == "interrupted"
+    assert isinstance(before[-1], SearchEnded)
+    assert before[-1].outcome == "interrupted"
     user.open()
     user.give("--space", "tiny.yaml", "--resume", "halted", "--trials", "4")
     assert user.events("halted")[: len(before)] == before
@@ -266,12 +266,12 @@ def test_head_lost_with_its_disk_and_the_search_resumed_from_s3(new_cluster: New
 
     def folds_on_s3() -> int:
         user.popen("result", "lazarus", "--directory", "s3://lab/runs", "--to", str(copy)).communicate()
-        events = events_in(copy / "journal.jsonl") if copy.exists() else []
-        return [event["event"] for event in events].count("fold_finished")
+        events = read_events(copy / "journal.jsonl") if copy.exists() else ()
+        return sum(isinstance(event, FoldFinished) for event in events)
 
     until(lambda: user.kinds("lazarus").count("fold_finished") == 3, job)
     until(lambda: folds_on_s3() == 3, job)
-    before = events_in(copy / "journal.jsonl")
+    before = list(read_events(copy / "journal.jsonl"))
     cluster.kill(lambda command: "moto.server" not in command)
     ended(job, code=-signal.SIGKILL)
     for folder in (disk, cluster.folder / "n1", cluster.folder / "n2"):

@@ -12,9 +12,9 @@ from typing import ClassVar
 from deploy.findings import Findings
 from deploy.job import Job, JobMetadata
 from deploy.job_server import Access
-from tests.tuner.tiny import add_trial
+from tests.tuner.tiny import add_trial, search_journal
 from trainables.errors import BadInput, Problem
-from tuner.record.journal import Journal
+from tuner.record.directory import RunDirectory
 
 JOB = Job(
     name="mine",
@@ -100,13 +100,13 @@ def job(**changes: object) -> Job:
     return JOB.model_copy(update=changes)
 
 
-def begun_run(directory: Path, model: bool = True) -> Path:
+def begun_run(directory: Path, model: bool = True) -> RunDirectory:
     """A run of a job whose folder is `directory`, with one trial."""
-    run = directory / "tiny" / "20261124-100000"
-    journal = Journal(run)
+    run = RunDirectory(directory / "tiny" / "20261124-100000")
+    journal = search_journal(run.path)
     add_trial(journal, 0, [0.5, 0.7])
     journal.close()
     if model:
-        (run / "model").mkdir()
-        (run / "model" / "weights.pt").write_bytes(b"weights")
+        run.model.mkdir()
+        (run.model / "weights.pt").write_bytes(b"weights")
     return run

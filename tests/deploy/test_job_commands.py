@@ -30,6 +30,19 @@ def test_the_list_has_the_jobs_of_all_users_and_the_best_score_where_the_folder_
     assert "bea" in out
 
 
+def test_a_journal_of_another_format_does_not_hide_the_jobs(
+    cluster: type[FakeJobClient], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begun_run(tmp_path / "shared" / "mine").journal.write_text('{"event": "journal", "format": 0}\n')
+    cluster.known += [job(directory=str(tmp_path / "shared" / "mine")), job(name="hers")]
+    assert give("list", "--json") == 0
+    mine, hers = json.loads(capsys.readouterr().out)
+    assert "trials" not in mine
+    assert hers["name"] == "hers"
+    assert give("status", "mine") == 0
+    assert give("result", "mine") == 2
+
+
 def test_status_shows_what_is_known(cluster: type[FakeJobClient], capsys: pytest.CaptureFixture[str]) -> None:
     cluster.known.append(job())
     assert give("status", "mine") == 0
@@ -85,7 +98,7 @@ def test_or_from_the_mirror_of_the_job(cluster: type[FakeJobClient], tmp_path: P
     run = begun_run(tmp_path / "store" / "mine")
     cluster.known.append(job(mirror=f"file://{tmp_path}/store/mine"))
     assert give("result", "mine", "--to", "home") == 0
-    assert (tmp_path / "home" / "journal.jsonl").read_bytes() == (run / "journal.jsonl").read_bytes()
+    assert (tmp_path / "home" / "journal.jsonl").read_bytes() == run.journal.read_bytes()
     assert (tmp_path / "home" / "model" / "weights.pt").read_bytes() == b"weights"
 
 
