@@ -1,1 +1,1 @@
-"""Where the service runs: images, manifests, launchers, and the command that submits a search to a cluster."""
+"""Ways to run the service elsewhere: images, manifests, launchers, and submission of a search to a cluster."""

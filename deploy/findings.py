@@ -1,5 +1,8 @@
-"""What a cluster has and lacks for an experiment: nodes, packages, files. Standard library, Ray and `packaging` only,
-because it runs on the head before anything of the project is installed there.
+"""Facts about a cluster that decide whether an experiment can run on it: nodes, packages, files.
+
+Imports the standard library, Ray and `packaging` alone, and modules of this project of which the same holds: it runs on
+nodes that may lack the project's requirements, in order to say so. What else a function needs, it imports itself.
+`tests/deploy/test_findings.py` holds this.
 """
 
 from __future__ import annotations
@@ -15,80 +18,97 @@ from pathlib import Path
 import ray
 from packaging.requirements import Requirement
 
-FINDINGS = "findings "
-
+from deploy.worker_request import WorkerRequest
+from trainables.errors import Problem
 
 PYPROJECT = Path("pyproject.toml")
 
+PREFIX = "findings "
+"""Start of the line of a job's log that holds the findings."""
 
-TO_BE_SEEN_S = 10
-"""How long a file that one node wrote may take to be seen by another: NFS caches what a folder holds."""
+VISIBLE_WITHIN_S = 10
+"""How long a file that one node wrote may take to be seen by another: NFS caches the contents of folders."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Findings:
-    """What there is, and what stands in the way. `problems` concern the experiment (BadInput's parts), `refusals` the
-    cluster; `notes` are only said. `awaited` are the `workers`, and the `cpus` and `gpus` of each, that the job is to
-    ask for and to wait for before it searches; empty where it need not."""
+    """Versions and size of a cluster, and what stands in the way of an experiment there.
+
+    `problems` are mistakes in the experiment, `refusals` are shortcomings of the cluster, `notes` are only shown.
+    `awaited` are workers for which the job has to ask, and to wait, before the search; None where it need not.
+    """
 
     ray: str = ray.__version__
     python: str = field(default_factory=platform.python_version)
     nodes: int = 0
     cpus: float = 0.0
     gpus: float = 0.0
-    awaited: dict[str, int] = field(default_factory=dict)
-    problems: list[dict[str, str]] = field(default_factory=list)
-    refusals: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    awaited: WorkerRequest | None = None
+    problems: tuple[Problem, ...] = ()
+    refusals: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
-    def line(self) -> str:
-        """As it is printed."""
-        return FINDINGS + json.dumps(asdict(self))
+    def as_line(self) -> str:
+        """One line of a job's log, from which `from_log` reads the findings."""
+        return PREFIX + json.dumps(asdict(self))
 
     @classmethod
     def from_log(cls, log: str) -> Findings | None:
-        """Reads `line` back; None where there is none."""
-        lines = [line for line in log.splitlines() if line.startswith(FINDINGS)]
-        return cls(**json.loads(lines[-1].removeprefix(FINDINGS))) if lines else None
+        """Reads the last such line of a log; None where there is none."""
+        lines = [line for line in log.splitlines() if line.startswith(PREFIX)]
+        if not lines:
+            return None
+        found = json.loads(lines[-1].removeprefix(PREFIX))
+        awaited = found["awaited"]
+        found |= {
+            "awaited": None if awaited is None else WorkerRequest(**awaited),
+            "problems": tuple(Problem(**problem) for problem in found["problems"]),
+            "refusals": tuple(found["refusals"]),
+            "notes": tuple(found["notes"]),
+        }
+        return cls(**found)
 
 
-@dataclass
+@dataclass(frozen=True)
 class NodeFacts:
-    """What one node says of itself; `token` is what it read in the file that the head wrote, None where it saw none."""
+    """One node's answer. `token` is the content of the file that the head wrote, None where the node saw no file;
+    `missing` are requirements that its environment does not meet; `note` is only shown."""
 
+    node: str
     token: str | None
-    missing: list[str]
+    missing: tuple[str, ...]
     note: str = ""
 
 
-def look_around(file: str | None, has_gpus: bool) -> NodeFacts:
-    """Run on each node; without a file, nothing is to be read."""
-    facts = NodeFacts(_read_once_seen(Path(file)) if file else None, missing_requirements(PYPROJECT))
-    if has_gpus and not facts.missing:
+def inspect_node(node: str, file: str | None, has_gpus: bool) -> NodeFacts:
+    """Collects the facts of the node that it runs on, whose address is `node`; without a `file`, none is read."""
+    missing = missing_requirements(PYPROJECT)
+    note = ""
+    if has_gpus and not missing:
         import torch
 
         if torch.version.cuda is None and torch.version.hip is None:
-            facts.note = "has GPUs, but its PyTorch is built for the CPU alone"
-    return facts
+            note = "has GPUs, but its PyTorch is built for the CPU alone"
+    return NodeFacts(node, _read_when_visible(Path(file)) if file else None, missing, note)
 
 
-def missing_requirements(pyproject: Path) -> list[str]:
-    """The project's requirements that this environment does not meet, each with what is there instead."""
+def missing_requirements(pyproject: Path) -> tuple[str, ...]:
+    """The project's requirements that this environment does not meet, each with the version that is there instead."""
     requirements = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]["dependencies"]
     missing = []
     for requirement in map(Requirement, requirements):
         try:
-            there = version(requirement.name)
+            installed = version(requirement.name)
         except PackageNotFoundError:
             missing.append(f"{requirement} (there is none)")
         else:
-            if not requirement.specifier.contains(there, prereleases=True):
-                missing.append(f"{requirement} (there is {there})")
-    return missing
+            if not requirement.specifier.contains(installed, prereleases=True):
+                missing.append(f"{requirement} (there is {installed})")
+    return tuple(missing)
 
 
-def _read_once_seen(file: Path) -> str | None:
-    deadline = time.monotonic() + TO_BE_SEEN_S
+def _read_when_visible(file: Path) -> str | None:
+    deadline = time.monotonic() + VISIBLE_WITHIN_S
     while time.monotonic() < deadline:
         try:
             return file.read_text()

@@ -1,11 +1,9 @@
-"""Run on a cluster's head by `deploy.submit`, as small jobs beside the search: looks whether it can run there, and
-sends its results home.
+"""Checks on a cluster's head whether an experiment can run there; a small job that `deploy.submit` starts first.
 
-    python -m deploy.head look --space space.yaml --job NAME [--resume] [--workers N]
-    python -m deploy.head send --directory DIRECTORY
+    python -m deploy.head --space space.yaml --job NAME [--resume] [--workers N]
 
-What they find is printed as lines that a program can tell from whatever else is in a job's log. This module needs
-nothing but Python and what comes with Ray: it also runs where the project's requirements are not met, and says so.
+Prints one line that `Findings.from_log` finds among whatever else is in the job's log. Imports what `deploy.findings`
+may import: it also runs where the project's requirements are not met, and says so.
 """
 
 from __future__ import annotations
@@ -19,26 +17,20 @@ from deploy.findings import PYPROJECT, Findings, missing_requirements
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command."""
-    parser = argparse.ArgumentParser(prog="python -m deploy.head")
-    verbs = parser.add_subparsers(dest="verb", required=True)
-    look = verbs.add_parser("look", help="whether an experiment can run here")
-    look.add_argument("--space", type=Path, required=True)
-    look.add_argument("--job", required=True)
-    look.add_argument("--resume", action="store_true")
-    look.add_argument("--workers", type=int, default=0)
-    send = verbs.add_parser("send", help="print a job's results")
-    send.add_argument("--directory", type=Path, required=True)
+    """The command. Exit code 0, whatever it finds."""
+    parser = argparse.ArgumentParser(prog="python -m deploy.head", description="Whether an experiment can run here.")
+    parser.add_argument("--space", type=Path, required=True, metavar="FILE", help="the experiment, as YAML")
+    parser.add_argument("--job", required=True, metavar="NAME", help="the job's name")
+    parser.add_argument("--resume", action="store_true", help="the job continues one that was cut off")
+    parser.add_argument("--workers", type=int, default=0, metavar="N", help="workers that it will wait for")
     arguments = parser.parse_args(argv)
     if missing := missing_requirements(PYPROJECT):
-        print(Findings(refusals=[f"the head lacks {', '.join(missing)}"]).line())
+        print(Findings(refusals=(f"the head lacks {', '.join(missing)}",)).as_line())
         return 0
-    from deploy import preflight  # needs the project's requirements
+    from deploy.preflight import check_cluster  # needs the project's requirements
 
-    if arguments.verb == "look":
-        print(preflight.look(arguments.space, arguments.job, arguments.resume, arguments.workers).line())
-        return 0
-    return preflight.send(arguments.directory)
+    print(check_cluster(arguments.space, arguments.job, arguments.resume, arguments.workers).as_line())
+    return 0
 
 
 if __name__ == "__main__":

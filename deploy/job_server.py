@@ -1,4 +1,4 @@
-"""A cluster's job server: one small client on Ray's own, which says in one line why something cannot be."""
+"""Client of a cluster's job server, on top of Ray's own: retries, follows logs, and reports each error in one line."""
 
 from __future__ import annotations
 
@@ -19,40 +19,35 @@ import requests
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
+from deploy.job import PROJECT, Job, JobMetadata
 from trainables.errors import BadInput, Problem
 from tuner.messages.redaction import reason, without_credentials
 
-for module in ("dashboard_sdk", "job.sdk"):  # which tell of every upload
+for module in ("dashboard_sdk", "job.sdk"):  # which log every upload
     logging.getLogger(f"ray.dashboard.modules.{module}").setLevel(logging.WARNING)
 
-PROJECT = "smile-tuner"
-"""Marks our jobs among those of others."""
-
-METADATA = {"name", "user", "space", "experiment", "directory", "tracking"}
-"""What a job says of itself; everyone who reaches the cluster can read it."""
-
 POLL_S = 0.5
-QUIET_S = 60.0
-"""After so long without a new line, the connection is made anew: a dead one says nothing, either."""
-LOST_S = 90.0
-"""How long a cluster may be away before following it is given up. Ray's own processes take up to 70 s to give up."""
+RECONNECT_AFTER_S = 60.0
+"""How long a log may be without a new line before it is connected to anew: a dead connection is as silent."""
+UNREACHABLE_AFTER_S = 90.0
+"""How long a cluster may be unreachable before it is no longer followed. Ray's own processes give up after 70 s."""
 STOP_WAIT_S = 30
 """How long a search that is told to stop has for its journal and MLflow before it is killed."""
-STOPPING_S = STOP_WAIT_S + 30.0
-HELPER_S = 300.0
+STOP_TIMEOUT_S = STOP_WAIT_S + 30.0
+SMALL_JOB_TIMEOUT_S = 300.0
 """How long a small job beside the search may take, the start of its environment included."""
 
 Result = TypeVar("Result")
 
 
-class Refused(Exception):
-    """The cluster cannot be reached, or will not do it; in one line."""
+class ClusterError(Exception):
+    """The cluster cannot be reached, or declines; the message is one line."""
 
 
 @dataclass(frozen=True)
 class Access:
-    """Where a cluster's job server is, and how it is talked to. `verify` is a file of trusted certificates, or whether
-    certificates are checked at all; `wait_s` is how long it may take to come up."""
+    """Address of a cluster's job server, and how to connect. `verify` is a file of trusted certificates, or whether
+    certificates are checked at all; `wait_s` is how long the server may take to answer."""
 
     address: str
     verify: str | bool = True
@@ -63,7 +58,7 @@ class Access:
 
 
 def check_address(address: str) -> str:
-    """Raises BadInput unless `address` is that of a job server."""
+    """Returns `address` if it is that of a job server. Raises BadInput."""
     parts = urlsplit(address)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         expected = "the address of the cluster's dashboard, http(s)://<head>:8265"
@@ -71,64 +66,30 @@ def check_address(address: str) -> str:
     return address
 
 
-@dataclass(frozen=True)
-class Job:
-    """One of our jobs. `name` is the user's, which a job that goes on with another shares; `id` is Ray's, and unique.
-    Times are Unix seconds."""
-
-    name: str
-    id: str
-    status: str
-    user: str
-    space: str
-    experiment: str
-    directory: str
-    tracking: str
-    message: str
-    started_s: float | None
-    ended_s: float | None
-    driver_exit_code: int | None
-
-    @classmethod
-    def of(cls, details: JobDetails) -> Job | None:
-        """Ray's description read; None where it is no job of ours, or one of the small ones beside a search."""
-        metadata = details.metadata or {}
-        if metadata.get("project") != PROJECT or not metadata.keys() >= METADATA:
-            return None
-        return cls(
-            **{key: metadata[key] for key in METADATA},
-            id=str(details.submission_id),
-            status=details.status.value,
-            message=next(iter((details.message or "").splitlines()), ""),
-            started_s=details.start_time / 1000 if details.start_time else None,
-            ended_s=details.end_time / 1000 if details.end_time else None,
-            driver_exit_code=details.driver_exit_code,
-        )
-
-    @property
-    def is_at_rest(self) -> bool:
-        """Whether nothing of it runs any more."""
-        return JobStatus(self.status).is_terminal()
-
-
-class Cluster:
-    """The jobs of one cluster. Every method raises Refused where the cluster cannot be reached or declines."""
+class JobClient:
+    """The jobs of one cluster. Every method raises ClusterError where the cluster cannot be reached or declines."""
 
     def __init__(self, access: Access) -> None:
         for name in ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS"):
             os.environ.pop(name, None)  # Ray lets them override the address that it is given
         self.access = access
-        self._client: JobSubmissionClient = self._patiently(self._connect)
+        self._client: JobSubmissionClient = self._retried(self._connect)
 
     def _connect(self) -> JobSubmissionClient:
         return JobSubmissionClient(self.access.address, headers=token_header(), verify=self.access.verify)
 
     def submit(
-        self, entrypoint: str, submission_id: str, archive: Path, environment: dict[str, str], metadata: dict[str, str]
+        self,
+        entrypoint: str,
+        submission_id: str,
+        archive: Path,
+        environment: dict[str, str],
+        metadata: JobMetadata | None = None,
     ) -> None:
-        """Starts a job in the unpacked archive, on the head: without resources of its own, nothing moves it away.
+        """Starts a job in the unpacked archive, on the head, as it asks for no resources.
 
-        `environment` and `metadata` can be read by everyone who reaches the cluster.
+        `environment` and `metadata` can be read by everyone who reaches the cluster. `jobs` leaves out a job without
+        `metadata`.
         """
         environment = environment | {"RAY_JOB_STOP_SIGNAL": "SIGINT", "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_S)}
         runtime_env = {"working_dir": str(archive), "env_vars": environment}
@@ -138,73 +99,73 @@ class Cluster:
                 entrypoint=entrypoint,
                 submission_id=submission_id,
                 runtime_env=runtime_env,
-                metadata=metadata | {"project": PROJECT},
+                metadata=PROJECT | (metadata.model_dump() if metadata is not None else {}),
             )
 
-        self._patiently(submit)
+        self._retried(submit)
 
     def jobs(self) -> list[Job]:
-        """Our jobs, oldest first."""
+        """This project's jobs, oldest first."""
         jobs = [job for job in map(Job.of, self._all_jobs()) if job is not None]
         return sorted(jobs, key=lambda job: job.started_s or 0.0)
 
-    def free_id(self, name: str) -> str:
-        """`name`, or where a job has it already, the name with a number: Ray gives every id once."""
+    def unused_id(self, name: str) -> str:
+        """`name`, or the name with a number where a job has that id already: Ray accepts every id once."""
         taken = {job.submission_id for job in self._all_jobs()}
         numbered = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
         return next(id for id in numbered if id not in taken)
 
     def _all_jobs(self) -> list[JobDetails]:
-        return list(self._patiently(self._client.list_jobs))
+        return list(self._retried(self._client.list_jobs))
 
     def newest(self, name: str) -> Job:
         """The latest job of that name. Raises BadInput where there is none."""
         all_jobs = self.jobs()
         jobs = [job for job in all_jobs if job.name == name]
         if not jobs:
-            known = ", ".join(dict.fromkeys(job.name for job in all_jobs)) or "there are none"
-            raise BadInput(Problem("NAME", f"a job of {self.access}: {known}", repr(name)))
+            known = ", ".join(dict.fromkeys(job.name for job in all_jobs)) or "it has none"
+            raise BadInput(Problem("NAME", f"a job of {self.access} ({known})", repr(name)))
         return jobs[-1]
 
     def _info(self, submission_id: str) -> JobDetails:
-        return self._patiently(lambda: self._client.get_job_info(submission_id))
+        return self._retried(lambda: self._client.get_job_info(submission_id))
 
     def log(self, submission_id: str) -> str:
-        """All that the job has printed."""
-        return str(self._patiently(lambda: self._client.get_job_logs(submission_id)))
+        """Everything that the job has printed."""
+        return str(self._retried(lambda: self._client.get_job_logs(submission_id)))
 
     def stop(self, submission_id: str) -> None:
-        """Asks the job to end, as Ctrl-C would, and waits until it has."""
-        self._patiently(lambda: self._client.stop_job(submission_id))
-        self._ended(submission_id, STOPPING_S)
+        """Interrupts the job as Ctrl-C would, and waits until it has ended."""
+        self._retried(lambda: self._client.stop_job(submission_id))
+        self._wait_for(submission_id, STOP_TIMEOUT_S)
 
-    def helper(self, entrypoint: str, submission_id: str, archive: Path, environment: dict[str, str]) -> str:
-        """Runs a small job to its end and gives its log; of the job, nothing stays."""
-        self.submit(entrypoint, submission_id, archive, environment, {})
-        ended = self._ended(submission_id, HELPER_S)
+    def run_small_job(self, entrypoint: str, submission_id: str, archive: Path, environment: dict[str, str]) -> str:
+        """Runs a small job to its end, deletes it, and returns its log."""
+        self.submit(entrypoint, submission_id, archive, environment)
+        ended = self._wait_for(submission_id, SMALL_JOB_TIMEOUT_S)
         log = self.log(submission_id)
         with contextlib.suppress(Exception):
             self._client.delete_job(submission_id)
         if ended.status != JobStatus.SUCCEEDED:
             lines = [line for line in (log or ended.message or "").splitlines() if line.strip()]
-            raise Refused(
-                f"`{entrypoint}` could not be run there: {lines[-1].strip() if lines else ended.status.value}"
-            )
+            why = lines[-1].strip() if lines else ended.status.value
+            raise ClusterError(f"`{entrypoint}` failed on {self.access}: {why}")
         return log
 
-    def _ended(self, submission_id: str, timeout_s: float) -> JobDetails:
+    def _wait_for(self, submission_id: str, timeout_s: float) -> JobDetails:
         deadline = time.monotonic() + timeout_s
         while not (info := self._info(submission_id)).status.is_terminal():
             if time.monotonic() > deadline:
-                raise Refused(f"{submission_id} is still {info.status.value} after {timeout_s:.0f} s: {info.message}")
+                what = f"{submission_id} is still {info.status.value} after {timeout_s:.0f} s"
+                raise ClusterError(f"{what}: {info.message}")
             time.sleep(POLL_S)
         return info
 
     def follow(self, submission_id: str, show: Callable[[str], None]) -> None:
-        """Shows what the job prints, each character once, until it has ended; a lost connection is made anew.
+        """Passes what the job prints to `show`, each character once, until it has ended; reconnects where it must.
 
         Raises:
-            Refused: once the cluster has been away for `LOST_S`.
+            ClusterError: once the cluster has been unreachable for `UNREACHABLE_AFTER_S`.
         """
         asyncio.run(self._follow(submission_id, show))
 
@@ -213,7 +174,7 @@ class Cluster:
         last_answer = time.monotonic()
         while True:
             with contextlib.suppress(RuntimeError, OSError, TimeoutError, aiohttp.ClientError):
-                seen = 0  # a log is always told from its beginning
+                seen = 0  # a connection sends the log from its beginning
                 async for text in self._tail(submission_id):
                     last_answer = time.monotonic()
                     seen += len(text)
@@ -226,30 +187,30 @@ class Cluster:
                     show(self.log(submission_id)[shown:])
                     return
                 last_answer = time.monotonic()
-            except Refused as refused:
-                if time.monotonic() - last_answer > LOST_S:
-                    raise Refused(f"the cluster no longer answers ({refused})") from None
+            except ClusterError as error:
+                if time.monotonic() - last_answer > UNREACHABLE_AFTER_S:
+                    raise ClusterError(f"the cluster no longer answers ({error})") from None
             await asyncio.sleep(POLL_S)
 
     async def _tail(self, submission_id: str) -> AsyncIterator[str]:
-        """Ray's own, but for a connection that says nothing any more."""
+        """Ray's own tail of a log. Raises TimeoutError where no line comes for `RECONNECT_AFTER_S`."""
         lines = self._client.tail_job_logs(submission_id)
         with contextlib.suppress(StopAsyncIteration):
             while True:
-                yield await asyncio.wait_for(anext(lines), QUIET_S)
+                yield await asyncio.wait_for(anext(lines), RECONNECT_AFTER_S)
 
-    def _patiently(self, call: Callable[[], Result]) -> Result:
-        """Repeats what a head that is just starting does not do yet: answer, or have an agent for jobs."""
+    def _retried(self, call: Callable[[], Result]) -> Result:
+        """Repeats `call` for `access.wait_s` while its error may be that of a head that is just starting."""
         deadline = time.monotonic() + self.access.wait_s
         while True:
             try:
                 return call()
             except (OSError, RuntimeError, AuthenticationError) as error:
-                if time.monotonic() > deadline or not _may_pass(error):
-                    raise Refused(self._why(error)) from None
+                if time.monotonic() > deadline or not _is_transient(error):
+                    raise ClusterError(self._message(error)) from None
                 time.sleep(POLL_S)
 
-    def _why(self, error: Exception) -> str:
+    def _message(self, error: Exception) -> str:
         if isinstance(error, AuthenticationError):
             missing = "Authentication required" in str(error)
             advice = "wants a token: set RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH" if missing else "refuses this token"
@@ -262,20 +223,22 @@ class Cluster:
         return f"{self.access}: {reason(error)}"
 
 
-def _may_pass(error: Exception) -> bool:
-    """Whether it is worth while to ask again: nobody there yet, or an error of the server's own."""
+def _is_transient(error: Exception) -> bool:
+    """Whether a retry may succeed: nothing answers yet, or the server reports an error of its own."""
     if isinstance(error, ConnectionError | requests.ConnectionError):
         return not isinstance(error.__context__ or error, requests.exceptions.SSLError)
     return "status code 5" in str(error)
 
 
 def token_header() -> dict[str, str]:
-    """The token that this command was given, if any. Ray itself would send it only with RAY_AUTH_MODE=token, and then
-    adds that of ~/.ray/auth_token where there is no other."""
+    """The HTTP header with the token of RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH; empty without one. Raises BadInput.
+
+    Ray itself would send the token only with RAY_AUTH_MODE=token, and adds that of ~/.ray/auth_token then.
+    """
     token = os.environ.get("RAY_AUTH_TOKEN")
     if not token and (file := os.environ.get("RAY_AUTH_TOKEN_PATH")):
         try:
             token = Path(file).read_text(encoding="utf-8")
         except OSError as error:
-            raise BadInput(Problem("RAY_AUTH_TOKEN_PATH", "a file that can be read", f"{file}: {error}")) from None
+            raise BadInput(Problem("RAY_AUTH_TOKEN_PATH", "a readable file", f"{file}: {error}")) from None
     return {"Authorization": f"Bearer {token.strip()}"} if token else {}

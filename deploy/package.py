@@ -1,10 +1,7 @@
-"""What travels to a cluster: the project's code and the experiment, as one archive; and what the job is called."""
+"""Archive that is sent to a cluster: the project's code and the experiment."""
 
 from __future__ import annotations
 
-import datetime
-import re
-import secrets
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,43 +18,36 @@ MIB = 1 << 20
 LIMIT_MIB = 95
 """The job server takes a request of at most 100 MiB."""
 
-# A name is part of a URL, a folder on shared storage, and what Kubernetes calls its objects (at most 47 for a RayJob).
-JOB_NAME = re.compile(r"[a-z]([-a-z0-9]{0,45}[a-z0-9])?")
-NAME_LENGTH = 27
-"""How much of the experiment's name a made-up job name keeps; time and hash take the rest."""
-
 
 @dataclass(frozen=True)
-class Parcel:
-    """Files by their name in the archive, and the experiment as YAML (none for jobs that only look or fetch)."""
+class Package:
+    """Files by their name in the archive, and the experiment as YAML."""
 
     files: Mapping[str, Path]
-    space: str | None = None
+    space: str
 
     @property
     def size_bytes(self) -> int:
-        """Of everything, not yet compressed."""
-        return sum(file.stat().st_size for file in self.files.values()) + len((self.space or "").encode())
+        """Size before compression."""
+        return sum(file.stat().st_size for file in self.files.values()) + len(self.space.encode())
 
     def __str__(self) -> str:
-        num_files = len(self.files) + (self.space is not None)
-        return f"{num_files} files, {self.size_bytes / MIB:.1f} MiB"
+        return f"{len(self.files) + 1} files, {self.size_bytes / MIB:.1f} MiB"
 
     def check(self) -> None:
-        """Raises BadInput where it is too large to be sent, with the files that make it so."""
+        """Raises BadInput where it is too large to be sent, naming the largest files."""
         if self.size_bytes > LIMIT_MIB * MIB:
             largest = sorted(self.files, key=lambda name: -self.files[name].stat().st_size)[:3]
             named = ", ".join(f"{name} ({self.files[name].stat().st_size / MIB:.1f} MiB)" for name in largest)
-            expected = f"at most {LIMIT_MIB} MiB of code are sent; data and weights belong on the cluster's storage"
+            expected = f"at most {LIMIT_MIB} MiB of code (data and weights belong on the cluster's storage)"
             raise BadInput(Problem("the package", expected, f"{self}; largest: {named}"))
 
     def write(self, archive: Path) -> None:
-        """Writes it as a zip. The same content gives the same bytes, so that a cluster that has it is not sent it."""
+        """Writes it as a zip. Equal content gives equal bytes, which a cluster is sent once."""
         with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
             for name in sorted(self.files):
                 _add(file, name, self.files[name].read_bytes())
-            if self.space is not None:
-                _add(file, SPACE_FILE, self.space.encode())
+            _add(file, SPACE_FILE, self.space.encode())
 
 
 def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
@@ -65,8 +55,8 @@ def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
 
 
 def project_files(root: Path = ROOT) -> dict[str, Path]:
-    """The code and its pyproject.toml. Named are what to take, not what to leave: data, environments, results and
-    whatever else lies in the folder stay where they are.
+    """The files of the packages and pyproject.toml, by their names in the archive. Data, environments, results and
+    whatever else is in the folder are not among them.
 
     Raises:
         BadInput: where this is no checkout of the project.
@@ -75,30 +65,9 @@ def project_files(root: Path = ROOT) -> dict[str, Path]:
         raise BadInput(Problem("", "a checkout of the project, with its pyproject.toml", "none", file=str(root)))
     files = [root / "pyproject.toml"]
     for package in PACKAGES:
-        files += [path for path in (root / package).rglob("*") if path.is_file() and _travels(path.relative_to(root))]
+        files += [path for path in (root / package).rglob("*") if path.is_file() and _is_sent(path.relative_to(root))]
     return {path.relative_to(root).as_posix(): path for path in files}
 
 
-def _travels(path: Path) -> bool:
+def _is_sent(path: Path) -> bool:
     return not any(part == "__pycache__" or part.startswith(".") for part in path.parts)
-
-
-def is_absolute(place: str) -> bool:
-    """Whether a folder or file is named so that it means the same in any working folder."""
-    return place.startswith("/") or "://" in place
-
-
-def check_job_name(name: str) -> str:
-    """`name`, if a job can have it: then it escapes neither its URL nor its folder. Raises BadInput."""
-    if not JOB_NAME.fullmatch(name):
-        expected = "lower-case letters, digits and '-', beginning with a letter, not ending with '-', at most 47"
-        raise BadInput(Problem("the job's name", expected, repr(name)))
-    return name
-
-
-def new_job_name(experiment: str) -> str:
-    """A name that nobody else has: what it is, when, and four random digits."""
-    stem = re.sub(r"[^a-z0-9]+", "-", experiment.lower()).strip("-")[:NAME_LENGTH].strip("-")
-    if not stem[:1].isalpha():
-        stem = f"job-{stem}"[:NAME_LENGTH].strip("-")
-    return f"{stem}-{datetime.datetime.now():%y%m%d-%H%M%S}-{secrets.token_hex(2)}"

@@ -1,7 +1,7 @@
-"""An experiment made ready to run elsewhere.
+"""Preparation of an experiment for a cluster: checks it here, and gives it the folders and environment of its job.
 
-It may name only what is there: folders by their whole path, a tracking server by an address without a password in it.
-Everything that is wrong is said before anything is sent.
+Folders must be absolute paths, and the tracking server an address without a password. All mistakes are reported before
+anything is sent.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from deploy.package import is_absolute
+from deploy.results import ABSOLUTE_PATH, is_absolute
 from deploy.settings import load_settings
 from trainables.errors import BadInput, Problem
 from tuner.experiment.checks import check_experiment
@@ -23,19 +23,21 @@ from tuner.experiment.search_experiment import SearchExperiment, parse_experimen
 from tuner.experiment.tree import PATHS, flatten
 from tuner.messages.redaction import without_credentials
 
-OF_THE_CLUSTER = ("data.root", "backbone.checkpoint", "tracking.uri")
-"""Leaves that say where something lies there; whether it does is found out there."""
+TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
 
-SECRETS_ADVICE = (
-    "no password or token: job records show them to everyone who reaches the cluster; set MLFLOW_TRACKING_URI, or "
-    "MLFLOW_TRACKING_USERNAME and _PASSWORD, in the environment of its nodes"
+CHECKED_ON_CLUSTER = ("data.root", "backbone.checkpoint", "tracking.uri")
+"""Keys of what only the cluster needs to have; `deploy.preflight` checks them there."""
+
+NO_SECRETS = (
+    "no password or token (everyone who reaches the cluster can read job records; set MLFLOW_TRACKING_URI, or "
+    "MLFLOW_TRACKING_USERNAME and _PASSWORD, in the environment of its nodes)"
 )
 
 
 @dataclass(frozen=True)
-class Errand:
-    """An experiment made ready to run elsewhere. `directory` is the job's own folder there, and `mirror` where that is
-    copied, if it is; `environment` is what the job is told in public; `text` the experiment as it travels."""
+class PreparedExperiment:
+    """An experiment as it is sent. `directory` is the job's own folder on the cluster, `mirror` the place of its copy
+    in an object store; `environment` are variables of the job, which others can read; `text` is the YAML."""
 
     space: SearchExperiment
     directory: str
@@ -43,20 +45,25 @@ class Errand:
     environment: dict[str, str]
     text: str
 
+    @property
+    def tracking(self) -> str:
+        """The MLflow address that the job is given; empty for that of its nodes."""
+        return self.environment.get(TRACKING_VARIABLE, "")
 
-def prepare(file: Path, overrides: Mapping[str, Any], job: str) -> Errand:
-    """Reads and checks the experiment as `tuner.search` does, and gives the job a folder of its own for its results, in
-    the experiment's `tracking.directory`, or else in the place that deploy/settings.yaml names. Where that is an object
-    store, the folder is on the head, and the store is its mirror.
+
+def prepare(file: Path, overrides: Mapping[str, Any], job: str) -> PreparedExperiment:
+    """Reads and checks the experiment as `tuner.search` does, and gives the job a folder of its own below the
+    experiment's `tracking.directory`, by default `storage.experiments` of deploy/settings.yaml. Where that is an object
+    store, the folder is on the head's disk, and the store is its mirror.
 
     Raises:
-        BadInput: with everything that is wrong with it, or that only holds on this machine.
+        BadInput: with all its mistakes, and every value that is valid on this machine alone.
     """
     with locate_problems(file, overrides):
         tree = read_tree(file, overrides)
         space = parse_experiment(tree, str(file))
-        uri = space.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI")
-        problems = [*_places(tree), *_secrets(tree), *_problems_of_tracking(uri), *_problems_here(space)]
+        uri = space.tracking.uri or os.environ.get(TRACKING_VARIABLE)
+        problems = [*_relative_paths(tree), *_secrets(tree), *_tracking_problems(uri), *_problems_here(space)]
         if problems:
             raise BadInput(dict.fromkeys(problems)).in_file(str(file))
     tracking = {key: value for key, value in (tree.get("tracking") or {}).items() if key != "uri"}
@@ -66,43 +73,43 @@ def prepare(file: Path, overrides: Mapping[str, Any], job: str) -> Errand:
         place, mirror = storage.local, mirror or place
     places = {"directory": f"{place.rstrip('/')}/{job}"} | ({"mirror": f"{mirror.rstrip('/')}/{job}"} if mirror else {})
     tree["tracking"] = tracking | places
-    environment = {"MLFLOW_TRACKING_URI": uri} if uri else {}
+    environment = {TRACKING_VARIABLE: uri} if uri else {}
     if mirror and storage.is_s3:
         environment |= {"AWS_DEFAULT_REGION": storage.region}
         environment |= {"AWS_ENDPOINT_URL": storage.endpoint} if storage.endpoint else {}
     text = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
-    return Errand(space, places["directory"], places.get("mirror"), environment, text)
+    return PreparedExperiment(space, places["directory"], places.get("mirror"), environment, text)
 
 
-def _places(tree: Mapping[str, Any]) -> Iterator[Problem]:
+def _relative_paths(tree: Mapping[str, Any]) -> Iterator[Problem]:
     leaves = {"tracking.directory": (tree.get("tracking") or {}).get("directory")}
     leaves |= {f"{section}.{key}": (tree.get(section) or {}).get(key) for section, key in PATHS.items()}
     for where, value in leaves.items():
         if isinstance(value, str) and not is_absolute(value):
-            yield Problem(where, "a whole path, as it is on the cluster", repr(value))
+            yield Problem(where, ABSOLUTE_PATH, repr(value))
 
 
 def _secrets(tree: Mapping[str, Any]) -> Iterator[Problem]:
     for where, value in flatten(tree).items():
         text = str(value)
         if (shown := without_credentials(text)) != text:
-            yield Problem(where, SECRETS_ADVICE, shown)
+            yield Problem(where, NO_SECRETS, shown)
 
 
-def _problems_of_tracking(uri: str | None) -> Iterator[Problem]:
+def _tracking_problems(uri: str | None) -> Iterator[Problem]:
     if uri is None:
-        return  # the cluster's nodes may have one
+        return  # the cluster's nodes may have an address
     if (shown := without_credentials(uri)) != uri:
-        yield Problem("tracking.uri", SECRETS_ADVICE, shown)
+        yield Problem("tracking.uri", NO_SECRETS, shown)
     elif "://" not in uri or (uri.startswith("sqlite:") and not uri.startswith("sqlite:////")):
-        expected = "a server as the cluster reaches it, http://mlflow:5000, or a file by its whole path, sqlite:////…"
+        expected = "a server that the cluster reaches (http://mlflow:5000), or a file's absolute path (sqlite:////…)"
         yield Problem("tracking.uri", expected, uri)
 
 
 def _problems_here(space: SearchExperiment) -> list[Problem]:
-    """What `tuner.search` would say, but for what depends on the machine that it runs on."""
+    """The problems that `tuner.search` would report, but for those that depend on the machine."""
     try:
         check_experiment(space)
     except BadInput as bad:
-        return [problem for problem in bad.problems if problem.where not in OF_THE_CLUSTER]
+        return [problem for problem in bad.problems if problem.where not in CHECKED_ON_CLUSTER]
     return []

@@ -1,9 +1,9 @@
-"""Renders what a way to run needs from the settings.
+"""Renders the files of a way to run from the settings.
 
 python -m deploy.render TARGET [--settings FILE] [--set KEY=VALUE]… [--output FOLDER]
 
-Templates are the files themselves, in deploy/templates, with values in `{{ }}`. A value is always written as JSON into
-YAML, and as one quoted word into a shell script, so that none can break out of its place.
+Templates are in deploy/templates, in Jinja2. Values are written as JSON into YAML, and as one quoted word into a shell
+script, so that no value can change the structure of the file.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 
 class Target(Enum):
-    """What can be rendered: the file that comes of each."""
+    """A way to run: its name on the command line, and the name of its file and template."""
 
     NAMESPACE = "namespace", "namespace.yaml"
     RAYCLUSTER = "raycluster", "raycluster.yaml"
@@ -42,7 +42,7 @@ class Target(Enum):
 
     @classmethod
     def by_command(cls, command: str) -> Target:
-        """The target of that name on the command line. Raises StopIteration for none."""
+        """The target with that name on the command line. Raises StopIteration where there is none."""
         return next(target for target in cls if target.command == command)
 
 
@@ -62,15 +62,15 @@ def parser() -> argparse.ArgumentParser:
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
-    """The flags that choose the settings."""
-    parser.add_argument("--settings", type=Path, metavar="FILE", help="laid over deploy/settings.yaml")
+    """Adds the flags that choose the settings."""
+    parser.add_argument("--settings", type=Path, metavar="FILE", help="values in place of deploy/settings.yaml's")
     parser.add_argument(
         "--set", type=key_value, action="append", default=[], metavar="KEY=VALUE", help="a leaf, e.g. worker.gpus=8"
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """From the arguments to the exit code."""
+    """Renders and prints or writes the file; returns the exit code."""
     target = Target.by_command(arguments.target)
     text = render(target, load_settings(arguments.settings, dict(arguments.set)))
     if arguments.output is None:
@@ -83,7 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def render(target: Target, settings: Settings) -> str:
-    """The text of the target's file."""
+    """Returns the text of the target's file."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         undefined=StrictUndefined,
@@ -96,12 +96,12 @@ def render(target: Target, settings: Settings) -> str:
 
 
 def as_yaml(value: Any) -> str:
-    """A value as JSON, which is YAML."""
+    """Converts a value to JSON, which is YAML."""
     return json.dumps(value, default=str, ensure_ascii=False)
 
 
 def as_shell(value: Any) -> str:
-    """A value as one word of a shell."""
+    """Converts a value to one quoted word of a shell."""
     return shlex.quote(str(value))
 
 

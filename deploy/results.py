@@ -1,117 +1,117 @@
-"""Bringing results home: what is worth it of an experiment directory, and whether all of it has arrived."""
+"""Results of a job: where they are, how far its search has come, and copying them to this machine.
+
+The only module of `deploy` that reads the record of a search (`tuner.record`).
+"""
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import io
-import json
+import contextlib
 import shutil
-import tarfile
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from trainables.errors import BadInput, Problem
-from tuner.record.events import JOURNAL
+from tuner.record.directory import RunDirectory
 from tuner.record.find import runs_below
-from tuner.record.lock import LOCKS
+from tuner.record.history import SearchHistory
+from tuner.record.selection import best_trial
 
-FOLDERS = ("model",)
-"""Besides the files at the top of a run's directory; Ray's own files, checkpoints and logs stay."""
-
-BEGIN, DATA, END = "results begin ", "results data ", "results end"
-LINE_BYTES = 48_000
-
-
-class Incomplete(Exception):
-    """Something did not arrive as it was sent."""
+ABSOLUTE_PATH = "an absolute path on the cluster"
+"""What `is_absolute` expects, for messages."""
 
 
 @dataclass(frozen=True)
-class Results:
-    """An archive (tar), and the SHA-256 of each file in it by its name."""
+class Progress:
+    """Number of trials of a search, the best mean validation top-1 among the complete ones (in [0, 1]; None where there
+    is none), and whether the search has finished."""
 
-    manifest: dict[str, str]
-    archive: bytes
-
-    def lines(self) -> Iterator[str]:
-        """As text, for a log that others write to as well."""
-        yield BEGIN + json.dumps(self.manifest)
-        for start in range(0, len(self.archive), LINE_BYTES):
-            yield DATA + base64.b64encode(self.archive[start : start + LINE_BYTES]).decode()
-        yield END
-
-    @classmethod
-    def from_lines(cls, text: str) -> Results:
-        """Reads `lines` back. Raises Incomplete where they were cut off."""
-        manifest: dict[str, str] | None = None
-        content: list[bytes] = []
-        for line in text.splitlines():
-            if line.startswith(BEGIN):
-                manifest, content = json.loads(line.removeprefix(BEGIN)), []
-            elif line.startswith(DATA):
-                content.append(base64.b64decode(line.removeprefix(DATA)))
-            elif line == END and manifest is not None:
-                return cls(manifest, b"".join(content))
-        raise Incomplete("the results were cut off on their way")
+    trials: int
+    best_top1: float | None
+    has_finished: bool
 
 
-def newest_run(directory: Path) -> Path | None:
-    """The run of a job that has begun: `directory` is the job's own folder, runs are two levels below it."""
+def is_absolute(place: str) -> bool:
+    """Whether `place`, a path or a URI, means the same in every working folder."""
+    return place.startswith("/") or "://" in place
+
+
+def newest_run(directory: Path) -> RunDirectory | None:
+    """The newest run of a job; None where none has begun or this machine does not see it.
+
+    `directory` is the job's own folder, which holds `<experiment>/<run>/`.
+    """
     runs = runs_below(directory, depth=2)
     return runs[-1] if runs else None
 
 
-def files_of(run: Path) -> list[Path]:
-    """What is worth the way."""
-    files = [path for path in run.iterdir() if path.is_file() and path.name not in LOCKS]
-    return sorted(files + [path for folder in FOLDERS for path in (run / folder).rglob("*") if path.is_file()])
+def has_begun(directory: Path, mirror: str | None, experiment: str) -> bool:
+    """Whether there is a run of the job, in its folder or in its mirror. Raises BadInput where the mirror cannot be
+    written."""
+    in_mirror = False
+    if mirror is not None:
+        from tuner.record.mirror import Mirror  # with pyarrow, for which the other commands need not wait
+
+        in_mirror = Mirror.open(mirror).newest_run(experiment) is not None
+    return in_mirror or newest_run(directory) is not None
 
 
-def pack(run: Path) -> Results:
-    """The results in a run's directory as they stand now; a search that is running may go on meanwhile."""
-    manifest: dict[str, str] = {}
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as archive:
-        for path in files_of(run):
-            content, name = path.read_bytes(), path.relative_to(run).as_posix()
-            manifest[name] = hashlib.sha256(content).hexdigest()
-            entry = tarfile.TarInfo(name)
-            entry.size = len(content)
-            archive.addfile(entry, io.BytesIO(content))
-    return Results(manifest, buffer.getvalue())
-
-
-def unpack(results: Results, target: Path) -> None:
-    """Puts the results into `target`, whole or not at all; what it held of an earlier copy is replaced.
+def progress_of(run: RunDirectory) -> Progress:
+    """Reads the progress of a search from its journal.
 
     Raises:
-        BadInput: where `target` holds something that is no copy of results.
-        Incomplete: where a file is missing or is not what was sent.
+        BadInput: where the journal cannot be understood.
+        OSError: where it cannot be read.
     """
-    if target.exists() and not (target / JOURNAL).is_file() and (not target.is_dir() or any(target.iterdir())):
+    history = SearchHistory.read(run.journal)
+    best = best_trial(history.trials.values())
+    has_finished = history.ended is not None and history.ended.outcome == "finished"
+    return Progress(len(history.trials), None if best is None else best.val_top1, has_finished)
+
+
+def fetch_newest_run(mirror: str, folder: Path) -> RunDirectory | None:
+    """Copies the newest run of a job from its mirror into `folder`; None where the mirror has no run.
+
+    Raises:
+        BadInput: where the mirror cannot be read.
+    """
+    from tuner.record.mirror import Mirror, fetch
+
+    for experiment in Mirror.of(mirror).names():  # a job has one
+        fetch(mirror, experiment, folder)
+    return newest_run(folder)
+
+
+def copy_run(run: RunDirectory, target: Path) -> RunDirectory:
+    """Copies model, report and record of a run to `target`, completely or not at all, and returns the copy.
+
+    An earlier copy there is replaced. Ray's own files, checkpoints, logs and locks are not copied. The search may go on
+    meanwhile: the journal is copied first, so that it mentions no file that the copy lacks.
+
+    Raises:
+        BadInput: where `target` holds something that is no copy of a run.
+    """
+    copy = RunDirectory(target)
+    if target.exists() and not copy.has_begun and (not target.is_dir() or any(target.iterdir())):
         raise BadInput(Problem("--to", "a folder that is new, empty or an earlier copy", str(target)))
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as temporary:
-        fresh = Path(temporary) / "results"
-        fresh.mkdir()
-        try:
-            with tarfile.open(fileobj=io.BytesIO(results.archive)) as archive:
-                archive.extractall(fresh, filter="data")
-        except tarfile.TarError as error:
-            raise Incomplete(f"the archive cannot be read: {error}") from None
-        _verify(fresh, results.manifest)
+        fresh = RunDirectory(Path(temporary) / "results")
+        fresh.path.mkdir()
+        shutil.copyfile(run.journal, fresh.journal)
+        for file in _files_of(run):
+            place = fresh.path / file.relative_to(run.path)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # a file that was written anew meanwhile
+                shutil.copyfile(file, place)
         if target.exists():
             shutil.rmtree(target)
-        fresh.rename(target)
+        fresh.path.rename(target)
+    return copy
 
 
-def _verify(folder: Path, manifest: dict[str, str]) -> None:
-    for name, sha256 in manifest.items():
-        path = folder / name
-        if not path.is_file():
-            raise Incomplete(f"{name} is missing")
-        if hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
-            raise Incomplete(f"{name} is not what was sent")
+def _files_of(run: RunDirectory) -> list[Path]:
+    """The files that are copied, but for the journal."""
+    others = (run.journal, run.lock, run.mlflow_lock)
+    files = [path for path in run.path.iterdir() if path.is_file() and path not in others]
+    return files + [path for path in run.model.rglob("*") if path.is_file()]

@@ -1,4 +1,4 @@
-"""Generates the passwords that the ways to run need: there are no default ones.
+"""Generates passwords and tokens for compose, Kubernetes and `ray up`; there are no default ones.
 
 python -m deploy.secrets compose                            # deploy/.env, for deploy/compose.yaml
 python -m deploy.secrets kubernetes | kubectl create -f -   # Secrets, from here straight into the cluster
@@ -23,22 +23,22 @@ from tuner.cli.arguments import FOUND, guarded
 ENV_FILE = Path(__file__).parent / ".env"
 TOKEN_FILE = Path("~/.ray/auth_token")
 PASSWORDS = ("POSTGRES_PASSWORD", "S3_ACCESS_KEY_ID", "S3_SECRET_ACCESS_KEY", "RAY_AUTH_TOKEN")
-"""What compose.yaml asks for besides the settings."""
+"""Variables of compose.yaml besides those of the settings."""
 NUM_BYTES = 32
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command. Exit code 0, or 2 for bad input."""
     parser = argparse.ArgumentParser(prog="python -m deploy.secrets", description="Generate passwords.")
-    parser.add_argument("of", choices=["compose", "kubernetes", "token"])
+    parser.add_argument("target", choices=["compose", "kubernetes", "token"])
     add_settings(parser)
     return guarded(lambda: run(parser.parse_args(argv)))
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """From the arguments to the exit code."""
+    """Writes or prints the passwords; returns the exit code."""
     settings = load_settings(arguments.settings, dict(arguments.set))
-    match arguments.of:
+    match arguments.target:
         case "compose":
             write_privately(ENV_FILE, env_text(settings, known_passwords(ENV_FILE)))
             print(ENV_FILE)
@@ -52,14 +52,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def env_text(settings: Settings, known: Mapping[str, str]) -> str:
-    """The environment of compose.yaml: settings, and passwords; those that are known stay, as what they open does."""
+    """The environment file of compose.yaml: settings, and passwords, of which `known` ones are kept."""
     passwords = {name: known.get(name) or secrets.token_hex(NUM_BYTES) for name in PASSWORDS}
     lines = [f"{name}={value}\n" for name, value in passwords.items()]
     return render(Target.COMPOSE_ENV, settings) + "".join(lines)
 
 
 def known_passwords(file: Path) -> dict[str, str]:
-    """The passwords that the file holds, if it is there."""
+    """Reads the passwords from an environment file; none where there is no file."""
     if not file.exists():
         return {}
     pairs = (line.split("=", 1) for line in file.read_text(encoding="utf-8").splitlines() if "=" in line)
@@ -67,10 +67,10 @@ def known_passwords(file: Path) -> dict[str, str]:
 
 
 def kubernetes_secrets(settings: Settings, environment: Mapping[str, str]) -> list[dict[str, object]]:
-    """Secrets for the manifests: generated, but for the keys of an S3 that is somebody else's.
+    """Secrets for the manifests. Credentials of services that exist already are taken from the environment.
 
     Raises:
-        BadInput: where the environment lacks these.
+        BadInput: where the environment lacks one of these.
     """
     held = {"token": {"auth_token": secrets.token_hex(NUM_BYTES)}}
     held |= {"database": {"password": _given_or_new("PGPASSWORD", settings.mlflow.database_host, environment)}}
@@ -97,12 +97,12 @@ def _given_or_new(name: str, host: str | None, environment: Mapping[str, str]) -
 
 def _given(name: str, environment: Mapping[str, str]) -> str:
     if not environment.get(name):
-        raise BadInput(Problem(name, "the environment has it: what it opens is not made here", "nothing"))
+        raise BadInput(Problem(name, "an environment variable with the credential of the existing service", "none"))
     return environment[name]
 
 
 def write_privately(file: Path, text: str) -> None:
-    """Writes a file that nobody else can read, at no moment."""
+    """Writes a file that only its owner can read, also while it is written."""
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     unfinished = file.with_name(f"{file.name}.tmp")
     unfinished.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""What the ways to run share: one small file of values, checked before anything is rendered from it."""
+"""Values that the ways to run share (deploy/settings.yaml), checked before a file is rendered from them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, PositiveInt, ValidationError, model_validator
 
+from deploy.worker_request import WorkerRequest
 from trainables.errors import BadInput
 from trainables.frozen import Frozen
 from tuner.experiment.extends import deep_merge
@@ -30,7 +31,7 @@ Host = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([-.A-Za-z0-9]*[A-Za-z0-9])?$"
 
 def _pinned(image: str) -> str:
     if not re.fullmatch(r"[^\s:@]+(:\d+)?[^\s:@]*:(?!latest)[^\s:@]+(@sha256:[0-9a-f]{64})?", image):
-        raise ValueError(f"an image has a tag that is not `latest`, got {image!r}")
+        raise ValueError(f"an image with a tag other than `latest`, got {image!r}")
     return image
 
 
@@ -52,7 +53,7 @@ Endpoint = Annotated[str, AfterValidator(_endpoint)]
 
 
 class Versions(Frozen):
-    """What must be the same on every node, on the MLflow server and on the client."""
+    """Versions of Python and packages; the same on every node, on the MLflow server and on the client."""
 
     python: Version
     ray: Version
@@ -60,19 +61,19 @@ class Versions(Frozen):
 
 
 class Images(Frozen):
-    """The container images. Our own are `<registry><name>[-mlflow]:<tag>`; they are built by deploy/Dockerfile."""
+    """Container images. The project's own are `<registry><name>[-mlflow]:<tag>`, built by deploy/Dockerfile."""
 
     registry: Annotated[str, Field(pattern=r"^$|/$")]
-    """Where our images are pushed to, with the slash at its end; empty where they need not travel."""
+    """Prefix of the project's own images, with a slash at its end; empty where they stay on one machine."""
     tag: Annotated[str, Field(pattern=r"^[\w][\w.-]*$")]
     postgres: PinnedImage
     object_store: PinnedImage
     accelerator: Literal["gpu", "cpu"]
-    """Which of Ray's images ours stands on: with the CUDA libraries, or without."""
+    """Ray's image on which the project's is built: with the CUDA libraries, or without."""
 
 
 class Ports(Frozen):
-    """Where each service listens."""
+    """TCP ports of the services."""
 
     gcs: Port
     dashboard: Port
@@ -82,53 +83,54 @@ class Ports(Frozen):
 
 
 class Head(Frozen):
-    """The head node. It runs the driver, and no trial."""
+    """Size of the head node. It runs the driver, and no trial."""
 
     cpus: PositiveInt
     memory_gib: PositiveInt
     object_store_gib: PositiveInt
-    """Shared memory for Ray's object store; a part of `memory_gib`."""
+    """Shared memory for Ray's object store; part of `memory_gib`."""
 
     @property
     def object_store_bytes(self) -> int:
-        """As Ray asks for it."""
+        """The object store's size in bytes, the unit of Ray's flag."""
         return self.object_store_gib << 30
 
     @property
     def shared_memory_gib(self) -> int:
-        """Size of /dev/shm: with less room than the object store, Ray would put it on the disk."""
+        """Size of /dev/shm. In a smaller one than the object store, Ray would use the disk instead."""
         return self.object_store_gib + 1
 
     @model_validator(mode="after")
     def _room(self) -> Head:
         if self.shared_memory_gib >= self.memory_gib:
-            raise ValueError(f"object_store_gib leaves more than 1 GiB of memory_gib, got {self.object_store_gib}")
+            expected = f"an object_store_gib of at most {self.memory_gib - 2}, 2 less than memory_gib"
+            raise ValueError(f"{expected}, got {self.object_store_gib}")
         return self
 
 
 class Worker(Head):
-    """The worker nodes, of which there are as many as are needed."""
+    """Size of a worker node, and how many there may be."""
 
     gpus: Annotated[int, Field(ge=0)]
-    """Whole cards; a trial's share of one is the experiment's `resources.gpus`."""
+    """Whole GPUs; a trial's share of one is the experiment's `resources.gpus`."""
     max_workers: PositiveInt
     idle_timeout_s: PositiveInt
-    """After which an autoscaler takes a worker away."""
+    """Idle time after which an autoscaler removes a worker."""
     node_selector: dict[str, str]
     tolerations: tuple[dict[str, Any], ...]
 
 
 class Storage(Frozen):
-    """Where experiments are kept: a place that every node sees."""
+    """Storage of experiments, the same for every node."""
 
     experiments: Place
     """A folder (NFS, a shared file system) or s3://bucket/prefix."""
     local: Annotated[str, Field(pattern=r"^/\w")]
-    """Where experiments are on S3, the folder on the head's own disk in which it works; S3 has a copy of it."""
+    """The folder on the head's disk in which a search works where experiments are on S3, which holds its copy."""
     claim: Name
-    """On Kubernetes, the ReadWriteMany PersistentVolumeClaim that is mounted at a folder."""
+    """On Kubernetes, the ReadWriteMany PersistentVolumeClaim that is mounted at `experiments`."""
     endpoint: Endpoint | None
-    """Of an S3 service other than Amazon's."""
+    """URL of an S3 service other than Amazon's."""
     region: str
 
     @property
@@ -137,16 +139,16 @@ class Storage(Frozen):
 
 
 class MlflowServer(Frozen):
-    """The tracking server."""
+    """The MLflow tracking server and its database."""
 
     artifacts: Place
-    """Models and reports. The server hands them on, so that no client needs credentials for it."""
+    """Place of models and reports. Clients go through the server, and need no credentials for it."""
     artifacts_endpoint: Endpoint | None
     database_host: Host | None
-    """A PostgreSQL outside; without it, one beside the server."""
+    """A PostgreSQL that exists already; None: one is started beside the server."""
     database_gib: PositiveInt
     hosts: tuple[Host, ...]
-    """Names that clients and browsers may call it by, besides those that the place itself gives it."""
+    """Host names by which clients and browsers may address it, besides those within the cluster."""
 
     @property
     def is_s3(self) -> bool:
@@ -154,25 +156,25 @@ class MlflowServer(Frozen):
 
 
 class Job(Frozen):
-    """The search of a RayJob or Slurm job."""
+    """The search that a RayJob or Slurm job runs."""
 
     space: Annotated[str, Field(pattern=r"^[\w./-]+\.ya?ml$")]
     max_hours: PositiveInt
     keep_s: Annotated[int, Field(ge=0)]
-    """How long a RayJob that has ended stays to be looked at."""
+    """How long the object of a RayJob is kept after its end."""
 
 
 class Kubernetes(Frozen):
-    """What is there in the Kubernetes cluster."""
+    """Names of objects in the Kubernetes cluster."""
 
     namespace: Name
     storage_class: Name | None
     gcs_redis: Annotated[str, Field(pattern=r"^[\w.-]+:\d+$")] | None
-    """A Redis that keeps the state of Ray's head. It does not save a search, which goes on from its journal."""
+    """`host:port` of a Redis for the state of Ray's head. A search needs none: it resumes from its journal."""
 
 
 class Machines(Frozen):
-    """Own machines for `ray up`, each with Docker and reachable by SSH."""
+    """Machines for `ray up`, each with Docker and reachable by SSH."""
 
     head: Host
     workers: Annotated[tuple[Host, ...], Field(min_length=1)]
@@ -180,20 +182,20 @@ class Machines(Frozen):
 
 
 class Aws(Frozen):
-    """Machines of a cloud for `ray up`."""
+    """AWS instances for `ray up`."""
 
     region: str
     head: str
     worker: str
     disk_gib: PositiveInt
     image: Annotated[str, Field(pattern=r"^ami-[\w-]+$")]
-    """A machine image with Docker and, on workers with GPUs, NVIDIA's container toolkit."""
+    """Machine image with Docker and, for workers with GPUs, NVIDIA's container toolkit."""
     profile: str
-    """Instance profile: what nodes may do with S3, instead of keys."""
+    """Instance profile, by which nodes access S3 without keys."""
 
 
 class Slurm(Frozen):
-    """A Slurm cluster whose nodes share a file system."""
+    """A job on a Slurm cluster whose nodes share a file system."""
 
     partition: str
     nodes: PositiveInt
@@ -202,7 +204,7 @@ class Slurm(Frozen):
 
 
 class Settings(Frozen):
-    """Every value that is rendered."""
+    """All values, and those computed from them."""
 
     name: Name
     versions: Versions
@@ -220,70 +222,68 @@ class Settings(Frozen):
 
     @property
     def project_folder(self) -> str:
-        """Where the project lies in our image."""
+        """The project's folder in its image."""
         return "/home/ray/project"
 
     @property
     def python_tag(self) -> str:
-        """Python's version as Ray's image tags spell it: `py311`."""
+        """Python's version in Ray's image tags, as `py311`."""
         return "py" + self.versions.python.replace(".", "")
 
     @property
     def ray_image(self) -> str:
-        """Ray's own image, which ours stands on."""
+        """Ray's image on which the project's is built."""
         return f"rayproject/ray:{self.versions.ray}-{self.python_tag}-{self.images.accelerator}"
 
     @property
     def tuner_image(self) -> str:
-        """Our image of Ray's nodes."""
+        """The project's image for Ray's nodes."""
         return f"{self.images.registry}{self.name}:{self.images.tag}-{self.images.accelerator}"
 
     @property
     def mlflow_image(self) -> str:
-        """Our image of the MLflow server."""
+        """The project's image for the MLflow server."""
         return f"{self.images.registry}{self.name}-mlflow:{self.images.tag}"
 
     @property
     def mlflow_service(self) -> str:
-        """The server's name within a cluster."""
+        """Host name of the MLflow server within the cluster."""
         return "mlflow"
 
     @property
     def mlflow_uri(self) -> str:
-        """Where the search finds it there."""
+        """Address of the MLflow server within the cluster."""
         return f"http://{self.mlflow_service}:{self.ports.mlflow}"
 
     @property
     def allowed_hosts(self) -> str:
-        """MLflow compares the whole Host header, port included, so that every name is there twice."""
+        """The hosts that MLflow answers to, each with and without its port, as it compares the whole Host header."""
         inside = [self.mlflow_service, f"{self.mlflow_service}.{self.kubernetes.namespace}"]
         names = dict.fromkeys([*inside, *self.mlflow.hosts])
         return ",".join(f"{name},{name}:{self.ports.mlflow}" for name in names)
 
     @property
     def database_host(self) -> str:
-        """PostgreSQL's name as the MLflow server sees it."""
+        """Host name of PostgreSQL for the MLflow server."""
         return self.mlflow.database_host or "postgres"
 
     @property
     def database_uri(self) -> str:
-        """Without the password, which libpq takes from PGPASSWORD. Names the driver: SQLAlchemy's default changes."""
+        """SQLAlchemy's URL without the password, which libpq takes from PGPASSWORD. It names the driver, whose default
+        depends on SQLAlchemy's version."""
         return f"postgresql+psycopg2://mlflow@{self.database_host}:{self.ports.postgres}/mlflow"
 
     def search_command(self, folder: str, workers: int, cpus: int) -> list[str]:
-        """The words that run the search on a cluster of so many workers, each with so many free CPUs; the project is in
-        `folder`. The cluster is that of RAY_ADDRESS, or this node's."""
-        wait = self.waiting_for(workers, cpus, self.worker.gpus)
-        search = ["--space", f"{folder}/{self.job.space}", "--address", "auto", *self._places]
+        """The words of a command that waits for `workers` with `cpus` free CPUs each, and searches on them.
+
+        The project is in `folder`; the cluster is that of RAY_ADDRESS, or this node's.
+        """
+        wait = WorkerRequest(workers, cpus, self.worker.gpus).wait_command
+        search = ["--space", f"{folder}/{self.job.space}", "--address", "auto", *self._storage_flags]
         return [*wait, "python", "-m", "tuner.search", *search]
 
-    def waiting_for(self, workers: int, cpus: int, gpus: int) -> list[str]:
-        """The words before a command that is to wait for so many workers, each with so many free CPUs and cards."""
-        size = ["--cpus", str(cpus), "--gpus", str(gpus)]
-        return ["python", "-m", "deploy.workers", "--workers", str(workers), *size, "--"]
-
     @property
-    def _places(self) -> list[str]:
+    def _storage_flags(self) -> list[str]:
         place, mirror = self.storage.experiments, []
         if self.storage.is_s3:
             place, mirror = self.storage.local, ["--set", f"tracking.mirror={place}"]
@@ -291,10 +291,10 @@ class Settings(Frozen):
 
 
 def load_settings(file: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Settings:
-    """The settings: the defaults, `file` over them, `overrides` (dotted key → value) over both.
+    """Reads the defaults, lays `file` over them and `overrides` (dotted key → value) over both, and checks the result.
 
     Raises:
-        BadInput: with every key that is wrong.
+        BadInput: with every wrong key.
     """
     tree = read_yaml(DEFAULTS)
     if file is not None:

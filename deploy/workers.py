@@ -1,9 +1,9 @@
-"""Waits for workers, then becomes the command: where a cluster starts with none, or its nodes come one by one.
+"""Waits for a cluster's workers, then runs a command: for clusters that start without workers, or node by node.
 
 python -m deploy.workers --workers N --cpus N --gpus N -- python -m tuner.search …
 
-A search counts at its start how many trials fit on the cluster. An autoscaler only makes room for what is asked for, so
-that one that begins at no worker would never get to the first trial.
+A search counts at its start how many trials fit on the cluster, and an autoscaler only starts workers that are asked
+for. Without this command, a cluster that begins without workers would never get to the first trial.
 """
 
 from __future__ import annotations
@@ -14,56 +14,35 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
 import ray
 from ray.autoscaler.sdk import request_resources
 
+from deploy.worker_request import WorkerRequest
 from trainables.errors import BadInput, Problem
 from tuner.cli.arguments import FAILED, guarded
 from tuner.cluster.connection import alive_nodes
+from tuner.resources.share import Capacity
 
 PERIOD_S = 2.0
 
 
 class Cluster(Protocol):
-    """What waiting needs of a cluster."""
+    """The part of a cluster that `wait_for` uses."""
 
-    def nodes(self) -> list[dict[str, float]]:
+    def nodes(self) -> list[Capacity]:
         """The resources of every node that is alive."""
         ...
 
-    def ask_for(self, bundles: list[dict[str, float]]) -> None:
-        """Tells an autoscaler what is to have room at once; an empty list takes it back."""
+    def request(self, workers: WorkerRequest | None) -> None:
+        """Asks the autoscaler for workers, in place of what was asked for before; None asks for none."""
         ...
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """So many workers, each with at least these."""
-
-    workers: int
-    cpus: float
-    gpus: float
-
-    def __str__(self) -> str:
-        workers = "a worker" if self.workers == 1 else f"{self.workers} workers, each"
-        return f"{workers} with at least {self.cpus:g} CPUs and {self.gpus:g} GPUs"
-
-    @property
-    def bundle(self) -> dict[str, float]:
-        """One worker in Ray's terms."""
-        return {"CPU": self.cpus} | ({"GPU": self.gpus} if self.gpus else {})
-
-    def count(self, nodes: list[dict[str, float]]) -> int:
-        """How many of the nodes are such workers."""
-        return sum(all(node.get(key, 0.0) >= amount for key, amount in self.bundle.items()) for node in nodes)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command. It does not return where it becomes another; exit code 1 without any worker, 2 without a cluster."""
+    """The command. Does not return where it runs the other one; exit code 1 without any worker, 2 without a cluster."""
     return guarded(lambda: run(parser().parse_args(argv)))
 
 
@@ -80,11 +59,10 @@ def parser() -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """From the arguments to the command."""
-    wanted = Wanted(arguments.workers, arguments.cpus, arguments.gpus)
+    """Waits, then replaces this process by the command; returns exit code 1 where there is no worker."""
+    wanted = WorkerRequest(arguments.workers, arguments.cpus, arguments.gpus)
     deadline = time.monotonic() + arguments.timeout_s
-    minutes = f"{arguments.timeout_s / 60:g} minutes at most"
-    print(f"waiting for {wanted}, for {minutes}", file=sys.stderr, flush=True)
+    print(f"waiting for {wanted}, for {arguments.timeout_s / 60:g} minutes at most", file=sys.stderr, flush=True)
     with joined(deadline) as cluster:
         found = wait_for(cluster, wanted, deadline, time.sleep)
     print(f"{found} of {wanted.workers} workers are there", file=sys.stderr, flush=True)
@@ -93,35 +71,45 @@ def run(arguments: argparse.Namespace) -> int:
     os.execvp(arguments.command[0], arguments.command)
 
 
-def wait_for(cluster: Cluster, wanted: Wanted, deadline: float, sleep: Callable[[float], None]) -> int:
-    """Asks for workers until all are there or the deadline (monotonic clock) has passed; how many are."""
-    cluster.ask_for([wanted.bundle] * wanted.workers)
-    while (found := wanted.count(cluster.nodes())) < wanted.workers and time.monotonic() < deadline:
+def wait_for(cluster: Cluster, wanted: WorkerRequest, deadline: float, sleep: Callable[[float], None]) -> int:
+    """Asks for workers until all are there or the deadline (monotonic clock, in s) has passed; returns their number."""
+    cluster.request(wanted)
+    while (found := count_workers(cluster.nodes(), wanted)) < wanted.workers and time.monotonic() < deadline:
         sleep(PERIOD_S)
-    cluster.ask_for([])  # or the autoscaler would keep them when there is nothing left to do
+    cluster.request(None)  # or the autoscaler would keep them when there is nothing left to do
     return found
+
+
+def count_workers(nodes: Iterable[Capacity], wanted: WorkerRequest) -> int:
+    """The number of nodes that are at least of the wanted size."""
+    return sum(node.cpus >= wanted.cpus and node.gpus >= wanted.gpus for node in nodes)
 
 
 class RayCluster:
     """The cluster that this process has joined."""
 
-    def nodes(self) -> list[dict[str, float]]:
-        return [node["Resources"] for node in alive_nodes()]
+    def nodes(self) -> list[Capacity]:
+        return [Capacity.of(node) for node in alive_nodes()]
 
-    def ask_for(self, bundles: list[dict[str, float]]) -> None:
-        request_resources(bundles=bundles)
+    def request(self, workers: WorkerRequest | None) -> None:
+        request_resources(bundles=[] if workers is None else bundles_of(workers))
+
+
+def bundles_of(wanted: WorkerRequest) -> list[dict[str, float]]:
+    """The workers as Ray's resource bundles, one each."""
+    return [{"CPU": wanted.cpus} | ({"GPU": wanted.gpus} if wanted.gpus else {})] * wanted.workers
 
 
 @contextlib.contextmanager
 def joined(deadline: float) -> Iterator[RayCluster]:
-    """The cluster of RAY_ADDRESS, or of this node, as soon as it answers. Raises BadInput if it does not in time."""
+    """Joins the cluster of RAY_ADDRESS, or of this node, for the block. Raises BadInput where none answers in time."""
     while not ray.is_initialized():
         try:
             ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, RuntimeError, ValueError) as error:
             if time.monotonic() >= deadline:
                 reason = str(error).strip().splitlines()[0]
-                raise BadInput(Problem("RAY_ADDRESS", "a Ray cluster answers there", reason)) from None
+                raise BadInput(Problem("RAY_ADDRESS", "the address of a running Ray cluster", reason)) from None
             time.sleep(PERIOD_S)
     try:
         yield RayCluster()

@@ -1,8 +1,8 @@
-"""A Ray cluster of real processes on this machine, and one line a scenario at the end.
+"""A Ray cluster of real processes on this machine, and one line for each scenario at the end.
 
-Each node is started by `ray start`, as on a machine of its own: a head that runs no trials, and workers with cards that
-only Ray believes in. They live in a network namespace, whose loopback is all the network that they have: ports cannot
-clash, and what runs in it is known by it. Nothing is ever stopped but by the id of a process in it.
+Each node is started by `ray start`, as on a machine of its own: a head that runs no trials, and workers to which Ray is
+told to attribute GPUs. They run in a network namespace with a loopback alone: ports cannot clash, and the namespace
+lists its processes, which are only ever ended by their ids.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tests.tuner.tiny import write_yaml
 from tuner.record.events import Event, read_events
 
 DEADLINE_S = 900.0
-"""For whatever is waited for. Far more than it takes: a machine with other work is no reason to fail."""
+"""Limit of each wait. Far more than it takes, so that no test fails for other work on the machine."""
 
 ADDRESS = "http://127.0.0.1:8265"
 WORKER_CPUS, WORKER_GPUS = 4, 1
@@ -44,7 +44,7 @@ PATIENCE = {
 
 GATE = """
 
-# Added by tests/cluster: every fold says where it is, and waits until the test lets it go on.
+# Added by tests/cluster: every fold writes down where it is, and waits until the test lets it go on.
 class Gated(FoldTrainable):
     def step(self):
         import os, ray, time
@@ -64,7 +64,7 @@ FoldTrainable = Gated
 
 
 def until(condition: Callable[[], Any], process: subprocess.Popen[str] | None = None) -> Any:
-    """Waits for something to hold, and gives it. Fails where `process` ends before, or the deadline passes."""
+    """Waits until `condition` is true; returns its value. Fails where `process` ends first or the deadline passes."""
     deadline = time.monotonic() + DEADLINE_S
     while not (value := condition()):
         assert process is None or process.poll() is None, process.communicate()
@@ -74,7 +74,7 @@ def until(condition: Callable[[], Any], process: subprocess.Popen[str] | None = 
 
 
 def ended(process: subprocess.Popen[str], code: int = 0) -> str:
-    """What a command has said once it has ended, as it should."""
+    """The output of a command once it has ended with `code`."""
     said, _ = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == code, said
     return said
@@ -82,7 +82,7 @@ def ended(process: subprocess.Popen[str], code: int = 0) -> str:
 
 @dataclass
 class Cluster:
-    """Nodes in a namespace, their files in `folder`, and what they share in `shared`."""
+    """Nodes in a network namespace; `folder` holds their files, `shared` is the folder that all see."""
 
     namespace: str
     folder: Path
@@ -95,7 +95,7 @@ class Cluster:
         self._start("--head", *ports, "--num-cpus", "0", "--num-gpus", "0", node=1)
 
     def start_worker(self, node: int, apart: Path | None = None) -> None:
-        """`apart` is a folder of which the node has one of its own."""
+        """`apart` is a folder that the node has to itself instead of the shared one."""
         room = ["--num-cpus", str(WORKER_CPUS), "--num-gpus", str(WORKER_GPUS)]
         agent = ["--dashboard-agent-listen-port", str(52400 + node)]
         hidden = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none "$0" && exec "$@"', str(apart)]
@@ -109,7 +109,7 @@ class Cluster:
         ended(self.popen(*within, "ray", "start", *flags, *place, *limits))
 
     def kill_node(self, node: int) -> None:
-        """As a machine ends whose plug is pulled: what Ray runs there is gone, without a word to the others."""
+        """Kills Ray's processes of a node, as when the machine loses power: the others are told nothing."""
         marks = (f"--node_ip_address={address_of(node)} ", f"{self.folder}/n{node}/")
         self.kill(lambda command: any(mark in command for mark in marks))
 
@@ -127,7 +127,7 @@ class Cluster:
         return [int(pid) for pid in listed.stdout.split()]
 
     def popen(self, *words: str, cwd: Path | None = None, **changes: str) -> subprocess.Popen[str]:
-        """A command in the namespace, from the environment of the tests; stderr goes with stdout."""
+        """Starts a command in the namespace, with the environment of the tests; stderr goes to stdout."""
         bin = Path(sys.executable).parent
         environment = clean_environment() | {
             "HOME": str(self.folder / "home"),  # a token that another Ray left in the real one would lock this one
@@ -171,42 +171,42 @@ class Client:
     user: str = "ada"
 
     def popen(self, *words: str, address: str = ADDRESS, **changes: str) -> subprocess.Popen[str]:
-        """`python -m deploy.submit …` as its user gives it."""
+        """Starts `python -m deploy.submit …` as the user."""
         command = ["python", "-m", "deploy.submit", *words, "--address", address, "--wait-s", "300"]
         return self.cluster.popen(*command, cwd=self.project, LOGNAME=self.user, **changes)
 
     def give(self, *words: str, code: int = 0, **changes: str) -> str:
-        """The same, to its end; what it said."""
+        """Runs the same to its end, and returns its output."""
         return ended(self.popen(*words, **changes), code)
 
     def submit(self, name: str, *words: str, **changes: str) -> subprocess.Popen[str]:
         return self.popen("--space", "tiny.yaml", "--name", name, *words, **changes)
 
     def open(self, fold: int | None = None) -> None:
-        """Lets every trial through, or those that come to this fold."""
+        """Lets every trial go on, or those that come to this fold."""
         (self.gate / ("open" if fold is None else f"open-{fold}")).touch()
 
     def at_gate(self) -> list[tuple[int, int, str, str]]:
-        """Trial, fold, node and card of every fold that has come, whether or not it has been let through."""
+        """Trial, fold, node and GPU of every fold that has come to the gate, also of those that went on."""
         texts = [path.read_text() for path in self.gate.glob("*-*-*")]
         return [(int(t), int(k), node, card) for t, k, node, card in (text.split() for text in texts if text)]
 
     def events(self, name: str) -> list[Event]:
-        """The journal of a job; of a line that is being written, nothing."""
+        """The events of a job's journal, without a line that is being written."""
         files = list((self.cluster.shared / name).glob("*/*/journal.jsonl"))
         return [] if not files else list(read_events(files[0]))
 
     def kinds(self, name: str) -> list[str]:
-        return [event["event"] for event in self.events(name)]
+        return [event.event for event in self.events(name)]
 
 
 def new_client(cluster: Cluster, user: str = "ada", trials: int = 3) -> Client:
-    """A user with an experiment of so many trials, none of which races."""
+    """A user with an experiment of a number of trials, without racing."""
     project, gate = (Path(tempfile.mkdtemp(prefix=f"{kind}-", dir=cluster.folder)) for kind in (user, "gate"))
     for name, path in project_files().items():
         (project / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, project / name)
-    with (project / "tuner" / "trials.py").open("a") as file:
+    with (project / "tuner" / "cluster" / "trainable.py").open("a") as file:
         file.write(GATE.format(gate=str(gate)))
     settings: dict[str, Any] = {
         "search": {"trials": trials, "folds": NUM_FOLDS, "racing": {"rule": "none"}},
@@ -219,15 +219,15 @@ def new_client(cluster: Cluster, user: str = "ada", trials: int = 3) -> Client:
 
 
 @pytest.fixture(scope="session")
-def put_shared() -> Iterator[Path]:
-    """What all nodes of all clusters see, as a network file system gives it."""
+def shared() -> Iterator[Path]:
+    """The folder that all nodes of all clusters see, as on a network file system."""
     with tempfile.TemporaryDirectory(prefix="shared-") as folder:
         yield Path(folder)
 
 
 @pytest.fixture(scope="session")
 def new_cluster(shared: Path) -> Iterator[Callable[..., Cluster]]:
-    """Starts a head and so many workers; all are ended with the tests, if not before."""
+    """Starts a head and a number of workers; all are ended with the tests, if not before."""
     if os.geteuid() != 0 or shutil.which("ip") is None:
         pytest.skip("a network namespace takes root and `ip`")
     # A shell lets what it starts in the background ignore Ctrl-C, and all that is started from there.
@@ -237,7 +237,7 @@ def new_cluster(shared: Path) -> Iterator[Callable[..., Cluster]]:
     def start(workers: int, **environment: str) -> Cluster:
         # Short: the path of a Unix socket in it has at most 107 characters.
         cluster = Cluster(
-            f"tuner-{os.getpid()}-{len(started)}", Path(tempfile.mkdtemp(prefix="c")), put_shared, environment
+            f"tuner-{os.getpid()}-{len(started)}", Path(tempfile.mkdtemp(prefix="c")), shared, environment
         )
         (cluster.folder / "home").mkdir()
         subprocess.run(["ip", "netns", "add", cluster.namespace], check=True)
@@ -256,12 +256,12 @@ def new_cluster(shared: Path) -> Iterator[Callable[..., Cluster]]:
 
 @pytest.fixture(scope="session")
 def cluster(new_cluster: Callable[..., Cluster]) -> Cluster:
-    """A head and two workers with a card each, for scenarios that leave them as they were."""
+    """A head and two workers with a GPU each, for scenarios that leave them as they were."""
     return new_cluster(workers=2)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """`scenario ok|failed seconds` for each, its share of the fixtures included; after pytest's own last word."""
+    """Prints `scenario ok|failed seconds` for each, with its share of the fixtures, after pytest's own summary."""
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     seconds: dict[str, float] = {}
     failed: set[str] = set()

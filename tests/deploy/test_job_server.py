@@ -16,19 +16,12 @@ import pytest
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobStatus, JobType
 
-from deploy import job_server as jobs
-from deploy.job_server import Access, Cluster, Refused, check_address
+from deploy import job_server
+from deploy.job import PROJECT
+from deploy.job_server import Access, ClusterError, JobClient, check_address
+from tests.deploy.test_job import METADATA
 from trainables.errors import BadInput
 
-METADATA = {
-    "project": jobs.PROJECT,
-    "name": "mine",
-    "user": "ada",
-    "space": "smile.yaml",
-    "experiment": "smile-digits",
-    "directory": "/shared/mine",
-    "tracking": "",
-}
 LOG = "Running entrypoint\nfold 1\nfold 2\nfound\n"
 
 
@@ -82,7 +75,7 @@ class Server:
 
 
 def details(submission_id: str, status: JobStatus = JobStatus.RUNNING, **changes: Any) -> JobDetails:
-    metadata = METADATA | changes
+    metadata = PROJECT | METADATA.model_dump() | changes
     start = changes.pop("start", 1000)
     return JobDetails(
         type=JobType.SUBMISSION,
@@ -96,15 +89,15 @@ def details(submission_id: str, status: JobStatus = JobStatus.RUNNING, **changes
 
 @pytest.fixture(autouse=True)
 def scripted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "JobSubmissionClient", Server)
-    monkeypatch.setattr(jobs, "POLL_S", 0.0)
+    monkeypatch.setattr(job_server, "JobSubmissionClient", Server)
+    monkeypatch.setattr(job_server, "POLL_S", 0.0)
     monkeypatch.setattr(Server, "fails", [])
     for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
         monkeypatch.delenv(name, raising=False)
 
 
-def opened(**changes: Any) -> tuple[Cluster, Server]:
-    cluster = Cluster(Access("http://head:8265", **changes))
+def opened(**changes: Any) -> tuple[JobClient, Server]:
+    cluster = JobClient(Access("http://head:8265", **changes))
     server: Any = cluster._client
     return cluster, server
 
@@ -132,7 +125,7 @@ def test_what_the_connection_missed_at_the_end_is_read_from_the_log() -> None:
 
 
 def test_a_connection_that_says_nothing_any_more_is_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "QUIET_S", 0.01)
+    monkeypatch.setattr(job_server, "RECONNECT_AFTER_S", 0.01)
     cluster, server = opened()
     calls = []
 
@@ -140,7 +133,7 @@ def test_a_connection_that_says_nothing_any_more_is_made_anew(monkeypatch: pytes
         calls.append(submission_id)
         yield LOG[:10]
         if len(calls) == 1:
-            await jobs.asyncio.sleep(60)
+            await job_server.asyncio.sleep(60)
         server.status = JobStatus.SUCCEEDED
 
     server.tail_job_logs = tail  # type: ignore[method-assign]
@@ -151,11 +144,11 @@ def test_a_connection_that_says_nothing_any_more_is_made_anew(monkeypatch: pytes
 
 
 def test_a_cluster_that_stays_away_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "LOST_S", -1.0)
+    monkeypatch.setattr(job_server, "UNREACHABLE_AFTER_S", -1.0)
     cluster, server = opened(wait_s=-1.0)
     server.tails = [[LOG[:10], ConnectionError()], []]
     Server.fails += [ConnectionError("refused")]
-    with pytest.raises(Refused, match=r"the cluster no longer answers \(nothing answers at http://head:8265\)"):
+    with pytest.raises(ClusterError, match=r"the cluster no longer answers \(nothing answers at http://head:8265\)"):
         cluster.follow("mine", lambda text: None)
 
 
@@ -166,13 +159,13 @@ def test_a_head_that_is_just_starting_is_waited_for() -> None:
     ]
     cluster, server = opened()
     Server.fails += [RuntimeError("Request failed with status code 500: No available agent to submit job.")]
-    cluster.submit("true", "mine", Path("package.zip"), {}, {})
+    cluster.submit("true", "mine", Path("package.zip"), {}, METADATA)
     assert len(server.submitted) == 1
 
 
 def test_but_not_for_ever() -> None:
     Server.fails += [ConnectionError("refused")] * 5
-    with pytest.raises(Refused, match="nothing answers at http://head:8265"):
+    with pytest.raises(ClusterError, match="nothing answers at http://head:8265"):
         opened(wait_s=-1.0)
     assert len(Server.fails) == 4
 
@@ -189,7 +182,7 @@ def test_but_not_for_ever() -> None:
 )
 def test_a_token_that_is_missing_or_wrong_is_one_line_at_once(said: str, line: str) -> None:
     Server.fails += [AuthenticationError(said)] * 2
-    with pytest.raises(Refused, match=line) as refused:
+    with pytest.raises(ClusterError, match=line) as refused:
         opened()
     assert "\n" not in str(refused.value)
     assert len(Server.fails) == 1
@@ -198,7 +191,9 @@ def test_a_token_that_is_missing_or_wrong_is_one_line_at_once(said: str, line: s
 def test_what_will_not_pass_is_said_at_once() -> None:
     cluster, _ = opened()
     Server.fails += [RuntimeError("Request failed with status code 404: Job x does not exist.\nand more")] * 2
-    with pytest.raises(Refused, match=r"http://head:8265: Request failed with status code 404: Job x does not exist.$"):
+    with pytest.raises(
+        ClusterError, match=r"http://head:8265: Request failed with status code 404: Job x does not exist.$"
+    ):
         cluster.log("x")
     assert len(Server.fails) == 1
 
@@ -237,25 +232,24 @@ def test_a_password_in_the_address_is_not_shown() -> None:
 
 def test_a_job_ends_as_ctrl_c_ends_it_and_has_no_place_of_its_own() -> None:
     cluster, server = opened()
-    cluster.submit("exec python -m tuner.search", "mine", Path("package.zip"), {"A": "1"}, {"name": "mine"})
+    cluster.submit("exec python -m tuner.search", "mine", Path("package.zip"), {"A": "1"}, METADATA)
     (job,) = server.submitted
     assert job["runtime_env"]["env_vars"] == {
         "A": "1",
         "RAY_JOB_STOP_SIGNAL": "SIGINT",
-        "RAY_JOB_STOP_WAIT_TIME_S": str(jobs.STOP_WAIT_S),
+        "RAY_JOB_STOP_WAIT_TIME_S": str(job_server.STOP_WAIT_S),
     }
-    assert job["metadata"]["project"] == jobs.PROJECT
+    assert job["metadata"] == PROJECT | METADATA.model_dump()
     assert not [key for key in job if key.startswith("entrypoint_")]
 
 
-def test_jobs_of_others_and_the_small_ones_are_not_ours() -> None:
+def test_jobs_are_this_projects_oldest_first() -> None:
     cluster, server = opened()
     server.jobs = [
         details("b", start=3000),
         details("a", start=2000, name="first"),
         details("other", project="another"),
         details("small", name=None),
-        details("drivers").model_copy(update={"metadata": None}),
     ]
     assert [job.id for job in cluster.jobs()] == ["a", "b"]
 
@@ -265,31 +259,31 @@ def test_of_several_jobs_of_a_name_the_latest_counts() -> None:
     server.jobs = [details("mine-2", start=3000), details("mine", start=2000), details("x", name="x", start=4000)]
     assert cluster.newest("mine").id == "mine-2"
     assert cluster.newest("mine").started_s == 3.0
-    with pytest.raises(BadInput, match="a job of http://head:8265: mine, x, got 'yours'"):
+    with pytest.raises(BadInput, match=r"expected a job of http://head:8265 \(mine, x\), got 'yours'"):
         cluster.newest("yours")
 
 
 def test_an_id_is_given_once() -> None:
     cluster, server = opened()
-    assert cluster.free_id("mine") == "mine"
+    assert cluster.unused_id("mine") == "mine"
     server.jobs = [details("mine", project="another"), details("mine-2")]
-    assert cluster.free_id("mine") == "mine-3"
+    assert cluster.unused_id("mine") == "mine-3"
 
 
 def test_a_small_job_that_fails_says_its_last_line() -> None:
     cluster, server = opened()
     server.status = JobStatus.FAILED
-    with pytest.raises(Refused, match="`exec python` could not be run there: found"):
-        cluster.helper("exec python", "look", Path("package.zip"), {})
+    with pytest.raises(ClusterError, match="`exec python` failed on http://head:8265: found"):
+        cluster.run_small_job("exec python", "look", Path("package.zip"), {})
     server.status = JobStatus.SUCCEEDED
-    assert cluster.helper("exec python", "look", Path("package.zip"), {}) == LOG
+    assert cluster.run_small_job("exec python", "look", Path("package.zip"), {}) == LOG
 
 
 def test_a_job_that_will_not_stop_is_said_to_be_still_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "STOPPING_S", -1.0)
+    monkeypatch.setattr(job_server, "STOP_TIMEOUT_S", -1.0)
     monkeypatch.setattr(Server, "stop_job", lambda self, submission_id: None)
     cluster, _ = opened()
-    with pytest.raises(Refused, match="mine is still RUNNING"):
+    with pytest.raises(ClusterError, match="mine is still RUNNING"):
         cluster.stop("mine")
 
 
@@ -324,8 +318,8 @@ def tls(tmp_path: Path) -> Iterator[tuple[str, Path]]:
 def test_a_certificate_must_be_trusted(tls: tuple[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     from ray.job_submission import JobSubmissionClient
 
-    monkeypatch.setattr(jobs, "JobSubmissionClient", JobSubmissionClient)
+    monkeypatch.setattr(job_server, "JobSubmissionClient", JobSubmissionClient)
     address, certificate = tls
-    Cluster(Access(address, verify=str(certificate)))
-    with pytest.raises(Refused, match=r"its certificate is not trusted \(--ca-file FILE\)"):
-        Cluster(Access(address))
+    JobClient(Access(address, verify=str(certificate)))
+    with pytest.raises(ClusterError, match=r"its certificate is not trusted \(--ca-file FILE\)"):
+        JobClient(Access(address))

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from deploy import prepare as errand
 from deploy.prepare import prepare
 from deploy.settings import load_settings
 from tests.tuner.tiny import write_yaml
@@ -18,7 +17,7 @@ from tuner.experiment.search_experiment import load_experiment
 @pytest.fixture(autouse=True)
 def nothing_is_checked_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     """`check_experiment` has its own tests, and reads weights."""
-    monkeypatch.setattr(errand, "check_experiment", lambda space: None)
+    monkeypatch.setattr("deploy.prepare.check_experiment", lambda space: None)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
 
@@ -73,7 +72,7 @@ def test_where_experiments_are_on_s3_the_head_has_the_folder_and_s3_its_copy(
     assert (ready.directory, ready.mirror) == ("/fast/mine", "s3://lab/runs/mine")
     ours = {"storage.experiments": "s3://lab/ours", "storage.endpoint": "http://store:9000"}
     settings = load_settings(overrides=ours)
-    monkeypatch.setattr(errand, "load_settings", lambda: settings)
+    monkeypatch.setattr("deploy.prepare.load_settings", lambda: settings)
     ready = prepare(write_yaml(tmp_path), {}, "mine")
     assert (ready.directory, ready.mirror) == (f"{local}/mine", "s3://lab/ours/mine")
     assert ready.environment == {"AWS_DEFAULT_REGION": "us-east-1", "AWS_ENDPOINT_URL": "http://store:9000"}
@@ -87,20 +86,20 @@ def test_an_address_with_a_password_is_refused_without_showing_it(
     file = write_yaml(tmp_path, **({"tracking": {"uri": uri}} if way == "file" else {}))
     if way == "environment":
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    with pytest.raises(BadInput, match="no password or token") as refused:
+    with pytest.raises(BadInput, match="expected no password or token") as refused:
         prepare(file, {}, "mine")
     assert "pa55" not in str(refused.value)
     assert len(refused.value.problems) == 1
 
 
 def test_a_password_anywhere_in_the_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"tracking.registered_model: no password"):
+    with pytest.raises(BadInput, match=r"tracking.registered_model: expected no password"):
         prepare(write_yaml(tmp_path, tracking={"registered_model": "http://u:pa55@x"}), {}, "mine")
 
 
 @pytest.mark.parametrize("uri", ["sqlite:///mlflow.db", "mlruns", "mlflow:5000"])
 def test_a_store_that_only_this_machine_has_is_refused(tmp_path: Path, uri: str) -> None:
-    with pytest.raises(BadInput, match=r"tracking.uri: a server as the cluster reaches it"):
+    with pytest.raises(BadInput, match=r"tracking.uri: expected a server that the cluster reaches"):
         prepare(write_yaml(tmp_path), {"tracking.uri": uri}, "mine")
 
 
@@ -112,7 +111,7 @@ def test_a_place_relative_to_this_machines_folders_is_refused(tmp_path: Path, le
     with pytest.raises(BadInput) as refused:
         prepare(write_yaml(tmp_path), {leaf: value}, "mine")
     (problem,) = refused.value.problems
-    assert (problem.where, problem.got) == (leaf, repr(value))
+    assert (problem.where, problem.expected, problem.got) == (leaf, "an absolute path on the cluster", repr(value))
 
 
 def test_everything_wrong_with_the_file_is_said_at_once(tmp_path: Path) -> None:
@@ -124,9 +123,9 @@ def test_everything_wrong_with_the_file_is_said_at_once(tmp_path: Path) -> None:
 def test_what_only_the_cluster_has_is_not_missed_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def check(space: object) -> None:
         places = ("data.root", "backbone.checkpoint", "tracking.uri", "method")
-        raise BadInput(Problem(where, "is here", "nothing") for where in places)
+        raise BadInput(Problem(where, "a thing", "nothing") for where in places)
 
-    monkeypatch.setattr(errand, "check_experiment", check)
+    monkeypatch.setattr("deploy.prepare.check_experiment", check)
     with pytest.raises(BadInput) as refused:
         prepare(write_yaml(tmp_path), {}, "mine")
     assert [p.where for p in refused.value.problems] == ["method"]

@@ -1,0 +1,177 @@
+"""The checks on a cluster, as far as they take no cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+
+from deploy import preflight
+from deploy.findings import NodeFacts
+from deploy.preflight import Probe
+from deploy.settings import load_settings
+from deploy.worker_request import WorkerRequest
+from tests.deploy.fakes import begun_run
+from tests.tuner.tiny import space_of, write_yaml
+from trainables.errors import BadInput, Problem
+from tuner.experiment.search_experiment import SearchExperiment
+from tuner.resources.share import Capacity
+
+
+def keys(problems: Any) -> list[str]:
+    return [problem.where for problem in problems]
+
+
+@pytest.mark.parametrize(
+    ("gpus", "nodes", "where"),
+    [
+        (0.25, [Capacity(4, 0), Capacity(4, 1)], []),
+        (0, [Capacity(4, 0)], []),
+        (0.25, [Capacity(4, 0), Capacity(4, 0)], ["resources.gpus"]),
+        (2, [Capacity(4, 1), Capacity(4, 1)], ["resources"]),
+    ],
+)
+def test_gpus_are_compared_with_what_a_trial_asks_for(gpus: float, nodes: list[Capacity], where: list[str]) -> None:
+    space = space_of(resources={"cpus": 1, "gpus": gpus})
+    assert keys(preflight._capacity_problems(space, nodes)) == where
+
+
+@pytest.mark.parametrize(
+    ("resources", "nodes", "awaited"),
+    [
+        ({"gpus": 0.25}, [Capacity(0, 0)], WorkerRequest(1, cpus=1, gpus=1)),
+        ({"cpus": 0.5, "gpus": 2}, [Capacity(0, 0)], WorkerRequest(1, cpus=1, gpus=2)),
+        ({"gpus": "auto"}, [Capacity(0, 0)], WorkerRequest(1, cpus=1, gpus=1)),
+        ({"gpus": 0}, [Capacity(0, 0)], WorkerRequest(1, cpus=1, gpus=0)),
+        ({"gpus": 0.25}, [Capacity(0, 0), Capacity(4, 0)], None),
+    ],
+)
+def test_a_cluster_without_workers_is_asked_for_one_on_which_a_trial_fits(
+    resources: dict[str, object], nodes: list[Capacity], awaited: WorkerRequest | None
+) -> None:
+    space = space_of(resources=resources)
+    assert preflight._workers_to_await(space, nodes, workers=0) == awaited
+    problems = preflight._capacity_problems(space, nodes + preflight._capacities_of(awaited))
+    assert keys(problems) == ([] if awaited else ["resources.gpus"])
+
+
+def test_workers_that_are_asked_for_have_the_size_of_the_settings() -> None:
+    worker = load_settings().worker
+    awaited = preflight._workers_to_await(space_of(), [Capacity(4, 0)], workers=3)
+    assert awaited == WorkerRequest(3, worker.cpus, worker.gpus)
+    assert preflight._capacities_of(awaited) == [Capacity(worker.cpus, worker.gpus)] * 3
+
+
+def test_a_name_must_be_new_or_known_as_it_is_meant(tmp_path: Path) -> None:
+    directory = tmp_path / "mine"
+    space = space_of(tracking={"directory": str(directory)})
+    assert list(preflight._name_problems(space, "mine", resume=False)) == []
+    (problem,) = preflight._name_problems(space, "mine", resume=True)
+    assert problem.where == "--resume"
+    begun_run(directory)
+    assert list(preflight._name_problems(space, "mine", resume=True)) == []
+    (problem,) = preflight._name_problems(space, "mine", resume=False)
+    assert problem.expected == "a new name, or --resume mine"
+
+
+def test_what_the_mirror_has_is_known_on_a_new_head(tmp_path: Path) -> None:
+    places = {"directory": str(tmp_path / "new" / "mine"), "mirror": f"file://{tmp_path}/mirror/mine"}
+    space = space_of(tracking=places)
+    (problem,) = preflight._name_problems(space, "mine", resume=True)
+    assert problem.got.endswith(f"{places['directory']} or {places['mirror']}")
+    begun_run(tmp_path / "mirror" / "mine")
+    assert list(preflight._name_problems(space, "mine", resume=True)) == []
+    (problem,) = preflight._name_problems(space, "mine", resume=False)
+    assert problem.where == "--name"
+    (tmp_path / "file").touch()
+    space = space_of(tracking=places | {"mirror": f"file://{tmp_path}/file/x"})
+    (problem,) = preflight._name_problems(space, "mine", resume=True)
+    assert problem.where == "tracking.mirror"
+
+
+def test_without_any_tracking_address_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert keys(preflight._problems_on_head(space_of())) == ["tracking.uri"]
+
+
+def test_what_the_head_finds_wrong_with_data_or_store_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    def check(space: object) -> None:
+        raise BadInput([Problem("data.root", "a folder", "nothing"), Problem("tracking.uri", "a store", "none")])
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow:5000")
+    monkeypatch.setattr(preflight, "check_experiment", check)
+    assert keys(preflight._problems_on_head(space_of())) == ["data.root", "tracking.uri"]
+
+
+def test_a_probe_leaves_no_file_and_no_empty_folder(tmp_path: Path) -> None:
+    directory = tmp_path / "shared" / "mine"
+    with preflight._probe_in(directory) as probe:
+        assert probe.file.read_text() == probe.token
+    assert not directory.exists()
+    begun_run(directory)
+    with preflight._probe_in(directory):
+        pass
+    assert [path.name for path in directory.iterdir()] == ["tiny"]
+
+
+def test_a_folder_that_cannot_be_written_is_a_problem(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    directory = tmp_path / "file" / "mine"
+    found = preflight._check_nodes(space_of(tracking={"directory": str(directory)}), nodes=[])
+    (problem,) = found.problems
+    assert problem.got == f"{directory}: not a directory"
+
+
+def test_nodes_that_do_not_see_the_folder_or_lack_packages_are_named(tmp_path: Path) -> None:
+    probe = Probe(tmp_path / ".probe", "abc")
+    facts = [
+        NodeFacts("10.0.0.1", "abc", ()),
+        NodeFacts("10.0.0.2", None, (), "has GPUs, but none that counts"),
+        NodeFacts("10.0.0.3", "abc", ("torch>=99 (there is 2.9)", "timm (there is none)")),
+    ]
+    found = preflight._findings_of(facts, probe)
+    (problem,) = found.problems
+    assert str(problem) == (
+        f"tracking.directory: expected a folder on storage that all nodes share, got {tmp_path}: "
+        "node 10.0.0.2 does not see what the head wrote there"
+    )
+    assert found.refusals == ("node 10.0.0.3 lacks torch>=99 (there is 2.9), timm (there is none)",)
+    assert found.notes == ("node 10.0.0.2 has GPUs, but none that counts",)
+    assert preflight._findings_of(facts, None).problems == ()
+
+
+@pytest.fixture
+def nodes_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., SearchExperiment]:
+    """Has the nodes answer with what a function of the probe returns or raises; gives the experiment to check."""
+
+    def nodes_answer(answer: Callable[[Probe | None], list[NodeFacts]], **tracking: str) -> SearchExperiment:
+        monkeypatch.setattr(preflight, "_inspect", lambda nodes, probe: answer(probe))
+        return space_of(tracking={"directory": str(tmp_path / "mine"), **tracking})
+
+    return nodes_answer
+
+
+def test_with_a_mirror_no_node_has_to_see_the_folder(nodes_answer: Callable[..., SearchExperiment]) -> None:
+    def answer(probe: Probe | None) -> list[NodeFacts]:
+        return [NodeFacts("10.0.0.1", None if probe is None else probe.token, ()), NodeFacts("10.0.0.2", None, ())]
+
+    assert keys(preflight._check_nodes(nodes_answer(answer), []).problems) == ["tracking.directory"]
+    space = nodes_answer(answer, mirror="s3://lab/runs")
+    assert preflight._check_nodes(space, []) == preflight.NodeFindings()
+
+
+def test_a_node_that_does_not_answer_in_time_is_a_refusal(nodes_answer: Callable[..., SearchExperiment]) -> None:
+    def answer(probe: Probe | None) -> list[NodeFacts]:
+        raise ray.exceptions.GetTimeoutError("Get timed out: some object(s) not ready.")
+
+    found = preflight._check_nodes(nodes_answer(answer), [])
+    assert found.refusals == ("not every node answers: Get timed out: some object(s) not ready.",)
+    assert found.problems == ()
+
+
+def test_an_experiment_with_mistakes_needs_no_cluster(tmp_path: Path) -> None:
+    file = write_yaml(tmp_path, search__trials=0)
+    assert keys(preflight.check_cluster(file, "mine", resume=False).problems) == ["search.trials"]
