@@ -69,3 +69,15 @@ def nearest(word: str, known: Iterable[str], count: int = 3) -> Sequence[str]:
     """The known words that look most like `word`, best first; for "did you mean"."""
     by_lower = {name.lower(): name for name in known}
     return [by_lower[m] for m in difflib.get_close_matches(word.lower(), by_lower, n=count, cutoff=0.5)]
+
+
+def did_you_mean(word: str, known: Iterable[str], count: int = 3) -> str:
+    """A hint to append to a problem's `got`: at most `count` of the known words most like `word`; "" where none is.
+
+    >>> did_you_mean("gama", ["alpha", "gamma"])
+    " (did you mean 'gamma'?)"
+    >>> did_you_mean("momentum", ["alpha", "gamma"])
+    ''
+    """
+    similar = nearest(word, known, count)
+    return f" (did you mean {' or '.join(map(repr, similar))}?)" if similar else ""

@@ -4,7 +4,7 @@ import pickle
 
 import pytest
 
-from trainables.errors import BadInput, Diverged, Problem, nearest
+from trainables.errors import BadInput, Diverged, Problem, did_you_mean, nearest
 
 ROOT = Problem("root", "must be a folder", "'/nowhere'")
 WHOLE = Problem("", "must be a mapping", "a list")
@@ -64,3 +64,10 @@ def test_nearest_finds_slips_whatever_their_case() -> None:
     assert list(nearest("cub", names)) == ["CUB"]
     assert list(nearest("learning_rate", names)) == []
     assert len(nearest("gamma", names, count=1)) == 1
+
+
+def test_a_hint_names_the_similar_words_or_is_empty() -> None:
+    assert did_you_mean("Alpah", ["alpha", "gamma"]) == " (did you mean 'alpha'?)"
+    assert did_you_mean("gama_fe", ["gamma_fe", "gamma_fc"]) == " (did you mean 'gamma_fe' or 'gamma_fc'?)"
+    assert did_you_mean("gama_fe", ["gamma_fe", "gamma_fc"], count=1) == " (did you mean 'gamma_fe'?)"
+    assert did_you_mean("learning_rate", ["alpha"]) == ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
 
@@ -18,9 +19,35 @@ from trainables.backbones.inplace import set_in_place
 from trainables.backbones.network import BackboneFacts, TransferNetwork
 from trainables.backbones.packaged import PACKAGED, PackagedArchitecture
 from trainables.backbones.timm_models import TimmArchitecture
-from trainables.backbones.torchvision_models import TorchvisionArchitecture, classification_models
+from trainables.backbones.torchvision_models import TorchvisionArchitecture, classification_models, pretrained_models
 from trainables.errors import BadInput, Problem, nearest
 from trainables.seeding import torch_seeded
+
+
+def list_backbones(pattern: str = "*") -> list[str]:
+    """Full names of the pretrained backbones that match `pattern`: packaged ones, then torchvision's, then timm's.
+
+    `pattern` is a shell pattern (fnmatch), as in `timm.list_models`, compared with the full name and with the name
+    without its library. Nothing is built or downloaded, so a timm model without one feature map and one linear
+    classifier is listed, too; `check_backbone` refuses it. The models of the Hugging Face hub (`transformers/…`) are
+    not listed.
+
+    >>> list_backbones("efficientnet_lite0")
+    ['package/efficientnet_lite0']
+    >>> list_backbones("torchvision/resnet18*")
+    ['torchvision/resnet18:IMAGENET1K_V1']
+    """
+    names = {
+        "package": [*PACKAGED, *PACKAGED_TEXT],
+        "torchvision": pretrained_models(),
+        "timm": timm.list_models(pretrained=True),
+    }
+    return [
+        f"{library}/{name}"
+        for library, models in names.items()
+        for name in models
+        if fnmatchcase(name, pattern) or fnmatchcase(f"{library}/{name}", pattern)
+    ]
 
 
 def build_network(config: BackboneConfig, num_classes: int, seed: int, keep_source_head: bool) -> TransferNetwork:

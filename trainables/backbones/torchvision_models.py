@@ -25,8 +25,23 @@ _PROBE_SIZE = 128
 _DENSENET_OLD_NAME = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
 
 
+_WITHOUT_LINEAR_CLASSIFIER = frozenset({"squeezenet1_0", "squeezenet1_1"})
+"""Architectures whose classifier is a convolution before the pooling: they cannot be cut."""
+
+
 def classification_models() -> list[str]:
+    """Names of torchvision's classification architectures, those that cannot be cut included."""
     return list(models.list_models(module=models))
+
+
+def pretrained_models() -> list[str]:
+    """`architecture:weights` for every table of published weights whose architecture can be cut."""
+    return [
+        f"{arch}:{weights.name}"
+        for arch in classification_models()
+        if arch not in _WITHOUT_LINEAR_CLASSIFIER
+        for weights in models.get_model_weights(arch)
+    ]
 
 
 class TorchvisionArchitecture(Architecture):

@@ -25,6 +25,7 @@ from trainables.methods.reg_sl import RegSL
 from trainables.methods.rifle import Rifle
 from trainables.methods.smile import Smile
 from trainables.methods.stoch_norm import StochNorm
+from trainables.summaries import first_sentence
 
 METHODS: dict[str, type[Method]] = {
     "l2": L2,
@@ -46,6 +47,15 @@ METHODS: dict[str, type[Method]] = {
 # The union of all their configurations, told apart by `name`. A type checker sees the base class.
 _union: Any = functools.reduce(operator.or_, (method.Config for method in METHODS.values()))
 AnyMethodConfig: Any = Annotated[_union, Field(discriminator="name")]
+
+
+def list_methods() -> dict[str, str]:
+    """The methods by name, each with a one-line summary.
+
+    >>> list_methods()["mixup"].startswith("Mixup")
+    True
+    """
+    return {name: first_sentence(method) for name, method in METHODS.items()}
 
 
 def build_method(config: MethodConfig, student: TransferNetwork, context: MethodContext) -> Method:
@@ -76,5 +86,6 @@ __all__ = [
     "MethodContext",
     "build_method",
     "check_method",
+    "list_methods",
     "uses_source_head",
 ]

@@ -46,7 +46,7 @@ class BiTuningConfig(MethodConfig):
 
 
 class BiTuning(Method):
-    """Two more terms beside cross-entropy pull an image towards earlier ones of its class and away from all others.
+    """Cross-entropy and two contrastive terms, against queues of earlier features of every class.
 
     The student sees one augmentation of an image, the key network, a moving average of the student, another. What the
     latter says are the keys, of which the latest of each class are kept. One term compares the student's projected

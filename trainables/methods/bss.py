@@ -27,7 +27,7 @@ class BSSConfig(MixableConfig):
 
 
 class BSS(Method):
-    """Plain fine-tuning that shrinks the directions in which a batch's pooled features vary least.
+    """Batch spectral shrinkage: a penalty on the smallest singular values of a batch's pooled features.
 
     Those are said to be what of the pre-training does not transfer. Features are taken before the head's dropout, as
     the heads' input N×D.

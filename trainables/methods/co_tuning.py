@@ -42,7 +42,7 @@ class CoTuningConfig(MixableConfig):
 
 
 class CoTuning(Method):
-    """Plain fine-tuning with two heads; the pre-trained one is trained towards a mixture of source classes.
+    """Fine-tuning with two heads, of which the source head is trained on a mixture of source classes for each label.
 
     Which mixture is the row of the label in the relationship R (K×S), measured once by the initial network; there is no
     second network at run time. A class without an image has the mean of all as its row.

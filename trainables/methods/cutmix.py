@@ -23,7 +23,10 @@ class CutMixConfig(MethodConfig):
 
 
 class CutMix(Method):
-    """One box and one λ a batch, cut after normalisation. What is not pasted into is plain fine-tuning."""
+    """CutMix: a box of another image pasted into each image, the labels blended by area.
+
+    One box and one λ a batch, cut after normalisation. Batches without a box are those of plain fine-tuning.
+    """
 
     Config = CutMixConfig
     config: CutMixConfig

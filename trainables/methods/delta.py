@@ -68,7 +68,7 @@ class DeltaConfig(MixableConfig):
 
 
 class Delta(Method):
-    """Plain fine-tuning, held back in the space of features instead of weights.
+    """Fine-tuning with a penalty on the change of the feature maps, weighted by channel attention.
 
     Student and pre-trained network see the same input, mixed or not; the squared distance of their feature maps is
     weighed channel by channel, by how much the pre-trained network needs the channel for the target task. It is not

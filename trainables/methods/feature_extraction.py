@@ -20,7 +20,11 @@ class FeatureExtractionConfig(MethodConfig):
 
 
 class FeatureExtraction(Method):
-    """Cross-entropy on the target labels; the backbone's parameters take no gradient and never enter the optimiser."""
+    """Training of the target head alone; the backbone keeps its pre-trained parameters.
+
+    The loss is cross-entropy on the target labels. The backbone's parameters take no gradient and never enter the
+    optimiser; its BatchNorm statistics follow the target data with `backbone_mode: train`.
+    """
 
     Config = FeatureExtractionConfig
     config: FeatureExtractionConfig

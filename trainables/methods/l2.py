@@ -17,7 +17,7 @@ class L2Config(MixableConfig):
 
 
 class L2(Method):
-    """Cross-entropy on the target labels; every parameter is free to move from its pre-trained value."""
+    """Plain fine-tuning with weight decay: cross-entropy on the target labels, every parameter trained."""
 
     Config = L2Config
     config: L2Config

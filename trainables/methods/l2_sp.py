@@ -35,7 +35,7 @@ class L2SPConfig(MixableConfig):
 
 
 class L2SP(Method):
-    """Plain fine-tuning on an elastic band: the backbone is drawn to where it started, the target head to zero.
+    """L2 penalty on the distance of the backbone from its pre-trained weights, and of the target head from zero.
 
     Both are sums over elements, not means, and part of the loss rather than of the optimiser's step.
     """

@@ -38,7 +38,7 @@ class ManifoldMixupConfig(MethodConfig):
 
 
 class ManifoldMixup(Method):
-    """Mixup at a depth that changes from batch to batch; one λ and one permutation a batch.
+    """Manifold mixup: mixup of the inputs or of a hidden layer, drawn for each batch.
 
     The draw of λ and of the partners is mixup's own; the depth has an address beside it. We minimise soft
     cross-entropy, where the authors' code takes binary cross-entropy (`loss`).

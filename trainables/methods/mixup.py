@@ -18,7 +18,10 @@ class MixupConfig(MethodConfig):
 
 
 class Mixup(Method):
-    """Every training batch is mixed after normalisation, one λ a batch; there is no pass over unmixed inputs."""
+    """Mixup: convex combinations of two inputs and of their labels.
+
+    Every training batch is mixed after normalisation, with one λ a batch; there is no pass over unmixed inputs.
+    """
 
     Config = MixupConfig
     config: MixupConfig

@@ -74,7 +74,7 @@ class RegSLConfig(MixableConfig):
 
 
 class RegSL(Method):
-    """Fine-tuning that may not get far from the pre-trained weights, and less far in the earlier layers.
+    """Fine-tuning within a distance of the pre-trained weights that grows with depth, with optional label correction.
 
     After each optimiser step every matrix and kernel of the backbone's stages is drawn back towards its pre-trained
     value until it is within its stage's distance; each BatchNorm's scale γ/√(running variance) likewise, channel by

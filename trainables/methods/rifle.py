@@ -30,7 +30,7 @@ class RifleConfig(MixableConfig):
 
 
 class Rifle(Method):
-    """Plain fine-tuning whose target head starts anew after each period but the last.
+    """Fine-tuning that re-initialises the target head at the end of each period of training but the last.
 
     The new head comes after the optimiser's step, and inherits its momentum: no code clears it. The authors' code
     re-initialises once more after the last period, and the SMILE authors' shortly before the end where the number of

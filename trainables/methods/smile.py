@@ -57,7 +57,7 @@ class SmileConfig(MethodConfig):
 
 
 class Smile(Method):
-    """Mix two images, and ask the student to mix everything else the same way.
+    """SMILE: mixup of images and labels, and of a moving-average teacher's features and source-class probabilities.
 
     One mixing draw is applied to the images, to the target labels, and to what the teacher says of the unmixed images:
     its features (γ_FE) and its source-class probabilities (γ_FC). The teacher starts as the pre-trained network, is

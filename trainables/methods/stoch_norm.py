@@ -29,7 +29,7 @@ class StochNormConfig(MixableConfig):
 
 
 class StochNorm(Method):
-    """In training each channel is normalised by the batch's statistics or, as in evaluation, by the running ones.
+    """Stochastic normalisation: each channel by the statistics of the batch or by the running ones, at random.
 
     One coin a channel and step, shared by the batch. The running statistics start as the pre-trained ones and move as
     BatchNorm's do, whatever the coins say, after they were used. Evaluation is that of plain BatchNorm, and so are the

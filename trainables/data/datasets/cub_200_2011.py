@@ -32,7 +32,9 @@ class _Lists(NamedTuple):
 
 
 def cub_200_2011(config: DataConfig) -> Source:
-    """The lists are joined on the number of the image, in whatever order their lines are. torchvision has no reader.
+    """Caltech-UCSD Birds-200-2011 (Wah et al., 2011): 11,788 photographs of 200 species of birds.
+
+    The lists are joined on the number of the image, in whatever order their lines are. torchvision has no reader.
 
     Classes are numbered from 1 there and from 0 here, and named without their number.
     """

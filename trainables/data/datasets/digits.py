@@ -16,7 +16,7 @@ INK_LEVELS = 16
 
 
 def digits(config: DataConfig) -> Source:
-    """1797 grey 8×8 images of ten classes, without a test split of their own."""
+    """Handwritten digits of scikit-learn: 1,797 grey 8×8 images of ten classes, without a test split; no download."""
     pixels, labels = _load()
     listing = Listing(labels, [f"digits/{i}" for i in range(len(labels))], lambda i: Image.fromarray(pixels[i]))
     return Source(tuple("0123456789"), listing, problems=_root_problems(config))

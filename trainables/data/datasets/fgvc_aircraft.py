@@ -26,7 +26,10 @@ AIRCRAFT = Published(
 
 
 def fgvc_aircraft(config: DataConfig) -> Source:
-    """Trains on `trainval`, as the paper's count says. `F/A-18` is named `F-A-18`."""
+    """FGVC-Aircraft (Maji et al., 2013): 10,000 photographs of 100 variants of aircraft; can be downloaded.
+
+    Trains on `trainval`, as the count of the SMILE paper says. The class `F/A-18` is named `F-A-18`.
+    """
     if config.download:
         download(config, AIRCRAFT, FGVCAircraft)
     folder = complete_folder(config, AIRCRAFT)

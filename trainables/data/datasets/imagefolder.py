@@ -21,7 +21,9 @@ ClassFiles = Mapping[str, Sequence[Path]]
 
 
 def imagefolder(config: DataConfig) -> Source:
-    """`root` holds train/ and test/ with a folder per class, or train/ only, or the class folders themselves.
+    """Images of your own: a folder with a folder of images for each class, with or without train/ and test/.
+
+    `root` holds train/ and test/ with a folder per class, or train/ only, or the class folders themselves.
 
     Only these two names are splits: other folders beside train/ (val/, say) are not read. Classes are numbered by their
     sorted names in the training split, before any sampling. Images may lie deeper in a class folder; hidden files and

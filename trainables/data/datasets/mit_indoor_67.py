@@ -21,7 +21,9 @@ INDOOR = Published(
 
 
 def mit_indoor_67(config: DataConfig) -> Source:
-    """`root` holds Images/ and, beside it, the two lists. torchvision has no reader.
+    """MIT Indoor 67 (Quattoni and Torralba, 2009): 6,700 photographs of 67 kinds of rooms.
+
+    `root` holds Images/ and, beside it, the two lists. torchvision has no reader.
 
     A whole line of a list is a file, since a few names contain spaces. Of the 15,620 files only the 6,700 on the lists
     are used.

@@ -15,7 +15,8 @@ from trainables.data.datasets.listing import Source
 from trainables.data.datasets.mit_indoor_67 import mit_indoor_67
 from trainables.data.datasets.sst5 import sst5
 from trainables.data.datasets.stanford_cars import stanford_cars
-from trainables.errors import BadInput, Problem, nearest
+from trainables.errors import BadInput, Problem, did_you_mean
+from trainables.summaries import first_sentence
 
 DATASETS: dict[str, Callable[[DataConfig], Source]] = {
     "digits": digits,
@@ -31,12 +32,20 @@ DATASETS: dict[str, Callable[[DataConfig], Source]] = {
 DOWNLOADABLE = ("fgvc_aircraft", "food_101")
 
 
+def list_datasets() -> dict[str, str]:
+    """The datasets by name, each with a one-line summary.
+
+    >>> sorted(list_datasets())[:3]
+    ['cub_200_2011', 'digits', 'fgvc_aircraft']
+    """
+    return {name: first_sentence(dataset) for name, dataset in DATASETS.items()}
+
+
 def open_source(config: DataConfig) -> Source:
     """Lists the configured dataset without decoding it. Raises BadInput where there is nothing to list."""
     if config.dataset not in DATASETS:
-        similar = nearest(config.dataset, DATASETS)
-        hint = f" (did you mean {' or '.join(similar)}?)" if similar else ""
-        raise BadInput(Problem("dataset", f"must be one of {', '.join(DATASETS)}", f"{config.dataset!r}{hint}"))
+        got = f"{config.dataset!r}{did_you_mean(config.dataset, DATASETS)}"
+        raise BadInput(Problem("dataset", f"one of {', '.join(DATASETS)}", got))
     problems = _download_problems(config)
     try:
         source = DATASETS[config.dataset](config)

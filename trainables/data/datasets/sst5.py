@@ -35,7 +35,10 @@ class Sentences(NamedTuple):
 
 
 def sst5(config: DataConfig) -> Source:
-    """`train.tsv` and `test.tsv`. Folds choose, as for images: the development split (`dev.tsv`) is not read."""
+    """SST-5, the Stanford Sentiment Treebank (Socher et al., 2013): 10,754 sentences of film reviews in five classes.
+
+    Reads `train.tsv` and `test.tsv`. Folds choose, as for images: the development split (`dev.tsv`) is not read.
+    """
     folder = complete_folder(config, SST5)
     splits: list[Sentences] = []
     problems: list[Problem] = []

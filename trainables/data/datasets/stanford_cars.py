@@ -27,7 +27,10 @@ CARS = Published(
 
 
 def stanford_cars(config: DataConfig) -> Source:
-    """The layout is torchvision's, in a folder of that name: the original came as several archives without one."""
+    """Stanford Cars (Krause et al., 2013): 16,185 photographs of 196 makes, models and years of cars.
+
+    The layout is torchvision's, in a folder of that name: the original came as several archives without one.
+    """
     folder = complete_folder(config, CARS)
     with reading(folder, CARS):
         train, test = (StanfordCars(folder.parent, split, loader=Path) for split in ("train", "test"))
