@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import time
@@ -15,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tuner.cli.arguments import FOUND, guarded
+from tuner.cli.commands import command_parser
 from tuner.messages.wording import age
 from tuner.record.find import EXPERIMENTS
 from tuner.record.summary import State, Summary, summaries_of
@@ -24,9 +24,7 @@ STYLES: dict[State, str] = {"running": "green", "finished": "", "interrupted": "
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tuner.list", description="Searches and comparisons: state, best, age."
-    )
+    parser = command_parser("list")
     add = parser.add_argument
     add("--directory", type=Path, default=EXPERIMENTS, metavar="FOLDER", help="where the experiments lie")
     add("--json", metavar="FILE", help="write it there for other programs; - is the standard output")

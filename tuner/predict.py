@@ -20,6 +20,7 @@ from rich.table import Table
 
 from trainables.classifier import CLASS_PREFIX, Classifier
 from trainables.errors import BadInput, Problem
+from tuner.cli.commands import command_parser
 
 
 class Predictor(Protocol):
@@ -84,7 +85,7 @@ def load_predictor(model: str, uri: str | None = None) -> Predictor:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m tuner.predict", description="Names what is in photos.")
+    parser = command_parser("predict")
     parser.add_argument("photos", nargs="+", metavar="photo", help="image file, or a text for a model of texts")
     parser.add_argument("--model", required=True, help="models:/<name>@champion, or a search's model folder")
     parser.add_argument("--tracking-uri", help="MLflow store (default: MLFLOW_TRACKING_URI, else ./mlflow.db)")

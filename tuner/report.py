@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 from trainables.errors import BadInput, Problem
 from trainables.files import write_whole
 from tuner.cli.arguments import FOUND, guarded
+from tuner.cli.commands import command_parser
 from tuner.record.find import EXPERIMENTS, find_run
 from tuner.reports.page import report_page
 from tuner.reports.search_run import read_run
@@ -17,7 +17,7 @@ from tuner.reports.write import write_report
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command."""
-    parser = argparse.ArgumentParser(prog="python -m tuner.report", description="Write a search's report, as HTML.")
+    parser = command_parser("report")
     add = parser.add_argument
     add("run", metavar="RUN", help="its name (the latest run), NAME/RUN, or its experiment directory")
     add("--directory", type=Path, default=EXPERIMENTS, metavar="FOLDER", help="where the experiments lie")

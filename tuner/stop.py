@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import shlex
 import signal
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from trainables.errors import BadInput, Problem
 from tuner.cli.arguments import FAILED, FOUND, guarded
+from tuner.cli.commands import command_parser
 from tuner.record.find import EXPERIMENTS, find_run
 from tuner.record.lock import LOCK, LockHolder, holder_of
 from tuner.record.summary import summary_of
@@ -21,9 +21,7 @@ POLL_S = 0.1
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command. Exit code 0: it has stopped; 1: it has not yet; 2: there is nothing that could be stopped."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tuner.stop", description="Stop a search; what is finished is kept."
-    )
+    parser = command_parser("stop")
     add = parser.add_argument
     add("run", metavar="NAME", help="its name, NAME/RUN, or its experiment directory")
     add("--directory", type=Path, default=EXPERIMENTS, metavar="FOLDER", help="where the experiments lie")

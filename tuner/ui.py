@@ -5,13 +5,13 @@ One worker and no job runner: MLflow's defaults start ten processes and answer e
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Mapping, Sequence
 
 from trainables.errors import BadInput, Problem
 from tuner.cli.arguments import guarded
+from tuner.cli.commands import command_parser
 from tuner.experiment.settings import tracking_uri
 from tuner.messages.redaction import without_credentials
 from tuner.tracking.store import prepare_store
@@ -20,7 +20,7 @@ from tuner.tracking.ui_views import pages_of_searches
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Serves the UI until it is stopped; becomes the server's process."""
-    parser = argparse.ArgumentParser(prog="python -m tuner.ui", description="Look at searches in the MLflow UI.")
+    parser = command_parser("ui")
     parser.add_argument("--tracking-uri", metavar="URI", help="the store (default: MLFLOW_TRACKING_URI or ./mlflow.db)")
     parser.add_argument("--port", type=int, default=5000)
     arguments = parser.parse_args(argv)

@@ -114,7 +114,7 @@ def environment() -> dict[str, object]:
 def _program() -> list[str]:
     """What to type for the command that runs: `python -m` and its module, or the script's file."""
     spec = sys.modules["__main__"].__spec__
-    return ["python", "-m", spec.name] if spec is not None else [sys.argv[0]]
+    return ["python", "-m", spec.name.removesuffix(".__main__")] if spec is not None else [sys.argv[0]]
 
 
 def _unwritable(directory: Path, error: OSError) -> BadInput:
