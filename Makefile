@@ -5,7 +5,8 @@ ARGS ?=
 # Two processes of one thread each: two threads of two processes on two cores would wait for each other.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadgroup
 
-.PHONY: help search ui check format test test-fast test-cluster clean
+.PHONY: help install search ui check format test test-fast test-cluster test-bounds chaos clean
+.PHONY: bench bench-quick bench-methods bench-search
 
 help:            ## this list
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | column -t -s '	'
@@ -44,14 +45,18 @@ test-fast: $(BIN)/.installed ## the quick tests alone
 test-cluster: $(BIN)/.installed ## searches on a cluster of real processes, one line a scenario at the end; takes root
 	$(BIN)/pytest tests/cluster -m cluster $(ARGS)
 
+test-bounds: $(BIN)/.installed ## the quick tests with the oldest version of every dependency that is allowed
+	$(BIN)/python -m tests.packaging.lower_bounds $(ARGS)
+
 chaos: $(BIN)/.installed    ## twenty searches killed at random moments, and gone on with: about twenty minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.end_to_end.chaos $(ARGS)
 
 clean:           ## remove the environment and caches; experiments and mlflow.db stay
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache *.egg-info
 
-# What workers start with (tuner.cluster.connection.WORKER_ENVIRONMENT), for benchmarks that train in their own process.
-WORKER := MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=8589934592 MALLOC_TOP_PAD_=268435456
+# What workers start with, for benchmarks that train in their own process. Asked for where it is used, and nowhere else.
+WORKER = env $(shell $(BIN)/python -c 'from tuner.cluster.connection import WORKER_ENVIRONMENT as variables; \
+	print(*map("=".join, variables.items()))')
 
 bench: $(BIN)/.installed    ## every benchmark, one line a figure at the end; ARGS="--root FOLDER" for those on photographs
 	$(WORKER) $(BIN)/python -m benchmarks.bench $(ARGS)

@@ -32,3 +32,11 @@ def test_every_file_that_a_page_links_to_is_there() -> None:
     assert links
     missing = [f"{page.name}: {link}" for page, link in links if not (page.parent / link).exists()]
     assert not missing
+
+
+def test_make_help_lists_every_target() -> None:
+    text = (ROOT / "Makefile").read_text()
+    targets = re.findall(r"^([a-z-]+):(?!=)", text, re.MULTILINE)
+    assert re.findall(r"^([a-z-]+): .*##", text, re.MULTILINE) == targets
+    phony = " ".join(re.findall(r"^\.PHONY: (.+)$", text, re.MULTILINE)).split()
+    assert set(phony) == set(targets)

@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """Builds the command line; a contract, held by a test."""
-    return experiment_parser("python -m tuner.compare", "Compare methods, with a paired test against a reference.")
+    return experiment_parser("compare")
 
 
 def run(arguments: argparse.Namespace) -> int:

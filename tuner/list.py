@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tuner.cli.arguments import FOUND, guarded
+from tuner.cli.commands import command_parser
 from tuner.record.find import EXPERIMENTS
 
 if TYPE_CHECKING:
@@ -24,9 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """Builds the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tuner.list", description="Searches and comparisons: state, best, age."
-    )
+    parser = command_parser("list")
     add = parser.add_argument
     add(
         "--directory",

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from trainables.errors import BadInput, Problem
 from tuner.cli.arguments import FOUND, guarded
+from tuner.cli.commands import command_parser
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """Builds the command line."""
-    parser = argparse.ArgumentParser(prog="python -m tuner.predict", description="Names what is in photos.")
+    parser = command_parser("predict")
     add = parser.add_argument
     add("photos", nargs="+", metavar="photo", help="image file, or a text for a model of texts")
     add("--model", required=True, help="models:/<name>@champion, or a search's model folder")

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tuner.cli.arguments import FAILED, FOUND, guarded
+from tuner.cli.commands import command_parser
 from tuner.record.find import EXPERIMENTS, find_run
 
 
@@ -21,9 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """Builds the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tuner.replay", description="Bring MLflow into line with a run; twice changes nothing."
-    )
+    parser = command_parser("replay")
     add = parser.add_argument
     add("run", metavar="RUN", help="its name (the latest run), NAME/RUN, or its experiment directory")
     add("--from-start", action="store_true", help="carry over everything, also what MLflow is known to have")

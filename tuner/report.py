@@ -8,6 +8,7 @@ from pathlib import Path
 
 from trainables.errors import BadInput, Problem
 from tuner.cli.arguments import FOUND, guarded
+from tuner.cli.commands import command_parser
 from tuner.record.find import EXPERIMENTS, find_run
 
 
@@ -19,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """Builds the command line."""
-    parser = argparse.ArgumentParser(prog="python -m tuner.report", description="Write a search's report, as HTML.")
+    parser = command_parser("report")
     add = parser.add_argument
     add("run", metavar="RUN", help="its name (the latest run), NAME/RUN, or its experiment directory")
     add(

@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """Builds the command line; a contract, held by a test."""
-    parser = experiment_parser("python -m tuner.search", "Search, retrain, register a model.")
+    parser = experiment_parser("search")
     parser.add_argument("--trials", type=int, metavar="N", help="override search.trials")
     help = "learn from an earlier search: its directory, name or name/run, or MLflow run id; repeatable"
     parser.add_argument("--warm-start", action="append", metavar="RUN", help=help)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from trainables.errors import BadInput, Problem
 from tuner.cli.arguments import FAILED, FOUND, guarded
+from tuner.cli.commands import command_parser
 from tuner.record.find import EXPERIMENTS, find_run
 
 if TYPE_CHECKING:
@@ -30,9 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """Builds the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tuner.stop", description="Stop a search; what is finished is kept."
-    )
+    parser = command_parser("stop")
     add = parser.add_argument
     add("run", metavar="NAME", help="its name, NAME/RUN, or its experiment directory")
     add(

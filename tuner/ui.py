@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from trainables.errors import BadInput, Problem
 from tuner.cli.arguments import guarded
+from tuner.cli.commands import command_parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -22,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """Builds the command line."""
-    parser = argparse.ArgumentParser(prog="python -m tuner.ui", description="Look at searches in the MLflow UI.")
+    parser = command_parser("ui")
     parser.add_argument("--tracking-uri", metavar="URI", help="the store (default: MLFLOW_TRACKING_URI or ./mlflow.db)")
     parser.add_argument("--port", type=int, default=5000, help="of this machine (default: 5000)")
     return parser

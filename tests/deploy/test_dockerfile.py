@@ -75,5 +75,5 @@ def test_nothing_gets_into_the_build_but_what_is_named() -> None:
     lines = [line for line in Path("deploy/Dockerfile.dockerignore").read_text().splitlines() if line[:1] != "#"]
     assert lines[0] == "*"
     named = {line.removeprefix("!") for line in lines if line.startswith("!")}
-    assert named == {"pyproject.toml", "README.md", "trainables", "tuner", "deploy", "search_spaces"}
+    assert named == {"pyproject.toml", "README.md", "LICENSE", "trainables", "tuner", "deploy", "search_spaces"}
     assert "deploy/.env" in lines

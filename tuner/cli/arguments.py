@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from trainables.errors import BadInput
+from tuner.cli.commands import command_parser
+from tuner.experiment.packaged_spaces import find_space
 from tuner.experiment.strict_yaml import parse_yaml
 from tuner.messages.wording import shown
 from tuner.record.find import EXPERIMENTS, find_run
@@ -31,11 +33,11 @@ def guarded(command: Callable[[], int]) -> int:
         return FAILED
 
 
-def experiment_parser(prog: str, description: str) -> argparse.ArgumentParser:
+def experiment_parser(command: str) -> argparse.ArgumentParser:
     """The flags of every command that runs an experiment file."""
-    parser = argparse.ArgumentParser(prog=prog, description=description)
+    parser = command_parser(command)
     add = parser.add_argument
-    add("--space", type=Path, metavar="FILE", help="the experiment, as YAML")
+    add("--space", type=Path, metavar="FILE", help="the experiment, as YAML; or the name of a packaged one, e.g. smile")
     add(
         "--set", type=key_value, action="append", default=[], metavar="KEY=VALUE", help="a leaf, e.g. data.root=/photos"
     )
@@ -59,8 +61,10 @@ def parsed(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argpa
 
 
 def with_space(arguments: argparse.Namespace) -> argparse.Namespace:
-    """The arguments with the record of the run to go on with as their file. Raises BadInput where there is no such
-    run."""
+    """The arguments with a file as their space: a packaged one by its name, or the record of the run to go on with.
+
+    Raises BadInput where there is none.
+    """
     if arguments.space is None:
         given = dict(arguments.set)
         root = Path(given.get("tracking.directory", EXPERIMENTS))
@@ -70,6 +74,8 @@ def with_space(arguments: argparse.Namespace) -> argparse.Namespace:
             fetch(str(mirror), arguments.resume, root)
             arguments.set.append(("tracking.directory", str(root)))  # its record says where it lay on another machine
         arguments.space = find_run(arguments.resume, root, "--resume").space
+    else:
+        arguments.space = find_space(arguments.space, "--space")
     return arguments
 
 

@@ -57,4 +57,4 @@ class Environment(BaseModel):
 def _program() -> list[str]:
     """What to type for the command that runs: `python -m` and its module, or the script's file."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
-    return ["python", "-m", spec.name] if spec is not None else [sys.argv[0]]
+    return ["python", "-m", spec.name.removesuffix(".__main__")] if spec is not None else [sys.argv[0]]

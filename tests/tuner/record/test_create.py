@@ -42,7 +42,11 @@ def test_a_run_has_a_folder_with_its_space_and_environment(root: Path) -> None:
 
 @pytest.mark.parametrize(
     ("spec", "typed"),
-    [(SimpleNamespace(name="tuner.search"), "python -m tuner.search"), (None, "'/my tools/search.py'")],
+    [
+        (SimpleNamespace(name="tuner.search"), "python -m tuner.search"),
+        (SimpleNamespace(name="tuner.__main__"), "python -m tuner"),
+        (None, "'/my tools/search.py'"),
+    ],
 )
 def test_the_command_that_is_recorded_can_be_typed(
     monkeypatch: pytest.MonkeyPatch, spec: SimpleNamespace | None, typed: str

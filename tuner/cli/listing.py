@@ -1,0 +1,34 @@
+"""What `methods`, `datasets` and `backbones` share: names on the standard output, one a line."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+
+from tuner.cli.commands import command_parser
+
+
+def listing_parser(command: str) -> argparse.ArgumentParser:
+    """The argument parser of a command that lists names."""
+    parser = command_parser(command)
+    parser.add_argument("--json", action="store_true", help="print JSON, for other programs")
+    return parser
+
+
+def print_listing(names: Mapping[str, str] | Sequence[str], as_json: bool) -> None:
+    """Prints names, those of a mapping each with its summary. A reader, as `head`, may close the pipe early."""
+    text = json.dumps(names, indent=2, ensure_ascii=False) if as_json else "\n".join(_lines(names))
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python flushes again as it ends
+
+
+def _lines(names: Mapping[str, str] | Sequence[str]) -> list[str]:
+    if not isinstance(names, Mapping):
+        return list(names)
+    width = max(map(len, names), default=0)
+    return [f"{name:<{width}}  {summary}" for name, summary in names.items()]
