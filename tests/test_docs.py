@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from textwrap import dedent
+from typing import get_args
 
 import pytest
 import yaml
@@ -21,7 +23,10 @@ from trainables.methods.mixing import MixableConfig
 from trainables.training.config import TrainingConfig
 from tuner.comparison.comparison_experiment import load_comparison
 from tuner.comparison.settings import CompareSettings
+from tuner.cli.commands import COMMANDS
 from tuner.experiment.search_experiment import SETTINGS, load_experiment
+from tuner.record.events import Event
+from tuner.reports.search_result import SearchResult
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -81,6 +86,28 @@ def test_every_method_and_its_settings_are_explained() -> None:
 
 def test_every_dataset_is_explained() -> None:
     assert set(DATASETS) <= named_in((DOCS / "datasets.md").read_text(encoding="utf-8"))
+
+
+def test_every_kind_of_event_is_explained() -> None:
+    kinds = {event.model_fields["event"].default for event in get_args(Event)}
+    assert kinds <= named_in((DOCS / "mechanisms" / "journal.md").read_text(encoding="utf-8"))
+
+
+def test_the_readme_names_commands_that_there_are() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"smile-tuner ([a-z]+)", text)) <= set(COMMANDS)
+
+
+def test_the_example_of_the_api_reads_what_a_result_has() -> None:
+    example = re.findall(r"```python\n(.*?)```", (DOCS / "python-api.md").read_text(encoding="utf-8"), re.DOTALL)[0]
+    assert len(example.strip().splitlines()) <= 10
+    attributes = {
+        node.attr
+        for node in ast.walk(ast.parse(example))
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "result"
+    }
+    assert attributes
+    assert attributes <= {*SearchResult.model_fields, *vars(SearchResult)}
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/experiment-file.md"])
