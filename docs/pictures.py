@@ -56,13 +56,13 @@ def main() -> int:
     if chromium is None:
         print("no chromium on this machine (Debian: apt-get install chromium)", file=sys.stderr)
         return 1
-    run = Path(find_run(arguments.run, arguments.directory, "RUN"))
+    run = find_run(arguments.run, arguments.directory, "RUN")
     arguments.output.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as playwright:
         flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
         browser = playwright.chromium.launch(executable_path=chromium, args=flags)
-        report = save(picture_of_report(browser, run / "report.html"), arguments.output / "report.png")
-        with ui(run.parent.name, arguments.tracking_uri) as address:
+        report = save(picture_of_report(browser, run.report), arguments.output / "report.png")
+        with ui(run.experiment_name, arguments.tracking_uri) as address:
             mlflow = save(picture_of_trials(browser, address), arguments.output / "mlflow.png")
         browser.close()
     return int(max(report, mlflow) > MAX_BYTES)

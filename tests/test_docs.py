@@ -12,6 +12,7 @@ from typing import get_args
 import pytest
 import yaml
 from pydantic import BaseModel
+from tuner.cli.commands import COMMANDS
 
 from trainables.backbones.config import BackboneConfig
 from trainables.config import TrialConfig
@@ -23,7 +24,6 @@ from trainables.methods.mixing import MixableConfig
 from trainables.training.config import TrainingConfig
 from tuner.comparison.comparison_experiment import load_comparison
 from tuner.comparison.settings import CompareSettings
-from tuner.cli.commands import COMMANDS
 from tuner.experiment.search_experiment import SETTINGS, load_experiment
 from tuner.record.events import Event
 from tuner.reports.search_result import SearchResult
