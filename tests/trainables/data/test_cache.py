@@ -166,7 +166,7 @@ class TestItsLimit:
     def test_spares_what_is_in_use(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         held = [pixels_of(photos(tmp_path, 3, seed)) for seed in (0, 10)]
         assert cached(listing(photos(tmp_path, 3, 20)), SIDE, "squash") is None
-        assert "beside what is in use there, within TUNER_CACHE_GB=" in caplog.text
+        assert "beside the entries in use, within TUNER_CACHE_GB=" in caplog.text
         held.pop()
         pixels_of(photos(tmp_path, 3, 20))
 
