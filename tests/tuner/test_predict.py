@@ -88,8 +88,8 @@ def test_every_bad_photo_is_named_at_once(
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.splitlines() == [
-        "error: gone.jpg: an image file, got no such file or directory",
-        "error: notes.jpg: an image file, got a format that Pillow does not know",
+        "error: gone.jpg: expected an image file, got no such file or directory",
+        "error: notes.jpg: expected an image file, got a format that Pillow does not know",
     ]
 
 
@@ -101,7 +101,7 @@ def test_an_unknown_model_is_named_along_with_missing_photos(
     assert model_line.startswith(
         "error: nowhere: a folder with a classifier's classifier.json and weights.pt, got no such"
     )
-    assert photo_line == "error: gone.jpg: an image file, got no such file"
+    assert photo_line == "error: gone.jpg: expected an image file, got no such file"
 
 
 @pytest.mark.parametrize("top", ["0", "-1", "many"])
@@ -143,4 +143,4 @@ def test_the_command_as_it_is_typed(model: Path, photos: list[str]) -> None:
     assert (good.returncode, good.stderr, good.stdout.count("%")) == (0, "", 2)
     bad = subprocess.run([*command, "gone.jpg"], capture_output=True, text=True)
     assert (bad.returncode, bad.stdout) == (2, "")
-    assert bad.stderr == "error: gone.jpg: an image file, got no such file or directory\n"
+    assert bad.stderr == "error: gone.jpg: expected an image file, got no such file or directory\n"

@@ -74,7 +74,7 @@ class TestChecking:
         said = said_of(space_of(method=method))
         assert said.count("\n") == 0
         assert "got manifold_mixup, which needs a backbone of at least 99 stages" in said
-        assert "got backbone 'package/efficientnet_lite0' (of images, " in said
+        assert "expected a method for backbone 'package/efficientnet_lite0' (of images, " in said
 
 
 class TestLoading:
