@@ -1,15 +1,36 @@
-"""The service: searches, their records, and the only home of Ray, Optuna and MLflow."""
+"""The service: searches, their records, and the only home of Ray, Optuna and MLflow.
+
+    from tuner import run_search, run_comparison
+
+are its Python API. Importing the package imports nothing else: each name is loaded when it is first read.
+"""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
 
-def __getattr__(name: str) -> str:
-    """Computes `__version__` when it is read; importing the package imports nothing else."""
+if TYPE_CHECKING:
+    from tuner.api.run import run_comparison, run_search
+
+    __version__: str
+
+__all__ = ["__version__", "run_comparison", "run_search"]
+
+
+def __getattr__(name: str) -> Any:
     if name == "__version__":
-        from importlib.metadata import PackageNotFoundError, version
+        return _version()
+    if name in ("run_comparison", "run_search"):
+        from tuner.api import run
 
-        try:
-            return version("smile-tuner")
-        except PackageNotFoundError:
-            return "0+unknown"  # code that was copied to where it runs, as a job's is
+        return getattr(run, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("smile-tuner")
+    except PackageNotFoundError:
+        return "0+unknown"  # code that was copied to where it runs, as a job's is

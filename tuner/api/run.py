@@ -27,6 +27,7 @@ from tuner.execution.observer import Observer
 from tuner.execution.run_context import open_run, run_directory
 from tuner.execution.run_search import run_search as search_in_context
 from tuner.experiment.checks import load_images
+from tuner.experiment.packaged_spaces import find_space
 from tuner.experiment.search_experiment import SearchExperiment, load_experiment, parse_experiment
 from tuner.experiment.tree import set_leaf
 from tuner.record.history import ComparisonHistory, SearchHistory
@@ -49,7 +50,8 @@ def run_search(
     """Searches, retrains the best configuration and registers its model, as `python -m tuner.search` does.
 
     Args:
-        experiment: a YAML file, what such a file says as a mapping, or an experiment that was loaded before.
+        experiment: a YAML file, the name of a packaged one (`smile`), the content of such a file as a mapping, or an
+            experiment that was loaded before.
         overrides: leaves by dotted path that replace what the experiment says.
         address: a running Ray cluster; without it one of this machine's own is started, and shut down again.
         resume: whether to go on with the latest run of that name.
@@ -98,8 +100,8 @@ def run_comparison(
     check_with_store(comparison, lambda: check_comparison(comparison))
     images = load_comparison_images(comparison)
     with (
-        run_directory(comparison, resume, _quiet) as directory,
-        open_run(comparison, directory, ComparisonHistory(), address, decoded_bytes(images), _quiet) as context,
+        run_directory(comparison, resume, _drop) as directory,
+        open_run(comparison, directory, ComparisonHistory(), address, decoded_bytes(images), _drop) as context,
     ):
         display = comparison_display(comparison, context.share.concurrency, show_progress)
         context.journal.listeners.append(display)
@@ -122,7 +124,8 @@ def _search_experiment(
         case Mapping():
             return parse_experiment(_overridden(experiment, overrides))
         case _:
-            return load_experiment(Path(experiment), overrides)
+            file = find_space(Path(experiment), "experiment")
+            return load_experiment(file, overrides, _flags(overrides))
 
 
 def _comparison_experiment(
@@ -134,7 +137,13 @@ def _comparison_experiment(
         case Mapping():
             return parse_comparison(_overridden(experiment, overrides))
         case _:
-            return load_comparison(Path(experiment), overrides)
+            file = find_space(Path(experiment), "experiment")
+            return load_comparison(file, overrides, flags=_flags(overrides))
+
+
+def _flags(overrides: Overrides) -> dict[str, str]:
+    """How a problem of an override is said: by the argument, not by a flag of the command line."""
+    return {path: f"overrides[{path!r}]" for path in overrides}
 
 
 def _overridden(tree: Mapping[str, Any], overrides: Overrides) -> dict[str, Any]:
@@ -144,5 +153,5 @@ def _overridden(tree: Mapping[str, Any], overrides: Overrides) -> dict[str, Any]
     return changed
 
 
-def _quiet(line: str) -> None:
+def _drop(line: str) -> None:
     """Drops a line: there is no display yet."""
