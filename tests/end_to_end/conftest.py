@@ -8,11 +8,13 @@ once (`GROUPS`); the tests of a group share what they look at.
 from __future__ import annotations
 
 import signal
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import pytest
 
 from tests.end_to_end.commands import Run, run_process
+from tests.end_to_end.forked import fork_server
 from tests.end_to_end.space import write_photos, write_space
 
 # A shell that starts the tests in the background has them, and all that they start, ignore Ctrl-C.
@@ -25,6 +27,12 @@ GROUPS = {
 }
 """Modules by the process that they share; one that is not named belongs to `commands`. Those of `searches` look at, or
 compare with, one finished search."""
+
+
+@pytest.fixture(scope="session")
+def forks() -> ForkServerContext:
+    """What starts processes that have imported everything; for tests that change their own environment."""
+    return fork_server()
 
 
 @pytest.fixture(scope="session")

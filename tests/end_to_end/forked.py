@@ -11,9 +11,8 @@ import multiprocessing
 import os
 import runpy
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from collections.abc import Iterator
 from functools import cache
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext

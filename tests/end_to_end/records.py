@@ -14,7 +14,7 @@ __all__ = ["Event"]
 
 
 class Fold(NamedTuple):
-    """A fold of a trial that was trained to its end; `resumed_at` is the step of the checkpoint that it went on from."""
+    """A fold that was trained to its end; `resumed_at` is the step of the checkpoint that it went on from, or 0."""
 
     trial: int
     fold: int

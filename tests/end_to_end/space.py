@@ -1,4 +1,4 @@
-"""The experiment that these tests search: a folder of thirty small photos of digits, in 3 trials × 2 folds × 2 steps."""
+"""The experiment that these tests search: thirty small photos of digits, 3 trials × 2 folds × 2 steps."""
 
 from __future__ import annotations
 

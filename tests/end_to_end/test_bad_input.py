@@ -70,7 +70,9 @@ def test_a_store_that_cannot_be_written(tmp_path: Path) -> None:
 
 def test_a_dry_run_prints_the_plan_and_starts_nothing(tmp_path: Path) -> None:
     write_yaml(tmp_path, resources={"cpus": 1, "gpus": 0.25})
-    run = run_command("tuner.search", "--space", "tiny.yaml", "--dry-run", "--set", "training.num_steps=5", folder=tmp_path)
+    run = run_command(
+        "tuner.search", "--space", "tiny.yaml", "--dry-run", "--set", "training.num_steps=5", folder=tmp_path
+    )
     assert run.code == 0, run.err
     assert "6 trials × 2 folds × 5 steps of 8 examples = 60 steps" in run.out
     assert f"the cluster has {len(os.sched_getaffinity(0))} CPUs" in run.out
