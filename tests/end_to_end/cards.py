@@ -130,10 +130,10 @@ def run_growth(folder: Path) -> None:
     asked = share_of([Capacity.of(node) for node in alive_nodes()], space.resources, "auto")
     with closing(Journal(folder)) as journal:
         share = gpu_probe.resolve_share(asked, [space], {}, 2, journal)
-        print(share.note)
+        note(folder, printed=share.note)
         tune.run_trials(TrialScheduler(space, journal), {}, share, folder / "ray")
     with closing(Journal(folder)) as journal:
-        print(gpu_probe.resolve_share(asked, [space], {}, 2, journal).note)
+        note(folder, printed=gpu_probe.resolve_share(asked, [space], {}, 2, journal).note)
 
 
 def run_folds(folder: Path, space_file: Path) -> None:

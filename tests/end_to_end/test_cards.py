@@ -20,10 +20,9 @@ pytestmark = pytest.mark.slow
 
 @dataclass(frozen=True)
 class Searches:
-    """The folder with a run directory for each of the searches of `cards.py`, and what was printed."""
+    """The folder with a run directory for each of the searches of `cards.py`."""
 
     folder: Path
-    out: str
 
     def events(self, search: str) -> list[Event]:
         return events_of(self.folder / search)
@@ -35,7 +34,19 @@ def searches(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Searches
     space = write_space(folder, photos)
     run = run_command("tests.end_to_end.cards", str(folder), str(space), folder=folder)
     assert run.code == 0, run.out + run.err
-    return Searches(folder, run.out)
+    return Searches(folder)
+
+
+@pytest.fixture(scope="module")
+def gate(searches: Searches) -> dict[str, Any]:
+    """What the gate of `packing` saw."""
+    return json.loads((searches.folder / "packing" / "gate.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def seen(searches: Searches) -> list[dict[str, Any]]:
+    """What each process of `growth` saw."""
+    return [json.loads(line) for line in (searches.folder / "growth" / "seen.jsonl").read_text().splitlines()]
 
 
 def is_complete(events: list[Event], num_trials: int) -> bool:
@@ -46,38 +57,30 @@ def is_complete(events: list[Event], num_trials: int) -> bool:
 
 
 class TestPacking:
-    @pytest.fixture(scope="class")
-    def seen(self, searches: Searches) -> dict[str, Any]:
-        return json.loads((searches.folder / "packing" / "gate.json").read_text())
+    def test_half_of_two_cards_is_four_trials_at_once_and_no_more(self, gate: dict[str, Any]) -> None:
+        assert gate["concurrency"] == AT_ONCE
+        assert gate["most"] == AT_ONCE
+        assert gate["card_left"] == 0
+        assert gate["note"] == ""
 
-    def test_half_of_two_cards_is_four_trials_at_once_and_no_more(self, seen: dict[str, Any]) -> None:
-        assert seen["concurrency"] == AT_ONCE
-        assert seen["most"] == AT_ONCE
-        assert seen["card_left"] == 0
-        assert seen["note"] == ""
+    def test_each_trial_sees_one_card_and_the_cards_share_them_evenly(self, gate: dict[str, Any]) -> None:
+        assert len(gate["cards"]) == PACKED_TRIALS
+        assert set(gate["cards"].values()) == {"0", "1"}
 
-    def test_each_trial_sees_one_card_and_the_cards_share_them_evenly(self, seen: dict[str, Any]) -> None:
-        assert len(seen["cards"]) == PACKED_TRIALS
-        assert set(seen["cards"].values()) == {"0", "1"}
-
-    def test_a_trial_whose_process_was_killed_is_run_again(self, seen: dict[str, Any], searches: Searches) -> None:
-        assert seen["killed"]
+    def test_a_trial_whose_process_was_killed_is_run_again(self, gate: dict[str, Any], searches: Searches) -> None:
+        assert gate["killed"]
         assert is_complete(searches.events("packing"), PACKED_TRIALS)
 
 
 class TestGrowth:
-    @pytest.fixture(scope="class")
-    def seen(self, searches: Searches) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in (searches.folder / "growth" / "seen.jsonl").read_text().splitlines()]
-
     def test_one_probe_has_a_whole_card_and_a_process_to_itself(self, seen: list[dict[str, Any]]) -> None:
         (probe,) = (event for event in seen if "probed" in event)
         assert (probe["probed"], probe["given"]) == (1, 1)
         assert probe["cards"] in ("0", "1")
         assert [event for event in seen if event["pid"] == probe["pid"]] == [probe]
 
-    def test_what_each_command_says_of_its_share(self, searches: Searches) -> None:
-        assert searches.out.splitlines() == [
+    def test_what_each_command_says_of_its_share(self, seen: list[dict[str, Any]]) -> None:
+        assert [event["printed"] for event in seen if "printed" in event] == [
             "resources.gpus auto: a step needs 3.1 GiB of 16.0 GiB; 0.25, 4 trials a card",
             "resources.gpus auto: as found before; 0.5, 2 trials a card",
         ]
