@@ -42,5 +42,5 @@ def test_bad_input_is_raised_with_the_override_that_is_wrong(tmp_path: Path) -> 
     with pytest.raises(BadInput) as bad:
         run_search(write_yaml(tmp_path), {"data.size_px": "big"})
     assert "overrides['data.size_px']: expected a whole number, got 'big'" in str(bad.value)
-    with pytest.raises(BadInput, match="none.yaml: expected a readable YAML file"):
+    with pytest.raises(BadInput, match=r"none\.yaml: expected a readable YAML file"):
         run_comparison(tmp_path / "none.yaml")
