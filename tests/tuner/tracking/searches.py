@@ -180,3 +180,12 @@ class Store:
             )
             for name, run in self.runs.items()
         }
+
+
+def lose_a_trial(projection: Projection, journal: SearchJournal, store: Store) -> None:
+    """A trial's run is deleted from the store, and then its first fold ends."""
+    start_search(journal)
+    start_trial(journal, 0)
+    projection.advance()
+    store.client.delete_run(store.runs["trial-0000"].info.run_id)
+    finish_fold(journal, 0, 1, 0.9)

@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import json
-import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
 
 from tests.marks import MLFLOW_LEAKS
 from tests.tuner.tracking.searches import (
     DEAD,
-    FIXED,
     NAME,
     RUN,
-    SPACE,
     Store,
     end_trial,
     finish_fold,
     finish_search,
     interrupt_search,
+    lose_a_trial,
     run_trial,
     start_search,
     start_trial,
@@ -33,102 +29,11 @@ from tests.tuner.tracking.searches import (
 )
 from trainables.errors import BadInput
 from tuner.record.directory import RunDirectory
-from tuner.record.events import RetrainingFailed, TrialStarted
 from tuner.record.journal import SearchJournal
 from tuner.tracking.projection import Projection
 from tuner.tracking.search_projection import SearchProjection
 
 pytestmark = MLFLOW_LEAKS
-
-
-def test_a_whole_search(finished: Store) -> None:
-    runs = finished.runs
-    trials = {f"trial-{number:04d}" for number in range(4)}
-    assert runs.keys() == {RUN, "retrain-seed-0", "retrain-seed-1"} | trials
-    parent = runs[RUN]
-    for name in runs.keys() - {RUN}:
-        assert runs[name].data.tags["mlflow.parentRunId"] == parent.info.run_id
-    assert {name: runs[name].data.tags["state"] for name in sorted(trials)} == {
-        "trial-0000": "complete",
-        "trial-0001": "pruned",
-        "trial-0002": "failed",
-        "trial-0003": "complete",
-    }
-    assert {name: run.info.status for name, run in runs.items() if run.info.status != "FINISHED"} == {
-        "trial-0002": "FAILED"
-    }
-
-
-def test_the_parent(finished: Store) -> None:
-    parent = finished.runs[RUN]
-    assert parent.data.params == {**FIXED, "gamma_fe": "log_uniform [0.01, 0.1]"}
-    expected_tags = {"search_run": RUN, "best_trial": "trial-0000", "why": "all trials done"}
-    assert expected_tags.items() <= parent.data.tags.items()
-    assert parent.data.tags["model_uri"] == "models:/digits@champion"
-    assert parent.data.metrics == {
-        "best_val_top1": 0.75,
-        "test_top1_mean": 0.905,
-        "test_top1_sd": 0.007,
-        "duration_s": 20.0,
-    }
-    assert finished.series(RUN, "best_val_top1") == [(1, 0.75), (2, 0.75), (3, 0.75), (4, 0.75)]
-    artifacts = finished.client.list_artifacts(parent.info.run_id)
-    assert sorted(file.path for file in artifacts) == ["environment.json", "space.yaml"]
-
-
-def test_a_trial(finished: Store) -> None:
-    run = finished.runs["trial-0000"]
-    assert run.data.params == {**FIXED, "gamma_fe": "0.05", "method.gamma_fe": "0.05", "seed": "7"}
-    assert {"trial_id": "trial-0000", "source": "sampler", "search_run": RUN}.items() <= run.data.tags.items()
-    assert run.data.metrics["val_top1"] == 0.75
-    assert run.data.metrics["duration_s"] == 3.0
-    assert (run.data.metrics["fold_1/val_top1"], run.data.metrics["fold_2/val_top1"]) == (0.7, 0.8)
-    assert finished.series("trial-0000", "fold_val_top1") == [(1, 0.7), (2, 0.8)]
-    assert finished.series("trial-0000", "fold_2/loss/target_label") == [(1, 2.0), (10, 1.0)]
-    assert (run.info.start_time, run.info.end_time) == (1_001_000, 1_004_000)
-
-
-def test_only_a_complete_trial_has_a_mean(finished: Store) -> None:
-    pruned = finished.runs["trial-0001"]
-    assert "val_top1" not in pruned.data.metrics
-    assert pruned.data.metrics["fold_1/val_top1"] == 0.5
-    assert pruned.data.tags["reason"] == "fold 1 is too far behind"
-    assert finished.runs["trial-0002"].data.tags["reason"] == "diverged: target_label is not finite at step 3"
-
-
-def test_a_retraining(finished: Store) -> None:
-    run = finished.runs["retrain-seed-1"]
-    assert run.data.tags["retrain_seed"] == "1"
-    assert run.data.metrics["test_top1"] == 0.91
-    assert finished.series("retrain-seed-1", "loss/target_label") == [(1, 2.0), (5, 0.1)]
-    assert run.info.end_time - run.info.start_time == 2000
-    assert run.data.tags["of_trial"] == "trial-0000"
-    assert run.data.params == {"gamma_fe": "0.05"}
-
-
-def test_a_search_that_was_cut_off_is_killed_and_its_trials_go_on_with_it(
-    projection: Projection, journal: SearchJournal, store: Store
-) -> None:
-    start_search(journal)
-    start_trial(journal, 0)
-    interrupt_search(journal)
-    projection.advance()
-    assert {name: run.info.status for name, run in store.runs.items()} == {RUN: "KILLED", "trial-0000": "KILLED"}
-    start_search(journal)
-    projection.advance()
-    assert {name: run.info.status for name, run in store.runs.items()} == {RUN: "RUNNING", "trial-0000": "RUNNING"}
-    assert store.runs["trial-0000"].data.tags["state"] == "running"
-
-
-def test_a_retraining_that_broke_off_is_there_and_failed(
-    projection: Projection, journal: SearchJournal, store: Store
-) -> None:
-    start_search(journal)
-    run_trial(journal, 0, [0.7, 0.8])
-    journal.append(RetrainingFailed(trial=0, seed=1, reason="diverged"))
-    projection.advance()
-    run = store.runs["retrain-seed-1"]
-    assert (run.info.status, run.data.tags["reason"]) == ("FAILED", "diverged")
 
 
 def test_carrying_over_again_changes_nothing(
@@ -261,15 +166,6 @@ def test_the_file_that_is_written_later_still_goes_along(
     assert [file.path for file in artifacts] == ["environment.json"]
 
 
-def lose_a_trial(projection: Projection, journal: SearchJournal, store: Store) -> None:
-    """A trial's run is deleted from the store, and then its first fold ends."""
-    start_search(journal)
-    start_trial(journal, 0)
-    projection.advance()
-    store.client.delete_run(store.runs["trial-0000"].info.run_id)
-    finish_fold(journal, 0, 1, 0.9)
-
-
 def test_a_run_that_somebody_deleted_does_not_stop_the_rest(
     projection: Projection, journal: SearchJournal, store: Store, uri: str, directory: RunDirectory
 ) -> None:
@@ -296,90 +192,6 @@ def test_another_store_gets_the_whole_journal(
     second = f"sqlite:///{tmp_path / 'second.db'}"
     Projection(second, NAME, directory).advance()
     assert len(Store(second).runs) == 7
-
-
-def test_values_at_the_limits_of_mlflow(projection: Projection, journal: SearchJournal, store: Store) -> None:
-    method = {f"x{i}": i for i in range(250)} | SPACE["method"]
-    data = {"long": "x" * 9000, "list": [1, 2], "empty": ""}
-    start_search(journal, space={"name": NAME, "data": data, "method": method})
-    start_trial(journal, 0, 1e-3)
-    steps = list(range(2500))
-    terms = {"target_label": [float(step) for step in steps], "other": [float("inf")] * 2500}
-    finish_fold(journal, 0, 1, float("nan"), loss_steps=steps, loss_terms=terms)
-    end_trial(journal, 0, "failed", "y" * 9000)
-    projection.advance()
-    run = store.runs["trial-0000"]
-    assert len(run.data.params) == 256
-    assert run.data.params["data.list"] == "[1, 2]"
-    assert len(run.data.params["data.long"]) == 6000
-    assert len(store.series("trial-0000", "fold_1/loss/target_label")) == 2500
-    assert np.isnan(run.data.metrics["fold_1/loss/other"])
-    assert np.isnan(run.data.metrics["fold_1/val_top1"])
-
-
-class TestRefusals:
-    def test_only_what_is_refused_is_left_out(
-        self, projection: Projection, journal: SearchJournal, store: Store, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        """MLflow refuses names with such characters: it would refuse them for ever."""
-        start_search(journal)
-        start_trial(journal, 0)
-        terms = {"target_label": [2.0, 1.0], "bad!name": [2.0, 1.0]}
-        finish_fold(journal, 0, 1, 0.5, loss_terms=terms)
-        params = {"method.gamma_fe": 0.1, "data.bad!name": 1}
-        journal.append(TrialStarted(trial=1, params=params, source="sampler"))
-        end_trial(journal, 0)
-        with caplog.at_level(logging.WARNING, "tuner.tracking"):
-            assert projection.advance() == 5
-            assert projection.advance() == 0
-        assert store.series("trial-0000", "fold_1/loss/target_label") == [(1, 2.0), (10, 1.0)]
-        assert store.runs["trial-0000"].data.metrics["val_top1"] == 0.5
-        shown = {**FIXED, "gamma_fe": "0.1", "method.gamma_fe": "0.1", "seed": "7"}
-        assert store.runs["trial-0001"].data.params == shown
-        refused = [record.getMessage().split("'")[1] for record in caplog.records if record.name == "tuner.tracking"]
-        assert refused == ["fold_1/loss/bad!name", "fold_1/loss/bad!name", "data.bad!name"]
-
-    def test_what_a_proxy_finds_too_large_goes_in_parts(
-        self, projection: Projection, journal: SearchJournal, store: Store, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        log_batch = MlflowClient.log_batch
-
-        def small(self: MlflowClient, run_id: str, metrics: Any, params: Any, tags: Any) -> None:
-            if len(metrics) + len(params) + len(tags) > 2:
-                raise MlflowException("API request to endpoint /x failed with error code 413 != 200")
-            log_batch(self, run_id, metrics, params, tags)
-
-        monkeypatch.setattr(MlflowClient, "log_batch", small)
-        start_search(journal)
-        run_trial(journal, 0, [0.7])
-        projection.advance()
-        assert store.series("trial-0000", "fold_1/loss/teacher") == [(1, 0.5), (10, 0.25)]
-        assert store.runs["trial-0000"].data.tags["state"] == "complete"
-
-    @pytest.mark.parametrize("said", ["API request to endpoint /x failed with error code 503 != 200", "timed out"])
-    def test_an_outage_is_none(
-        self, said: str, projection: Projection, journal: SearchJournal, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        def away(*_: Any, **__: Any) -> None:
-            raise MlflowException(said)
-
-        monkeypatch.setattr(MlflowClient, "log_batch", away)
-        start_search(journal)
-        for _ in range(2):
-            with pytest.raises(MlflowException):
-                projection.advance()
-
-    def test_a_run_that_is_deleted_meanwhile_is_made_anew(
-        self, projection: Projection, journal: SearchJournal, store: Store
-    ) -> None:
-        lose_a_trial(projection, journal, store)
-        with pytest.raises(MlflowException):
-            projection.advance()
-        assert projection.advance() == 1
-        experiment = store.client.get_experiment_by_name(NAME)
-        assert experiment is not None
-        active = store.client.search_runs([experiment.experiment_id], "tags.trial_id = 'trial-0000'")
-        assert [run.data.metrics["fold_1/val_top1"] for run in active] == [0.9]
 
 
 class TestASearchWhoseProcessDied:

@@ -1,0 +1,109 @@
+"""What MLflow shows of a search: one run for it, one for each trial and for each retraining."""
+
+from __future__ import annotations
+
+from tests.marks import MLFLOW_LEAKS
+from tests.tuner.tracking.searches import (
+    FIXED,
+    RUN,
+    Store,
+    interrupt_search,
+    run_trial,
+    start_search,
+    start_trial,
+)
+from tuner.record.events import RetrainingFailed
+from tuner.record.journal import SearchJournal
+from tuner.tracking.projection import Projection
+
+pytestmark = MLFLOW_LEAKS
+
+
+def test_a_whole_search(finished: Store) -> None:
+    runs = finished.runs
+    trials = {f"trial-{number:04d}" for number in range(4)}
+    assert runs.keys() == {RUN, "retrain-seed-0", "retrain-seed-1"} | trials
+    parent = runs[RUN]
+    for name in runs.keys() - {RUN}:
+        assert runs[name].data.tags["mlflow.parentRunId"] == parent.info.run_id
+    assert {name: runs[name].data.tags["state"] for name in sorted(trials)} == {
+        "trial-0000": "complete",
+        "trial-0001": "pruned",
+        "trial-0002": "failed",
+        "trial-0003": "complete",
+    }
+    assert {name: run.info.status for name, run in runs.items() if run.info.status != "FINISHED"} == {
+        "trial-0002": "FAILED"
+    }
+
+
+def test_the_parent(finished: Store) -> None:
+    parent = finished.runs[RUN]
+    assert parent.data.params == {**FIXED, "gamma_fe": "log_uniform [0.01, 0.1]"}
+    expected_tags = {"search_run": RUN, "best_trial": "trial-0000", "why": "all trials done"}
+    assert expected_tags.items() <= parent.data.tags.items()
+    assert parent.data.tags["model_uri"] == "models:/digits@champion"
+    assert parent.data.metrics == {
+        "best_val_top1": 0.75,
+        "test_top1_mean": 0.905,
+        "test_top1_sd": 0.007,
+        "duration_s": 20.0,
+    }
+    assert finished.series(RUN, "best_val_top1") == [(1, 0.75), (2, 0.75), (3, 0.75), (4, 0.75)]
+    artifacts = finished.client.list_artifacts(parent.info.run_id)
+    assert sorted(file.path for file in artifacts) == ["environment.json", "space.yaml"]
+
+
+def test_a_trial(finished: Store) -> None:
+    run = finished.runs["trial-0000"]
+    assert run.data.params == {**FIXED, "gamma_fe": "0.05", "method.gamma_fe": "0.05", "seed": "7"}
+    assert {"trial_id": "trial-0000", "source": "sampler", "search_run": RUN}.items() <= run.data.tags.items()
+    assert run.data.metrics["val_top1"] == 0.75
+    assert run.data.metrics["duration_s"] == 3.0
+    assert (run.data.metrics["fold_1/val_top1"], run.data.metrics["fold_2/val_top1"]) == (0.7, 0.8)
+    assert finished.series("trial-0000", "fold_val_top1") == [(1, 0.7), (2, 0.8)]
+    assert finished.series("trial-0000", "fold_2/loss/target_label") == [(1, 2.0), (10, 1.0)]
+    assert (run.info.start_time, run.info.end_time) == (1_001_000, 1_004_000)
+
+
+def test_only_a_complete_trial_has_a_mean(finished: Store) -> None:
+    pruned = finished.runs["trial-0001"]
+    assert "val_top1" not in pruned.data.metrics
+    assert pruned.data.metrics["fold_1/val_top1"] == 0.5
+    assert pruned.data.tags["reason"] == "fold 1 is too far behind"
+    assert finished.runs["trial-0002"].data.tags["reason"] == "diverged: target_label is not finite at step 3"
+
+
+def test_a_retraining(finished: Store) -> None:
+    run = finished.runs["retrain-seed-1"]
+    assert run.data.tags["retrain_seed"] == "1"
+    assert run.data.metrics["test_top1"] == 0.91
+    assert finished.series("retrain-seed-1", "loss/target_label") == [(1, 2.0), (5, 0.1)]
+    assert run.info.end_time - run.info.start_time == 2000
+    assert run.data.tags["of_trial"] == "trial-0000"
+    assert run.data.params == {"gamma_fe": "0.05"}
+
+
+def test_a_search_that_was_cut_off_is_killed_and_its_trials_go_on_with_it(
+    projection: Projection, journal: SearchJournal, store: Store
+) -> None:
+    start_search(journal)
+    start_trial(journal, 0)
+    interrupt_search(journal)
+    projection.advance()
+    assert {name: run.info.status for name, run in store.runs.items()} == {RUN: "KILLED", "trial-0000": "KILLED"}
+    start_search(journal)
+    projection.advance()
+    assert {name: run.info.status for name, run in store.runs.items()} == {RUN: "RUNNING", "trial-0000": "RUNNING"}
+    assert store.runs["trial-0000"].data.tags["state"] == "running"
+
+
+def test_a_retraining_that_broke_off_is_there_and_failed(
+    projection: Projection, journal: SearchJournal, store: Store
+) -> None:
+    start_search(journal)
+    run_trial(journal, 0, [0.7, 0.8])
+    journal.append(RetrainingFailed(trial=0, seed=1, reason="diverged"))
+    projection.advance()
+    run = store.runs["retrain-seed-1"]
+    assert (run.info.status, run.data.tags["reason"]) == ("FAILED", "diverged")
