@@ -25,7 +25,8 @@ from benchmarks.peers.task import SCORED, Task
 from trainables.data.config import DataConfig
 from trainables.data.loading import plan_splits
 from tuner.cluster.connection import WORKER_ENVIRONMENT
-from tuner.record.history import History
+from tuner.record.directory import RunDirectory
+from tuner.record.history import SearchHistory
 
 LIMITS = {"tune_optuna": 3.0, "optuna_joblib": 1.0}
 
@@ -89,8 +90,8 @@ def course_of_ours(task: Task, folder: Path) -> Course:
     command = [sys.executable, "-m", "tuner.search", "--space", str(space)]
     subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
     (run,) = (folder / str(experiment["name"])).iterdir()
-    trials = History.read(run).trials.values()
-    ended = [(trial.finished_s, trial.val_top1) for trial in trials]
+    trials = SearchHistory.read(RunDirectory(run).journal).trials.values()
+    ended = [(trial.ended_s, trial.val_top1) for trial in trials]
     return sorted((end_s - started_s, score) for end_s, score in ended if end_s is not None and score is not None)
 
 

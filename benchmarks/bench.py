@@ -35,6 +35,7 @@ class Benchmark(NamedTuple):
 
 
 BENCHMARKS = (
+    Benchmark("startup", quick="--runs 1"),
     Benchmark("data_path", quick="--pairs 1 --steps 4", on_photographs=True),
     Benchmark("shared_memory"),
     Benchmark("step", quick="--pairs 2 --steps 1 --processes 1"),

@@ -27,10 +27,12 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from trainables.results import FoldResult
 from trainables.seeding import rng_for
 from tuner.experiment.settings import AshaRacing, FoldRacing, MedianRacing, NoRacing, Racing
-from tuner.record.events import read_events
-from tuner.record.history import History, TrialRecord
+from tuner.record.directory import RunDirectory
+from tuner.record.events import RungScore
+from tuner.record.history import SearchHistory, TrialRecord
 from tuner.record.selection import best_trial
 from tuner.scheduling.racing import rungs, why_stop, why_stop_at_rung
 
@@ -153,7 +155,7 @@ def replay(trials: Trials, rule: Racing, at_once: int) -> Replay:
     regret = float(means_T.max() - means_T[winner.number])
     true_T = means_T if trials.quality is None else trials.quality
     true_regret = float(true_T[means_T.argmax()] - true_T[winner.number])
-    trained = sum(trial.trained for trial in known)
+    trained = sum(trial.num_trained for trial in known)
     return Replay(scores_TF.size / trained, regret < 1e-9, regret, true_regret)
 
 
@@ -162,13 +164,13 @@ def _train_fold(trial: TrialRecord, trials: Trials, rule: Racing, known: Sequenc
     reason = None
     if not trial.folds and trials.at_rungs is not None:
         for score, (step, share) in zip(trials.at_rungs[trial.number], rungs(rule, num_steps=90).items(), strict=False):
-            said = {"fold": 1, "step": step, "share": share, "val_top1": float(score)}
-            trial.rungs.append(said)
+            trial.rungs.append(RungScore(fold=1, step=step, share=share, val_top1=float(score)))
             reason = reason or why_stop_at_rung(rule, trial, known, num_folds)
             if reason is not None:
                 trial.state = "pruned"
                 return
-    trial.folds.append({"val_top1": float(trials.scores[trial.number, len(trial.folds)])})
+    number = len(trial.folds)
+    trial.folds.append(FoldResult(number + 1, float(trials.scores[trial.number, number]), duration_s=0.0))
     if len(trial.folds) == num_folds:
         trial.state = "complete"
     elif why_stop(rule, trial, known, num_folds) is not None:
@@ -207,12 +209,11 @@ def _same(replays: Sequence[Replay]) -> float:
 
 def record(run: Path, file: Path) -> int:
     """Writes the parameters and fold scores of a run's complete trials, with what made them."""
-    history = History()
-    for event in read_events(run / "journal.jsonl"):
-        history.apply(event)
-    environment = json.loads((run / "environment.json").read_text(encoding="utf-8"))
+    directory = RunDirectory(run)
+    history = SearchHistory.read(directory.journal)
+    environment = json.loads(directory.environment.read_text(encoding="utf-8"))
     complete = [trial for trial in history.trials.values() if trial.state == "complete"]
-    space = {} if history.started is None else history.started["space"]
+    space = {} if history.started is None else history.started.space
     recording = {
         "command": re.sub(r"/\S*/(search_spaces/\S+)", r"\1", environment["command"]),
         "packages": environment["packages"],

@@ -1,6 +1,6 @@
 """What the service itself costs, in trials that train nothing: `make bench-search`.
 
-The same number of trials with the same number of reports goes through a search (conductor, journal, TPE, display,
+The same number of trials with the same number of reports goes through a search (scheduler, journal, TPE, display,
 MLflow in sqlite) and through bare Ray Tune (random search, no callbacks, reused actors), in one process on one cluster;
 half of the bare trials run before the search's and half after, so that a machine that is busier for a while slows both.
 A second reference is Ray Tune's OptunaSearch with the same sampler. Ends with one line a figure: `figure value limit
@@ -36,12 +36,14 @@ from tuner.cluster import trainable
 from tuner.cluster import tune as trials
 from tuner.cluster.connection import cluster
 from tuner.cluster.trainable import ImagesByKey
-from tuner.execution.run_context import tracked
+from tuner.execution.run_context import synced
+from tuner.execution.run_search import search_started
 from tuner.experiment.checks import load_images
 from tuner.experiment.search_experiment import SearchExperiment, parse_experiment
-from tuner.record.events import Event
-from tuner.record.history import History, TrialRecord
-from tuner.record.journal import Journal
+from tuner.record.directory import RunDirectory
+from tuner.record.events import Event, Params, TrialEnded
+from tuner.record.history import SearchHistory, TrialRecord
+from tuner.record.journal import open_search_journal
 from tuner.resources.share import Share
 from tuner.scheduling.sampler import TrialSampler, build_sampler
 from tuner.scheduling.scheduler import TrialScheduler
@@ -166,23 +168,23 @@ def searched(space: SearchExperiment, share: Share, directory: Path) -> tuple[Co
     prepare_store(uri, space.name)
     course = Course()
     with (
-        closing(Journal(directory / "run")) as journal,
-        tracked(journal, uri, space.name) as tracker,
+        closing(open_search_journal(RunDirectory(directory / "run"))) as journal,
+        synced(journal, uri, space.name) as sync,
         (directory / "screen.txt").open("w") as screen,
         SearchProgress(Console(file=screen), space, space.search.trials, share.concurrency) as progress,
         patch.object(trials, "FoldTrainable", Idle),
     ):
         journal.listeners.append(progress)
 
-        def note(event: Event, history: History) -> None:
-            if event["event"] == "trial_finished":
+        def note(event: Event, history: SearchHistory) -> None:
+            if isinstance(event, TrialEnded):
                 course.note()
 
         journal.listeners.append(note)
-        journal.append("search_started", name=space.name, run="run", **space.described())
-        trials.run_trials(TrialScheduler(space, journal), load_images(space), share, directory / "ray")
+        journal.append(search_started(space, journal.directory))
+        trials.run_trials(TrialScheduler(space, journal), load_images(space), share)
         ended_s = time.monotonic()
-        assert tracker.flush(600)
+        assert sync.flush(600)
         assert journal.history.count("complete") == space.search.trials
         return course, time.monotonic() - ended_s
 
@@ -277,18 +279,20 @@ def proposal_times_ms(space: SearchExperiment, num_known: int, num_timed: int = 
     at_random = TrialSampler(space_of(num_known, "random"), {})
     known = {}
     for number in range(num_known):
-        params = at_random.propose().params
-        folds = [{"val_top1": params["alpha"] / 2}] * FOLDS
-        known[number] = TrialRecord(number, params, 0.0, state="complete", folds=folds)
+        known[number] = _complete_trial(number, at_random.propose().params)
     sampler = TrialSampler(space, known)
     times_ms = []
     for _ in range(num_timed):
         started_s = time.process_time()
         proposal = sampler.propose()
         times_ms.append(1000 * (time.process_time() - started_s))
-        folds = [{"val_top1": proposal.params["alpha"] / 2}] * FOLDS
-        sampler.tell(TrialRecord(proposal.number, proposal.params, 0.0, state="complete", folds=folds))
+        sampler.tell(_complete_trial(proposal.number, proposal.params))
     return times_ms
+
+
+def _complete_trial(number: int, params: Params) -> TrialRecord:
+    folds = [FoldResult(fold, params["method.alpha"] / 2, duration_s=0.0) for fold in range(1, FOLDS + 1)]
+    return TrialRecord(number, params, 0.0, state="complete", folds=folds)
 
 
 if __name__ == "__main__":

@@ -36,6 +36,8 @@ from trainables.data.loading import load_train, source_key
 from trainables.training.loop import Fit
 from trainables.trial import FoldTraining
 from tuner.cluster.trainable import FoldTrainable, WorkerSettings
+from tuner.cluster.worker_reports import FoldDone
+from tuner.record.directory import RunDirectory
 from tuner.scheduling.scheduler import Assignment
 
 FOLDS = 3
@@ -91,32 +93,32 @@ def measure(arguments: argparse.Namespace) -> list[Figure]:
     outside_s, resident_kib = [], []
     with tempfile.TemporaryDirectory() as folder:
         worker = worker_of(config_of(0, arguments))
-        safety = WorkerSettings(Path(folder), checkpoint_period_s=30, fold_timeout_s=600)
+        settings = WorkerSettings(RunDirectory(Path(folder)), checkpoint_period_s=30, fold_timeout_s=600)
         for number in range(arguments.trials):
             assignment = Assignment(number, config_of(number, arguments), FOLDS, tuple(range(1, FOLDS + 1)))
-            outside_s.append(overhead_s(worker, assignment, safety))
+            outside_s.append(overhead_s(worker, assignment, settings))
             gc.collect()
             resident_kib.append(kib("Rss"))
     overhead, overhead_cpu = np.median(outside_s[1:], axis=0).tolist()
     print(
         f"first trial {outside_s[0][0]:.3f} s; resident MiB {' '.join(f'{k / 1024:.0f}' for k in resident_kib[::10])}"
     )
-    resolve_share = resident_kib[min(SETTLED, len(resident_kib)) - 1]
+    settled_kib = resident_kib[min(SETTLED, len(resident_kib)) - 1]
     return [
         Figure("trial_overhead_s", overhead, 0.3),
         Figure("trial_overhead_cpu_s", overhead_cpu, 0.3),
-        Figure("worker_memory_growth", resident_kib[-1] / resolve_share, 1.05),
+        Figure("worker_memory_growth", resident_kib[-1] / settled_kib, 1.05),
     ]
 
 
-def overhead_s(worker: FoldTrainable, assignment: Assignment, safety: WorkerSettings) -> Times:
+def overhead_s(worker: FoldTrainable, assignment: Assignment, settings: WorkerSettings) -> Times:
     """Of one trial: all of it, less training and evaluation."""
     apart = Stopwatch()
     with apart.on(Fit, "run"), apart.on(FoldTraining, "_score"):
         started = now_s()
-        worker.reset_config({"assignment": assignment, "safety": safety})
+        worker.reset_config({"assignment": assignment, "settings": settings})
         for _ in range(assignment.num_folds):
-            assert "result" in worker.step()
+            assert isinstance(worker.step()["report"], FoldDone)
         return now_s() - started - apart.total_s
 
 

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 COMMANDS = ("search", "compare", "predict", "list", "stop", "report", "replay", "ui")
-HEAVY = ("torch", "mlflow", "ray", "optuna", "numpy", "pandas", "plotly", "rich")
+HEAVY = ("torch", "mlflow", "ray", "optuna", "numpy", "pandas", "plotly", "rich", "pydantic", "yaml")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

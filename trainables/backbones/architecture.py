@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from trainables.backbones.copying import Cloner
 from trainables.backbones.network import Backbone
 from trainables.seeding import torch_seeded
 
@@ -57,8 +59,16 @@ class Architecture(ABC):
 
 
 def blank_on_meta(architecture: Architecture, num_classes: int | None = None) -> nn.Module:
-    """Builds the whole model on the meta device, to compare names and shapes without memory."""
-    return on_meta(lambda: architecture.blank(num_classes))
+    """Builds the whole model on the meta device, to compare names and shapes without memory.
+
+    Each call returns another copy, of a model that is built once: a check of an experiment asks for seven.
+    """
+    return _meta_cloner(architecture, num_classes).copy()
+
+
+@lru_cache(maxsize=8)
+def _meta_cloner(architecture: Architecture, num_classes: int | None) -> Cloner[nn.Module]:
+    return Cloner(on_meta(lambda: architecture.blank(num_classes)))
 
 
 def on_meta(build: Callable[[], nn.Module]) -> nn.Module:

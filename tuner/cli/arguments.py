@@ -11,7 +11,6 @@ from typing import Any
 from trainables.errors import BadInput
 from tuner.cli.commands import command_parser
 from tuner.experiment.packaged_spaces import find_space
-from tuner.experiment.strict_yaml import parse_yaml
 from tuner.messages.wording import shown
 from tuner.record.find import EXPERIMENTS, find_run
 
@@ -107,6 +106,8 @@ def key_value(text: str) -> tuple[str, Any]:
     key, separator, value = text.partition("=")
     if not separator or not key.strip("."):
         raise argparse.ArgumentTypeError(f"expected KEY=VALUE, got {text!r}")
+    from tuner.experiment.strict_yaml import parse_yaml
+
     try:
         return key, parse_yaml(value)
     except BadInput as bad:

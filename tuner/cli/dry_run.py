@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tuner.cluster.connection import cluster
-from tuner.comparison.comparison_experiment import ComparisonExperiment
-from tuner.comparison.cost import ComparisonCost
 from tuner.experiment.checks import Plan
 from tuner.experiment.dimensions import spell
 from tuner.experiment.search_experiment import Experiment, SearchExperiment, dump_experiment
 from tuner.experiment.settings import ResourceSettings, SearchSettings
 from tuner.resources.share import Capacity, Share, share_of, this_machine, total
+
+if TYPE_CHECKING:
+    from tuner.comparison.comparison_experiment import ComparisonExperiment
 
 
 def print_plan(
@@ -34,6 +35,8 @@ def print_comparison(
     console: Console, comparison: ComparisonExperiment, plans: Sequence[Plan], address: str | None
 ) -> None:
     """The same for a comparison; `plans` are its arms'."""
+    from tuner.comparison.cost import ComparisonCost
+
     _print_experiment(console, comparison)
     console.print(_arms(comparison, plans))
     console.print()
@@ -111,5 +114,7 @@ def _resources(asked: ResourceSettings, share: Share, nodes: list[Capacity]) -> 
 def _nodes(address: str | None) -> list[Capacity]:
     if address is None:
         return [this_machine()]
+    from tuner.cluster.connection import cluster  # with Ray
+
     with cluster(address) as nodes:
         return nodes

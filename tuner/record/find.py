@@ -1,4 +1,4 @@
-"""Finds runs on the disk by name. Quick to import: commands that only look need nothing else."""
+"""Finds runs on the disk by name. Quick to import: the parsers of all commands import it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from pathlib import Path
 
 from trainables.errors import BadInput, Problem, nearest
 from tuner.record.directory import JOURNAL, RunDirectory
-from tuner.record.events import read_events
 
 EXPERIMENTS = Path("experiments")
 """Where experiments lie unless `tracking.directory` says otherwise."""
@@ -21,6 +20,8 @@ def runs_below(folder: Path, depth: int = 1) -> list[RunDirectory]:
 
 
 def _began(directory: RunDirectory) -> tuple[str, float, str]:
+    from tuner.record.events import read_events  # with pydantic
+
     try:
         first = next(read_events(directory.journal), None)
     except (OSError, BadInput):  # a journal that cannot be read is refused where it is opened

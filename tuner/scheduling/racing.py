@@ -12,7 +12,6 @@ from statistics import fmean, median
 from typing import Any
 
 import numpy as np
-from scipy.special import ndtr, stdtrit
 
 from tuner.experiment.settings import AshaRacing, FoldRacing, MedianRacing, Racing
 from tuner.record.history import TrialRecord
@@ -53,6 +52,8 @@ def behind_the_best(
     complete = sorted((t for t in trials if t.state == "complete"), key=lambda t: (-(t.val_top1 or 0.0), t.number))
     if len(complete) < racing.min_complete:
         return None
+    from scipy.special import ndtr, stdtrit  # slow to import; workers import this module, and decide nothing
+
     best, k = complete[0], len(trial.folds)
     behind = fmean(best.fold_scores[:k]) - fmean(trial.fold_scores)
     better_half = complete[: max(racing.min_complete, (len(complete) + 1) // 2)]

@@ -1,4 +1,7 @@
-"""Opens MLflow stores: checks that one can be written, makes databases and experiments, finds runs by their tags."""
+"""Opens MLflow stores: checks that one can be written, makes databases and experiments, finds runs by their tags.
+
+MLflow and SQLAlchemy are imported where they are used: checking a store that is a file needs neither.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +13,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
-
-import sqlalchemy
-from mlflow import MlflowClient
-from mlflow.entities import Run
-from mlflow.exceptions import MlflowException
+from typing import TYPE_CHECKING
 
 from trainables.errors import BadInput, Problem
 from tuner.experiment.settings import _sqlite_file
 from tuner.messages.redaction import reason, without_credentials
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 STORES = (*DATABASES, "http", "https", "databricks")
@@ -56,7 +59,7 @@ def check_store(uri: str) -> None:
         elif uri.startswith(DATABASES):
             _try_database(uri)
         else:
-            MlflowClient(uri).search_experiments(max_results=1)
+            _client(uri).search_experiments(max_results=1)
 
 
 def prepare_store(uri: str, experiment: str) -> str:
@@ -80,7 +83,7 @@ def open_store(uri: str, experiment: str) -> tuple[MlflowClient, str]:
     with _only_one(uri):
         if uri.startswith(DATABASES):
             _try_database(uri)
-        client = MlflowClient(uri)
+        client = _client(uri)
         experiment_id = ensure_experiment(client, uri, experiment)
         for tag, value in {"written_by": project_requirement(), **SHOWN_AS_TRAINING}.items():
             tag_experiment(client, experiment_id, tag, value)  # what can be read may still refuse this
@@ -99,6 +102,8 @@ def require_store(uri: str) -> None:
 
 def ensure_experiment(client: MlflowClient, uri: str, name: str) -> str:
     """Returns the experiment's id; makes it if it is not there, and restores it if it was deleted."""
+    from mlflow.exceptions import MlflowException
+
     found = client.get_experiment_by_name(name)
     if found is None:
         try:
@@ -117,6 +122,8 @@ def tag_experiment(client: MlflowClient, experiment_id: str, key: str, value: st
 
     MLflow looks whether the tag is there and then inserts it, so that of two at once one is told that it exists.
     """
+    from mlflow.exceptions import MlflowException
+
     try:
         client.set_experiment_tag(experiment_id, key, value)
     except MlflowException:
@@ -159,7 +166,6 @@ def project_requirement() -> str:
 @contextmanager
 def _refusals(uri: str) -> Iterator[None]:
     """Converts every error of the block to BadInput of `tracking.uri`: each store and driver has errors of its own."""
-    _quieten()
     shown = without_credentials(uri)
     if uri.partition(":")[0].partition("+")[0] not in STORES:
         raise BadInput(Problem("tracking.uri", A_STORE, repr(shown)))
@@ -177,6 +183,13 @@ def _require_writable_parent(file: Path) -> None:
         raise NotADirectoryError(f"not a folder: {parent}")
     if not os.access(parent, os.W_OK | os.X_OK):
         raise PermissionError(f"no permission to write in {parent}")
+
+
+def _client(uri: str) -> MlflowClient:
+    from mlflow import MlflowClient
+
+    _quieten()  # after the import, which sets the level of MLflow's logger
+    return MlflowClient(uri)
 
 
 def _quieten() -> None:
@@ -217,6 +230,8 @@ def _only_one(uri: str) -> Iterator[None]:
 
 def _try_database(uri: str) -> None:
     """Tries once to open a database. MLflow tries ten times, over minutes."""
+    import sqlalchemy
+
     timeout = {} if uri.startswith(("sqlite", "mssql")) else {"connect_timeout": 5}
     engine = sqlalchemy.create_engine(uri, connect_args=timeout)
     try:

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
 import io
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -68,3 +72,18 @@ def test_what_it_prints_of_the_experiment_is_an_experiment(monkeypatch: pytest.M
         yaml.safe_load(text)
         == space_of(tracking__uri="sqlite:///" + "long/" * 30, search__first_points=points).as_tree()
     )
+
+
+def test_its_process_imports_no_service(tmp_path: Path) -> None:
+    code = """
+import sys
+from tuner.search import main
+
+assert main(["--space", "smile", "--dry-run"]) == 0
+heavy = {"ray", "mlflow", "sqlalchemy", "optuna", "plotly", "pandas", "sklearn", "scipy"} & sys.modules.keys()
+assert not heavy, heavy
+"""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    environment.pop("MLFLOW_TRACKING_URI", None)
+    command = [sys.executable, "-c", code]
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True, stdout=subprocess.DEVNULL)
