@@ -5,7 +5,7 @@ ARGS ?=
 # Two processes of one thread each: two threads of two processes on two cores would wait for each other.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadgroup
 
-.PHONY: help install search ui check format test test-fast test-cluster test-bounds chaos clean
+.PHONY: help install search ui check format test test-fast test-nightly test-cluster test-bounds chaos pictures clean
 .PHONY: bench bench-quick bench-methods bench-search
 
 help:            ## this list
@@ -37,10 +37,13 @@ format: $(BIN)/.installed   ## put the code in order
 	$(BIN)/ruff format .
 
 test: $(BIN)/.installed     ## every test: the quick ones, and the service in real processes
-	$(PYTEST) -m "not cluster" $(ARGS)
+	$(PYTEST) -m "not cluster and not nightly" $(ARGS)
 
 test-fast: $(BIN)/.installed ## the quick tests alone
 	$(PYTEST) $(ARGS)
+
+test-nightly: $(BIN)/.installed ## what is proven by day already, proven again in longer stories
+	$(PYTEST) -m nightly $(ARGS)
 
 test-cluster: $(BIN)/.installed ## searches on a cluster of real processes, one line a scenario at the end; takes root
 	$(BIN)/pytest tests/cluster -m cluster $(ARGS)
@@ -51,12 +54,14 @@ test-bounds: $(BIN)/.installed ## the quick tests with the oldest version of eve
 chaos: $(BIN)/.installed    ## twenty searches killed at random moments, and gone on with: about twenty minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.end_to_end.chaos $(ARGS)
 
+pictures: $(BIN)/.installed ## the pictures of README and docs anew; ARGS names a finished search
+	$(BIN)/python -m docs.pictures $(ARGS)
+
 clean:           ## remove the environment and caches; experiments and mlflow.db stay
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache *.egg-info
 
-# What workers start with, for benchmarks that train in their own process. Asked for where it is used, and nowhere else.
-WORKER = env $(shell $(BIN)/python -c 'from tuner.cluster.connection import WORKER_ENVIRONMENT as variables; \
-	print(*map("=".join, variables.items()))')
+# For benchmarks that train in their own process: the environment that workers start with.
+WORKER := $(BIN)/python -m benchmarks.worker_environment
 
 bench: $(BIN)/.installed    ## every benchmark, one line a figure at the end; ARGS="--root FOLDER" for those on photographs
 	$(WORKER) $(BIN)/python -m benchmarks.bench $(ARGS)

@@ -23,6 +23,7 @@ from deploy.job_server import ClusterError
 from deploy.output import DONE, UNREACHABLE, Output
 from deploy.submit_arguments import job_parser, submit_parser
 from tuner.cli.arguments import guarded
+from tuner.experiment.packaged_spaces import find_space
 
 VERBS: dict[str, Callable[[argparse.Namespace, Output], int]] = {
     "status": status,
@@ -58,9 +59,8 @@ def submit(arguments: argparse.Namespace, output: Output) -> int:
     overrides = dict(arguments.set)
     overrides |= {"tracking.uri": arguments.tracking_uri} if arguments.tracking_uri else {}
     overrides |= {"search.trials": arguments.trials} if arguments.trials is not None else {}
-    submission = new_submission(
-        arguments.space, overrides, arguments.name, arguments.resume, arguments.smoke, arguments.workers
-    )
+    space = find_space(arguments.space, "--space")
+    submission = new_submission(space, overrides, arguments.name, arguments.resume, arguments.smoke, arguments.workers)
     client = client_of(arguments)
     found = send(submission, client, arguments.dry_run, output)
     name = submission.name
