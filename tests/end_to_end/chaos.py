@@ -22,14 +22,23 @@ import tempfile
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from mlflow import MlflowClient
 
-from tests.end_to_end.conftest import clean_environment, journal_text
+from tests.end_to_end.forked import clean_environment
+from tests.end_to_end.processes import came_true, marked_processes, raylets, training_processes
+from tests.end_to_end.records import (
+    events_below,
+    fold_numbers,
+    retrainings_of,
+    trials_ended,
+    trials_of,
+    trials_started,
+)
 from tests.tuner.tiny import write_yaml
 
 Kind = Literal["driver", "worker", "raylet"]
@@ -50,8 +59,6 @@ GONE_S = 90.0
 """How long processes may outlive the search. Two agents of Ray's try for 61 s to tell a dead cluster that it is."""
 MARK = "CHAOS_ROUND"
 """Environment variable of every process of a round: which round, and which start. Ray hands its environment on."""
-NO_WORKERS = ("ray::IDLE", "ray::DashboardAgent", "ray::RuntimeEnvAgent")
-"""Names of Ray's processes that train nothing."""
 NO_RAY = "Ray can be started on this machine"
 """What a search says, and nothing was started, where the machine is too busy for Ray's 30 s; it is then tried again."""
 KEYS = ("best_trial", "best_params", "fold_scores", "test_scores")
@@ -86,8 +93,8 @@ class Round:
 
     @property
     def num_events(self) -> int:
-        """Whole lines of the journal."""
-        return journal_text(self.folder).count("\n")
+        """Events of the journal so far."""
+        return len(events_below(self.folder))
 
     @contextlib.contextmanager
     def search(self) -> Iterator[subprocess.Popen[bytes]]:
@@ -121,33 +128,17 @@ class Round:
 
     def processes(self, start: str = "") -> dict[int, str]:
         """What runs of this round, or of one start of it: process → its command line's beginning."""
-        found = {}
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit() and int(entry.name) != os.getpid():
-                with contextlib.suppress(OSError):
-                    if f"{MARK}={self.mark}-{start}".encode() in (entry / "environ").read_bytes():
-                        name = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-                        found[int(entry.name)] = name[:120]
-        return found
+        return marked_processes(self.mark_of(start))
+
+    def mark_of(self, start: str = "") -> str:
+        return f"{MARK}={self.mark}-{start}"
 
     def victims(self, kind: Kind, driver: int) -> list[int]:
         """What a kill of that kind would hit now."""
         if kind == "driver":
             return [driver]
-        running = self.processes(str(self.starts)).items()
-        if kind == "raylet":
-            return [pid for pid, name in running if Path(name.split(" ")[0]).name == "raylet"]
-        return [pid for pid, name in running if name.startswith("ray::") and not name.startswith(NO_WORKERS)]
-
-
-def came_true(condition: Callable[[], bool], deadline_s: float) -> bool:
-    """Waits for it; whether it came."""
-    deadline = time.monotonic() + deadline_s
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
+        find = raylets if kind == "raylet" else training_processes
+        return find(self.mark_of(str(self.starts)))
 
 
 def run_round(folder: Path, kills: Sequence[Kill], expected: dict[str, Any] | None = None) -> list[str]:
@@ -204,20 +195,17 @@ def _kill(this: Round, process: subprocess.Popen[bytes], kill: Kill) -> None:
 
 def check_journal(this: Round) -> None:
     """Exactly the trials that were asked for; nothing tried or trained twice, nothing left open."""
-    events = [json.loads(line) for line in journal_text(this.folder).splitlines()]
-    by_kind: dict[str, list[dict[str, Any]]] = {}
-    for event in events:
-        by_kind.setdefault(event["event"], []).append(event)
-    for kind in ("trial_started", "trial_finished"):
-        numbers = [event["trial"] for event in by_kind[kind]]
-        this.check(sorted(numbers) == list(range(TRIALS)), f"{kind}: {numbers}")
-    params = Counter(json.dumps(event["params"], sort_keys=True) for event in by_kind["trial_started"])
+    events = events_below(this.folder)
+    trials = trials_of(events)
+    for what, numbers in (("trials started", trials_started(events)), ("trials ended", trials_ended(events))):
+        this.check(sorted(numbers) == list(range(TRIALS)), f"{what}: {numbers}")
+    params = Counter(json.dumps(trial.params, sort_keys=True) for trial in trials.values())
     this.check(max(params.values()) == 1, f"a configuration twice: {params}")
-    folds = Counter((event["trial"], event["result"]["fold"]) for event in by_kind["fold_finished"])
+    folds = Counter(fold_numbers(events))
     this.check(max(folds.values()) == 1, f"a fold twice: {folds}")
-    ended = {event["trial"]: (event["state"], event["reason"]) for event in by_kind["trial_finished"]}
-    this.check(all(state in ("complete", "pruned") for state, _ in ended.values()), f"ends of the trials: {ended}")
-    seeds = Counter((event["trial"], event["seed"]) for event in by_kind["retrain_finished"])
+    ends = {number: (trial.state, trial.reason) for number, trial in trials.items()}
+    this.check(all(state in ("complete", "pruned") for state, _ in ends.values()), f"ends of the trials: {ends}")
+    seeds = Counter(retrainings_of(events))
     this.check(list(seeds.values()) == [1] * SEEDS, f"retrainings: {seeds}")
 
 

@@ -6,6 +6,8 @@ from typing import Any
 
 from ray import tune
 
+from trainables.results import FoldResult
+from tuner.cluster.worker_reports import FoldDone
 from tuner.scheduling.scheduler import Assignment
 
 
@@ -24,11 +26,7 @@ class StandIn(tune.Trainable):
     def step(self) -> dict[str, Any]:
         self.meanwhile()
         fold, *self.folds = self.folds
-        return {
-            "trial": self.assignment.number,
-            "fold": fold,
-            "result": {"fold": fold, "val_top1": 0.5, "duration_s": 0.0},
-        }
+        return {"trial": self.assignment.number, "report": FoldDone(FoldResult(fold, val_top1=0.5, duration_s=0.0))}
 
     def meanwhile(self) -> None:
         """In place of a training."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.conftest import Run, give
+from tests.end_to_end.commands import Run, run_command
 from tests.tuner.tiny import write_photos, write_yaml
 
 pytestmark = pytest.mark.slow
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 
 def refused(folder: Path, *arguments: str) -> str:
     """What is said of `tiny.yaml` in `folder`, of which no experiment may be left behind."""
-    run: Run = give("tuner.search", "--space", "tiny.yaml", *arguments, folder=folder)
+    run: Run = run_command("tuner.search", "--space", "tiny.yaml", *arguments, folder=folder)
     assert run.code == 2, run.out + run.err
     assert "Traceback" not in run.out + run.err
     assert "trial-0000" not in run.out
@@ -89,7 +89,9 @@ def test_a_store_that_cannot_be_written(tmp_path: Path) -> None:
 
 def test_a_dry_run_prints_the_plan_and_starts_nothing(tmp_path: Path) -> None:
     write_yaml(tmp_path, resources={"cpus": 1, "gpus": 0.25})
-    run = give("tuner.search", "--space", "tiny.yaml", "--dry-run", "--set", "training.num_steps=5", folder=tmp_path)
+    run = run_command(
+        "tuner.search", "--space", "tiny.yaml", "--dry-run", "--set", "training.num_steps=5", folder=tmp_path
+    )
     assert run.code == 0, run.err
     assert "6 trials × 2 folds × 5 steps of 8 examples = 60 steps" in run.out
     assert f"the cluster has {len(os.sched_getaffinity(0))} CPUs" in run.out

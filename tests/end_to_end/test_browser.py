@@ -15,7 +15,8 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from tests.end_to_end.conftest import DEADLINE_S, Run, clean_environment, wait_until
+from tests.end_to_end.commands import DEADLINE_S, Run, wait_until
+from tests.end_to_end.forked import clean_environment
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
@@ -119,6 +120,7 @@ def test_the_view_of_trials_has_scores_and_settings_as_columns(trials: str, page
         expect(page.get_by_role("link", name=f"trial-{number:04d}")).to_be_visible()
 
 
+@pytest.mark.nightly
 def test_trials_lie_below_their_search(finished: Run, trials: str, page: Page) -> None:
     page.goto(trials.partition("&viewStateShareKey")[0])
     expect(page.get_by_role("link", name=finished.directory.name)).to_be_visible()
@@ -128,12 +130,14 @@ def test_trials_lie_below_their_search(finished: Run, trials: str, page: Page) -
     expect(trial).to_be_visible()
 
 
+@pytest.mark.nightly
 def test_trials_can_be_compared_in_charts(trials: str, page: Page) -> None:
     page.goto(f"{trials}&compareRunsMode=CHART")
     expect(page.get_by_text("val_top1").first).to_be_visible()
     expect(page.locator("svg.main-svg").first).to_be_visible()
 
 
+@pytest.mark.nightly
 def test_a_trial_opens_with_its_metrics_and_curves(trials: str, page: Page) -> None:
     page.goto(trials)
     page.get_by_role("link", name="trial-0000").click()

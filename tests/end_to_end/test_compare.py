@@ -1,56 +1,91 @@
-"""The compare command in real processes: two methods × two columns × two seeds, and one that is cut off."""
+"""The compare command in real processes: three methods, one of them searched, × two columns × two seeds; cut off by
+Ctrl-C after its first training, and gone on with."""
 
 from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any
 
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run as MlflowRun
 
-from tests.end_to_end.conftest import DEADLINE_S, Run, clean_environment, give, journal_text, wait_until
+from tests.end_to_end.commands import Run, ended, run_command, start_process, wait_until
+from tests.end_to_end.records import Event, cells_of, events_below, has_ended, rows_searched, was_interrupted
 from tests.marks import MLFLOW_LEAKS
 from tests.tuner.comparisons import ROWS, SEARCHED, write_yaml
 
 pytestmark = [pytest.mark.slow, MLFLOW_LEAKS]
 
-ARGUMENTS = ("--space", "tiny.yaml", "--json", "outcome.json")
-CELLS = {(row, column, seed) for row in ("L²", "SMILE") for column in ("20", "30") for seed in range(2)}
+COLUMNS = ("20", "30")
+CELLS = {(row, column, seed) for row in ("L²", "SMILE", "searched") for column in COLUMNS for seed in range(2)}
+
+
+@dataclass(frozen=True)
+class Story:
+    """The command that was cut off, the record after it, and the command that ended the comparison."""
+
+    interrupted: Run
+    before: list[Event]
+    ended: Run
 
 
 @pytest.fixture(scope="module")
-def compared(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
     folder = tmp_path_factory.mktemp("compared")
-    write_yaml(folder, compare__measures=["interpolation"])
-    return give("tuner.compare", *ARGUMENTS, folder=folder)
+    write_yaml(folder, compare__measures=["interpolation"], compare__rows=[*ROWS, SEARCHED])
+    process = start_process("tuner.compare", "--space", "tiny.yaml", "--set", "training.num_steps=4", folder=folder)
+    wait_until(lambda: cells_of(events_below(folder)) != [], process)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does it: to all processes in the foreground
+    interrupted = ended(process, folder)
+    before = interrupted.events
+    record = str(interrupted.directory / "space.yaml")
+    resumed = run_command("tuner.compare", "--space", record, "--resume", "--json", "outcome.json", folder=folder)
+    return Story(interrupted, before, resumed)
+
+
+@pytest.fixture(scope="module")
+def compared(story: Story) -> Run:
+    assert story.ended.code == 0, story.ended.out + story.ended.err
+    return story.ended
 
 
 @pytest.fixture(scope="module")
 def runs(compared: Run) -> dict[str, MlflowRun]:
-    assert compared.code == 0, compared.out + compared.err
     client = MlflowClient(compared.outcome["tracking_uri"])
     experiment = client.get_experiment_by_name("tiny")
     assert experiment is not None
     return {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
 
 
-def cells_of(events: list[dict[str, Any]]) -> Counter[tuple[str, str, int]]:
-    return Counter((e["row"], e["column"], e["seed"]) for e in events if e["event"] == "cell_finished")
+def test_ctrl_c_says_how_to_go_on(story: Story) -> None:
+    run = story.interrupted
+    assert run.code == 1, run.out + run.err
+    assert "Traceback" not in run.out + run.err
+    assert "interrupted: every finished training is kept" in run.out
+    assert f"python -m tuner.compare --space {run.directory / 'space.yaml'} --resume" in run.out
+    assert was_interrupted(story.before)
+
+
+def test_it_goes_on_with_exactly_what_is_missing(story: Story, compared: Run) -> None:
+    assert compared.events[: len(story.before)] == story.before
+    assert 0 < len(cells_of(story.before)) < len(CELLS)
 
 
 def test_every_cell_is_trained_once(compared: Run) -> None:
-    assert compared.code == 0, compared.out + compared.err
     assert compared.err == ""
-    assert cells_of(compared.events) == Counter(CELLS)
-    assert compared.events[-1]["event"] == "comparison_finished"
+    assert Counter(cells_of(compared.events)) == Counter(CELLS)
+    assert has_ended(compared.events)
+
+
+def test_a_searched_row_is_searched_once_a_column(compared: Run) -> None:
+    assert Counter(rows_searched(compared.events)) == Counter(("searched", column) for column in COLUMNS)
+    assert len(compared.outcome["chosen"]) == len(COLUMNS)
+    assert all(0.1 <= chosen["params"]["alpha"] <= 1.0 for chosen in compared.outcome["chosen"])
 
 
 def test_the_outcome_is_complete_and_agrees_with_itself(compared: Run) -> None:
@@ -94,61 +129,9 @@ def test_mlflow_has_every_cell(compared: Run, runs: dict[str, MlflowRun]) -> Non
     assert artifacts == {"space.yaml", "environment.json", "comparison.md", "comparison.html"}
 
 
-@dataclass(frozen=True)
-class Interrupted:
-    """A comparison with a searched row, cut off by Ctrl-C after its first training, and gone on with."""
-
-    first: Run
-    events: list[dict[str, Any]]
-    second: Run
-
-
-@pytest.fixture(scope="module")
-def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Interrupted:
-    folder = tmp_path_factory.mktemp("interrupted")
-    write_yaml(
-        folder, compare__rows=[*ROWS, SEARCHED], compare__columns=[{"label": "20", "data": {"train_images": 20}}]
-    )
-    command = [sys.executable, "-m", "tuner.compare", "--space", "tiny.yaml", "--set", "training.num_steps=4"]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(
-        command, cwd=folder, env=clean_environment(), stdout=pipe, stderr=pipe, text=True, start_new_session=True
-    ) as comparison:
-        wait_until(lambda: "cell_finished" in journal_text(folder), comparison)
-        os.killpg(comparison.pid, signal.SIGINT)  # as a terminal does it: to all processes in the foreground
-        out, err = comparison.communicate(timeout=DEADLINE_S)
-    first = Run(folder, comparison.returncode, out, err)
-    before = first.events
-    record = str(first.directory / "space.yaml")
-    second = give("tuner.compare", "--space", record, "--resume", "--json", "outcome.json", folder=folder)
-    return Interrupted(first, before, second)
-
-
-def test_ctrl_c_says_how_to_go_on(interrupted: Interrupted) -> None:
-    first = interrupted.first
-    assert first.code == 1, first.out + first.err
-    assert "Traceback" not in first.out + first.err
-    assert "interrupted: every finished training is kept" in first.out
-    assert f"python -m tuner.compare --space {first.directory / 'space.yaml'} --resume" in first.out
-    assert (interrupted.events[-1]["event"], interrupted.events[-1]["why"]) == ("comparison_finished", "interrupted")
-
-
-def test_it_goes_on_with_exactly_what_is_missing(interrupted: Interrupted) -> None:
-    second = interrupted.second
-    assert second.code == 0, second.out + second.err
-    events = second.events
-    assert events[: len(interrupted.events)] == interrupted.events
-    everything = {(row, "20", seed) for row in ("L²", "SMILE", "searched") for seed in range(2)}
-    assert cells_of(events) == Counter(everything)
-    assert 0 < len(cells_of(interrupted.events)) < len(everything)
-    assert [e["row"] for e in events if e["event"] == "row_searched"] == ["searched"]
-    (chosen,) = second.outcome["chosen"]
-    assert 0.1 <= chosen["params"]["alpha"] <= 1.0
-
-
 def test_what_cannot_run_is_refused_at_once(tmp_path: Path) -> None:
     write_yaml(tmp_path, training__num_stps=3, compare__rows=[*ROWS, {**SEARCHED, "search": {"trils": 2}}])
-    refused = give("tuner.compare", *ARGUMENTS, folder=tmp_path)
+    refused = run_command("tuner.compare", "--space", "tiny.yaml", folder=tmp_path)
     assert refused.code == 2
     assert "Traceback" not in refused.out + refused.err
     assert "error: tiny.yaml: training.num_stps: " in refused.err

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from tests.end_to_end.conftest import Interrupted, Run, give
+from tests.end_to_end.commands import Run, run_command
 from tests.marks import MLFLOW_LEAKS
 from tuner.experiment.search_experiment import load_experiment
 from tuner.record.directory import RunDirectory
@@ -31,21 +31,15 @@ def test_each_search_ends_with_its_report_which_mlflow_has_too(finished: Run) ->
     assert Path(client.download_artifacts(parent.info.run_id, "report.html")).read_text(encoding="utf-8") == page
 
 
-def test_a_report_follows_a_search_that_goes_on(interrupted: Interrupted) -> None:
-    # none is written, and none is spoken of but in how to have one
-    assert "report" not in interrupted.first.out.replace("python -m tuner.report", "")
-    assert "3 of 3" in (interrupted.second.directory / "report.html").read_text(encoding="utf-8")
-
-
 def test_the_best_configuration_runs_as_it_is(finished: Run, tmp_path: Path) -> None:
     best = finished.directory / "best.yaml"
     assert load_experiment(best).trial_config({}).model_dump(mode="json") == finished.outcome["best_config"]
-    planned = give("tuner.search", "--space", str(best), "--dry-run", folder=tmp_path)
+    planned = run_command("tuner.search", "--space", str(best), "--dry-run", folder=tmp_path)
     assert planned.code == 0, planned.err
     assert "1 trial" in planned.out
 
 
 def test_the_command_writes_it_anew_by_name(finished: Run, tmp_path: Path) -> None:
-    written = give("tuner.report", "tiny", "--output", str(tmp_path / "page.html"), folder=finished.folder)
+    written = run_command("tuner.report", "tiny", "--output", str(tmp_path / "page.html"), folder=finished.folder)
     assert (written.code, written.out) == (0, f"{tmp_path / 'page.html'}\n"), written.err
     assert read_run(RunDirectory(finished.directory)).space.name in (tmp_path / "page.html").read_text(encoding="utf-8")

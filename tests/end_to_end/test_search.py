@@ -12,9 +12,9 @@ from mlflow.entities import Run as MlflowRun
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from tests.end_to_end.conftest import SPACE, Run, give
+from tests.end_to_end.commands import Run, run_command
+from tests.end_to_end.records import is_tested_last, trials_of, trials_started
 from tests.marks import MLFLOW_LEAKS
-from tests.tuner.tiny import write_yaml
 
 pytestmark = [pytest.mark.slow, MLFLOW_LEAKS]
 
@@ -63,7 +63,7 @@ def test_the_outcome_is_complete_and_agrees_with_itself(finished: Run) -> None:
     assert outcome["val_top1"] == pytest.approx(fmean(outcome["fold_scores"]))
     assert len(outcome["fold_scores"]) == 2
     assert outcome["best_config"]["method"]["gamma_fe"] == outcome["best_params"]["gamma_fe"]
-    assert outcome["best_config"]["data"]["train_images"] == 30
+    assert outcome["best_config"]["data"]["dataset"] == "imagefolder"
     scores = list(outcome["test_scores"].values())
     assert list(outcome["test_scores"]) == ["0", "1"]
     assert (outcome["test_top1_mean"], outcome["test_top1_sd"]) == pytest.approx((fmean(scores), stdev(scores)))
@@ -73,36 +73,18 @@ def test_the_outcome_is_complete_and_agrees_with_itself(finished: Run) -> None:
 
 
 def test_the_best_has_the_best_validation_mean(finished: Run) -> None:
-    scores: dict[int, list[float]] = {}
-    for event in finished.events:
-        if event["event"] == "fold_finished":
-            scores.setdefault(event["trial"], []).append(event["result"]["val_top1"])
-    assert finished.outcome["val_top1"] == pytest.approx(max(fmean(folds) for folds in scores.values()))
+    means = [fmean(fold.val_top1 for fold in trial.folds) for trial in trials_of(finished.events).values()]
+    assert finished.outcome["val_top1"] == pytest.approx(max(means))
 
 
 def test_the_first_point_came_first_and_was_completed(finished: Run) -> None:
-    first = next(event for event in finished.events if event["event"] == "trial_started")
-    assert first["params"]["gamma_fe"] == 0.02
-    assert 0.1 <= first["params"]["alpha"] <= 1.0
-
-
-def test_few_trials_train_their_folds_at_once_to_the_same_scores(finished: Run, tmp_path: Path) -> None:
-    alone = {"trials": 1, "concurrency": 2}
-    write_yaml(tmp_path, **SPACE | {"search": SPACE["search"] | alone, "retrain": {"seeds": 0}})
-    run = give("tuner.search", "--space", "tiny.yaml", folder=tmp_path)
-    assert run.code == 0, run.out + run.err
-    workers = {path.name.split("-")[2] for path in (run.directory / "ray").glob("*/0000-fold-*")}
-    assert workers == {"1", "2"}
-    told, expected = (
-        [event["result"]["val_top1"] for event in search.events if event.get("trial") == 0 and "result" in event]
-        for search in (run, finished)
-    )
-    assert sorted(told[-2:]) == sorted(expected[:2])
+    first = trials_of(finished.events)[trials_started(finished.events)[0]]
+    assert first.params["gamma_fe"] == 0.02
+    assert 0.1 <= first.params["alpha"] <= 1.0
 
 
 def test_the_test_split_was_met_after_the_last_trial(finished: Run) -> None:
-    kinds = [event["event"] for event in finished.events]
-    assert max(i for i, kind in enumerate(kinds) if kind == "trial_finished") < kinds.index("retrain_finished")
+    assert is_tested_last(finished.events)
 
 
 def test_mlflow_has_the_search(finished: Run, runs: dict[str, MlflowRun], client: MlflowClient) -> None:
@@ -140,7 +122,8 @@ def test_the_models_way_back_through_the_registry(finished: Run, client: MlflowC
     digit = Image.fromarray((load_digits().images[0] * 15).astype("uint8"))
     digit.save(tmp_path / "zero.png")
     uri = finished.outcome["tracking_uri"]
-    seen = give("tuner.predict", "--model", "models:/tiny@champion", "--tracking-uri", uri, "zero.png", folder=tmp_path)
+    asked = ["--model", "models:/tiny@champion", "--tracking-uri", uri, "zero.png"]
+    seen = run_command("tuner.predict", *asked, folder=tmp_path)
     assert seen.code == 0, seen.err
     lines = [line.split("\t") for line in seen.out.splitlines()]
     assert len(lines) == 5

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.conftest import clean_environment
+from tests.end_to_end.forked import clean_environment
 
 pytestmark = pytest.mark.slow
 SHIPPED = Path(__file__).parents[2] / "search_spaces" / "smile.yaml"

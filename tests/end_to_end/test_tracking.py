@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import shutil
 import socket
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from benchmarks.tracking import free_port, kill, mlflow_server
-from tests.end_to_end.conftest import SPACE, clean_environment, journal_text, wait_until
+from tests.end_to_end.commands import DEADLINE_S, Run, ended, run_command, start_process, wait_until
+from tests.end_to_end.forked import clean_environment
+from tests.end_to_end.records import events_below, events_of, fold_numbers, metrics_of, trials_started
+from tests.end_to_end.space import write_space
 from tests.marks import MLFLOW_LEAKS
-from tests.tuner.tiny import events_in, write_yaml
 from tests.tuner.tracking.searches import (
     NAME,
     RUN,
@@ -33,16 +33,11 @@ from tests.tuner.tracking.searches import (
     ticking_journal,
     whole_search,
 )
-from trainables.results import FoldResult, RetrainResult
 from tuner.record.background import BackgroundSync
 from tuner.record.directory import RunDirectory
-from tuner.record.events import Event, FoldFinished, RetrainingFinished, read_events, trial_id
 from tuner.tracking.projection import Projection
 
 pytestmark = [pytest.mark.slow, MLFLOW_LEAKS]
-
-NUM_SEARCHES = 8
-DEADLINE_S = 600  # on a machine that may be busy
 
 
 @pytest.fixture(autouse=True)
@@ -51,59 +46,45 @@ def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(os, "environ", clean_environment())
 
 
+def test_two_searches_that_start_a_store_at_once_lose_nothing(forks: ForkServerContext, tmp_path: Path) -> None:
+    check_searches_at_once(forks, 2, f"sqlite:///{tmp_path}/mlflow.db", tmp_path)
+
+
+@pytest.mark.nightly
 @pytest.mark.parametrize("kind", ["a fresh file", "server"])
-def test_eight_searches_at_once_lose_nothing(kind: str, tmp_path: Path) -> None:
+def test_eight_searches_at_once_lose_nothing(kind: str, forks: ForkServerContext, tmp_path: Path) -> None:
     if kind == "server":
         with mlflow_server("shared") as (port, _):
-            eight_at_once(f"http://127.0.0.1:{port}", tmp_path)
+            check_searches_at_once(forks, 8, f"http://127.0.0.1:{port}", tmp_path)
     else:
-        eight_at_once(f"sqlite:///{tmp_path}/mlflow.db", tmp_path)
+        check_searches_at_once(forks, 8, f"sqlite:///{tmp_path}/mlflow.db", tmp_path)
 
 
-def eight_at_once(uri: str, folder: Path) -> None:
-    directories = [RunDirectory(folder / f"run-{number}") for number in range(NUM_SEARCHES)]
+def check_searches_at_once(forks: ForkServerContext, num_searches: int, uri: str, folder: Path) -> None:
+    """Carries over so many records, each from a process of its own, and looks for everything that they say."""
+    directories = [RunDirectory(folder / f"run-{number}") for number in range(num_searches)]
     for directory in directories:
         with ticking_journal(directory) as journal:
             whole_search(journal, directory.run)
-    # from one process that has imported everything: importing is most of what such a process does
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.tuner.tracking.searches"])
-    all_at_once = context.Barrier(NUM_SEARCHES)
+    all_at_once = forks.Barrier(num_searches)
     arguments = [(uri, directory, all_at_once) for directory in directories]
-    processes = [context.Process(target=project, args=each, daemon=True) for each in arguments]
+    processes = [forks.Process(target=project, args=each, daemon=True) for each in arguments]
     for process in processes:
         process.start()
     for process in processes:
         process.join(DEADLINE_S)
-    assert [process.exitcode for process in processes] == [0] * NUM_SEARCHES
+    assert [process.exitcode for process in processes] == [0] * num_searches
     client = Store(uri).client
     experiment = client.get_experiment_by_name(NAME)
     assert experiment is not None
     runs = client.search_runs([experiment.experiment_id], max_results=1000)
-    assert len(runs) == 7 * NUM_SEARCHES
+    assert len(runs) == 7 * num_searches
     for directory in directories:
         own = {run.info.run_name: run for run in runs if run.data.tags["search_run"] == directory.run}
         assert {run.info.status for run in own.values()} == {"FINISHED", "FAILED"}
-        for event in read_events(directory.journal):
-            for name, key, points in metrics_in(event):
-                found = client.get_metric_history(own[name].info.run_id, key)
-                assert sorted((point.step, point.value) for point in found) == points
-
-
-def metrics_in(event: Event) -> Iterator[tuple[str, str, list[tuple[int, float]]]]:
-    """Run, key and points of what an event says of scores and losses."""
-    result: FoldResult | RetrainResult
-    match event:
-        case FoldFinished():
-            run, result, prefix = trial_id(event.trial), event.result, f"fold_{event.result.fold}/"
-            yield run, f"{prefix}val_top1", [(0, result.val_top1)]
-        case RetrainingFinished():
-            run, result, prefix = f"retrain-seed-{event.result.seed}", event.result, ""
-            yield run, "test_top1", [(0, result.test_top1)]
-        case _:
-            return
-    for term, values in result.loss_terms.items():
-        yield run, f"{prefix}loss/{term}", list(zip(result.loss_steps, values, strict=True))
+        for metric in (metric for event in events_of(directory.path) for metric in metrics_of(event)):
+            points = client.get_metric_history(own[metric.run_name].info.run_id, metric.key)
+            assert sorted((point.step, point.value) for point in points) == metric.points
 
 
 def test_a_server_that_comes_and_goes_has_everything_in_the_end(
@@ -159,102 +140,91 @@ AWAY = f"http://somebody:{URI_PASSWORD}@127.0.0.1:9"
 
 @dataclass(frozen=True)
 class Story:
-    """A search whose server is away, that is stopped and gone on with by name: its folder, and what each command came
-    to and said."""
+    """A search whose server is away, that is stopped and gone on with by name: its folder, Ray's, and each command."""
 
     folder: Path
     ray: Path
-    ended: dict[str, tuple[int, str]]
+    runs: dict[str, Run]
+
+    def output(self, name: str) -> tuple[int, str]:
+        """Exit code of a command, and all that it printed."""
+        run = self.runs[name]
+        return run.code, run.out + run.err
 
 
 @pytest.fixture(scope="module")
-def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
+def story(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Iterator[Story]:
     folder = tmp_path_factory.mktemp("away")
     ray = Path(tempfile.mkdtemp(prefix="ray-"))  # short: sockets lie in it
-    write_yaml(folder, **SPACE)
-    environment = clean_environment() | SECRETS | {"RAY_TMPDIR": str(ray)}
-    ended: dict[str, tuple[int, str]] = {}
+    write_space(folder, photos)
+    environment = SECRETS | {"RAY_TMPDIR": str(ray)}
+    runs: dict[str, Run] = {}
 
-    def command(*arguments: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", *arguments],
-            cwd=folder,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-
-    def give(name: str, *arguments: str) -> None:
-        process = command(*arguments)
-        out, _ = process.communicate(timeout=DEADLINE_S)
-        ended[name] = process.returncode, out
+    def run(name: str, *arguments: str) -> None:
+        runs[name] = run_command(*arguments, folder=folder, environment=environment)
 
     more = ["--space", "tiny.yaml", "--trials", "2000"]  # it runs until it is stopped
-    search = command("tuner.search", *more, "--tracking-uri", AWAY)
-    wait_until(lambda: "fold_finished" in journal_text(folder), search)
-    give("second start", "tuner.search", "--resume", "tiny", "--tracking-uri", AWAY)
-    give("list", "tuner.list", "--json", "running.json")
-    give("replay of what runs", "tuner.replay", "tiny", "--tracking-uri", "sqlite:///mlflow.db")
-    give("stop", "tuner.stop", "tiny")
-    out, _ = search.communicate(timeout=DEADLINE_S)
-    ended["first"] = search.returncode, out
-    begun = journal_text(folder).count("trial_started")
+    search = start_process("tuner.search", *more, "--tracking-uri", AWAY, folder=folder, environment=environment)
+    wait_until(lambda: fold_numbers(events_below(folder)) != [], search)
+    run("second start", "tuner.search", "--resume", "tiny", "--tracking-uri", AWAY)
+    run("list", "tuner.list", "--json", "running.json")
+    run("replay of what runs", "tuner.replay", "tiny", "--tracking-uri", "sqlite:///mlflow.db")
+    run("stop", "tuner.stop", "tiny")
+    runs["first"] = ended(search, folder)
+    begun = len(trials_started(events_below(folder)))
     fewer = ["--trials", str(max(3, begun)), "--tracking-uri", AWAY, "--json", "outcome.json"]
-    give("resume", "tuner.search", "--resume", "tiny", *fewer)
-    give("list of the end", "tuner.list")
-    give("replay", "tuner.replay", "tiny", "--tracking-uri", "sqlite:///mlflow.db")
-    give("replay again", "tuner.replay", "tiny", "--tracking-uri", "sqlite:///mlflow.db", "--from-start")
-    yield Story(folder, ray, ended)
+    run("resume", "tuner.search", "--resume", "tiny", *fewer)
+    run("list of the end", "tuner.list")
+    run("replay", "tuner.replay", "tiny", "--tracking-uri", "sqlite:///mlflow.db")
+    run("replay again", "tuner.replay", "tiny", "--tracking-uri", "sqlite:///mlflow.db", "--from-start")
+    yield Story(folder, ray, runs)
     shutil.rmtree(ray)
 
 
 def test_a_search_starts_without_its_server_and_says_so(story: Story) -> None:
-    _, out = story.ended["first"]
+    _, out = story.output("first")
     assert "MLflow is away, 'http://127.0.0.1:9': API request to http://127.0.0.1:9" in out
     assert "the search starts without it; all will be carried over as soon as it is back" in out
 
 
 def test_a_second_start_is_refused_with_who_runs_it(story: Story) -> None:
-    code, out = story.ended["second start"]
+    code, out = story.output("second start")
     assert code == 2, out
     assert "no other process runs this search, got process " in out
     assert f" on {socket.gethostname()} is at work in it" in out
-    code, out = story.ended["replay of what runs"]
+    code, out = story.output("replay of what runs")
     assert (code, "no other process runs this search" in out) == (2, True), out
 
 
 def test_it_is_listed(story: Story) -> None:
     (running,) = json.loads((story.folder / "running.json").read_text())
     assert (running["name"], running["state"], running["num_asked"]) == ("tiny", "running", 2000)
-    assert "finished" in story.ended["list of the end"][1]
+    assert "finished" in story.output("list of the end")[1]
 
 
 def test_stop_stops_it_as_ctrl_c_would(story: Story) -> None:
-    code, out = story.ended["stop"]
+    code, out = story.output("stop")
     assert code == 0, out
     assert "has ended (interrupted); kept in " in out
-    code, out = story.ended["first"]
+    code, out = story.output("first")
     assert code == 1
     assert "interrupted: every finished fold is kept" in out
     assert "Traceback" not in out
 
 
 def test_it_goes_on_by_name_and_ends_well_without_a_server(story: Story) -> None:
-    code, out = story.ended["resume"]
+    code, out = story.output("resume")
     assert code == 0, out
     assert "the model is not registered" in out
     assert "MLflow is behind; bring it into line with: python -m tuner.replay " in out
-    events = [event for event in events_in(next(story.folder.glob("experiments/tiny/*/journal.jsonl")))]
-    folds = [(event["trial"], event["result"]["fold"]) for event in events if event["event"] == "fold_finished"]
+    folds = fold_numbers(events_below(story.folder))
     assert len(folds) == len(set(folds))
     outcome = json.loads((story.folder / "outcome.json").read_text())
     assert outcome["trials"]["running"] == 0
 
 
 def test_a_replay_brings_everything_and_the_model(story: Story) -> None:
-    code, out = story.ended["replay"]
+    code, out = story.output("replay")
     assert code == 0, out
     assert "registered models:/tiny@champion" in out
     store = Store(f"sqlite:///{story.folder}/mlflow.db", "tiny")
@@ -262,7 +232,7 @@ def test_a_replay_brings_everything_and_the_model(story: Story) -> None:
     assert {run.info.status for run in store.runs.values()} == {"FINISHED"}
     assert store.runs[outcome["best_trial"]].data.metrics["val_top1"] == pytest.approx(outcome["val_top1"])
     assert int(store.client.get_model_version_by_alias("tiny", "champion").version) == 1
-    code, out = story.ended["replay again"]
+    code, out = story.output("replay again")
     assert code == 0, out
     assert "registered" not in out
     assert len(store.client.search_model_versions("name = 'tiny'")) == 1
@@ -270,7 +240,7 @@ def test_a_replay_brings_everything_and_the_model(story: Story) -> None:
 
 def test_no_secret_is_in_any_file_or_said(story: Story) -> None:
     secrets = [value.encode() for value in (*SECRETS.values(), URI_PASSWORD)]
-    said = {name: out.encode() for name, (_, out) in story.ended.items()}
+    said = {name: (run.out + run.err).encode() for name, run in story.runs.items()}
     files = [path for root in (story.folder, story.ray) for path in root.rglob("*") if path.is_file()]
     assert any(path.name == "driver.log" for path in files)
     assert any(path.name.startswith("raylet") for path in files)

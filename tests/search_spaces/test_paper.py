@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.paper import FOLDER, PARTS, Cell, cells, written
+from tests.loops import check_each
 from tests.trainables.data.layouts import LAYOUTS
 from tuner.experiment import checks as experiment
 from tuner.experiment.checks import check_experiment
@@ -23,9 +24,6 @@ COMMAND = "# python -m tuner.search --space "
 
 def named(cell: Cell) -> str:
     return cell.path.removesuffix(".yaml")
-
-
-each_cell = pytest.mark.parametrize("cell", CELLS, ids=named)
 
 
 @cache
@@ -46,19 +44,23 @@ def test_every_cell_has_a_file_and_every_file_a_cell() -> None:
     assert len(written()) == 165
 
 
-@each_cell
-def test_a_file_is_what_the_tables_make_of_it(cell: Cell) -> None:
-    text = (FOLDER / cell.path).read_text(encoding="utf-8")
-    assert text == cell.text, "run python -m benchmarks.paper"
+def test_a_file_is_what_the_tables_make_of_it() -> None:
+    def check(cell: Cell) -> None:
+        text = (FOLDER / cell.path).read_text(encoding="utf-8")
+        assert text == cell.text, "run python -m benchmarks.paper"
+
+    check_each(CELLS, check, named)
 
 
-@each_cell
-def test_a_header_has_the_command_and_the_papers_number(cell: Cell) -> None:
-    command, _, what, says, *_ = (FOLDER / cell.path).read_text(encoding="utf-8").splitlines()
-    assert REPOSITORY / command.removeprefix(COMMAND) == FOLDER / cell.path
-    assert what.startswith(f"# {cell.table.title}, ")
-    printed = [] if cell.number == "?" else re.findall(r"[\d.]+", cell.number)
-    assert re.findall(r"\d+\.\d+", says) == printed
+def test_a_header_has_the_command_and_the_papers_number() -> None:
+    def check(cell: Cell) -> None:
+        command, _, what, says, *_ = (FOLDER / cell.path).read_text(encoding="utf-8").splitlines()
+        assert REPOSITORY / command.removeprefix(COMMAND) == FOLDER / cell.path
+        assert what.startswith(f"# {cell.table.title}, ")
+        printed = [] if cell.number == "?" else re.findall(r"[\d.]+", cell.number)
+        assert re.findall(r"\d+\.\d+", says) == printed
+
+    check_each(CELLS, check, named)
 
 
 @pytest.mark.parametrize(
@@ -78,60 +80,68 @@ def test_corners_of_the_tables(path: str, number: str) -> None:
     assert number in (FOLDER / path).read_text(encoding="utf-8").splitlines()[3]
 
 
-@pytest.mark.parametrize("cell", [cell for cell in CELLS if cell.dataset != "sst5"], ids=named)
-def test_on_images_it_follows_the_papers_protocol(cell: Cell) -> None:
-    space = loaded(cell.path)
-    data, training = space.fixed["data"], space.fixed["training"]
-    assert data["dataset"] == cell.dataset
-    assert (data["sampling"], data["resize_px"], data["size_px"]) == ("uniform", 256, 224)
-    assert (data["resize"] == "short_side") == (cell.dataset == "cub_200_2011")
-    assert (training["optimizer"], training["momentum"], training["nesterov"]) == ("sgd", 0.9, True)
-    assert (training["batch_size"], training["weight_decay"], training["head_lr_multiplier"]) == (48, 1e-4, 1.0)
-    assert (training["schedule"], training["step_drop_at"], training["step_drop_factor"]) == ("step", 2 / 3, 0.1)
-    assert training["num_steps"] == (15_000 if cell.dataset == "food_101" else 9000)
-    assert training["learning_rate"] == (0.001 if cell.dataset == "mit_indoor_67" else 0.01)
+def test_on_images_it_follows_the_papers_protocol() -> None:
+    def check(cell: Cell) -> None:
+        space = loaded(cell.path)
+        data, training = space.fixed["data"], space.fixed["training"]
+        assert data["dataset"] == cell.dataset
+        assert (data["sampling"], data["resize_px"], data["size_px"]) == ("uniform", 256, 224)
+        assert (data["resize"] == "short_side") == (cell.dataset == "cub_200_2011")
+        assert (training["optimizer"], training["momentum"], training["nesterov"]) == ("sgd", 0.9, True)
+        assert (training["batch_size"], training["weight_decay"], training["head_lr_multiplier"]) == (48, 1e-4, 1.0)
+        assert (training["schedule"], training["step_drop_at"], training["step_drop_factor"]) == ("step", 2 / 3, 0.1)
+        assert training["num_steps"] == (15_000 if cell.dataset == "food_101" else 9000)
+        assert training["learning_rate"] == (0.001 if cell.dataset == "mit_indoor_67" else 0.01)
+
+    check_each((cell for cell in CELLS if cell.dataset != "sst5"), check, named)
 
 
-@pytest.mark.parametrize("cell", [cell for cell in CELLS if cell.dataset == "sst5"], ids=named)
-def test_on_texts_too(cell: Cell) -> None:
-    training = loaded(cell.path).fixed["training"]
-    assert training["num_steps"] == 3 * (8544 // 24)
-    assert (training["optimizer"], training["batch_size"], training["learning_rate"]) == ("adamw", 24, 2e-5)
-    assert training["weight_decay"] == 0
+def test_on_texts_too() -> None:
+    def check(cell: Cell) -> None:
+        training = loaded(cell.path).fixed["training"]
+        assert training["num_steps"] == 3 * (8544 // 24)
+        assert (training["optimizer"], training["batch_size"], training["learning_rate"]) == ("adamw", 24, 2e-5)
+        assert training["weight_decay"] == 0
+
+    check_each((cell for cell in CELLS if cell.dataset == "sst5"), check, named)
 
 
-@each_cell
-def test_it_draws_the_subset_that_it_is_named_by(cell: Cell) -> None:
-    data = loaded(cell.path).fixed["data"]
-    of_classes, of_images = {
-        "c25_n400": (0.25, 400),
-        "c25_n800": (0.25, 800),
-        "n15": (1.0, 0.15),
-        "n30": (1.0, 0.3),
-        "n50": (1.0, 0.5),
-        "n100": (1.0, 1.0),
-    }[cell.subset]
-    assert data["class_fraction"] == of_classes
-    assert of_images == (data["train_images"] or data["train_fraction"])
+def test_it_draws_the_subset_that_it_is_named_by() -> None:
+    def check(cell: Cell) -> None:
+        data = loaded(cell.path).fixed["data"]
+        of_classes, of_images = {
+            "c25_n400": (0.25, 400),
+            "c25_n800": (0.25, 800),
+            "n15": (1.0, 0.15),
+            "n30": (1.0, 0.3),
+            "n50": (1.0, 0.5),
+            "n100": (1.0, 1.0),
+        }[cell.subset]
+        assert data["class_fraction"] == of_classes
+        assert of_images == (data["train_images"] or data["train_fraction"])
+
+    check_each(CELLS, check, named)
 
 
-@each_cell
-def test_only_smile_is_searched(cell: Cell) -> None:
-    searched = {
-        "smile": ["method.gamma_fe", "method.gamma_fc"],
-        "smile_without_fc": ["method.gamma_fe"],
-        "smile_without_fe": ["method.gamma_fc"],
-    }
-    space = loaded(cell.path)
-    if cell.dataset == "sst5":
-        searched["smile"] = searched["smile_without_fc"]
-    assert list(space.dimensions) == searched.get(cell.method, [])
-    papers = (0.01, 0.1) if cell.dataset != "sst5" else (1e-4, 0.1)
-    assert all(dimension.bounds() == papers for dimension in space.dimensions.values())
-    assert (space.search.folds, space.retrain.seeds) == (3, 5)
-    method, _, mixed = cell.method.partition("_on_")
-    assert space.fixed["method"]["name"] == ("smile" if method.startswith("smile_") else method)
-    assert space.fixed["method"].get("mixing", "none") == (mixed or "none")
+def test_only_smile_is_searched() -> None:
+    def check(cell: Cell) -> None:
+        searched = {
+            "smile": ["method.gamma_fe", "method.gamma_fc"],
+            "smile_without_fc": ["method.gamma_fe"],
+            "smile_without_fe": ["method.gamma_fc"],
+        }
+        space = loaded(cell.path)
+        if cell.dataset == "sst5":
+            searched["smile"] = searched["smile_without_fc"]
+        assert list(space.dimensions) == searched.get(cell.method, [])
+        papers = (0.01, 0.1) if cell.dataset != "sst5" else (1e-4, 0.1)
+        assert all(dimension.bounds() == papers for dimension in space.dimensions.values())
+        assert (space.search.folds, space.retrain.seeds) == (3, 5)
+        method, _, mixed = cell.method.partition("_on_")
+        assert space.fixed["method"]["name"] == ("smile" if method.startswith("smile_") else method)
+        assert space.fixed["method"].get("mixing", "none") == (mixed or "none")
+
+    check_each(CELLS, check, named)
 
 
 def test_backbones_are_the_papers() -> None:

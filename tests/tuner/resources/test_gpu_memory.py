@@ -8,6 +8,7 @@ import math
 import pytest
 import torch
 
+from tests.loops import check_each
 from tests.tuner.tiny import space_of
 from trainables.data.gpu_pixels import SHARE_OF_FREE_MEMORY
 from tuner.resources.gpu_memory import (
@@ -29,22 +30,26 @@ NEEDS = [
 
 
 class TestNeeds:
-    @pytest.mark.parametrize("need", NEEDS, ids=str)
-    def test_as_many_as_share_a_card_fit_on_it_with_headroom(self, need: GpuMemoryNeed) -> None:
-        at_once = trials_per_card(need.gpus, 1000)
-        each = need.card_bytes / at_once
-        step = HEADROOM * need.step_bytes + need.context_bytes
-        images_stay = need.pixels_bytes <= SHARE_OF_FREE_MEMORY * each
-        assert at_once == 1 or step + images_stay * need.pixels_bytes <= each * (1 + 1e-9)
+    def test_as_many_as_share_a_card_fit_on_it_with_headroom(self) -> None:
+        def check(need: GpuMemoryNeed) -> None:
+            at_once = trials_per_card(need.gpus, 1000)
+            each = need.card_bytes / at_once
+            step = HEADROOM * need.step_bytes + need.context_bytes
+            images_stay = need.pixels_bytes <= SHARE_OF_FREE_MEMORY * each
+            assert at_once == 1 or step + images_stay * need.pixels_bytes <= each * (1 + 1e-9)
 
-    @pytest.mark.parametrize("need", NEEDS, ids=str)
-    def test_one_more_would_not_fit(self, need: GpuMemoryNeed) -> None:
-        more = trials_per_card(need.gpus, 1000) + 1
-        least = HEADROOM * need.step_bytes + need.context_bytes
-        with_images = least + need.pixels_bytes
-        assert more * (with_images if need.pixels_bytes <= SHARE_OF_FREE_MEMORY * with_images else least) > (
-            need.card_bytes * (1 - 1e-9)
-        )
+        check_each(NEEDS, check, repr)
+
+    def test_one_more_would_not_fit(self) -> None:
+        def check(need: GpuMemoryNeed) -> None:
+            more = trials_per_card(need.gpus, 1000) + 1
+            least = HEADROOM * need.step_bytes + need.context_bytes
+            with_images = least + need.pixels_bytes
+            assert more * (with_images if need.pixels_bytes <= SHARE_OF_FREE_MEMORY * with_images else least) > (
+                need.card_bytes * (1 - 1e-9)
+            )
+
+        check_each(NEEDS, check, repr)
 
     def test_in_words(self) -> None:
         assert str(GpuMemoryNeed(int(1.4 * GIB), 0, GIB // 2, 79 * GIB)) == "a step needs 1.9 GiB of 79.0 GiB"
@@ -56,11 +61,13 @@ class TestNeeds:
 
 
 class TestTrialsOnACard:
-    @pytest.mark.parametrize("k", range(1, 130))
-    def test_a_share_is_that_of_a_whole_number_of_trials(self, k: int) -> None:
-        assert trials_per_card(1 / k, 1000) == k
-        assert trials_per_card(1 / k + 1e-6, 1000) == max(1, k - 1)
-        assert trials_per_card(1 / k, k - 1) == max(1, k - 1)
+    def test_a_share_is_that_of_a_whole_number_of_trials(self) -> None:
+        def check(k: int) -> None:
+            assert trials_per_card(1 / k, 1000) == k
+            assert trials_per_card(1 / k + 1e-6, 1000) == max(1, k - 1)
+            assert trials_per_card(1 / k, k - 1) == max(1, k - 1)
+
+        check_each(range(1, 130), check)
 
     @pytest.mark.parametrize("least", [0.9, 0.51, 1.0])
     def test_there_is_always_one(self, least: float) -> None:
@@ -68,15 +75,17 @@ class TestTrialsOnACard:
 
 
 class TestGrowth:
-    @pytest.mark.parametrize("k", range(1, 130))
-    def test_at_least_doubles_up_to_a_whole_card(self, k: int) -> None:
-        shares = [1 / k]
-        while (larger := next_larger_share(shares[-1])) is not None:
-            shares.append(larger)
-        assert shares[-1] == 1
-        assert all(after >= min(1, 2 * before) - 1e-9 for before, after in itertools.pairwise(shares))
-        assert len(shares) == 1 + math.floor(math.log2(k))
-        assert all(1 / share == pytest.approx(round(1 / share)) for share in shares)
+    def test_at_least_doubles_up_to_a_whole_card(self) -> None:
+        def check(k: int) -> None:
+            shares = [1 / k]
+            while (larger := next_larger_share(shares[-1])) is not None:
+                shares.append(larger)
+            assert shares[-1] == 1
+            assert all(after >= min(1, 2 * before) - 1e-9 for before, after in itertools.pairwise(shares))
+            assert len(shares) == 1 + math.floor(math.log2(k))
+            assert all(1 / share == pytest.approx(round(1 / share)) for share in shares)
+
+        check_each(range(1, 130), check)
 
 
 @pytest.mark.parametrize(
