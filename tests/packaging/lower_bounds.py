@@ -26,6 +26,12 @@ from tests.packaging.environments import Environment, clean_environment, require
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+IMAGES = "tests/deploy/test_settings.py::test_versions_are_those_of_pyproject_and_of_this_environment"
+"""It compares the environment with the versions in the images, which are not the oldest."""
+
+PYTEST = ("--numprocesses", "2", "--dist", "loadgroup", "-W", "default", "--deselect", IMAGES)
+"""Warnings are no errors here: old versions of others are warned of by new ones."""
+
 LARGE = ("torch", "torchvision", "triton", "nvidia-", "cuda-")
 """What is linked instead of installed: names, and beginnings of names."""
 
@@ -33,11 +39,11 @@ LARGE = ("torch", "torchvision", "triton", "nvidia-", "cuda-")
 def main(argv: Sequence[str] | None = None) -> int:
     """Makes the environment and runs the tests. Returns pytest's exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.packaging.lower_bounds", description=__doc__)
-    parser.add_argument("pytest", nargs="*", default=["--numprocesses", "2", "--dist", "loadgroup"], metavar="ARGUMENT")
+    parser.add_argument("pytest", nargs=argparse.REMAINDER, metavar="ARGUMENT", help="of pytest")
     arguments = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
         environment = make_environment(Path(folder))
-        command = [str(environment.bin / "python"), "-m", "pytest", *arguments.pytest]
+        command = [str(environment.bin / "python"), "-m", "pytest", *PYTEST, *arguments.pytest]
         return subprocess.run(command, cwd=ROOT, env=clean_environment() | {"OMP_NUM_THREADS": "1"}).returncode
 
 

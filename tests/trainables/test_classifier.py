@@ -1,4 +1,4 @@
-"""A saved classifier says what the network said, of images in any form, and names what it cannot read."""
+"""A saved classifier predicts as the network, for images in any form, and names those that it cannot read."""
 
 from __future__ import annotations
 

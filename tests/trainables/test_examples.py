@@ -1,4 +1,4 @@
-"""The examples in docstrings run, and print what they say."""
+"""Doctests of all modules."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from trainables.seeding import global_generators_restored, rng_for, seed_for, to
 
 
 def test_a_seed_is_the_same_for_ever() -> None:
-    """Results of years ago must be reproducible: whoever changes this number changes every draw."""
+    """Old results stay reproducible: another number here changes every draw."""
     assert seed_for(7, "mix", 500) == 6_458_649_490_666_206_552
 
 

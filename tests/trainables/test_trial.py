@@ -33,7 +33,7 @@ from trainables.types import Batch
 
 @pytest.fixture(autouse=True)
 def built(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """Trials get tiny networks, pre-trained alike; the list tells which had a source head."""
+    """Replaces networks by tiny ones with equal pre-trained weights; lists which were built with a source head."""
     kept: list[bool] = []
 
     def build(config: BackboneConfig, num_classes: int, seed: int, keep_source_head: bool) -> TransferNetwork:

@@ -73,7 +73,7 @@ class TinyTokens(Backbone):
 def tiny_network(
     seed: int = 1, source_head: bool = True, dropout: float = 0.0, kind: type[Backbone] = TinyConv
 ) -> TransferNetwork:
-    """A "pre-trained" network, in the default dtype: its BatchNorms have seen something, its source head is there."""
+    """A "pre-trained" network in the default dtype, with updated BatchNorm statistics and a source head."""
     with torch_seeded(seed, "tiny"):
         backbone = kind()
         backbone.head_dropout = dropout

@@ -54,7 +54,7 @@ def said_of(space: SearchExperiment) -> str:
 class TestExperiments:
     def test_one_of_texts_is_checked_and_loaded(self, root: Path) -> None:
         plan = check_experiment(texts(root))
-        assert (plan.data.num_train, plan.data.num_test, plan.backbone["num_features"]) == (20, 10, 384)
+        assert (plan.data.num_train, plan.data.num_test, plan.backbone.num_features) == (20, 10, 384)
         (loaded,) = load_images(texts(root, data__max_tokens={"choice": [16, 32]})).values()
         assert isinstance(loaded, LabelledTexts)
 
@@ -103,5 +103,6 @@ class TestClassifiers:
         assert capsys.readouterr().out.startswith("a fine film\t")
 
     def test_what_is_no_text_is_named(self, model: Path) -> None:
-        with pytest.raises(BadInput, match=r"^text 1: a string, got float\ntext 2: a string, got NoneType$"):
+        message = "text 1: expected a string, got float\ntext 2: expected a string, got NoneType"
+        with pytest.raises(BadInput, match=f"^{message}$"):
             Classifier.load(model, CPU).predict_proba(["fine", 3.0, None])

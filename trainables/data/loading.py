@@ -11,8 +11,8 @@ import numpy as np
 
 from trainables.data.cache import cached
 from trainables.data.config import TEXT_VIEW, DataConfig
-from trainables.data.datasets.listing import Listing, Source
-from trainables.data.datasets.registry import open_source
+from trainables.data.datasets.listing import Dataset, Listing
+from trainables.data.datasets.registry import open_dataset
 from trainables.data.decoding import decode_all, try_decoding
 from trainables.data.examples import Examples
 from trainables.data.folds import check_folds
@@ -129,26 +129,26 @@ def test_key(config: DataConfig) -> str:
 
 def plan_splits(config: DataConfig) -> Splits:
     """Lists the dataset and draws the sample. Raises BadInput with all problems."""
-    source = open_source(config)
-    classes = draw_classes(len(source.class_names), config.class_fraction, config.sampling_seed)
-    train = source.train.of_classes(classes)
-    test = source.test.of_classes(classes) if source.test is not None else None
-    if problems := _problems(config, source, len(classes), train, test):
+    dataset = open_dataset(config)
+    classes = draw_classes(len(dataset.class_names), config.class_fraction, config.sampling_seed)
+    train = dataset.train.of_classes(classes)
+    test = dataset.test.of_classes(classes) if dataset.test is not None else None
+    if problems := _problems(config, dataset, len(classes), train, test):
         raise BadInput(problems)
     if test is None:
         train, test = _with_held_out(config, train)
     elif config.test_images is not None:
         test = _drawn(config, test, config.test_images, "test_images")
     train = _drawn(config, train, num_train_images(config, len(train)), "train_images")
-    return Splits(tuple(source.class_names[k] for k in classes), train, test)
+    return Splits(tuple(dataset.class_names[k] for k in classes), train, test)
 
 
 def _problems(
-    config: DataConfig, source: Source, num_classes: int, train: Listing, test: Listing | None
+    config: DataConfig, dataset: Dataset, num_classes: int, train: Listing, test: Listing | None
 ) -> list[Problem]:
     num_test = None if test is None else len(test)
     sizes = size_problems(config, num_classes, len(train), num_test)
-    return [*source.problems, *class_problems(config, len(source.class_names)), *sizes]
+    return [*dataset.problems, *class_problems(config, len(dataset.class_names)), *sizes]
 
 
 def _with_held_out(config: DataConfig, pool: Listing) -> tuple[Listing, Listing]:

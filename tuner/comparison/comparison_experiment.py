@@ -206,16 +206,16 @@ def _arm(base: Tree, tree: Mapping[str, Any], column: ColumnSettings, row: RowSe
 def _row_problems(row: RowSettings, space: SearchExperiment) -> Iterator[Problem]:
     for key in row.data:
         if key not in SAMPLE_SIZE:
-            expected = f"a row may only have its own {' or '.join(SAMPLE_SIZE)}; other data is another column"
+            expected = f"only {' or '.join(SAMPLE_SIZE)} of a row's own (other data is another column)"
             yield Problem(f"data.{key}", expected, repr(row.data[key]))
     for path in space.dimensions:
         section, _, key = path.partition(".")
         if row.search is None:
-            yield Problem(path, "a dimension belongs to a row that has a `search`", "a dimension")
+            yield Problem(path, "a value, as only a row with a `search` has dimensions", "a dimension")
         elif section not in ("method", "training") or key.partition(".")[0] not in getattr(row, section):
-            yield Problem(path, "a dimension belongs into a row's `method` or `training`", "a dimension")
+            yield Problem(path, "a value, as only a row's `method` and `training` have dimensions", "a dimension")
     if "seed" in (row.search or {}):
-        yield Problem("search.seed", "rows are paired by seed, so that it belongs to the file's own `search`", "a seed")
+        yield Problem("search.seed", "no seed of a row's own (rows are paired by seed: the file's `search` has it)", "a seed")
     if row.search is not None and not space.dimensions:
         yield Problem("search", "something to search: a dimension in the row's `method` or `training`", "none")
 
@@ -239,7 +239,7 @@ def _placed(problem: Problem, overlays: Iterable[tuple[str, Tree]]) -> Problem:
 
 def _measure_problems(compare: CompareSettings, arm: Arm, plan: Plan) -> Iterator[Problem]:
     if compare.measures and arm.column_data.has_texts:
-        yield Problem("compare.measures", "measures are of images", f"dataset {arm.column_data.dataset}")
+        yield Problem("compare.measures", "no measures for texts (they are of images)", f"dataset {arm.column_data.dataset}")
     if compare.measures and min(plan.data.num_train, plan.data.num_test) < 2:
         yield Problem("compare.measures", "at least 2 training and 2 test images", f"{plan.data.num_test} test images")
 

@@ -74,21 +74,21 @@ class CompareSettings(Frozen):
     def _labels_differ(self) -> Self:
         for kind, labels in (("rows", [row.label for row in self.rows]), ("columns", [c.label for c in self.columns])):
             if len(set(labels)) < len(labels):
-                raise ValueError(f"{kind} must have different labels, got {labels}")
+                raise ValueError(f"{kind} with different labels, got {labels}")
         return self
 
     @model_validator(mode="after")
     def _measures_are_known(self) -> Self:
         for name in self.measures:
             if name not in MEASURES:
-                raise ValueError(f"measures are {', '.join(MEASURES)}, got {name!r}")
+                raise ValueError(f"as measures some of {', '.join(MEASURES)}, got {name!r}")
         return self
 
     @model_validator(mode="after")
     def _reference_is_a_row(self) -> Self:
         if self.reference_label is None:
             known = ", ".join(map(repr, (row.label for row in self.rows)))
-            expected = f"reference must be a row's label ({known}) or the method of one row"
+            expected = f"as reference a row's label ({known}) or the method of one row"
             raise ValueError(f"{expected}, got {self.reference!r}")
         return self
 

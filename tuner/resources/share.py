@@ -107,7 +107,7 @@ def share_of(nodes: list[Capacity], asked: ResourceSettings, concurrency: int | 
         gpus = 0.0
     room = sum(_fit_on(node, asked.cpus, gpus) for node in nodes)
     if room < 1:
-        expected = f"one trial fits on a node (largest: {max(nodes, key=lambda n: (n.gpus, n.cpus))})"
+        expected = f"a trial that fits on a node (largest: {max(nodes, key=lambda n: (n.gpus, n.cpus))})"
         raise BadInput(Problem("resources", expected, f"cpus: {asked.cpus:g}, gpus: {asked.gpus}"))
     limit = None if concurrency == "auto" else int(concurrency)
     if asked.gpus == "auto" and gpus:

@@ -33,7 +33,7 @@ def logits(parts: Parts, x: Tensor) -> Tensor:
 
 
 def assert_same_logits(whole: nn.Module, parts: Parts, x: Tensor, *, training: bool) -> None:
-    """Whatever is random in training must be drawn by both in the same order."""
+    """Compares logits; in training mode, both networks have to draw in the same order."""
     whole.train(training)
     parts.backbone.train(training)
     with torch.no_grad():

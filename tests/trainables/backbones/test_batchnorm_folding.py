@@ -1,4 +1,4 @@
-"""A folded network says what the network says, whatever it is made of and whatever has changed it."""
+"""A folded network equals the network, for every kind of layer and after every kind of change."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def itself(network: TransferNetwork, inputs: Tensor) -> Outputs:
 
 
 def assert_close_outputs(ours: Outputs, theirs: Outputs, rtol: float) -> None:
-    """In all that a network says, by the norm."""
+    """Compares all outputs by their norms."""
     for mine, exact in zip(ours, theirs, strict=True):
         assert (mine is None) == (exact is None)
         if mine is not None:

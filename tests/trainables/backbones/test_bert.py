@@ -1,4 +1,4 @@
-"""A BERT says what it says in transformers; mixed texts attend to what either has, and padding is nothing."""
+"""BERT equals that of transformers; mixed texts attend to the tokens of both, and padding has no effect."""
 
 from __future__ import annotations
 

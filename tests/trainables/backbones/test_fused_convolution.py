@@ -1,4 +1,4 @@
-"""A convolution with its activation says what the two say one after the other, whoever computes it."""
+"""A fused convolution equals the convolution and its activation in sequence, in every implementation."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def drawn(conv: nn.Conv2d) -> nn.Conv2d:
 
 
 def fused(layer: FusedConvolution, given: Tensor) -> tuple[Tensor, bool]:
-    """What it says, and whether oneDNN did both at once."""
+    """The output, and whether oneDNN computed it in one operation."""
     with torch.no_grad(), torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
         output = layer(given)
     return output, any(event.key == OPERATOR for event in profile.key_averages())

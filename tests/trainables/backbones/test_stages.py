@@ -1,4 +1,4 @@
-"""Stages end where they are said to, and what a hook puts there is all that the rest of the network sees."""
+"""Ends of stages, and forward hooks that replace everything the rest of the network reads."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_stages_end_where_a_partial_pass_does(name: str, training: bool) -> None
 @every_network
 @pytest.mark.parametrize("training", [True, False])
 def test_what_a_hook_returns_is_all_that_the_rest_sees(name: str, training: bool) -> None:
-    """A network whose stage gives what it gives for other images answers as for those."""
+    """With the outputs of a stage for other images, the network has the outputs of those images."""
     x = images(size=PARTIAL[name][0])
     other = x.flip(2) / 2
     backbone = copy.deepcopy(resolve_share(whole_and_parts(find_architecture(name))[1].backbone, x, training))

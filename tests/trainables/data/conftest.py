@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from trainables.data.images import LabelledImages
+from trainables.data import decoding
+from trainables.data.cache import cached
+from trainables.data.config import DataConfig
+from trainables.data.datasets.listing import Listing
+from trainables.data.decoding import Resize
+from trainables.data.images import LabelledImages, Pixels
 from trainables.seeding import rng_for
 
 MakeFolder = Callable[[dict[str, int]], Path]
+
+SIDE = 8
+"""Side of the decoded images of `photos` and `fruit`."""
 
 
 def photo(seed: int, width: int = 24, height: int = 20) -> Image.Image:
@@ -54,3 +62,71 @@ def grocery() -> Path:
     if not root.is_dir():
         pytest.skip(f"no photographs at {root}; set GROCERY_ROOT")
     return root
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of the entries of the cache, for this test alone."""
+    monkeypatch.setenv("TUNER_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "images"
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Image.Image]:
+    """The images that were decoded, in any order."""
+    images: list[Image.Image] = []
+
+    def spy(image: Image.Image, side: int, resize: Resize) -> Pixels:
+        images.append(image)
+        return decode(image, side, resize)
+
+    decode = decoding.decode
+    monkeypatch.setattr(decoding, "decode", spy)
+    return images
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> list[Path]:
+    return photos(tmp_path, 3)
+
+
+def photos(folder: Path, count: int, first_seed: int = 0) -> list[Path]:
+    found = [folder / f"{first_seed + i}.png" for i in range(count)]
+    for i, path in enumerate(found):
+        photo(first_seed + i).save(path)
+    return found
+
+
+def listing(paths: Sequence[Path]) -> Listing:
+    labels = np.zeros(len(paths), dtype=np.int64)
+    return Listing(labels, [str(p) for p in paths], lambda i: Image.open(paths[i]), in_files=True)
+
+
+def pixels_of(paths: Sequence[Path], side: int = SIDE) -> Pixels:
+    kept = cached(listing(paths), side, "squash")
+    assert kept is not None
+    return kept[1]
+
+
+def entries(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def fruit(root: Path, **fields: object) -> DataConfig:
+    return DataConfig.model_validate({"dataset": "imagefolder", "root": root, "size_px": SIDE, **fields})
+
+
+LOAD_PHOTOS = """
+import resource, sys
+import numpy as np
+from PIL import Image
+from trainables.data import cache
+from trainables.data.datasets.listing import Listing
+
+def load(count):
+    names = [sys.argv[1 + i % 3] for i in range(count)]
+    listing = Listing(np.zeros(count, dtype=np.int64), names, lambda i: Image.open(names[i]), in_files=True)
+    return cache.cached(listing, 148, "squash")[1]
+
+"""
+"""Program with `load(count)`, which loads that many of the photographs in its arguments through the cache."""

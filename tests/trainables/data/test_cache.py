@@ -2,92 +2,32 @@ from __future__ import annotations
 
 import logging
 import os
-import pickle
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from trainables.config import TrialConfig
-from trainables.data import cache, decoding, mapped_pixels
-from trainables.data.batches import evaluation_batches, training_batch
+from trainables.data import cache, mapped_pixels
 from trainables.data.cache import DEFAULT_GB, Cache, cached, content_key
-from trainables.data.config import DataConfig
 from trainables.data.datasets.listing import Listing
 from trainables.data.decoding import Resize, decode_all
-from trainables.data.folds import stratified_folds
-from trainables.data.gpu_pixels import GpuPixelCache
-from trainables.data.images import LabelledImages, Pixels
-from trainables.data.loading import check_decodes, load_test, load_train, plan_splits
-from trainables.data.mapped_pixels import HEADER_BYTES, PixelFile, memory_bytes
+from trainables.data.images import Pixels
+from trainables.data.loading import check_decodes, load_train, plan_splits
+from trainables.data.mapped_pixels import HEADER_BYTES
 from trainables.errors import BadInput
-from trainables.trial import FoldTraining
 
-from .conftest import MakeFolder, photo
+from .conftest import LOAD_PHOTOS, SIDE, MakeFolder, entries, fruit, listing, photo, photos, pixels_of
 
-CPU = torch.device("cpu")
-SIDE = 8
+pytestmark = pytest.mark.usefixtures("folder")
+
 ENTRY_BYTES = HEADER_BYTES + 3 * SIDE * SIDE * 3
 """Of three images."""
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where this test's entries are, and no other's."""
-    monkeypatch.setenv("TUNER_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache" / "images"
-
-
-@pytest.fixture
-def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Image.Image]:
-    """The images that were decoded, in any order."""
-    images: list[Image.Image] = []
-
-    def spy(image: Image.Image, side: int, resize: Resize) -> Pixels:
-        images.append(image)
-        return decode(image, side, resize)
-
-    decode = decoding.decode
-    monkeypatch.setattr(decoding, "decode", spy)
-    return images
-
-
-@pytest.fixture
-def paths(tmp_path: Path) -> list[Path]:
-    return photos(tmp_path, 3)
-
-
-def photos(folder: Path, count: int, first_seed: int = 0) -> list[Path]:
-    found = [folder / f"{first_seed + i}.png" for i in range(count)]
-    for i, path in enumerate(found):
-        photo(first_seed + i).save(path)
-    return found
-
-
-def listing(paths: Sequence[Path]) -> Listing:
-    labels = np.zeros(len(paths), dtype=np.int64)
-    return Listing(labels, [str(p) for p in paths], lambda i: Image.open(paths[i]), in_files=True)
-
-
-def pixels_of(paths: Sequence[Path], side: int = SIDE) -> Pixels:
-    kept = cached(listing(paths), side, "squash")
-    assert kept is not None
-    return kept[1]
-
-
-def entries(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()}
-
-
-def fruit(root: Path, **fields: object) -> DataConfig:
-    return DataConfig.model_validate({"dataset": "imagefolder", "root": root, "size_px": SIDE, **fields})
 
 
 class TestAnEntry:
@@ -196,28 +136,12 @@ class TestAnEntry:
         assert len(entries(folder)) == 1
 
     def test_can_be_made_by_two_processes(self, paths: list[Path], folder: Path) -> None:
-        command = [sys.executable, "-c", FIRST + "print(load(300).sum())", *map(str, paths)]
+        command = [sys.executable, "-c", LOAD_PHOTOS + "print(load(300).sum())", *map(str, paths)]
         both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
         outputs = {process.communicate()[0] for process in both}
         assert [process.returncode for process in both] == [0, 0]
         assert outputs == {f"{pixels_of(100 * paths, 148).sum()}\n"}
         assert len(entries(folder)) == 1
-
-
-FIRST = """
-import resource, sys
-import numpy as np
-from PIL import Image
-from trainables.data import cache
-from trainables.data.datasets.listing import Listing
-
-def load(count):
-    names = [sys.argv[1 + i % 3] for i in range(count)]
-    listing = Listing(np.zeros(count, dtype=np.int64), names, lambda i: Image.open(names[i]), in_files=True)
-    return cache.cached(listing, 148, "squash")[1]
-
-"""
-"""Of a process that loads as many images as it is told to."""
 
 
 class TestItsLimit:
@@ -242,7 +166,7 @@ class TestItsLimit:
     def test_spares_what_is_in_use(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         held = [pixels_of(photos(tmp_path, 3, seed)) for seed in (0, 10)]
         assert cached(listing(photos(tmp_path, 3, 20)), SIDE, "squash") is None
-        assert "beside what is in use there, within TUNER_CACHE_GB=" in caplog.text
+        assert "beside the entries in use, within TUNER_CACHE_GB=" in caplog.text
         held.pop()
         pixels_of(photos(tmp_path, 3, 20))
 
@@ -315,140 +239,3 @@ class TestItsFolder:
         assert images.file is None
         assert "decoded images are not kept on disk: [Errno 28] No space left on device" in caplog.text
         assert entries(folder) == set()
-
-
-class TestLoading:
-    def test_decodes_nothing_for_the_second_time(self, make_folder: MakeFolder, decoded: list[Image.Image]) -> None:
-        config = fruit(make_folder({"train/fig": 3, "train/lime": 3, "test/fig": 2, "test/lime": 2}))
-        for _ in range(2):
-            load_train(config), check_decodes(config, "test"), load_test(config)
-            assert len(decoded) == 10
-
-    def test_gives_what_it_gives_without(self, make_folder: MakeFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Through folds, batches and a fold's training."""
-        config = TrialConfig.model_validate(
-            {
-                "data": fruit(make_folder({"fig": 8, "lime": 8}), size_px=32, resize_px=36),
-                "backbone": {"name": "package/efficientnet_lite0", "pretrained": False},
-                "method": {"name": "l2"},
-                "training": {"num_steps": 2, "batch_size": 4},
-            }
-        )
-        in_file = load_train(config.data)
-        monkeypatch.setenv("TUNER_CACHE_GB", "0")
-        in_memory = load_train(config.data)
-        assert isinstance(in_file, LabelledImages)
-        assert isinstance(in_memory, LabelledImages)
-        assert (in_file.file is not None, in_memory.file) == (True, None)
-        fold = stratified_folds(in_file.labels, 2, 0)[0]
-        results = []
-        for images in (in_file, in_memory):
-            part = images.take(fold.train)
-            assert np.shares_memory(part.pixels, images.pixels)
-            batch = training_batch(part, config.data, 4, 0, 1, CPU)
-            whole = torch.cat([b.inputs for b in evaluation_batches(part, config.data, 4, CPU)])
-            resident = GpuPixelCache(lambda device: 10**9).get(images.pixels, CPU)
-            result = FoldTraining(config, images, 1, fold, CPU, None).result()
-            results.append((batch.inputs, whole, resident, result.val_top1, list(result.loss_terms.values())))
-        for here, there in zip(*results, strict=True):
-            assert torch.equal(torch.as_tensor(here), torch.as_tensor(there))
-
-    def test_holds_a_part_in_memory(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(cache, "PART_BYTES", 2 * SIDE * SIDE * 3 + 1)
-        sizes: list[int] = []
-
-        def spy(part: Listing, side: int, resize: Resize) -> Pixels:
-            sizes.append(len(part))
-            return decode_all(part, side, resize)
-
-        monkeypatch.setattr(cache, "decode_all", spy)
-        paths = photos(tmp_path, 5)
-        np.testing.assert_array_equal(pixels_of(paths), decode_all(listing(paths), SIDE, "squash"))
-        assert sizes == [2, 2, 1]
-
-    def test_takes_less_memory_than_the_images(self, tmp_path: Path) -> None:
-        """2000 images are 131 MB, of which eight are in memory at a time. Pages of the file are of no process."""
-        command = [sys.executable, "-c", FIRST + GROWTH, *map(str, photos(tmp_path, 3))]
-        grown, num_bytes = map(int, subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
-        assert num_bytes == 2000 * 148 * 148 * 3
-        assert grown < num_bytes / 4
-
-
-GROWTH = """
-def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-cache.PART_BYTES = 8 * 148 * 148 * 3
-load(64)
-before = peak()
-pixels = load(2000)
-print(peak() - before, pixels.nbytes)
-"""
-
-
-class TestSending:
-    @pytest.fixture
-    def images(self, make_folder: MakeFolder) -> LabelledImages:
-        found = load_train(fruit(make_folder({"fig": 3, "lime": 3})))
-        assert isinstance(found, LabelledImages)
-        return found
-
-    @pytest.fixture
-    def small_machine(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(mapped_pixels, "memory_bytes", lambda: 1000)
-
-    def test_takes_the_pixels_out_of_band(self, images: LabelledImages) -> None:
-        buffers: list[pickle.PickleBuffer] = []
-        back = pickle.loads(pickle.dumps(images, protocol=5, buffer_callback=buffers.append), buffers=buffers)
-        assert np.shares_memory(back.pixels, images.pixels)
-        assert back.file is None  # is of the sender's machine
-        assert images.bytes_to_send == images.pixels.nbytes
-
-    @pytest.mark.usefixtures("small_machine")
-    def test_of_more_than_memory_has_room_for_names_the_file(self, images: LabelledImages) -> None:
-        assert images.bytes_to_send == 0
-        message = pickle.dumps(images.take([2, 0]), protocol=5)
-        assert len(message) < 1500
-        back = pickle.loads(message)
-        np.testing.assert_array_equal(back.pixels[back.index], images.pixels[[2, 0]])
-        np.testing.assert_array_equal(back.labels, images.labels[[2, 0]])
-        assert pickle.loads(pickle.dumps(back)).file == images.file
-
-    @pytest.mark.usefixtures("small_machine")
-    @pytest.mark.parametrize("damage", ["gone", "torn"])
-    def test_says_what_must_hold_where_the_file_is_not(self, damage: str, images: LabelledImages) -> None:
-        assert images.file is not None
-        message, path = pickle.dumps(images), images.file.path
-        path.unlink()
-        if damage == "torn":
-            path.write_bytes(b"torn")
-        message = rf"expected the decoded images {path.stem} of shape \(5, 9, 9, 3\) in '{path}' on .* TUNER_CACHE"
-        with pytest.raises(OSError, match=message):
-            pickle.loads(message)
-
-    def test_memory_is_the_machines_or_the_containers(self, tmp_path: Path) -> None:
-        machine = memory_bytes(tmp_path)
-        (tmp_path / "memory.max").write_text("max\n")
-        assert memory_bytes(tmp_path) == machine > 10**9
-        (tmp_path / "memory.max").write_text("123456\n")
-        assert memory_bytes(tmp_path) == 123456
-
-
-def test_a_file_that_is_cut_short_in_writing_is_not_there(tmp_path: Path) -> None:
-    file = PixelFile(tmp_path / "x.pixels", "x", (2, 4, 4, 3))
-    with pytest.raises(AssertionError, match="bytes written"):
-        file.write([np.zeros((1, 4, 4, 3), dtype=np.uint8)])
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_folder_that_is_only_to_be_read_serves(
-    paths: list[Path], monkeypatch: pytest.MonkeyPatch, decoded: list[Image.Image]
-) -> None:
-    pixels_of(paths)
-
-    def refuse(path: Path) -> None:
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(mapped_pixels.os, "utime", refuse)
-    pixels_of(paths)
-    assert len(decoded) == 3

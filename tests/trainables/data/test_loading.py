@@ -19,14 +19,10 @@ from trainables.data.loading import (
 )
 from trainables.errors import BadInput, Problem
 
-from .conftest import MakeFolder
+from .conftest import MakeFolder, fruit
 
 DIGITS = DataConfig(dataset="digits", train_images=150, test_images=500, size_px=8, resize_px=8, sampling_seed=0)
 CLASS_FOLDS = "at least 3 training images of every class, one for each of 3 folds"
-
-
-def fruit(root: Path, **fields: object) -> DataConfig:
-    return DataConfig.model_validate({"dataset": "imagefolder", "root": root, "size_px": 8, **fields})
 
 
 def test_digits_as_in_the_default_experiment() -> None:

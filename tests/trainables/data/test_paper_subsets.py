@@ -8,7 +8,7 @@ from PIL import Image
 
 from trainables.data.config import DataConfig
 from trainables.data.datasets import registry as catalog
-from trainables.data.datasets.listing import Listing, Source
+from trainables.data.datasets.listing import Dataset, Listing
 from trainables.data.images import Ints
 from trainables.data.loading import DataSummary, check_data, plan_splits
 from trainables.seeding import rng_for
@@ -30,9 +30,9 @@ def labels_only(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(catalog.DATASETS, dataset, lambda config: labels_of(config.dataset))
 
 
-def labels_of(dataset: str) -> Source:
+def labels_of(dataset: str) -> Dataset:
     train, test = (listing(np.repeat(np.arange(len(sizes)), sizes)) for sizes in CLASS_SIZES[dataset])
-    return Source(tuple(f"class {k}" for k in range(len(CLASS_SIZES[dataset][0]))), train, test)
+    return Dataset(tuple(f"class {k}" for k in range(len(CLASS_SIZES[dataset][0]))), train, test)
 
 
 def listing(labels: Ints) -> Listing:

@@ -1,4 +1,4 @@
-"""Building any method on a tiny network, for the tests that all of them must pass.
+"""Builds any method on a tiny network, for the contract tests of all methods.
 
 Run as a program, it prints the losses of every setting's first steps: what another process must agree with.
 """

@@ -10,7 +10,7 @@ from trainables.types import LossTerms
 
 
 def assert_parity(ours: LossTerms, theirs: dict[str, Tensor], network: nn.Module, **weights: float) -> None:
-    """`ours` are `theirs` times `weights` (1 where none is given), seen from `network`. Double precision."""
+    """Asserts that values and gradients of `ours` are `theirs` times `weights` (default 1), in double precision."""
     assert ours.keys() == theirs.keys()
     for name, term in ours.items():
         expected = weights.get(name, 1.0) * theirs[name]
@@ -19,7 +19,7 @@ def assert_parity(ours: LossTerms, theirs: dict[str, Tensor], network: nn.Module
 
 
 def gradients(term: Tensor, network: nn.Module) -> dict[str, Tensor]:
-    """Parameter → gradient of `term`, zero where it has no say."""
+    """Parameter → gradient of `term`, zero if it does not depend on the parameter."""
     names, parameters = zip(*network.named_parameters(), strict=True)
     grads = torch.autograd.grad(term, parameters, retain_graph=True, allow_unused=True, materialize_grads=True)
     return dict(zip(names, grads, strict=True))

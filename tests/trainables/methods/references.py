@@ -92,7 +92,7 @@ def bss(student: TransferNetwork, batch: Batch, k: int) -> dict[str, Tensor]:
 
 
 def stoch_norm(student: TransferNetwork, batch: Batch, coins: list[list[bool]]) -> dict[str, Tensor]:
-    """Kou et al. 2020, on the tiny network: `coins` says of each layer's channels which are of the batch."""
+    """Kou et al. 2020, on the tiny network: `coins` are the masks of each layer's channels normalised by the batch."""
     x = student.embed(batch.inputs)
     for (convolution, norm, relu), of_layer in zip((student.backbone.stem, student.backbone.stage), coins, strict=True):
         x = relu(stochastic_normalisation(convolution(x), norm, of_layer))

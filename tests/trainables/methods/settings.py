@@ -72,7 +72,7 @@ REDUCTIONS: dict[str, tuple[MethodConfig, MethodConfig]] = {
     "manifold_mixup": (ManifoldMixupConfig(deepest_layer=0, alpha=0.3), MixupConfig(alpha=0.3)),
     "smile": (SmileConfig(gamma_fe=0, gamma_fc=0, alpha=0.3), MixupConfig(alpha=0.3)),
 }
-"""Method → its configuration with every weight at zero, and what it must then equal to the bit."""
+"""Method → its configuration with every weight at zero, and the configuration that it then equals to the bit."""
 
 IRREDUCIBLE: dict[str, str] = {
     L2Config().name: "is what others reduce to",

@@ -45,7 +45,7 @@ def probabilities(*shape: int) -> Tensor:
 
 
 def labelled(num: int = 60, num_classes: int = 3, num_source: int = 5) -> tuple[Tensor, Tensor]:
-    """Source probabilities that say something of the label."""
+    """Source probabilities that depend on the label."""
     labels = torch.arange(num) % num_classes
     favourite = torch.eye(num_source)[labels]
     return 0.4 * favourite + 0.6 * probabilities(num, num_source), labels
@@ -75,7 +75,7 @@ class TestTheLoss:
         assert_close(method.diagnostics["source_label_excess"], excess)
 
     def test_is_that_entropy_where_the_source_head_says_the_row(self) -> None:
-        """A head without weights says its bias to every image, which all belong to one class."""
+        """A head with zero weights has its bias as output for every image, all of one class."""
         rows_KS = probabilities(NUM_CLASSES, NUM_SOURCE_CLASSES)
         method = related(rows_KS, CoTuningConfig(trade_off=1))
         with torch.no_grad():

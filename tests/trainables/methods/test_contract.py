@@ -1,4 +1,4 @@
-"""What every method must do, whatever it does: each is here as soon as it is in `METHODS`."""
+"""Contract tests of all methods in `METHODS`."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def test_an_empty_box_is_plain_fine_tuning() -> None:
 
 
 def test_the_label_weight_is_what_the_box_leaves() -> None:
-    """Zeros with a partner of ones: the mean of what is pasted is the box's share, to the pixel."""
+    """For zeros with a partner of ones, the mean of the pasted images is the share of the box, to the pixel."""
     images = torch.stack([torch.zeros(3, 10, 7), torch.ones(3, 10, 7)])
     for cut in cuts(images):
         if cut.labels.partner.tolist() == [1, 0]:

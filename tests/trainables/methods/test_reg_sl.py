@@ -252,7 +252,7 @@ class TestReweighting:
 
 class TestLabelCorrection:
     def test_overwrites_confident_mistakes_for_good(self) -> None:
-        """In the step that finds them and in every later one, whatever the network then says."""
+        """In the step of the correction and in every later one, independent of later predictions."""
         method = confident_of(2, correct_labels_from=0)
         batch = tiny_batch()
         terms = method.loss(batch)

@@ -1,4 +1,4 @@
-"""The precision in which a teacher speaks."""
+"""Precision of a teacher's forward pass."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is compiled says what it says otherwise, whatever the process has compiled before."""
+"""Compiled trainings equal those that are not compiled, also after other compilations in the process."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def test_probabilities_are_in_the_order_of_the_batches() -> None:
 
 
 def test_the_network_is_put_into_evaluation_mode_and_left_as_it_was() -> None:
-    """Neither dropout nor BatchNorm statistics: the same answer twice, and no example sees another."""
+    """Without dropout and batch statistics: equal outputs twice, and examples do not affect each other."""
     network = tiny_network(dropout=0.5).train()
     before = copy.deepcopy(network.state_dict())
     first, _ = predicted_probabilities(network, BATCHES, CONFIG, CPU)

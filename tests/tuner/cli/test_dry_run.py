@@ -56,7 +56,7 @@ def test_a_share_that_is_auto_is_measured_later(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_trial_that_does_not_fit_is_bad_input(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(BadInput, match="resources: one trial fits on a node"):
+    with pytest.raises(BadInput, match="resources: expected a trial that fits on a node"):
         printed(monkeypatch, Capacity(2, 0), resources={"cpus": 4})
 
 

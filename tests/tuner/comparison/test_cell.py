@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,7 +12,7 @@ from trainables.data.images import LabelledImages
 from trainables.results import RetrainFailed, RetrainResult
 from trainables.trial import reseeded
 from tuner.comparison import cell as cells
-from tuner.comparison.cell import CellFailed, CellFinished, CellKey, Measuring, train_cell
+from tuner.comparison.cell import CellBroke, CellKey, CellScored, Measuring, train_cell
 from tuner.resources.share import Capacity, Share
 
 KEY = CellKey("SMILE", "15 %", 1)
@@ -28,7 +27,7 @@ TRAIN, COLUMN, TEST = (
 CPU = Share(1, 0, 1)
 
 
-def cell(names: tuple[str, ...] = (), share: Share = CPU) -> CellFinished | CellFailed:
+def cell(names: tuple[str, ...] = (), share: Share = CPU) -> CellScored | CellBroke:
     return train_cell(KEY, CONFIG, Measuring(names, CONFIG.data, 8), TRAIN, COLUMN, TEST, share)
 
 
@@ -46,25 +45,19 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 def test_trains_with_the_seed_that_all_rows_share(trained: list[Any]) -> None:
     ended = cell()
-    assert isinstance(ended, CellFinished)
+    assert isinstance(ended, CellScored)
     assert trained == [(reseeded(CONFIG, 1), 1, TRAIN, TEST)]
     other = comparison_of().arms[0].space.trial_config({})
     assert reseeded(other, 1).seed == reseeded(CONFIG, 1).seed != reseeded(CONFIG, 0).seed
 
 
-def test_what_the_journal_keeps_is_plain(trained: list[Any]) -> None:
-    fields = cell().as_fields()
-    assert json.loads(json.dumps(fields)) == fields
-    assert fields == {
-        "row": "SMILE",
-        "column": "15 %",
-        "seed": 1,
-        "test_top1": 0.75,
-        "duration_s": 2.0,
-        "loss_steps": [1],
-        "loss_terms": {"target_label": [1.0]},
-        "measures": {},
-    }
+def test_the_journal_keeps_the_result_with_its_place_and_configuration(trained: list[Any]) -> None:
+    ended = cell()
+    assert isinstance(ended, CellScored)
+    event = ended.event({"method.name": "smile"})
+    assert (event.row, event.column, event.seed) == KEY
+    assert (event.config, event.result, event.measures) == ({"method.name": "smile"}, ended.result, {})
+    assert event.result == RetrainResult(1, 0.75, 2.0, [1], {"target_label": [1.0]})
 
 
 def test_measures_are_of_the_columns_images_and_of_the_test(
@@ -73,7 +66,7 @@ def test_measures_are_of_the_columns_images_and_of_the_test(
     counted = {"count": lambda network, images, *_: {"number": float(len(images)), "undefined": float("nan")}}
     monkeypatch.setattr(cells, "MEASURES", counted)
     ended = cell(("count",))
-    assert isinstance(ended, CellFinished)
+    assert isinstance(ended, CellScored)
     assert ended.measures == {"number_train": 3.0, "number_test": 2.0}
 
 
@@ -92,13 +85,13 @@ class TestFullCard:
     @pytest.mark.parametrize("share", [Share(1, 1, 1, nodes=(Capacity(2, 1),)), Share(1, 0.5, 2)])
     def test_is_the_cells_end_where_it_cannot(self, share: Share) -> None:
         ended = cell(share=share)
-        assert isinstance(ended, CellFailed)
+        assert isinstance(ended, CellBroke)
         assert ended.reason == "OutOfMemoryError: CUDA out of memory."
 
 
 def test_one_that_diverges_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cells, "train_and_test", lambda *_: RetrainFailed(1, "diverged: the gradient is not finite"))
-    assert cell() == CellFailed(KEY, "diverged: the gradient is not finite", diverged=True)
+    assert cell() == CellBroke(KEY, "diverged: the gradient is not finite", diverged=True)
 
 
 def test_whatever_is_raised_is_this_cells_end(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,4 +99,4 @@ def test_whatever_is_raised_is_this_cells_end(monkeypatch: pytest.MonkeyPatch) -
         raise MemoryError("no room\nat all")
 
     monkeypatch.setattr(cells, "train_and_test", fail)
-    assert cell() == CellFailed(KEY, "MemoryError: no room", diverged=False)
+    assert cell() == CellBroke(KEY, "MemoryError: no room", diverged=False)

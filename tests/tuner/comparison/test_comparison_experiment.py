@@ -12,7 +12,7 @@ from trainables.errors import BadInput, Problem
 from tuner.comparison.comparison_experiment import check_comparison, load_comparison, parse_comparison
 from tuner.comparison.cost import ComparisonCost
 from tuner.experiment.search_experiment import dump_experiment
-from tuner.record.directory import check_goes_on, latest_run, new_run
+from tuner.record.create import check_same_trials, latest_run, new_run
 
 SHIPPED = sorted((Path(__file__).parents[3] / "search_spaces" / "compare").glob("*.yaml"))
 
@@ -111,10 +111,10 @@ class TestRecord:
 
     def test_only_more_seeds_may_be_asked_of_it(self, tmp_path: Path) -> None:
         directory = new_run(comparison_of(tracking__directory=str(tmp_path)))
-        (directory / "journal.jsonl").touch()
+        directory.journal.touch()
         assert latest_run(comparison_of(tracking__directory=str(tmp_path), compare__seeds=5)) == directory
         with pytest.raises(BadInput, match=r"compare\.rows: "):
-            check_goes_on(comparison_of(tracking__directory=str(tmp_path), compare__rows=rows_with()), directory)
+            check_same_trials(comparison_of(tracking__directory=str(tmp_path), compare__rows=rows_with()), directory)
 
 
 class TestBadInput:
@@ -128,10 +128,10 @@ class TestBadInput:
             ({"name": "a/b"}, "name", "a name of letters"),
             ({"training__num_stps": 3}, "training.num_stps", "did you mean 'num_steps'?"),
             ({"compare__seeds": 0}, "compare.seeds", "a number above 0"),
-            ({"compare__reference": "l3"}, "compare", "reference must be a row's label ('L²', 'SMILE')"),
-            ({"compare__measures": ["interpolaton"]}, "compare", "measures are interpolation"),
+            ({"compare__reference": "l3"}, "compare", "as reference a row's label ('L²', 'SMILE')"),
+            ({"compare__measures": ["interpolaton"]}, "compare", "as measures some of interpolation"),
             ({"compare__rows": []}, "compare.rows", "at least 1"),
-            ({"compare__rows": [ROWS[0], ROWS[0]]}, "compare", "rows must have different labels"),
+            ({"compare__rows": [ROWS[0], ROWS[0]]}, "compare", "rows with different labels"),
             ({"compare__rows": rows_with(lable=1)}, "compare.rows[2].lable", "did you mean 'label'?"),
             (
                 {"compare__rows": rows_with(method={"name": "mixup", "alhpa": 1})},

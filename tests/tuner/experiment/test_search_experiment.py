@@ -79,7 +79,7 @@ class TestReading:
             space.search.trials = 3  # type: ignore[misc]
 
     @pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.name)
-    def test_every_space_that_we_ship_binds(self, file: Path) -> None:
+    def test_every_packaged_space_is_valid(self, file: Path) -> None:
         assert load_experiment(file).dimensions
 
     def test_the_registered_model_goes_by_the_experiment_unless_told(self) -> None:
@@ -256,7 +256,7 @@ class TestBadInput:
         said = [problem.expected for problem in problems_of(**changes) if problem.where == where]
         assert any(expected in text for text in said)
 
-    def test_a_mistake_at_every_corner_is_said_once(self) -> None:
+    def test_a_value_that_is_invalid_at_every_point_is_one_problem(self) -> None:
         assert [problem.where for problem in problems_of(training__num_steps=0)] == ["training.num_steps"]
 
     def test_a_broken_dimension_is_not_also_called_missing(self) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from trainables.data.config import DataConfig
-from trainables.data.datasets.listing import Source
-from trainables.data.datasets.published import NAMED_AT_MOST, Published, Split, complete_folder, lines_of, source_of
+from trainables.data.datasets.listing import Dataset
+from trainables.data.datasets.published import NAMED_AT_MOST, Published, Split, complete_folder, dataset_of, lines_of
 from trainables.data.datasets.root_folder import quoted
 from trainables.errors import BadInput, Problem
 
@@ -31,7 +31,7 @@ class _Lists(NamedTuple):
     classes: dict[int, str]
 
 
-def cub_200_2011(config: DataConfig) -> Source:
+def cub_200_2011(config: DataConfig) -> Dataset:
     """Caltech-UCSD Birds-200-2011 (Wah et al., 2011): 11,788 photographs of 200 species of birds.
 
     The lists are joined on the number of the image, in any order of their lines; torchvision has no reader. Classes are
@@ -50,7 +50,7 @@ def cub_200_2011(config: DataConfig) -> Source:
         return Split([folder / "images" / lists.images[i] for i in images], labels)
 
     names = [lists.classes[number].removeprefix(f"{number:03}.") for number in numbers]
-    return source_of(config, CUB, names, train=split("1"), test=split("0"))
+    return dataset_of(config, CUB, names, train=split("1"), test=split("0"))
 
 
 def _numbered(file: Path) -> dict[int, str]:

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from trainables.data.config import DataConfig
-from trainables.data.datasets.listing import Listing, Source
+from trainables.data.datasets.listing import Dataset, Listing
 from trainables.data.images import Ints, Pixels
 from trainables.errors import Problem
 
@@ -16,11 +16,11 @@ INK_LEVELS = 16
 """Largest value of a pixel in scikit-learn's images."""
 
 
-def digits(config: DataConfig) -> Source:
+def digits(config: DataConfig) -> Dataset:
     """Handwritten digits of scikit-learn: 1,797 grey 8×8 images of ten classes, without a test split; no download."""
     pixels, labels = _load()
     listing = Listing(labels, [f"digits/{i}" for i in range(len(labels))], lambda i: Image.fromarray(pixels[i]))
-    return Source(tuple("0123456789"), listing, problems=_root_problems(config))
+    return Dataset(tuple("0123456789"), listing, problems=_root_problems(config))
 
 
 def _root_problems(config: DataConfig) -> tuple[Problem, ...]:

@@ -7,8 +7,8 @@ from pathlib import Path
 from torchvision.datasets import FGVCAircraft
 
 from trainables.data.config import DataConfig
-from trainables.data.datasets.listing import Source
-from trainables.data.datasets.published import Published, complete_folder, download, listed_by, reading, source_of
+from trainables.data.datasets.listing import Dataset
+from trainables.data.datasets.published import Published, complete_folder, dataset_of, download, listed_by, reading
 
 AIRCRAFT = Published(
     folder="fgvc-aircraft-2013b",
@@ -25,7 +25,7 @@ AIRCRAFT = Published(
 )
 
 
-def fgvc_aircraft(config: DataConfig) -> Source:
+def fgvc_aircraft(config: DataConfig) -> Dataset:
     """FGVC-Aircraft (Maji et al., 2013): 10,000 photographs of 100 variants of aircraft; can be downloaded.
 
     Trains on `trainval`, as in the SMILE paper (by its count). The class `F/A-18` is named `F-A-18`.
@@ -35,4 +35,4 @@ def fgvc_aircraft(config: DataConfig) -> Source:
     folder = complete_folder(config, AIRCRAFT)
     with reading(folder, AIRCRAFT):
         train, test = (FGVCAircraft(folder.parent, split, loader=Path) for split in ("trainval", "test"))
-        return source_of(config, AIRCRAFT, train.classes, listed_by(train), listed_by(test))
+        return dataset_of(config, AIRCRAFT, train.classes, listed_by(train), listed_by(test))

@@ -7,8 +7,8 @@ from pathlib import Path
 from torchvision.datasets import Food101
 
 from trainables.data.config import DataConfig
-from trainables.data.datasets.listing import Source
-from trainables.data.datasets.published import Published, complete_folder, download, listed_by, reading, source_of
+from trainables.data.datasets.listing import Dataset
+from trainables.data.datasets.published import Published, complete_folder, dataset_of, download, listed_by, reading
 
 FOOD = Published(
     folder="food-101",
@@ -20,7 +20,7 @@ FOOD = Published(
 )
 
 
-def food_101(config: DataConfig) -> Source:
+def food_101(config: DataConfig) -> Dataset:
     """Food-101 (Bossard et al., 2014): 101,000 photographs of 101 dishes; can be downloaded.
 
     The training labels are noisy by design, the test labels are not. At 256 pixels the decoded training split takes
@@ -31,4 +31,4 @@ def food_101(config: DataConfig) -> Source:
     folder = complete_folder(config, FOOD)
     with reading(folder, FOOD):
         train, test = (Food101(folder.parent, split, loader=Path) for split in ("train", "test"))
-        return source_of(config, FOOD, train.classes, listed_by(train), listed_by(test))
+        return dataset_of(config, FOOD, train.classes, listed_by(train), listed_by(test))

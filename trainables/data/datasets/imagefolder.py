@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from trainables.data.config import DataConfig
-from trainables.data.datasets.listing import Listing, Source
+from trainables.data.datasets.listing import Dataset, Listing
 from trainables.data.datasets.root_folder import existing_root, quoted, subfolders
 from trainables.errors import BadInput, Problem
 
@@ -20,7 +20,7 @@ TRAIN, TEST = "train", "test"
 ClassFiles = Mapping[str, Sequence[Path]]
 
 
-def imagefolder(config: DataConfig) -> Source:
+def imagefolder(config: DataConfig) -> Dataset:
     """Images of your own: a folder with a folder of images for each class, with or without train/ and test/.
 
     `root` holds train/ and test/ with a folder for each class, or train/ only, or the class folders themselves. Only
@@ -38,7 +38,7 @@ def imagefolder(config: DataConfig) -> Source:
         raise BadInput(problems)
     classes = tuple(train)
     test_listing = None if test is None else _listing(test, classes)
-    return Source(classes, _listing(train, classes), test_listing, tuple(problems))
+    return Dataset(classes, _listing(train, classes), test_listing, tuple(problems))
 
 
 def _split_folders(root: Path) -> tuple[Path, Path | None]:

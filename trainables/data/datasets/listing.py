@@ -40,7 +40,7 @@ class Listing:
 
 
 @dataclass(frozen=True, eq=False)
-class Source:
+class Dataset:
     """A dataset: its classes and its splits; `test` is None if it has to be held out from `train`.
 
     `problems` did not prevent the listing, and are reported together with later ones.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from trainables.data.config import DataConfig
-from trainables.data.datasets.listing import Source
-from trainables.data.datasets.published import NAMED_AT_MOST, Published, Split, complete_folder, lines_of, source_of
+from trainables.data.datasets.listing import Dataset
+from trainables.data.datasets.published import NAMED_AT_MOST, Published, Split, complete_folder, dataset_of, lines_of
 from trainables.data.datasets.root_folder import quoted
 from trainables.errors import BadInput, Problem
 
@@ -20,7 +20,7 @@ INDOOR = Published(
 )
 
 
-def mit_indoor_67(config: DataConfig) -> Source:
+def mit_indoor_67(config: DataConfig) -> Dataset:
     """MIT Indoor 67 (Quattoni and Torralba, 2009): 6,700 photographs of 67 kinds of rooms.
 
     `root` holds Images/ and, beside it, the two lists; torchvision has no reader. Each line of a list is one file, as a
@@ -38,7 +38,7 @@ def mit_indoor_67(config: DataConfig) -> Source:
         paths = [folder / "Images" / name / file for name, file in entries]
         return Split(paths, [label_of[name] for name, _ in entries])
 
-    return source_of(config, INDOOR, classes, split(train), split(test))
+    return dataset_of(config, INDOOR, classes, split(train), split(test))
 
 
 def _class_and_file(file: Path) -> list[tuple[str, str]]:

@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from trainables.data.config import DataConfig
-from trainables.data.datasets.listing import Listing, Source
+from trainables.data.datasets.listing import Dataset, Listing
 from trainables.data.datasets.root_folder import existing_root, quoted
 from trainables.errors import BadInput, Problem
 
@@ -93,12 +93,12 @@ def reading(folder: Path, published: Published) -> Iterator[None]:
         raise BadInput(Problem("root", expected, f"'{folder}': {type(error).__name__}: {error}")) from error
 
 
-def source_of(config: DataConfig, published: Published, classes: Iterable[str], train: Split, test: Split) -> Source:
+def dataset_of(config: DataConfig, published: Published, classes: Iterable[str], train: Split, test: Split) -> Dataset:
     """Builds the dataset; its problems include unexpected counts and files on the lists that do not exist."""
     names = tuple(name.replace("/", "-") for name in classes)  # a name may be used for a folder
     problems = _count_problems(published, len(names), train, test) if config.check_counts else []
     problems += _absent_problems(published, [*train.paths, *test.paths])
-    return Source(names, _listing(train), _listing(test), tuple(problems))
+    return Dataset(names, _listing(train), _listing(test), tuple(problems))
 
 
 def lines_of(file: Path) -> list[str]:

@@ -11,14 +11,14 @@ from trainables.data.datasets.digits import digits
 from trainables.data.datasets.fgvc_aircraft import fgvc_aircraft
 from trainables.data.datasets.food_101 import food_101
 from trainables.data.datasets.imagefolder import imagefolder
-from trainables.data.datasets.listing import Source
+from trainables.data.datasets.listing import Dataset
 from trainables.data.datasets.mit_indoor_67 import mit_indoor_67
 from trainables.data.datasets.sst5 import sst5
 from trainables.data.datasets.stanford_cars import stanford_cars
 from trainables.errors import BadInput, Problem, did_you_mean
 from trainables.summaries import first_sentence
 
-DATASETS: dict[str, Callable[[DataConfig], Source]] = {
+DATASETS: dict[str, Callable[[DataConfig], Dataset]] = {
     "digits": digits,
     "imagefolder": imagefolder,
     "cub_200_2011": cub_200_2011,
@@ -42,11 +42,11 @@ def list_datasets() -> dict[str, str]:
     return {name: first_sentence(dataset) for name, dataset in DATASETS.items()}
 
 
-def open_source(config: DataConfig) -> Source:
+def open_dataset(config: DataConfig) -> Dataset:
     """Lists the configured dataset without decoding it. Raises BadInput if it cannot be listed.
 
-    >>> source = open_source(DataConfig(dataset="digits"))
-    >>> len(source.train), len(source.class_names), source.test
+    >>> dataset = open_dataset(DataConfig(dataset="digits"))
+    >>> len(dataset.train), len(dataset.class_names), dataset.test
     (1797, 10, None)
     """
     if config.dataset not in DATASETS:
@@ -54,10 +54,10 @@ def open_source(config: DataConfig) -> Source:
         raise BadInput(Problem("dataset", f"one of {', '.join(DATASETS)}", got))
     problems = _download_problems(config)
     try:
-        source = DATASETS[config.dataset](config)
+        dataset = DATASETS[config.dataset](config)
     except BadInput as bad:
         raise BadInput([*problems, *bad.problems]) from bad
-    return replace(source, problems=(*problems, *source.problems))
+    return replace(dataset, problems=(*problems, *dataset.problems))
 
 
 def _download_problems(config: DataConfig) -> list[Problem]:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from trainables.data.config import DataConfig
-from trainables.data.datasets.listing import Listing, Source
+from trainables.data.datasets.listing import Dataset, Listing
 from trainables.data.datasets.published import Published, complete_folder
 from trainables.errors import BadInput, Problem
 
@@ -34,7 +34,7 @@ class Sentences(NamedTuple):
     labels: list[int]
 
 
-def sst5(config: DataConfig) -> Source:
+def sst5(config: DataConfig) -> Dataset:
     """SST-5, the Stanford Sentiment Treebank (Socher et al., 2013): 10,754 sentences of film reviews in five classes.
 
     Reads `train.tsv` and `test.tsv`. Validation is by folds, as for images: the development split is not read.
@@ -52,7 +52,9 @@ def sst5(config: DataConfig) -> Source:
     train, test = splits
     if config.check_counts:
         problems = _count_problems(train, test)
-    return Source(CLASS_NAMES, _listing(folder / "train.tsv", train), _listing(folder / "test.tsv", test), (*problems,))
+    return Dataset(
+        CLASS_NAMES, _listing(folder / "train.tsv", train), _listing(folder / "test.tsv", test), (*problems,)
+    )
 
 
 def read_tsv(file: Path) -> Sentences:

@@ -7,8 +7,8 @@ from pathlib import Path
 from torchvision.datasets import StanfordCars
 
 from trainables.data.config import DataConfig
-from trainables.data.datasets.listing import Source
-from trainables.data.datasets.published import Published, complete_folder, listed_by, reading, source_of
+from trainables.data.datasets.listing import Dataset
+from trainables.data.datasets.published import Published, complete_folder, dataset_of, listed_by, reading
 
 CARS = Published(
     folder="stanford_cars",
@@ -26,7 +26,7 @@ CARS = Published(
 )
 
 
-def stanford_cars(config: DataConfig) -> Source:
+def stanford_cars(config: DataConfig) -> Dataset:
     """Stanford Cars (Krause et al., 2013): 16,185 photographs of 196 makes, models and years of cars.
 
     The layout is that of torchvision, in the folder `stanford_cars`; the original archives have no common folder.
@@ -34,4 +34,4 @@ def stanford_cars(config: DataConfig) -> Source:
     folder = complete_folder(config, CARS)
     with reading(folder, CARS):
         train, test = (StanfordCars(folder.parent, split, loader=Path) for split in ("train", "test"))
-        return source_of(config, CARS, train.classes, listed_by(train), listed_by(test))
+        return dataset_of(config, CARS, train.classes, listed_by(train), listed_by(test))

@@ -6,7 +6,7 @@ import pytest
 
 from trainables.data.config import DataConfig
 from trainables.data.datasets.imagefolder import EXTENSIONS, imagefolder
-from trainables.data.datasets.listing import Source
+from trainables.data.datasets.listing import Dataset
 from trainables.errors import BadInput, Problem
 
 from ..conftest import MakeFolder
@@ -14,7 +14,7 @@ from ..conftest import MakeFolder
 IMAGES = f"images ({', '.join(EXTENSIONS)}) in every class folder"
 
 
-def listed(root: Path | None) -> Source:
+def listed(root: Path | None) -> Dataset:
     return imagefolder(DataConfig(dataset="imagefolder", root=root))
 
 

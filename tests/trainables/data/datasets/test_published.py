@@ -13,10 +13,10 @@ from trainables.data.config import DataConfig
 from trainables.data.datasets.cub_200_2011 import CUB
 from trainables.data.datasets.fgvc_aircraft import AIRCRAFT
 from trainables.data.datasets.food_101 import FOOD
-from trainables.data.datasets.listing import Source
+from trainables.data.datasets.listing import Dataset
 from trainables.data.datasets.mit_indoor_67 import INDOOR
 from trainables.data.datasets.published import Published
-from trainables.data.datasets.registry import DATASETS, DOWNLOADABLE, open_source
+from trainables.data.datasets.registry import DATASETS, DOWNLOADABLE, open_dataset
 from trainables.data.datasets.stanford_cars import CARS
 from trainables.data.loading import check_data
 from trainables.errors import BadInput, Problem
@@ -41,8 +41,8 @@ CLASSES = {
 each_dataset = pytest.mark.parametrize("dataset", LAYOUTS)
 
 
-def listed(dataset: str, root: Path, **fields: Any) -> Source:
-    return open_source(DataConfig(dataset=dataset, root=root, **{"check_counts": False, **fields}))
+def listed(dataset: str, root: Path, **fields: Any) -> Dataset:
+    return open_dataset(DataConfig(dataset=dataset, root=root, **{"check_counts": False, **fields}))
 
 
 def refused(dataset: str, root: Path | None, **fields: Any) -> tuple[Problem, ...]:

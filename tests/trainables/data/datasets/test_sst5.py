@@ -1,4 +1,4 @@
-"""SST-5 as published, where a copy lies beside the project, and what is said of a copy that is not as published."""
+"""SST-5 as published, if there is a copy, and the errors for other copies."""
 
 from __future__ import annotations
 
