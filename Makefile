@@ -5,7 +5,7 @@ ARGS ?=
 # Two processes of one thread each: two threads of two processes on two cores would wait for each other.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadgroup
 
-.PHONY: help install search ui check format test test-fast test-cluster test-bounds chaos clean
+.PHONY: help install search ui check format test test-fast test-nightly test-cluster test-bounds chaos clean
 .PHONY: bench bench-quick bench-methods bench-search
 
 help:            ## this list
@@ -36,11 +36,14 @@ format: $(BIN)/.installed   ## put the code in order
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-test: $(BIN)/.installed     ## every test: the quick ones, and the service in real processes
-	$(PYTEST) -m "not cluster" $(ARGS)
+test: $(BIN)/.installed     ## what proves everything: the quick tests, and the service in real processes
+	$(PYTEST) -m "not cluster and not nightly" $(ARGS)
 
 test-fast: $(BIN)/.installed ## the quick tests alone
 	$(PYTEST) $(ARGS)
+
+test-nightly: $(BIN)/.installed ## what repeats at length what other tests prove
+	$(PYTEST) -m nightly $(ARGS)
 
 test-cluster: $(BIN)/.installed ## searches on a cluster of real processes, one line a scenario at the end; takes root
 	$(BIN)/pytest tests/cluster -m cluster $(ARGS)

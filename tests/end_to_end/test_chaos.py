@@ -1,6 +1,6 @@
 """A search survives the death of any of its processes: a round of each kind. `make chaos` draws twenty at random.
 
-`test_failures.py` kills a worker and `test_resume.py` a driver by day.
+By day: `test_failures.py` kills a worker and `test_resume.py` a driver, and both searches go on to the same result.
 """
 
 from __future__ import annotations
