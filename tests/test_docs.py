@@ -12,7 +12,6 @@ from typing import get_args
 import pytest
 import yaml
 from pydantic import BaseModel
-from tuner.cli.commands import COMMANDS
 
 from trainables.backbones.config import BackboneConfig
 from trainables.config import TrialConfig
@@ -22,6 +21,7 @@ from trainables.measures import MEASURES
 from trainables.methods import METHODS
 from trainables.methods.mixing import MixableConfig
 from trainables.training.config import TrainingConfig
+from tuner.cli.commands import COMMANDS
 from tuner.comparison.comparison_experiment import load_comparison
 from tuner.comparison.settings import CompareSettings
 from tuner.experiment.search_experiment import SETTINGS, load_experiment

@@ -215,7 +215,9 @@ def _row_problems(row: RowSettings, space: SearchExperiment) -> Iterator[Problem
         elif section not in ("method", "training") or key.partition(".")[0] not in getattr(row, section):
             yield Problem(path, "a value, as only a row's `method` and `training` have dimensions", "a dimension")
     if "seed" in (row.search or {}):
-        yield Problem("search.seed", "no seed of a row's own (rows are paired by seed: the file's `search` has it)", "a seed")
+        yield Problem(
+            "search.seed", "no seed of a row's own (rows are paired by seed: the file's `search` has it)", "a seed"
+        )
     if row.search is not None and not space.dimensions:
         yield Problem("search", "something to search: a dimension in the row's `method` or `training`", "none")
 
@@ -239,7 +241,9 @@ def _placed(problem: Problem, overlays: Iterable[tuple[str, Tree]]) -> Problem:
 
 def _measure_problems(compare: CompareSettings, arm: Arm, plan: Plan) -> Iterator[Problem]:
     if compare.measures and arm.column_data.has_texts:
-        yield Problem("compare.measures", "no measures for texts (they are of images)", f"dataset {arm.column_data.dataset}")
+        yield Problem(
+            "compare.measures", "no measures for texts (they are of images)", f"dataset {arm.column_data.dataset}"
+        )
     if compare.measures and min(plan.data.num_train, plan.data.num_test) < 2:
         yield Problem("compare.measures", "at least 2 training and 2 test images", f"{plan.data.num_test} test images")
 

@@ -126,10 +126,7 @@ class TestResumeByName:
     def test_an_unknown_one_is_bad_input(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         arguments = ["--resume", "none", "--set", f"tracking.directory={tmp_path}"]
         assert search.main(arguments) == 2
-<<<<<<< HEAD
         assert f"error: --resume: expected a name, a name/run below {tmp_path}" in capsys.readouterr().err
-=======
-        assert f"error: --resume: a name, a name/run below {tmp_path}" in capsys.readouterr().err
 
 
 def test_a_packaged_experiment_is_given_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,4 +138,3 @@ def test_a_packaged_experiment_is_given_by_name(tmp_path: Path, monkeypatch: pyt
 def test_a_space_that_there_is_not_is_bad_input(capsys: pytest.CaptureFixture[str]) -> None:
     assert search.main(["--space", "smlie"]) == 2
     assert "error: --space: expected an experiment file, or the name of a packaged one" in capsys.readouterr().err
->>>>>>> front

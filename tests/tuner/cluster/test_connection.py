@@ -120,7 +120,9 @@ def test_the_concurrency_asked_for_is_kept() -> None:
     ("nodes", "asked"), [([(2, 0)], {"cpus": 4}), ([(2, 0), (2, 0)], {"cpus": 3}), ([(8, 1)], {"cpus": 1, "gpus": 2})]
 )
 def test_a_trial_that_fits_nowhere_is_refused(nodes: list[tuple[float, float]], asked: dict[str, float]) -> None:
-    with pytest.raises(BadInput, match=r"resources: expected a trial that fits on a node \(largest: .*\), got cpus: ") as bad:
+    with pytest.raises(
+        BadInput, match=r"resources: expected a trial that fits on a node \(largest: .*\), got cpus: "
+    ) as bad:
         share(nodes, **asked)
     assert f"cpus: {asked['cpus']}" in str(bad.value)
 
