@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 
 from deploy.package import project_files
-from tests.end_to_end.conftest import clean_environment
+from tests.end_to_end.forked import clean_environment
 from tests.tuner.tiny import write_yaml
 from tuner.record.events import Event, read_events
 

@@ -6,8 +6,8 @@ left of either card: then no fifth could come in. The first trial to arrive is k
 `growth`: a share of a card that was measured as a quarter turns out to be too little: trials run out of memory below a
 half. Then a command goes on with the search, and must not measure again.
 
-`folds`: two places for one trial, whose folds are trained at once; on the processor, and nothing stands in for
-anything.
+`together`: two places for one trial, whose folds are trained at once; on the processor, and nothing stands in for
+anything. `alone` is the same search with one place.
 
 Everything but what is said here is real: the probe's process, the actors, and Ray's count of who has how much of a
 card. What was seen goes to `<search>/seen.jsonl`.
@@ -137,9 +137,9 @@ def run_growth(folder: Path) -> None:
         note(folder, printed=gpu_probe.resolve_share(asked, [space], {}, 2, journal).note)
 
 
-def run_folds(folder: Path, space_file: Path) -> None:
-    space = load_experiment(space_file, {"search.trials": 1, "search.concurrency": 2, "resources.gpus": 0})
-    share = share_of([Capacity(cpus=2, gpus=0)], space.resources, space.search.concurrency)
+def run_trial(folder: Path, space_file: Path, places: int) -> None:
+    space = load_experiment(space_file, {"search.trials": 1, "search.concurrency": places, "resources.gpus": 0})
+    share = share_of([Capacity(cpus=places, gpus=0)], space.resources, space.search.concurrency)
     with closing(open_search_journal(RunDirectory(folder))) as journal:
         tune.run_trials(TrialScheduler(space, journal), load_images(space), share)
 
@@ -154,7 +154,8 @@ def main(folder: Path, space_file: Path) -> None:
         include_dashboard=False,
         log_to_driver=False,
     )
-    run_folds(folder / "folds", space_file)
+    run_trial(folder / "together", space_file, places=2)
+    run_trial(folder / "alone", space_file, places=1)
     run_packing(folder / "packing")
     run_growth(folder / "growth")
     ray.shutdown()

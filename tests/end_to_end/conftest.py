@@ -22,8 +22,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 GROUPS = {
-    "searches": ("test_browser", "test_cards", "test_failures", "test_report", "test_resume", "test_search"),
-    "commands": ("test_bad_input", "test_chaos", "test_compare", "test_terminal", "test_tracking"),
+    "searches": ("test_browser", "test_failures", "test_report", "test_resume", "test_search"),
+    "commands": ("test_bad_input", "test_cards", "test_chaos", "test_compare", "test_terminal", "test_tracking"),
 }
 """Modules by the process that they share; one that is not named belongs to `commands`. Those of `searches` look at, or
 compare with, one finished search."""
@@ -49,10 +49,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Run:
     return run_process("tuner.search", "--space", "tiny.yaml", "--json", "outcome.json", folder=folder)
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Gives each test of this folder its group."""
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Gives each test of this folder its group, before xdist reads it."""
     group_of = {module: group for group, modules in GROUPS.items() for module in modules}
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group(group_of.get(item.path.stem, "commands")))
+    item.add_marker(pytest.mark.xdist_group(group_of.get(item.path.stem, "commands")))

@@ -122,6 +122,7 @@ def test_the_view_of_trials_has_scores_and_settings_as_columns(trials: str, page
 
 @pytest.mark.nightly
 def test_trials_lie_below_their_search(finished: Run, trials: str, page: Page) -> None:
+    """By day: `test_search.py::test_mlflow_has_every_trial`, which reads the tag that nests them."""
     page.goto(trials.partition("&viewStateShareKey")[0])
     expect(page.get_by_role("link", name=finished.directory.name)).to_be_visible()
     trial = page.get_by_role("link", name="trial-0000")
@@ -132,6 +133,7 @@ def test_trials_lie_below_their_search(finished: Run, trials: str, page: Page) -
 
 @pytest.mark.nightly
 def test_trials_can_be_compared_in_charts(trials: str, page: Page) -> None:
+    """By day: `test_the_view_of_trials_has_scores_and_settings_as_columns`; the charts are MLflow's own."""
     page.goto(f"{trials}&compareRunsMode=CHART")
     expect(page.get_by_text("val_top1").first).to_be_visible()
     expect(page.locator("svg.main-svg").first).to_be_visible()
@@ -139,6 +141,7 @@ def test_trials_can_be_compared_in_charts(trials: str, page: Page) -> None:
 
 @pytest.mark.nightly
 def test_a_trial_opens_with_its_metrics_and_curves(trials: str, page: Page) -> None:
+    """By day: `test_search.py::test_mlflow_has_every_trial`; the page is MLflow's own."""
     page.goto(trials)
     page.get_by_role("link", name="trial-0000").click()
     expect(page.get_by_role("heading", name="trial-0000")).to_be_visible()

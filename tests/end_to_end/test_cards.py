@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.end_to_end.cards import AT_ONCE, ENOUGH, GROWN_TRIALS, MEASURED_SHARE, PACKED_TRIALS
-from tests.end_to_end.commands import Run, run_command
+from tests.end_to_end.commands import run_command
 from tests.end_to_end.records import Event, events_of, fold_numbers, shares_grown, trials_of
 from tests.end_to_end.space import write_space
 
@@ -99,11 +99,9 @@ class TestGrowth:
         assert not by_share[MEASURED_SHARE] & by_share[ENOUGH]
 
 
-def test_a_trial_trains_its_folds_at_once_to_the_same_scores(searches: Searches, finished: Run) -> None:
-    workers = {path.name.split("-")[2] for path in (searches.folder / "folds" / "ray").glob("*/0000-fold-*")}
+def test_a_trial_trains_its_folds_at_once_to_the_same_scores(searches: Searches) -> None:
+    workers = {path.name.split("-")[2] for path in (searches.folder / "together" / "ray").glob("*/0000-fold-*")}
     assert workers == {"1", "2"}
-    together, alone = (
-        [(fold.fold, fold.val_top1, fold.losses) for fold in trials_of(events)[0].folds]
-        for events in (searches.events("folds"), finished.events)
-    )
+    together, alone = (trials_of(searches.events(search))[0] for search in ("together", "alone"))
+    assert len(alone.folds) == 2
     assert together == alone

@@ -1,6 +1,6 @@
 """A search survives the death of any of its processes: a round of each kind. `make chaos` draws twenty at random.
 
-`test_failures.py` kills a worker and `test_resume.py` a driver by day.
+By day: `test_failures.py` kills a worker and `test_resume.py` a driver, and both searches go on to the same result.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ import pytest
 from tests.end_to_end.chaos import KINDS, SEEDS, TRIALS, Kill, Kind, Round, check_journal, run_round, undisturbed
 from tests.marks import MLFLOW_LEAKS
 from tests.tuner.tiny import add_trial, fold
-from tuner.record.journal import Journal
+from trainables.results import RetrainResult
+from tuner.record.directory import RunDirectory
+from tuner.record.events import FoldFinished, RetrainingFinished
+from tuner.record.journal import SearchJournal, open_search_journal
 
 pytestmark = MLFLOW_LEAKS
 
@@ -38,14 +41,18 @@ def test_a_search_whose_process_is_killed_comes_to_the_same(
 
 
 @pytest.fixture
-def journal(tmp_path: Path) -> Iterator[Journal]:
+def journal(tmp_path: Path) -> Iterator[SearchJournal]:
     """Of a search that is in order, but that its trials are all alike."""
-    with closing(Journal(tmp_path / "experiments" / "tiny" / "run")) as journal:
+    with closing(open_search_journal(RunDirectory(tmp_path / "experiments" / "tiny" / "run"))) as journal:
         for number in range(TRIALS):
             add_trial(journal, number, [0.5, 0.6])
         for seed in range(SEEDS):
-            journal.append("retrain_finished", trial=0, seed=seed, test_top1=0.5)
+            journal.append(retraining_finished(seed))
         yield journal
+
+
+def retraining_finished(seed: int) -> RetrainingFinished:
+    return RetrainingFinished(trial=0, result=RetrainResult(seed, 0.5, 1.0, [], {}))
 
 
 def problems_in(folder: Path) -> list[str]:
@@ -54,14 +61,14 @@ def problems_in(folder: Path) -> list[str]:
     return this.problems
 
 
-def test_a_configuration_twice_is_seen(journal: Journal, tmp_path: Path) -> None:
+def test_a_configuration_twice_is_seen(journal: SearchJournal, tmp_path: Path) -> None:
     (problem,) = problems_in(tmp_path)
     assert problem.startswith("a configuration twice")
 
 
-def test_a_fold_a_trial_or_a_retraining_too_many_is_seen(journal: Journal, tmp_path: Path) -> None:
-    journal.append("fold_finished", trial=1, result=fold(2, 0.6))
+def test_a_fold_a_trial_or_a_retraining_too_many_is_seen(journal: SearchJournal, tmp_path: Path) -> None:
+    journal.append(FoldFinished(trial=1, result=fold(2, 0.6)))
     add_trial(journal, TRIALS, [0.5, 0.6], "failed", "its worker died")
-    journal.append("retrain_finished", trial=0, seed=0, test_top1=0.5)
+    journal.append(retraining_finished(seed=0))
     starts = {problem.partition(":")[0] for problem in problems_in(tmp_path)}
     assert starts >= {"trials started", "trials ended", "a fold twice", "ends of the trials", "retrainings"}

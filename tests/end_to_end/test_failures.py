@@ -96,7 +96,7 @@ class TestDiskAndImages:
     def test_an_image_that_breaks_meanwhile_is_said_with_its_name(self, story: Story) -> None:
         run = story.image_broken
         assert broke_off_well(run), run.out + run.err
-        assert f"got '{run.folder / BROKEN_IMAGE}'" in run.out
+        assert f"expected images that decode, got '{run.folder / BROKEN_IMAGE}'" in run.out
         assert fold_numbers(story.events_before_repair) == FOLDS  # which need no file
         assert retrainings_of(story.events_before_repair) == []
 
@@ -110,7 +110,10 @@ class TestDiskAndImages:
 
 @pytest.mark.nightly
 def test_a_node_without_memory_fails_its_trials_and_says_so(tmp_path: Path, photos: Path) -> None:
-    """Ray ends workers where a node has used more than a share of its memory, which any node has."""
+    """Ray ends workers where a node has used more than a share of its memory, which any node has.
+
+    By day: `tests/tuner/cluster/test_connection.py::TestWhyAProcessDied`, with the error that Ray raises.
+    """
     write_space(tmp_path, photos, search__trials=1, retrain__seeds=0)
     scarce = {"RAY_memory_usage_threshold": "0.01", "RAY_memory_monitor_refresh_ms": "100"}
     run = run_process("tuner.search", "--space", "tiny.yaml", folder=tmp_path, environment=scarce)
@@ -122,6 +125,7 @@ def test_a_node_without_memory_fails_its_trials_and_says_so(tmp_path: Path, phot
 
 @pytest.mark.nightly
 def test_data_that_does_not_fit_into_the_object_store_is_refused(tmp_path: Path, photos: Path) -> None:
+    """By day: `tests/tuner/cluster/test_connection.py::TestRoomForTheData`, with nodes as Ray describes them."""
     write_space(tmp_path, photos, data__dataset="digits", data__root=None, data__size_px=512)
     small = {"RAY_DEFAULT_OBJECT_STORE_MAX_MEMORY_BYTES": str(100_000_000)}
     run = run_process("tuner.search", "--space", "tiny.yaml", folder=tmp_path, environment=small)

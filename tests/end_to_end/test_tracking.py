@@ -53,6 +53,7 @@ def test_two_searches_that_start_a_store_at_once_lose_nothing(forks: ForkServerC
 @pytest.mark.nightly
 @pytest.mark.parametrize("kind", ["a fresh file", "server"])
 def test_eight_searches_at_once_lose_nothing(kind: str, forks: ForkServerContext, tmp_path: Path) -> None:
+    """By day: `test_two_searches_that_start_a_store_at_once_lose_nothing`."""
     if kind == "server":
         with mlflow_server("shared") as (port, _):
             check_searches_at_once(forks, 8, f"http://127.0.0.1:{port}", tmp_path)
