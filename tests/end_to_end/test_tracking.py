@@ -116,7 +116,7 @@ def test_a_server_that_comes_and_goes_has_everything_in_the_end(
     assert there.keys() == {RUN, "trial-0000", "trial-0001", "retrain-seed-0"}
     assert {run[0] for run in there.values()} == {"FINISHED"}
     at_once = Store(f"sqlite:///{tmp_path}/at-once.db")
-    Projection(f"sqlite:///{tmp_path}/at-once.db", NAME, tmp_path / "run").advance()
+    Projection(f"sqlite:///{tmp_path}/at-once.db", NAME, RunDirectory(tmp_path / "run")).advance()
     assert comparable(there) == comparable(at_once.snapshot())
 
 
