@@ -1,10 +1,19 @@
-"""What holds for every test: none writes into the home of whoever runs it."""
+"""What holds for every test: none writes into the home of a person; those that share searches share a process."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Tells xdist which tests belong together; see `tests/groups.py`."""
+    from tests.groups import GroupScheduling
+
+    return GroupScheduling(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,8 +1,8 @@
 """The service as a user drives it: real processes, real Ray, a real MLflow store, each in a folder of its own.
 
 A search of this size costs about a minute on two cores, most of it the start of Ray and its workers; so each is run
-once and looked at from many sides. Each test belongs to one of two groups, so that two processes of pytest run both at
-once (`GROUPS`); the tests of a group share what they look at.
+once and looked at from many sides. Each module belongs to one of two groups (`tests/groups.py`), so that two processes
+of pytest run both at once; the tests of a group share what they look at.
 """
 
 from __future__ import annotations
@@ -20,13 +20,6 @@ from tests.end_to_end.space import write_photos, write_space
 # A shell that starts the tests in the background has them, and all that they start, ignore Ctrl-C.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
-
-GROUPS = {
-    "searches": ("test_browser", "test_failures", "test_report", "test_resume", "test_search"),
-    "commands": ("test_bad_input", "test_cards", "test_chaos", "test_compare", "test_terminal", "test_tracking"),
-}
-"""Modules by the process that they share; one that is not named belongs to `commands`. Those of `searches` look at, or
-compare with, one finished search."""
 
 
 @pytest.fixture(scope="session")
@@ -47,9 +40,3 @@ def finished(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Run:
     folder = tmp_path_factory.mktemp("finished")
     write_space(folder, photos)
     return run_process("tuner.search", "--space", "tiny.yaml", "--json", "outcome.json", folder=folder)
-
-
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Gives each test of this folder its group, before xdist reads it."""
-    group_of = {module: group for group, modules in GROUPS.items() for module in modules}
-    item.add_marker(pytest.mark.xdist_group(group_of.get(item.path.stem, "commands")))
