@@ -37,11 +37,13 @@ def run_forked(
     """
     process = fork_server().Process(target=become, args=(module, [*arguments], folder, dict(environment), output))
     process.start()
-    process.join(timeout_s)
-    if process.exitcode is None:
+    try:
+        process.join(timeout_s)
+        if process.exitcode is None:
+            raise TimeoutError(f"python -m {module} took longer than {timeout_s:g} s")
+        return process.exitcode
+    finally:  # the tests may be interrupted, too
         process.kill()
-        raise TimeoutError(f"python -m {module} took longer than {timeout_s:g} s")
-    return process.exitcode
 
 
 @cache
