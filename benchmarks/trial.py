@@ -38,7 +38,7 @@ from trainables.trial import FoldTraining
 from tuner.cluster.trainable import FoldTrainable, WorkerSettings
 from tuner.cluster.worker_reports import FoldDone
 from tuner.record.directory import RunDirectory
-from tuner.scheduling.scheduler import Assignment
+from tuner.scheduling.assignment import Assignment
 
 FOLDS = 3
 Times = NDArray[np.float64]

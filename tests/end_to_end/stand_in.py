@@ -8,7 +8,7 @@ from ray import tune
 
 from trainables.results import FoldResult
 from tuner.cluster.worker_reports import FoldDone
-from tuner.scheduling.scheduler import Assignment
+from tuner.scheduling.assignment import Assignment
 
 
 class StandIn(tune.Trainable):

@@ -31,7 +31,7 @@ from tuner.record.events import trial_id
 from tuner.record.history import TrialRecord
 from tuner.resources.gpu_memory import is_gpu_out_of_memory
 from tuner.resources.share import Share
-from tuner.scheduling.scheduler import Assignment
+from tuner.scheduling.assignment import Assignment
 
 logger = logging.getLogger(__name__)
 

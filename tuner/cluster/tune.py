@@ -21,7 +21,8 @@ from tuner.cluster.trainable import FoldTrainable, ImagesByKey, WorkerSettings
 from tuner.cluster.worker_reports import FoldBroke, FoldDone, Report, RungScored
 from tuner.resources.gpu_memory import is_gpu_out_of_memory
 from tuner.resources.share import Share
-from tuner.scheduling.scheduler import Assignment, Decision, TrialScheduler
+from tuner.scheduling.assignment import Assignment
+from tuner.scheduling.scheduler import Decision, TrialScheduler
 
 logger = logging.getLogger(__name__)
 

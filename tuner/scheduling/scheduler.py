@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from typing import Literal
 
@@ -28,6 +27,7 @@ from tuner.record.events import (
 from tuner.record.history import TrialRecord
 from tuner.record.journal import SearchJournal
 from tuner.resources.gpu_memory import next_larger_share
+from tuner.scheduling.assignment import Assignment
 from tuner.scheduling.budgets import why_enough, why_no_time
 from tuner.scheduling.racing import rungs, why_stop, why_stop_at_rung
 from tuner.scheduling.sampler import TrialSampler
@@ -43,21 +43,6 @@ class Decision(Enum):
 
     CONTINUE = "continue"
     STOP = "stop"
-
-
-@dataclass(frozen=True)
-class Assignment:
-    """Folds of a trial (of `num_folds` in all, counted from 1) for one worker: all that are missing, or a single one,
-    where other workers may take the rest.
-
-    At the steps `rungs` of fold 1 the worker scores what it has, and asks whether to continue.
-    """
-
-    number: int
-    config: TrialConfig
-    num_folds: int
-    folds: tuple[int, ...]
-    rungs: tuple[int, ...] = ()
 
 
 class TrialScheduler:

@@ -23,7 +23,7 @@ from tuner.cluster.worker_reports import FoldBroke, FoldDone, RungScored
 from tuner.messages.wording import one_line
 from tuner.record.directory import RunDirectory
 from tuner.resources.share import Share
-from tuner.scheduling.scheduler import Assignment
+from tuner.scheduling.assignment import Assignment
 
 SHARE = Share(1, 0, 1)
 

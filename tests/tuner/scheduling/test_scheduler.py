@@ -11,7 +11,8 @@ from tests.tuner.scheduling.workers import next_of, resumed, run_to_end, schedul
 from tests.tuner.tiny import events_in, fold, search_journal, space_of
 from tuner.record.events import FoldFinished, ShareMeasured
 from tuner.record.journal import SearchJournal, open_search_journal
-from tuner.scheduling.scheduler import MAX_LOST_WORKERS, Assignment, Decision, TrialScheduler
+from tuner.scheduling.assignment import Assignment
+from tuner.scheduling.scheduler import MAX_LOST_WORKERS, Decision, TrialScheduler
 
 
 def test_hands_out_as_many_trials_as_asked_and_is_done_when_all_have_ended(journal: SearchJournal) -> None:

@@ -6,7 +6,8 @@ from typing import Any
 
 from tests.tuner.tiny import fold, space_of
 from tuner.record.journal import SearchJournal, open_search_journal
-from tuner.scheduling.scheduler import Assignment, Decision, TrialScheduler
+from tuner.scheduling.assignment import Assignment
+from tuner.scheduling.scheduler import Decision, TrialScheduler
 
 
 def scheduler_of(journal: SearchJournal, **changes: Any) -> TrialScheduler:
