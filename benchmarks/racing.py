@@ -32,7 +32,7 @@ from tuner.experiment.settings import AshaRacing, FoldRacing, MedianRacing, NoRa
 from tuner.record.events import read_events
 from tuner.record.history import History, TrialRecord
 from tuner.record.selection import best_trial
-from tuner.scheduling.racing import rungs, why_stop, why_stop_at_rung
+from tuner.scheduling.racing import rungs, stop_reason_after_fold, stop_reason_at_rung
 
 RECORDINGS = Path(__file__).parent / "recordings"
 LIMIT_SAVED, LIMIT_SAME = 1.8, 0.95
@@ -164,14 +164,14 @@ def _train_fold(trial: TrialRecord, trials: Trials, rule: Racing, known: Sequenc
         for score, (step, share) in zip(trials.at_rungs[trial.number], rungs(rule, num_steps=90).items(), strict=False):
             said = {"fold": 1, "step": step, "share": share, "val_top1": float(score)}
             trial.rungs.append(said)
-            reason = reason or why_stop_at_rung(rule, trial, known, num_folds)
+            reason = reason or stop_reason_at_rung(rule, trial, known, num_folds)
             if reason is not None:
                 trial.state = "pruned"
                 return
     trial.folds.append({"val_top1": float(trials.scores[trial.number, len(trial.folds)])})
     if len(trial.folds) == num_folds:
         trial.state = "complete"
-    elif why_stop(rule, trial, known, num_folds) is not None:
+    elif stop_reason_after_fold(rule, trial, known, num_folds) is not None:
         trial.state = "pruned"
 
 
