@@ -34,7 +34,7 @@ from tuner.record.directory import RunDirectory
 from tuner.record.events import RungScore
 from tuner.record.history import SearchHistory, TrialRecord
 from tuner.record.selection import best_trial
-from tuner.scheduling.racing import rungs, why_stop, why_stop_at_rung
+from tuner.scheduling.racing import rungs, stop_reason_after_fold, stop_reason_at_rung
 
 RECORDINGS = Path(__file__).parent / "recordings"
 LIMIT_SAVED, LIMIT_SAME = 1.8, 0.95
@@ -165,7 +165,7 @@ def _train_fold(trial: TrialRecord, trials: Trials, rule: Racing, known: Sequenc
     if not trial.folds and trials.at_rungs is not None:
         for score, (step, share) in zip(trials.at_rungs[trial.number], rungs(rule, num_steps=90).items(), strict=False):
             trial.rungs.append(RungScore(fold=1, step=step, share=share, val_top1=float(score)))
-            reason = reason or why_stop_at_rung(rule, trial, known, num_folds)
+            reason = reason or stop_reason_at_rung(rule, trial, known, num_folds)
             if reason is not None:
                 trial.state = "pruned"
                 return
@@ -173,7 +173,7 @@ def _train_fold(trial: TrialRecord, trials: Trials, rule: Racing, known: Sequenc
     trial.folds.append(FoldResult(number + 1, float(trials.scores[trial.number, number]), duration_s=0.0))
     if len(trial.folds) == num_folds:
         trial.state = "complete"
-    elif why_stop(rule, trial, known, num_folds) is not None:
+    elif stop_reason_after_fold(rule, trial, known, num_folds) is not None:
         trial.state = "pruned"
 
 

@@ -19,7 +19,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from deploy.settings import Settings, load_settings
-from tuner.cli.arguments import FOUND, guarded, key_value
+from tuner.cli.arguments import SUCCEEDED, guarded, key_value
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -79,7 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.output.mkdir(parents=True, exist_ok=True)
         (arguments.output / target.file).write_text(text, encoding="utf-8")
         print(arguments.output / target.file)
-    return FOUND
+    return SUCCEEDED
 
 
 def render(target: Target, settings: Settings) -> str:

@@ -75,10 +75,10 @@ def fetch_newest_run(mirror: str, folder: Path) -> RunDirectory | None:
     Raises:
         BadInput: where the mirror cannot be read.
     """
-    from tuner.record.mirror import Mirror, fetch
+    from tuner.record.mirror import Mirror, download_run
 
     for experiment in Mirror.of(mirror).names():  # a job has one
-        fetch(mirror, experiment, folder)
+        download_run(mirror, experiment, folder)
     return newest_run(folder)
 
 

@@ -18,7 +18,7 @@ import yaml
 from deploy.render import Target, add_settings, render
 from deploy.settings import Settings, load_settings
 from trainables.errors import BadInput, Problem
-from tuner.cli.arguments import FOUND, guarded
+from tuner.cli.arguments import SUCCEEDED, guarded
 
 ENV_FILE = Path(__file__).parent / ".env"
 TOKEN_FILE = Path("~/.ray/auth_token")
@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
             file = TOKEN_FILE.expanduser()
             write_privately(file, file.read_text(encoding="utf-8") if file.exists() else secrets.token_hex(NUM_BYTES))
             print(file)
-    return FOUND
+    return SUCCEEDED
 
 
 def env_text(settings: Settings, known: Mapping[str, str]) -> str:

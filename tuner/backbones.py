@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from trainables.errors import BadInput, Problem, did_you_mean
-from tuner.cli.arguments import FOUND, guarded
+from tuner.cli.arguments import SUCCEEDED, guarded
 from tuner.cli.listing import listing_parser, print_listing
 
 
@@ -25,7 +25,7 @@ def run(pattern: str, as_json: bool) -> int:
         got = f"{pattern!r}{did_you_mean(pattern, list_backbones())}"
         raise BadInput(Problem("PATTERN", "a pattern that a backbone's name matches", got))
     print_listing(names, as_json)
-    return FOUND
+    return SUCCEEDED
 
 
 if __name__ == "__main__":

@@ -7,7 +7,16 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from tuner.cli.arguments import FAILED, FOUND, experiment_parser, flags_of, guarded, overrides_of, parsed, with_space
+from tuner.cli.arguments import (
+    FAILED,
+    SUCCEEDED,
+    experiment_parser,
+    flags_of,
+    guarded,
+    overrides_of,
+    parse_arguments,
+    resolve_space_file,
+)
 
 if TYPE_CHECKING:  # what a command needs is imported when it runs: `--help` answers at once
     from tuner.comparison.comparison_experiment import ComparisonExperiment
@@ -21,8 +30,8 @@ if TYPE_CHECKING:  # what a command needs is imported when it runs: `--help` ans
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command. Exit code 0: every row has a score in every column; 2: bad input; 1: anything else."""
-    arguments = parsed(parser(), argv)
-    return guarded(lambda: run(with_space(arguments)))
+    arguments = parse_arguments(parser(), argv)
+    return guarded(lambda: run(resolve_space_file(arguments)))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -46,13 +55,13 @@ def run(arguments: argparse.Namespace) -> int:
         from tuner.cli.dry_run import print_comparison
 
         print_comparison(Console(highlight=False), comparison, plans, arguments.address)
-        return FOUND
+        return SUCCEEDED
     result = compare(comparison, plans, arguments.address, bool(arguments.resume))
     if result is None:
         return FAILED
     if arguments.json:
         result.write(arguments.json)
-    return FOUND if result.complete else FAILED
+    return SUCCEEDED if result.complete else FAILED
 
 
 def compare(

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tuner.cli.arguments import FOUND, guarded
+from tuner.cli.arguments import SUCCEEDED, guarded
 from tuner.cli.commands import command_parser
 from tuner.record.find import EXPERIMENTS
 
@@ -54,11 +54,11 @@ def run(arguments: argparse.Namespace) -> int:
             sys.stdout.write(text)
         else:
             Path(json_file).write_text(text, encoding="utf-8")
-        return FOUND
+        return SUCCEEDED
     from rich.console import Console
 
     Console(highlight=False).print(table_of(summaries) if summaries else f"there is no experiment in {root}")
-    return FOUND
+    return SUCCEEDED
 
 
 def table_of(summaries: Iterable[Summary]) -> Table:

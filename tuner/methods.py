@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tuner.cli.arguments import FOUND
+from tuner.cli.arguments import SUCCEEDED
 from tuner.cli.listing import listing_parser, print_listing
 
 
@@ -14,7 +14,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from trainables.methods import list_methods  # with torch, which `--help` does not wait for
 
     print_listing(list_methods(), arguments.json)
-    return FOUND
+    return SUCCEEDED
 
 
 if __name__ == "__main__":

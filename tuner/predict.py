@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from trainables.errors import BadInput, Problem
-from tuner.cli.arguments import FOUND, guarded
+from tuner.cli.arguments import SUCCEEDED, guarded
 from tuner.cli.commands import command_parser
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
         _print_table(guesses)
     else:
         _print_lines(guesses)
-    return FOUND
+    return SUCCEEDED
 
 
 def predict(model: str, photos: Sequence[str], top: int, uri: str | None = None) -> dict[str, list[Guess]]:

@@ -9,7 +9,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from tuner.cli.arguments import FAILED, FOUND, guarded
+from tuner.cli.arguments import FAILED, SUCCEEDED, guarded
 from tuner.cli.commands import command_parser
 from tuner.record.find import EXPERIMENTS, find_run
 
@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     except TrackingFailed as failure:
         print(f"MLflow is not in line yet: {failure}; give the command again")
         return FAILED
-    return FOUND
+    return SUCCEEDED
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trainables.errors import BadInput, Problem
-from tuner.cli.arguments import FOUND, guarded
+from tuner.cli.arguments import SUCCEEDED, guarded
 from tuner.cli.commands import command_parser
 from tuner.record.find import EXPERIMENTS, find_run
 
@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise BadInput(
             Problem("", "a place to write the page (--output names another)", got.lower(), file=file)
         ) from None
-    return FOUND
+    return SUCCEEDED
 
 
 if __name__ == "__main__":

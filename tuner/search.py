@@ -6,7 +6,16 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tuner.cli.arguments import FAILED, FOUND, experiment_parser, flags_of, guarded, overrides_of, parsed, with_space
+from tuner.cli.arguments import (
+    FAILED,
+    SUCCEEDED,
+    experiment_parser,
+    flags_of,
+    guarded,
+    overrides_of,
+    parse_arguments,
+    resolve_space_file,
+)
 
 if TYPE_CHECKING:  # what a command needs is imported when it runs: `--help` answers at once
     from tuner.experiment.checks import Plan
@@ -16,8 +25,8 @@ if TYPE_CHECKING:  # what a command needs is imported when it runs: `--help` ans
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command. Exit code 0: a best configuration was found; 2: bad input; 1: anything else."""
-    arguments = parsed(parser(), argv)
-    return guarded(lambda: run(with_space(arguments)))
+    arguments = parse_arguments(parser(), argv)
+    return guarded(lambda: run(resolve_space_file(arguments)))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -44,13 +53,13 @@ def run(arguments: argparse.Namespace) -> int:
         from tuner.cli.dry_run import print_plan
 
         print_plan(Console(highlight=False), space, plan, arguments.address, notes)
-        return FOUND
+        return SUCCEEDED
     result = search(space, plan, arguments.address, bool(arguments.resume))
     if result is None:
         return FAILED
     if arguments.json:
         result.write(arguments.json)
-    return FOUND if result.best_trial is not None else FAILED
+    return SUCCEEDED if result.best_trial is not None else FAILED
 
 
 def resolve_space(arguments: argparse.Namespace) -> SearchExperiment:

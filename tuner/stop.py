@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainables.errors import BadInput, Problem
-from tuner.cli.arguments import FAILED, FOUND, guarded
+from tuner.cli.arguments import FAILED, SUCCEEDED, guarded
 from tuner.cli.commands import command_parser
 from tuner.record.find import EXPERIMENTS, find_run
 
@@ -82,7 +82,7 @@ def stop(directory: RunDirectory, timeout_s: float) -> int:
     if summary.state != "finished":
         command = "compare" if summary.kind == "comparison" else "search"
         print(f"go on with: python -m tuner.{command} --resume {shlex.quote(str(directory))}")
-    return FOUND
+    return SUCCEEDED
 
 
 def _has_open(holder: LockHolder, file: Path) -> bool:

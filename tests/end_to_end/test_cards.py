@@ -81,8 +81,8 @@ class TestGrowth:
 
     def test_what_each_command_says_of_its_share(self, seen: list[dict[str, Any]]) -> None:
         assert [event["printed"] for event in seen if "printed" in event] == [
-            "resources.gpus auto: a step needs 3.1 GiB of 16.0 GiB; 0.25, 4 trials a card",
-            "resources.gpus auto: as found before; 0.5, 2 trials a card",
+            "resources.gpus auto: a step needs 3.1 GiB of 16.0 GiB; 0.25, 4 trials on each GPU",
+            "resources.gpus auto: as measured before; 0.5, 2 trials on each GPU",
         ]
 
     def test_the_share_grows_once_and_no_trial_is_lost(self, searches: Searches) -> None:

@@ -70,7 +70,7 @@ class TestWorkers:
     def test_one_that_hangs_is_ended_and_says_where_it_stood(self, story: Story) -> None:
         where = "logs/trial-0001-fold-2-hung.txt"
         reason = trials_of(story.repaired.events)[HUNG].reason
-        assert reason == f"fold 2 took longer than search.fold_timeout_s = 3600 s; where it stood: {where}"
+        assert reason == f"fold 2 took longer than search.fold_timeout_s = 3600 s; its stack traces are in {where}"
         assert "in _begin" in (story.repaired.directory / where).read_text()
 
     def test_one_that_finds_no_memory_is_tried_again_and_then_fails(self, story: Story) -> None:

@@ -14,7 +14,7 @@ from tuner.experiment.packaged_spaces import find_space
 from tuner.messages.wording import shown
 from tuner.record.find import EXPERIMENTS, find_run
 
-FOUND, FAILED, BAD_INPUT = 0, 1, 2
+SUCCEEDED, FAILED, BAD_INPUT = 0, 1, 2
 
 
 def guarded(command: Callable[[], int]) -> int:
@@ -51,7 +51,7 @@ def experiment_parser(command: str) -> argparse.ArgumentParser:
     return parser
 
 
-def parsed(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
+def parse_arguments(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
     """The arguments of such a command; ends the process with its usage where they do not fit together."""
     arguments = parser.parse_args(argv)
     if (arguments.space is None) != isinstance(arguments.resume, str):
@@ -59,7 +59,7 @@ def parsed(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argpa
     return arguments
 
 
-def with_space(arguments: argparse.Namespace) -> argparse.Namespace:
+def resolve_space_file(arguments: argparse.Namespace) -> argparse.Namespace:
     """The arguments with a file as their space: a packaged one by its name, or the record of the run to go on with.
 
     Raises BadInput where there is none.
@@ -68,9 +68,9 @@ def with_space(arguments: argparse.Namespace) -> argparse.Namespace:
         given = dict(arguments.set)
         root = Path(given.get("tracking.directory", EXPERIMENTS))
         if mirror := given.get("tracking.mirror"):
-            from tuner.record.mirror import fetch  # with MLflow, which the other commands need not wait for
+            from tuner.record.mirror import download_run  # with MLflow, which the other commands need not wait for
 
-            fetch(str(mirror), arguments.resume, root)
+            download_run(str(mirror), arguments.resume, root)
             arguments.set.append(("tracking.directory", str(root)))  # its record says where it lay on another machine
         arguments.space = find_run(arguments.resume, root, "--resume").space
     else:

@@ -1,4 +1,4 @@
-"""Joins a Ray cluster or starts one, and leaves the process as it was."""
+"""Connection to a Ray cluster: joins one or starts one, and restores the process's environment and handlers."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from typing import Any
 import ray
 
 from trainables.errors import BadInput, Problem
-from tuner.cluster.tasks import MORE_ROOM
+from tuner.cluster.tasks import OBJECT_STORE_ADVICE
+from tuner.messages.redaction import reason
 from tuner.messages.wording import one_line
 from tuner.resources.share import Capacity, this_machine
 
 # Read by glibc and OpenMP when a process starts. Training allocates and frees the same large blocks at every step;
-# left alone, glibc gives each back to the kernel and faults it in again (measured: docs/decisions/0007). Threads that
+# by default, glibc gives each back to the kernel and faults it in again (measured: docs/decisions/0007). Threads that
 # spin while they wait slow down the trial beside them.
 WORKER_ENVIRONMENT = {
     "MALLOC_MMAP_THRESHOLD_": str(4 << 30),
@@ -39,8 +40,8 @@ TUNE_ENVIRONMENT = {
 }
 
 NUM_STARTS = 3
-"""Attempts to start a cluster of this machine's own. On a busy machine a part of Ray starts later than another waits
-for it, which is 15 s (https://github.com/ray-project/ray/issues/65983)."""
+"""Attempts to start Ray on this machine. On a busy machine a part of Ray may start later than another part waits
+for it, 15 s (https://github.com/ray-project/ray/issues/65983)."""
 
 
 logger = logging.getLogger(__name__)
@@ -48,12 +49,15 @@ logger = logging.getLogger(__name__)
 
 @contextlib.contextmanager
 def cluster(address: str | None, data_bytes: int = 0) -> Iterator[list[Capacity]]:
-    """Joins the cluster at `address`, or starts one of this machine's own, for the block; gives what each node has.
+    """Joins the cluster at `address`, or starts one on this machine, for the block. Yields the capacity of each node.
 
-    Signal handlers and environment of this process are kept: Ray's own are taken back.
+    Signal handlers and environment variables of this process are restored.
+
+        with cluster(None) as nodes:
+            share = share_of(nodes, ResourceSettings(), "auto")
 
     Raises:
-        BadInput: where nothing answers at `address`, Ray does not start here, or its object store has no room for
+        BadInput: if no cluster answers at `address`, Ray does not start here, or its object store has no room for
             `data_bytes` of decoded data.
     """
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
@@ -70,8 +74,7 @@ def cluster(address: str | None, data_bytes: int = 0) -> Iterator[list[Capacity]
                 _connect(options, attempts=1 if address else NUM_STARTS)
         except Exception as error:
             expected = "the address of a Ray cluster that answers" if address else "a machine on which Ray starts"
-            reason = str(error).strip().splitlines()[0]
-            raise BadInput(Problem("--address", expected, f"{address or 'no address'}: {reason}")) from None
+            raise BadInput(Problem("--address", expected, f"{address or 'no address'}: {reason(error)}")) from None
         try:
             nodes = alive_nodes()
             check_store(nodes, data_bytes)
@@ -97,14 +100,14 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _handlers_kept() -> Iterator[None]:
-    """Puts back what Ray installs while it connects: its exit on SIGTERM, and faulthandler."""
+    """Restores the signal handlers and faulthandler that Ray replaces while it connects."""
     had_faulthandler = faulthandler.is_enabled()
     in_main_thread = threading.current_thread() is threading.main_thread()
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     finally:
-        if in_main_thread:  # in any other thread Ray installs none, and Python allows none
+        if in_main_thread:  # in another thread neither Ray nor this may set handlers
             for number, handler in handlers.items():
                 signal.signal(number, handler)
         if not had_faulthandler:
@@ -112,28 +115,29 @@ def _handlers_kept() -> Iterator[None]:
 
 
 def alive_nodes() -> list[dict[str, Any]]:
-    """The nodes of the cluster that this process has joined, as Ray describes them."""
+    """Lists the nodes of the cluster that this process has joined, as Ray describes them."""
     return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
 
 
 def _connect(options: dict[str, Any], attempts: int) -> None:
-    """Connects, and tries again where a part of Ray did not start in time, which it says by errors of all kinds."""
+    """Connects, and retries on any error, as Ray raises many kinds when one of its processes starts late."""
     try:
         ray.init(**options)
     except Exception as error:
         ray.shutdown()
         if attempts == 1:
             raise
-        logger.warning("Ray did not start, and is tried again: %s", one_line(error))
+        logger.warning("Ray did not start, and is started again: %s", one_line(error))
         _connect(options, attempts - 1)
 
 
 def check_store(nodes: Iterable[dict[str, Any]], num_bytes: int) -> None:
-    """Raises BadInput where the decoded data does not fit into the object store of every node that trials may run on.
+    """Raises BadInput if `num_bytes` of decoded data do not fit into the object store of each node that runs trials.
 
-    Ray would put what is left over on a disk, from which each batch would then be read.
+    Ray would spill the rest to disk, from where each batch would then be read.
     """
     stores = [n["Resources"].get("object_store_memory", 0.0) for n in nodes if n["Resources"].get("CPU")]
     if stores and min(stores) < num_bytes:
-        expected = f"data that fits, decoded, into Ray's object store of {min(stores) / 1e9:.2f} GB ({MORE_ROOM})"
+        size = f"{min(stores) / 1e9:.2f} GB"
+        expected = f"data that fits, once decoded, into Ray's object store of {size} ({OBJECT_STORE_ADVICE})"
         raise BadInput(Problem("data", expected, f"{num_bytes / 1e9:.2f} GB"))

@@ -1,5 +1,5 @@
-"""What a trial needs of a card, where `resources.gpus` is auto: measured before the trials, and more where it was too
-little."""
+"""GPU probe: measures the GPU memory of a trial if `resources.gpus` is auto, and enlarges a share that was too
+small."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ from tuner.cluster.tasks import GpuOutOfMemory, WorkerFailed, as_completed, put_
 from tuner.cluster.trainable import ImagesByKey, prepare_process
 from tuner.experiment.search_experiment import SearchExperiment
 from tuner.messages.redaction import without_credentials
+from tuner.messages.wording import counted
 from tuner.record.events import ShareGrown, ShareMeasured
 from tuner.record.journal import ComparisonJournal, SearchJournal
 from tuner.resources.gpu_memory import GpuMemoryNeed, is_gpu_out_of_memory, largest_configs, next_larger_share
 from tuner.resources.share import Share
 
 PROBED_STEPS = 2
-"""The first makes the optimiser's state, which is there beside the activations from the second on."""
+"""Number of steps of a probe: from the second on, the optimiser's state is in memory beside the activations."""
 
 AUTO = "resources.gpus auto"
 
@@ -37,25 +38,25 @@ def resolve_share(
     num_folds: int,
     journal: SearchJournal | ComparisonJournal,
 ) -> Share:
-    """Resolves `resources.gpus: auto` to what each trial of `spaces` gets; any other share is returned as it is.
+    """Resolves `resources.gpus: auto` to the share of each trial of `spaces`; any other share is returned as it is.
 
-    A GPU is measured once: a search that is resumed takes what its journal says. Where nothing can be measured, a trial
-    gets a whole card, and the share's note says why.
+    It is measured once: a resumed search takes the measurement from its journal. If nothing can be measured, each trial
+    gets a whole GPU, and the share's note says why.
     """
     if not share.is_auto:
         return share
-    known, how = journal.history.share_measured, "as found before"
+    known, source = journal.history.share_measured, "as measured before"
     if known is None:
         try:
             need = _measured(share, largest_configs(spaces), images, num_folds)
         except (WorkerFailed, MemoryError) as error:
-            return replace(share, note=f"{AUTO}: a whole card a trial, for none could be measured: {error}")
+            return replace(share, note=f"{AUTO}: a whole GPU for each trial, as none could be measured: {error}")
         known = ShareMeasured(gpus=need.gpus, context=need.context, **asdict(need))
         journal.append(known)
-        how = f"{need}{_where(share)}"
-    share = replace(share.dividing_cards_by(journal.history.gpus or known.gpus), context=known.context)
-    at_once = round(1 / share.gpus)
-    return replace(share, note=f"{AUTO}: {how}; {share.gpus:.3g}, {at_once} trial{'s' * (at_once > 1)} a card")
+        source = f"{need}{_measured_on(share)}"
+    share = replace(share.sized_for(journal.history.gpus or known.gpus), context=known.context)
+    trials = counted(round(1 / share.gpus), "trial")
+    return replace(share, note=f"{AUTO}: {source}; {share.gpus:.3g}, {trials} on each GPU")
 
 
 def retry_with_larger_share(
@@ -64,10 +65,12 @@ def retry_with_larger_share(
     run: Callable[[Share], None],
     trial: int | None = None,
 ) -> None:
-    """Calls `run(share)`, and again with a larger share for each process as often as an auto share was too little.
+    """Calls `run(share)`, and again with a larger share as often as an auto share was too small.
+
+    `trial` is the one that `run` trains, for the journal.
 
     Raises:
-        GpuOutOfMemory: where a whole GPU was too little.
+        GpuOutOfMemory: if a whole GPU was too small, or the share is not auto.
     """
     while True:
         share = share.at_least(journal.history.gpus)
@@ -81,34 +84,36 @@ def retry_with_larger_share(
 
 
 def _measured(share: Share, configs: list[TrialConfig], images: ImagesByKey, num_folds: int) -> GpuMemoryNeed:
-    """The greatest need on a card of each kind; one that tells no kind stands for all that tell none."""
+    """Probes one GPU for each accelerator type and returns the largest requirement. Nodes without a known type count as
+    one type."""
     images_ref = put_shared(dict(images))
-    one = replace(share, concurrency=1)  # of a whole card, as long as it is not measured
+    one = replace(share, concurrency=1)  # of a whole GPU, until it is measured
     needs: list[GpuMemoryNeed] = []
-    for kind in sorted({node.card for node in share.nodes if node.gpus}):
-        needs += as_completed(probe_gpu_memory, [(configs, images_ref, num_folds, one)], one, accelerator=kind)
+    for accelerator in sorted({node.accelerator_type for node in share.nodes if node.gpus}):
+        needs += as_completed(probe_gpu_memory, [(configs, images_ref, num_folds, one)], one, accelerator=accelerator)
     return max(needs, key=lambda need: need.gpus)
 
 
-def _where(share: Share) -> str:
-    untold = sum(1 for node in share.nodes if node.gpus and not node.card)
-    return f" (measured on one of {untold} nodes)" if untold > 1 else ""
+def _measured_on(share: Share) -> str:
+    num_unknown = sum(1 for node in share.nodes if node.gpus and not node.accelerator_type)
+    return f" (measured on one of {num_unknown} nodes)" if num_unknown > 1 else ""
 
 
 def probe_gpu_memory(
     configs: Sequence[TrialConfig], images: ImagesByKey, num_folds: int, share: Share
 ) -> GpuMemoryNeed:
-    """The most that two steps and an evaluation of any of `configs` take; in a process and on a card of their own.
+    """Measures the largest GPU memory that `PROBED_STEPS` steps and an evaluation of any of `configs` take.
 
-    What others have on the card counts as the process's own, which makes the share larger.
+    It runs in a process and on a GPU of its own; memory of other processes on the GPU counts as its context, which
+    makes the share larger.
 
     Raises:
-        RuntimeError: where this process sees no card.
+        RuntimeError: if this process has no GPU.
     """
     prepare_process(share)
     device = default_device()
     if device.type != "cuda":
-        raise RuntimeError("the worker sees no card")
+        raise RuntimeError("the worker has no GPU")
     peaks = []
     for config in configs:
         torch.cuda.empty_cache()
@@ -116,20 +121,20 @@ def probe_gpu_memory(
         fits = _fits(config, images, num_folds, device)
         peak = torch.cuda.max_memory_reserved()
         gc.collect()
-        pixels = torch.cuda.memory_allocated()  # all else was the training's
-        free, card = torch.cuda.mem_get_info()
-        context = max(0, card - free - torch.cuda.memory_reserved())
-        peaks.append(GpuMemoryNeed(peak - pixels if fits else card, pixels, context, card))
+        pixels = torch.cuda.memory_allocated()  # the training's tensors are freed
+        free, total = torch.cuda.mem_get_info()
+        context = max(0, total - free - torch.cuda.memory_reserved())
+        peaks.append(GpuMemoryNeed(peak - pixels if fits else total, pixels, context, total))
     return max(peaks, key=lambda need: need.gpus)
 
 
 def _fits(config: TrialConfig, images: ImagesByKey, num_folds: int, device: torch.device) -> bool:
-    """Trains and scores a little of the first fold; whether the card was large enough for it."""
+    """Trains a few steps of the first fold and scores one batch. Returns whether the GPU's memory was enough."""
     examples = images[source_key(config.data)]
     whole = stratified_folds(examples.labels, num_folds, config.seed)[0]
     fold = Fold(whole.train, whole.validation[: config.training.eval_batch_size])
     try:
-        with contextlib.suppress(Diverged):  # at the greatest learning rate it may
+        with contextlib.suppress(Diverged):  # as it may at the largest learning rate
             FoldTraining(config, examples, 1, fold, device).score_at(PROBED_STEPS)
     except RuntimeError as error:
         if not is_gpu_out_of_memory(error):

@@ -1,4 +1,5 @@
-"""Retrains the best configuration on the full training split, seed by seed; the first use of the test split."""
+"""Retraining of the best configuration on the full training split with several seeds; the first use of the test
+split."""
 
 from __future__ import annotations
 
@@ -29,34 +30,35 @@ def retrain(
     directory: RunDirectory,
     checkpoint_period_s: float | None = None,
 ) -> Iterator[RetrainResult | RetrainFailed]:
-    """Trains `config` once per seed, as many at a time as fit; yields each as it ends, or as it broke off.
+    """Trains `config` once for each seed, as many at a time as the share says. Yields each result as it ends.
 
-    The network of `MODEL_SEED` is saved to `model/` in the experiment's `directory` before its result is yielded; what
-    is under way goes to `checkpoints/` every `checkpoint_period_s`, until its result has been taken in.
+    A training that diverged yields a `RetrainFailed`. The network of `MODEL_SEED` is saved to the run's `model/` before
+    its result is yielded. Trainings write checkpoints every `checkpoint_period_s` (None: never), which are removed when
+    the caller asks for the next result.
 
     Raises:
-        WorkerFailed: where a training raised, or its process died too often.
-        MemoryError: where the examples do not fit into the object store.
+        WorkerFailed: if a training raised an error, or its process died too often.
+        MemoryError: if the examples do not fit into the object store.
     """
     train_ref, test_ref = put_shared(train), put_shared(test)
-    kept = {seed: directory.retraining_checkpoint(seed) for seed in seeds}
-    jobs = [(config, seed, train_ref, test_ref, share, kept[seed], checkpoint_period_s) for seed in seeds]
+    checkpoint_files = {seed: directory.retraining_checkpoint(seed) for seed in seeds}
+    jobs = [(config, seed, train_ref, test_ref, share, checkpoint_files[seed], checkpoint_period_s) for seed in seeds]
     for retrained, files in as_completed(_retrain_once, jobs, share):
         if files:
             put_folder(directory.model, files)
         yield retrained
-        Checkpoints(kept[retrained.seed], 0).discard()
+        Checkpoints(checkpoint_files[retrained.seed], 0).discard()
 
 
 def put_folder(directory: Path, files: Mapping[str, bytes]) -> None:
-    """Puts a folder of files in place at once, so that a crash leaves the old one or the new one."""
-    fresh = directory.with_name(directory.name + ".new")
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(parents=True)
+    """Replaces a folder by files with their contents. A crash leaves no partly written folder."""
+    new = directory.with_name(directory.name + ".new")
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
     for name, content in files.items():
-        (fresh / name).write_bytes(content)
+        (new / name).write_bytes(content)
     shutil.rmtree(directory, ignore_errors=True)
-    fresh.rename(directory)
+    new.rename(directory)
 
 
 def _retrain_once(
@@ -65,12 +67,12 @@ def _retrain_once(
     train: Examples,
     test: Examples,
     share: Share,
-    kept: Path,
+    checkpoint_file: Path,
     checkpoint_period_s: float | None,
 ) -> tuple[RetrainResult | RetrainFailed, dict[str, bytes]]:
     prepare_process(share)
     config = reseeded(config, seed)
-    checkpoints = None if checkpoint_period_s is None else Checkpoints(kept, checkpoint_period_s)
+    checkpoints = None if checkpoint_period_s is None else Checkpoints(checkpoint_file, checkpoint_period_s)
     ended = train_and_test(config, seed, train, test, checkpoints)
     if isinstance(ended, RetrainFailed):
         return ended, {}
@@ -79,7 +81,7 @@ def _retrain_once(
 
 
 def _classifier_files(network: TransferNetwork, config: TrialConfig, class_names: tuple[str, ...]) -> dict[str, bytes]:
-    """The classifier as files' contents: the worker and the driver need not share a disk."""
+    """Returns the classifier as files' contents, as worker and driver may not share a disk."""
     with tempfile.TemporaryDirectory() as folder:
         save_classifier(Path(folder), network, config, class_names)
         return {path.name: path.read_bytes() for path in Path(folder).iterdir()}

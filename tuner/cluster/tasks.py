@@ -1,4 +1,4 @@
-"""Ray tasks: run a function over jobs as places become free, and say why one died."""
+"""Ray tasks: runs a function over jobs as resources become free, and describes why one died."""
 
 from __future__ import annotations
 
@@ -22,21 +22,19 @@ from tuner.messages.wording import one_line
 from tuner.resources.gpu_memory import is_gpu_out_of_memory
 from tuner.resources.share import Share
 
-MORE_ROOM = (
+OBJECT_STORE_ADVICE = (
     "take fewer images or smaller ones (data.train_images, data.size_px), or more memory: for a cluster, "
     "`ray start --object-store-memory`; for this machine's own, RAY_DEFAULT_OBJECT_STORE_MEMORY_PROPORTION"
 )
+"""Remedies for an object store that is too small."""
 
+MEMORY_ADVICE = "fewer trials at once (search.concurrency) or a smaller batch need less"
 
-LESS_MEMORY = "fewer trials at once (search.concurrency) or a smaller batch need less"
-
-
-LOW_ON_MEMORY = "running low on memory"  # as Ray's memory monitor says it
-
+LOW_ON_MEMORY = "running low on memory"
+"""Part of the message of Ray's memory monitor."""
 
 MAX_RETRIES = 2
-"""How often a task whose worker died is started again."""
-
+"""Number of times that a task whose worker died is restarted."""
 
 Result = TypeVar("Result")
 
@@ -44,18 +42,23 @@ Result = TypeVar("Result")
 def as_completed(
     task: Callable[..., Result], jobs: Iterable[tuple[Any, ...]], share: Share, accelerator: str = ""
 ) -> Iterator[Result]:
-    """Runs `task(*job)` for every job on the cluster, as many at a time as the share says; yields what each returns as
-    it ends. Arguments from `shared` arrive as what was shared. `accelerator` is the kind of card that is to be used.
+    """Runs `task(*job)` for every job on the cluster, as many at a time as the share says; yields results as they end.
+
+    An argument from `put_shared` arrives as the value that was put. `accelerator` is the type of GPU to use, "" for
+    any.
+
+        for score in as_completed(train, [(config, 0), (config, 1)], share):
+            print(score)
 
     Raises:
-        WorkerFailed: where a job raised, or its process died too often; the others are then ended, too.
-        CardFull: where that was for want of memory on a card.
+        WorkerFailed: if a job raised an error, or its process died too often; the other jobs are then cancelled.
+        GpuOutOfMemory: if the reason was exhausted GPU memory.
     """
-    # A process that has used one card stays on it, so that with GPUs each job gets a process of its own.
-    once: dict[str, Any] = {"num_gpus": share.gpus, "max_calls": 1} if share.gpus else {}
+    # A process stays on the first GPU that it uses, so that with GPUs each job gets a process of its own.
+    options: dict[str, Any] = {"num_gpus": share.gpus, "max_calls": 1} if share.gpus else {}
     if accelerator:
-        once["accelerator_type"] = accelerator
-    remote: Any = ray.remote(num_cpus=share.cpus, max_retries=MAX_RETRIES, **once)(task)
+        options["accelerator_type"] = accelerator
+    remote: Any = ray.remote(num_cpus=share.cpus, max_retries=MAX_RETRIES, **options)(task)
     waiting = deque(jobs)
     running: list[Any] = []
     while waiting or running:
@@ -67,42 +70,48 @@ def as_completed(
         except RayError as error:
             for other in running:
                 ray.cancel(other, force=True)
-            why = death_reason(error)
-            raise (GpuOutOfMemory if is_gpu_out_of_memory(why) else WorkerFailed)(why) from error
+            reason = death_reason(error)
+            raise (GpuOutOfMemory if is_gpu_out_of_memory(reason) else WorkerFailed)(reason) from error
         yield result
 
 
 class WorkerFailed(Exception):
-    """A job raised, or its process died each time that it was tried."""
+    """Error for a job that raised one, or whose process died each time."""
 
 
 class GpuOutOfMemory(WorkerFailed):
-    """A job's part of a card was too little."""
+    """Error for a job whose share of a GPU's memory was too small."""
 
 
 def put_shared(value: Any) -> Any:
-    """`value` in the object store, once for all jobs that it is handed to. Raises MemoryError where it does not fit."""
+    """Puts `value` into the object store, once for all jobs, and returns its reference.
+
+    Raises MemoryError, with remedies, if it does not fit.
+    """
     with object_store_errors():
         return ray.put(value)
 
 
 @contextlib.contextmanager
 def object_store_errors() -> Iterator[None]:
-    """Says what to do where Ray's object store has no room for what the block puts into it, by a MemoryError."""
+    """Raises MemoryError, with remedies, if Ray's object store has no room for what the block puts into it."""
     try:
         yield
     except (ObjectStoreFullError, OutOfDiskError) as error:
-        raise MemoryError(f"Ray's object store is full, and so is the disk behind it; {MORE_ROOM}") from error
+        raise MemoryError(
+            f"Ray's object store is full, and so is the disk that it spills to; {OBJECT_STORE_ADVICE}"
+        ) from error
 
 
 def death_reason(error: Exception | None) -> str:
-    """What Ray raised for a task or an actor, in one line: what its code raised, or what is known of its end."""
+    """Describes in one line why a task or an actor failed: the error of its code, or the probable cause of its
+    death."""
     if error is None:
-        return "no reason known"
-    if isinstance(error, RayTaskError):  # raised by its code: Ray's text begins with where, not with what
-        return one_line(error.cause) if isinstance(error.cause, Exception) else str(error).strip().splitlines()[-1]
+        return "unknown reason"
+    if isinstance(error, RayTaskError):  # of its code: Ray's message begins with the place, not the error
+        return one_line(error.cause) if isinstance(error.cause, Exception) else str(error).strip().rpartition("\n")[2]
     if LOW_ON_MEMORY in str(error):
-        return f"the node ran out of memory, and Ray ended the process ({LESS_MEMORY})"
+        return f"the node ran out of memory, and Ray ended the process ({MEMORY_ADVICE})"
     if isinstance(error, RayActorError | WorkerCrashedError) and not isinstance(error, ActorUnavailableError):
-        return f"its process crashed or was killed, as the kernel does where memory runs out ({LESS_MEMORY})"
+        return f"its process crashed or was killed, as by the kernel when memory runs out ({MEMORY_ADVICE})"
     return one_line(error)

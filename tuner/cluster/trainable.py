@@ -1,4 +1,4 @@
-"""The Ray actor of a trial: folds one after the other, checkpoints, and its share of a GPU."""
+"""Ray actor of a trial: trains its folds one after the other, with checkpoints, a time limit and a share of a GPU."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from trainables.errors import Diverged
 from trainables.training.checkpoint import Checkpoints
 from trainables.trial import FoldTraining, default_device
 from tuner.cluster.watchdog import time_limit
-from tuner.cluster.worker_reports import FoldBroke, FoldDone, Report, RungScored
+from tuner.cluster.worker_reports import FoldDone, FoldFailed, Report, RungScored
 from tuner.messages.wording import one_line
 from tuner.record.directory import RunDirectory
 from tuner.record.events import trial_id
@@ -41,15 +41,13 @@ GPU_MEMORY_LIMIT = 0.95
 """Fraction of its share of a GPU that a process may allocate; the rest is for its CUDA context."""
 
 ImagesByKey = Mapping[str, Examples]
-"""Training splits by `source_key`: more than one only where a dimension changes what is decoded."""
+"""Training splits by `source_key`; more than one only if a dimension changes what is decoded."""
 
 
 @dataclass(frozen=True)
 class WorkerSettings:
-    """How a worker guards its folds.
-
-    `directory` is where the run is kept, `checkpoint_period_s` how often a fold in training is written there (None:
-    never), `fold_timeout_s` the time after which a fold counts as hanging (None: never).
+    """Settings of a worker: run directory, period of checkpoints, and time limit of a fold (None: no checkpoints, no
+    limit).
     """
 
     directory: RunDirectory
@@ -57,37 +55,37 @@ class WorkerSettings:
     fold_timeout_s: float | None
 
     def checkpoint(self, number: int, fold: int) -> Checkpoints | None:
-        """Where a fold is kept while it is trained; None where it is not."""
+        """Returns the checkpoints of a fold; None if there are to be none."""
         if self.checkpoint_period_s is None:
             return None
         return Checkpoints(self.directory.fold_checkpoint(trial_id(number), fold), self.checkpoint_period_s)
 
     def hung_stacks(self, number: int, fold: int) -> Path:
-        """Where the stacks of a fold that hangs are written."""
+        """Returns the file for the stack traces of a fold that exceeds the time limit."""
         return self.directory.hung_stacks(trial_id(number), fold)
 
     def remove_checkpoints(self, trials: Mapping[int, TrialRecord]) -> None:
-        """Removes the checkpoints of trials that ended before their worker could do so."""
+        """Removes the checkpoints of trials that have ended, which their worker may not have done."""
         for number, trial in trials.items():
             if trial.state != "running":
                 shutil.rmtree(self.directory.trial_checkpoints(trial_id(number)), ignore_errors=True)
 
 
 def decoded_bytes(images: ImagesByKey) -> int:
-    """Bytes that the object store of each node has to hold. Texts take next to nothing."""
+    """Number of bytes of images in the object store of each node. Texts are not counted, as they take few."""
     return sum(split.bytes_to_send for split in images.values() if isinstance(split, LabelledImages))
 
 
 class FoldTrainable(tune.Trainable):
-    """Trains folds of one trial at a time; every `step` is one fold, and one more for each rung at which it is scored.
+    """Ray Tune's Trainable: trains folds of one trial; each `step` is up to the next rung, or the end of a fold.
 
-    The actor outlives its trials, so that none may leave anything in it.
+    Tune reuses the actor for later trials, so that `reset_config` clears all state of the trial.
     """
 
     training: FoldTraining | None = None
     checkpoints: Checkpoints | None = None
     spent_s = 0.0
-    """Time that this process has spent on the fold."""
+    """Time that this process has spent on the current fold."""
     has_ended = False
 
     def setup(  # type: ignore[override]  # `with_parameters` adds them
@@ -111,41 +109,41 @@ class FoldTrainable(tune.Trainable):
 
     @property
     def fold(self) -> int:
-        """The fold in training, or the next one."""
+        """Number of the fold in training, or of the next one."""
         return self.folds[0]
 
     def step(self) -> dict[str, Any]:
-        """Trains to the next report, which the driver finds under `report`, with the trial's number under `trial`."""
+        """Trains up to the next report. Returns it under `report`, and the trial's number under `trial`."""
         return {"trial": self.number, "report": self._step()}
 
     def _step(self) -> Report:
         started = time.monotonic()
         if self.training is None:
-            self._discard()  # the fold before: its result has been taken in, or no other would be asked for
+            self._discard()  # the previous fold: the driver has recorded its result before it asks for another
         limit, stacks = self.settings.fold_timeout_s, self.settings.hung_stacks(self.number, self.fold)
         try:
             with time_limit(None if limit is None else limit - self.spent_s, stacks):
                 return self._to_next_report()
         except Diverged as diverged:
-            return self._ended(FoldBroke(self.fold, f"fold {self.fold} {diverged}"))
+            return self._ended(FoldFailed(self.fold, f"fold {self.fold} {diverged}"))
         except GPU_ERRORS:
-            raise  # the card may be full for now, or this process's context broken: another process tries again
+            raise  # the GPU may be full for now, or this process's context broken: another process retries
         except Exception as error:  # an error of a trial's code ends that trial, not its actor
-            if is_gpu_out_of_memory(error):  # as another library says it
+            if is_gpu_out_of_memory(error):  # raised by another library
                 raise
             logger.exception("trial failed")
             reason = f"fold {self.fold}: {one_line(error)}"
-            return self._ended(FoldBroke(self.fold, reason, traceback.format_exc()))
+            return self._ended(FoldFailed(self.fold, reason, traceback.format_exc()))
         finally:
             self.spent_s += time.monotonic() - started
 
     def cleanup(self) -> None:
-        """Ends the actor. A fold that is not at its end stays on disk, for the worker that resumes it."""
+        """Ends the actor. The checkpoint of an unfinished fold is kept, for the worker that resumes it."""
         if self.has_ended:
             self._discard()
 
     def _to_next_report(self) -> Report:
-        """Trains the fold in training, or the next one, up to its next rung or its end."""
+        """Trains the current fold, or begins the next one, up to its next rung or its end."""
         training = self.training = self.training or self._begin()
         rungs = [step for step in self.rungs if step >= training.step] if self.fold == 1 else []
         if rungs:
@@ -162,19 +160,19 @@ class FoldTrainable(tune.Trainable):
         return FoldTraining(self.trial_config, images, self.fold, fold, self.device, self.checkpoints)
 
     def _ended(self, report: Report) -> Report:
-        """Ends a fold. Its checkpoint stays until the driver has taken the report in."""
+        """Ends a fold. Its checkpoint is kept until the driver has recorded the report."""
         self.training, self.has_ended = None, True
         return report
 
     def _discard(self) -> None:
-        """Forgets the fold, and removes its checkpoint."""
+        """Clears the state of the fold, and removes its checkpoint."""
         if self.checkpoints is not None:
             self.checkpoints.discard()
         self.training, self.checkpoints, self.spent_s, self.has_ended = None, None, 0.0, False
 
 
 def prepare_process(share: Share) -> None:
-    """Limits a worker to its share: as many threads as cores, and no more of a GPU's memory than its fraction."""
+    """Limits this process to its share: one thread for each of its CPUs, and its fraction of a GPU's memory."""
     num_threads = max(1, int(share.cpus))
     torch.set_num_threads(num_threads)
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(num_threads))  # read when the compiler is first needed

@@ -1,4 +1,4 @@
-"""Runs trials on Ray Tune: asks the scheduler for assignments, and hands it what the workers report."""
+"""Runs trials on Ray Tune: takes assignments from the trial scheduler, and passes on the workers' reports."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ray.tune.stopper import NoopStopper, Stopper
 
 from tuner.cluster.tasks import death_reason, object_store_errors
 from tuner.cluster.trainable import FoldTrainable, ImagesByKey, WorkerSettings
-from tuner.cluster.worker_reports import FoldBroke, FoldDone, Report, RungScored
+from tuner.cluster.worker_reports import FoldDone, FoldFailed, Report, RungScored
 from tuner.resources.gpu_memory import is_gpu_out_of_memory
 from tuner.resources.share import Share
 from tuner.scheduling.assignment import Assignment
@@ -28,13 +28,16 @@ logger = logging.getLogger(__name__)
 
 
 def run_trials(scheduler: TrialScheduler, images: ImagesByKey, share: Share) -> None:
-    """Runs every trial that the scheduler hands out; returns when it has no more.
+    """Runs every trial that the scheduler assigns; returns when there are no more.
 
-    Ray Tune's own files are never read back: a search is resumed from its journal.
+    Ray Tune's own files are never read: a search is resumed from its journal.
+
+        run_trials(TrialScheduler(space, journal), load_images(space), share)
+        best_trial(journal.history.trials.values())
 
     Raises:
-        OSError: where the journal cannot be written.
-        MemoryError: where the images do not fit into the object store.
+        OSError: if the journal cannot be written.
+        MemoryError: if the images do not fit into the object store.
     """
     search, journal = scheduler.space.search, scheduler.journal
     settings = WorkerSettings(journal.directory, search.checkpoint_period_s, search.fold_timeout_s)
@@ -42,13 +45,13 @@ def run_trials(scheduler: TrialScheduler, images: ImagesByKey, share: Share) -> 
     with object_store_errors():
         with_images = tune.with_parameters(FoldTrainable, images=dict(images))
     trainable = tune.with_resources(with_images, _resources_of)
-    # Tune would hand the driver's AWS keys to its workers, by way of an environment that Ray's agent writes to its log.
+    # Tune would pass the driver's AWS keys to its workers in an environment that Ray's agent writes to its log.
     class_cache.ENV_VARS_TO_PROPAGATE -= {name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")}
     tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
             search_alg=SchedulerSearcher(scheduler, settings, share),
-            num_samples=-1,  # as many as the scheduler hands out
+            num_samples=-1,  # as many as the scheduler assigns
             max_concurrent_trials=share.concurrency,
             reuse_actors=True,
             trial_dirname_creator=_trial_name,
@@ -60,7 +63,7 @@ def run_trials(scheduler: TrialScheduler, images: ImagesByKey, share: Share) -> 
             stop=SchedulerStopper(scheduler, settings),
             callbacks=[SchedulerCallback(scheduler, settings)],
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-            failure_config=tune.FailureConfig(max_failures=0),  # the scheduler repeats what can be repeated
+            failure_config=tune.FailureConfig(max_failures=0),  # the scheduler decides about retries
             verbose=0,
         ),
     )
@@ -69,22 +72,22 @@ def run_trials(scheduler: TrialScheduler, images: ImagesByKey, share: Share) -> 
     except Exception as error:
         if not scheduler.done:
             raise _unwrapped(error) from None
-        logger.exception("Ray Tune broke off after the last trial")  # over its own files, which are never read
+        logger.exception("Ray Tune failed after the last trial")  # e.g. on its own files, which are never read
 
 
 def _resources_of(config: Mapping[str, Any]) -> tune.PlacementGroupFactory:
-    """What Ray Tune keeps for a trial. An actor is reused only for trials with as much, and ended where others wait."""
+    """Resources that Ray Tune reserves for a trial. It reuses an actor only for trials with the same resources."""
     share: Share = config["share"]
     return tune.PlacementGroupFactory([{"CPU": share.cpus, "GPU": share.gpus}])
 
 
 def _unwrapped(error: Exception) -> BaseException:
-    """The error raised in Ray Tune's loop, of which a TuneError holds the traceback as its text."""
+    """Returns the error raised in Ray Tune's loop, which a TuneError wraps."""
     return (error.__cause__ or error.__context__ or error) if isinstance(error, TuneError) else error
 
 
 class SchedulerSearcher(Searcher):
-    """Ray Tune's search algorithm: asks the scheduler. Each trial comes with the share that it is to get."""
+    """Ray Tune's search algorithm: suggests the scheduler's next assignment, with its share of the cluster."""
 
     def __init__(self, scheduler: TrialScheduler, settings: WorkerSettings, share: Share) -> None:
         super().__init__()
@@ -96,13 +99,13 @@ class SchedulerSearcher(Searcher):
         if self._scheduler.done:
             return str(Searcher.FINISHED)
         share = self._share.at_least(self._scheduler.journal.history.gpus)
-        if self._scheduler.num_assigned >= share.concurrency:  # of a share that has grown: Tune knows the first
+        if self._scheduler.num_assigned >= share.concurrency:  # Tune's limit is that of the first, smaller share
             return None
         assignment = self._scheduler.next_assignment(share.concurrency)
         return None if assignment is None else {"assignment": assignment, "settings": self._settings, "share": share}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Does nothing: ends come through `SchedulerCallback`."""
+        """Does nothing: reports arrive by `SchedulerStopper` and `SchedulerCallback`."""
 
     def save(self, checkpoint_path: str) -> None:
         """Does nothing: the journal is the state."""
@@ -115,9 +118,9 @@ class SchedulerSearcher(Searcher):
 
 
 class SchedulerStopper(Stopper):
-    """Hands every report to the scheduler, and stops the trials that it says are to stop.
+    """Ray Tune's stopper: passes every report to the trial scheduler, and stops trials by its decisions.
 
-    A stopper and no scheduler of Ray Tune's: that is asked only about results that do not end their trial.
+    It is not one of Ray Tune's schedulers, as those do not receive results that end their trial.
     """
 
     def __init__(self, scheduler: TrialScheduler, settings: WorkerSettings) -> None:
@@ -136,7 +139,7 @@ class SchedulerStopper(Stopper):
                 return self._scheduler.fold_finished(number, result)
             case RungScored(fold, step, val_top1):
                 return self._scheduler.rung_reached(number, fold, step, val_top1)
-            case FoldBroke(fold, reason, trace):
+            case FoldFailed(fold, reason, trace):
                 logger.error("trial %d failed\n%s", number, trace or reason)
                 self._scheduler.trial_failed(number, fold, reason)
                 return Decision.STOP
@@ -149,7 +152,7 @@ class SchedulerStopper(Stopper):
 
 
 class SchedulerCallback(Callback):
-    """Tells the scheduler of a worker's death."""
+    """Ray Tune's callback: reports the death of a worker to the trial scheduler."""
 
     def __init__(self, scheduler: TrialScheduler, settings: WorkerSettings) -> None:
         self._scheduler = scheduler
@@ -158,19 +161,19 @@ class SchedulerCallback(Callback):
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         assignment: Assignment = trial.config["assignment"]
         number, fold = assignment.number, self._scheduler.fold_at(assignment)
-        if fold is None:  # its work was done
+        if fold is None:  # its assignment was over
             return
         stacks = self._settings.hung_stacks(number, fold)
         if stacks.exists() and stacks.stat().st_size:
             limit = f"search.fold_timeout_s = {self._settings.fold_timeout_s:g} s"
             where = stacks.relative_to(self._settings.directory.path)
-            reason = f"fold {fold} took longer than {limit}; where it stood: {where}"
+            reason = f"fold {fold} took longer than {limit}; its stack traces are in {where}"
             self._scheduler.trial_failed(number, fold, reason)
         else:
-            self._lost(number, fold, death_reason(_error_of(trial)), trial.config["share"])
+            self._report_lost(number, fold, death_reason(_error_of(trial)), trial.config["share"])
         self._settings.remove_checkpoints({number: self._scheduler.journal.history.trials[number]})
 
-    def _lost(self, number: int, fold: int, reason: str, share: Share) -> None:
+    def _report_lost(self, number: int, fold: int, reason: str, share: Share) -> None:
         if share.is_auto and is_gpu_out_of_memory(reason):
             self._scheduler.out_of_gpu_memory(number, fold, share.gpus, reason)
         else:
@@ -181,8 +184,8 @@ class SchedulerCallback(Callback):
 
 
 def _error_of(trial: Trial) -> Exception | None:
-    """The error that Ray raised. Tune keeps it in files, some kinds as text alone; `Trial.get_error` looks in another
-    place."""
+    """Returns the error of a trial, which Tune writes to files, some kinds as text alone; `Trial.get_error` does not
+    read them."""
     pickled, text = trial.pickled_error_file, trial.error_file
     if pickled is not None:
         error: Exception = cloudpickle.loads(Path(pickled).read_bytes())

@@ -1,4 +1,4 @@
-"""A limit on the time that a block may take, which holds even where the interpreter hangs."""
+"""Watchdog: a time limit of a block that works even if the interpreter hangs."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from typing import Any
 
 @contextlib.contextmanager
 def time_limit(limit_s: float | None, stacks: Path) -> Iterator[None]:
-    """Ends this process where the block takes longer, and leaves in `stacks` where each thread stood.
+    """Ends this process if the block takes longer than `limit_s` (None: no limit), and writes all stack traces to
+    `stacks`.
 
-    A thread of C does it, which needs no part of the interpreter: what hangs may hold its lock.
+    faulthandler's thread does it, which does not need the interpreter's lock.
     """
     if limit_s is None:
         yield

@@ -1,4 +1,4 @@
-"""What a worker reports to the driver after each step, as Ray carries it."""
+"""Reports of a worker to the driver, one after each step."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from trainables.results import FoldResult
 
 @dataclass(frozen=True)
 class FoldDone:
-    """A fold has been trained and scored."""
+    """Report that a fold has been trained and scored."""
 
     result: FoldResult
 
@@ -21,7 +21,7 @@ class FoldDone:
 
 @dataclass(frozen=True)
 class RungScored:
-    """A fold has been scored after `step` optimiser steps, and waits for a decision."""
+    """Report of a score after `step` optimiser steps of a fold, which waits for a decision; `val_top1` is in [0, 1]."""
 
     fold: int
     step: int
@@ -29,12 +29,12 @@ class RungScored:
 
 
 @dataclass(frozen=True)
-class FoldBroke:
-    """The training of a fold diverged or raised. `reason` is one line, `trace` the traceback of what it raised."""
+class FoldFailed:
+    """Report that a fold diverged or raised an error. `reason` is one line, `trace` the traceback of the error."""
 
     fold: int
     reason: str
     trace: str = ""
 
 
-Report = FoldDone | RungScored | FoldBroke
+Report = FoldDone | RungScored | FoldFailed

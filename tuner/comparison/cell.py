@@ -52,7 +52,7 @@ class CellScored:
 
 
 @dataclass(frozen=True)
-class CellBroke:
+class CellUnscored:
     """A training without a score. One that diverged always will; anything else may be tried again."""
 
     key: CellKey
@@ -65,7 +65,7 @@ class CellBroke:
 
 
 @dataclass(frozen=True)
-class Measuring:
+class MeasureSettings:
     """Measures to take of a trained network besides its accuracy, and how its images are made into batches."""
 
     names: Sequence[str]
@@ -76,12 +76,12 @@ class Measuring:
 def train_cell(
     key: CellKey,
     config: TrialConfig,
-    measuring: Measuring,
+    measuring: MeasureSettings,
     train: Examples,
     column_train: Examples,
     test: Examples,
     share: Share,
-) -> CellScored | CellBroke:
+) -> CellScored | CellUnscored:
     """Trains `config` with the key's seed on `train`, scores it on `test`, measures it on `column_train` and `test`.
 
     An error of the training ends this cell, not the comparison.
@@ -93,17 +93,19 @@ def train_cell(
     try:
         ended = train_and_test(reseeded(config, key.seed), key.seed, train, test)
         if isinstance(ended, RetrainFailed):
-            return CellBroke(key, ended.reason, diverged=True)
+            return CellUnscored(key, ended.reason, diverged=True)
         trained, network = ended
         return CellScored(key, trained, measure(network, measuring, column_train, test))
     except Exception as error:
         if share.is_auto and share.gpus < 1 and is_gpu_out_of_memory(error):
             raise  # to be tried again with more of a card
         logger.exception("%s failed", key)
-        return CellBroke(key, without_credentials(one_line(error)), diverged=False)
+        return CellUnscored(key, without_credentials(one_line(error)), diverged=False)
 
 
-def measure(network: TransferNetwork, measuring: Measuring, column_train: Examples, test: Examples) -> dict[str, float]:
+def measure(
+    network: TransferNetwork, measuring: MeasureSettings, column_train: Examples, test: Examples
+) -> dict[str, float]:
     """Every measure on both splits, where it is defined."""
     values: dict[str, float] = {}
     for split, images in (("train", column_train), ("test", test)):

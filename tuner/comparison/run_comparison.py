@@ -13,7 +13,7 @@ from trainables.data.loading import load_test, source_key, test_key
 from tuner.cluster.gpu_probe import resolve_share, retry_with_larger_share
 from tuner.cluster.tasks import as_completed, put_shared
 from tuner.cluster.trainable import ImagesByKey
-from tuner.comparison.cell import CellKey, Measuring, train_cell
+from tuner.comparison.cell import CellKey, MeasureSettings, train_cell
 from tuner.comparison.comparison_experiment import Arm, ComparisonExperiment
 from tuner.comparison.comparison_result import ComparisonResult, comparison_result_of, write_tables
 from tuner.execution.observer import Observer
@@ -185,6 +185,6 @@ def _with_images(
         return train_refs[key]
 
     for key, config, arm in jobs:
-        measuring = Measuring(comparison.compare.measures, arm.column_data, config.training.eval_batch_size)
+        measuring = MeasureSettings(comparison.compare.measures, arm.column_data, config.training.eval_batch_size)
         trained_on, column = train_ref(source_key(config.data)), train_ref(source_key(arm.column_data))
         yield key, config, measuring, trained_on, column, test_refs[test_key(arm.column_data)], share

@@ -71,7 +71,7 @@ def run_directory(experiment: Experiment, resume: bool, say: Say) -> Iterator[Ru
     with locked(directory):
         try:
             if resume:
-                if mirror is not None and (note := mirror.bring(directory)):
+                if mirror is not None and (note := mirror.pull(directory)):
                     say(note)
                 check_same_trials(experiment, directory)
                 write_record(experiment, directory)

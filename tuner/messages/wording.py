@@ -56,7 +56,7 @@ def counted(count: int, noun: str) -> str:
 
 def share_growth_message(gpus: float) -> str:
     """Returns the message for a trial whose share of a GPU has been raised to `gpus`."""
-    return f"out of memory on its part of a card: {gpus:.3g} of one from now on"
+    return f"out of memory on its share of a GPU: {gpus:.3g} of one from now on"
 
 
 NOTHING = "nothing"

@@ -1,4 +1,4 @@
-"""Makes the directory of a new run, and finds that of the run to go on with."""
+"""Creates the directory of a new run, and finds that of the run to resume."""
 
 from __future__ import annotations
 
@@ -32,18 +32,19 @@ MAY_CHANGE = (
     "resources.",
     "tracking.",
 )
-"""What a resumed run may ask anew; everything else would make its trials incomparable with the earlier ones."""
+"""Keys (or their prefixes) that may differ in a resumed run: any other would make its trials incomparable with the
+earlier ones."""
 
 
 def new_run(experiment: Experiment) -> RunDirectory:
-    """Makes a fresh directory for `experiment`, with its resolved YAML and the environment.
+    """Creates a directory for `experiment`, with its resolved YAML and the environment.
 
     Raises:
-        BadInput: where it cannot be written.
+        BadInput: if it cannot be written.
     """
     root = experiment.tracking.directory / experiment.name
     while True:
-        # MLflow knows the run by its name, too: two of one second must differ wherever their folders lie.
+        # MLflow identifies the run by its name: two of one second must differ, whatever their folders are.
         directory = RunDirectory(root / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}")
         try:
             directory.path.mkdir(parents=True)
@@ -56,7 +57,7 @@ def new_run(experiment: Experiment) -> RunDirectory:
 
 
 def write_record(experiment: Experiment, directory: RunDirectory) -> None:
-    """Writes `space.yaml` and `environment.json`. Raises BadInput where the disk refuses."""
+    """Writes `space.yaml` and `environment.json`. Raises BadInput if they cannot be written."""
     try:
         directory.space.write_text(dump_experiment(experiment), encoding="utf-8")
         Environment.here(tracking_uri(experiment.tracking.uri)).write(directory)
@@ -65,15 +66,18 @@ def write_record(experiment: Experiment, directory: RunDirectory) -> None:
 
 
 def latest_run(experiment: Experiment, mirror: Mirror | None = None) -> RunDirectory:
-    """Finds the newest run of that name, here or in the mirror, or the run whose record `experiment` is.
+    """Finds the newest run of the experiment's name, on this disk or in the mirror.
+
+    An experiment that was read from a run's own `space.yaml` means that run. A run that only the mirror has is not
+    copied; its directory does not exist yet.
 
     Raises:
-        BadInput: where there is none.
+        BadInput: if there is none.
     """
     root = experiment.tracking.directory / experiment.name
     runs = runs_below(root)
     itself = RunDirectory(Path(experiment.file).resolve().parent)
-    if itself in runs:  # the record of a run means that run
+    if itself in runs:
         return itself
     there = mirror.newest_run(experiment.name) if mirror is not None else None
     if there is not None and (not runs or there > runs[-1].run):
@@ -85,11 +89,11 @@ def latest_run(experiment: Experiment, mirror: Mirror | None = None) -> RunDirec
 
 
 def check_same_trials(experiment: Experiment, directory: RunDirectory) -> None:
-    """Raises BadInput where `experiment` asks for other trials than the run in `directory` did."""
+    """Raises BadInput with every key of `experiment` that would train other trials than the run in `directory` did."""
     was, now = flatten(experiment.read_record(directory.space).as_tree()), flatten(experiment.as_tree())
     changed = [key for key in {**was, **now} if was.get(key) != now.get(key) and not key.startswith(MAY_CHANGE)]
     if changed:
-        advice = "as it was when the search was started (leave out --resume to start anew)"
+        advice = "its value when the search was started (leave out --resume to start anew)"
         problems = [Problem(key, f"{was.get(key)!r}, {advice}", repr(now.get(key))) for key in changed]
         raise BadInput(problems).in_file(experiment.file)
 

@@ -10,24 +10,24 @@ from pathlib import Path
 JOURNAL = "journal.jsonl"
 LOCK, MLFLOW_LOCK = "lock", "mlflow.lock"
 NOT_MIRRORED = ("ray", "logs", LOCK, MLFLOW_LOCK)
-"""What means nothing on another machine."""
+"""Files and folders that are useless on another machine."""
 
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """One run of a search or a comparison, kept where a crash cannot take it.
+    """Directory of one run of a search or a comparison.
 
         experiments/<name>/<run>/        run = the time at which it was started
             space.yaml                   the resolved experiment; `--resume` reads it
             journal.jsonl                one event a line, appended and synced; the durable truth
             environment.json             versions, host, command
             model/                       the best configuration, retrained (of a search)
-            report.html, best.yaml       what was found, for a person; its best configuration, to be run (of a search)
-            searches/, comparison.*      the rows' own searches, and the tables (of a comparison)
+            report.html, best.yaml       the report; the best configuration as an experiment (of a search)
+            searches/, comparison.*      the searches of its rows, and the tables (of a comparison)
             checkpoints/                 folds and retrainings in progress
             logs/, ray/                  output of Ray and MLflow; Ray Tune's own files
             lock, mlflow.lock            held by the process that runs it, and by the one that writes to MLflow
-            mlflow.json                  how far MLflow has come
+            mlflow.json                  position in the journal up to which MLflow is in sync
 
     >>> RunDirectory(Path("experiments/digits/20261129-101500-ab12")).journal.name
     'journal.jsonl'
@@ -58,17 +58,17 @@ class RunDirectory:
 
     @property
     def journal(self) -> Path:
-        """The durable truth; see `tuner.record.events`."""
+        """The events, one a line; see `tuner.record.events`."""
         return self.path / JOURNAL
 
     @property
     def replaced_journal(self) -> Path:
-        """A journal of this machine that was shorter than its copy in the mirror, and was replaced by that."""
+        """This machine's journal, after a longer and different one in the mirror has replaced it."""
         return self.path / "journal.other.jsonl"
 
     @property
     def has_begun(self) -> bool:
-        """Whether there is a journal: a run that was refused before its first event has none."""
+        """Whether there is a journal. A run that was refused before its first event has none."""
         return self.journal.exists()
 
     @property
@@ -83,32 +83,32 @@ class RunDirectory:
 
     @property
     def model(self) -> Path:
-        """Folder of the classifier that was retrained."""
+        """Folder of the retrained classifier."""
         return self.path / "model"
 
     @property
     def report(self) -> Path:
-        """The page about a search."""
+        """Report of a search, as HTML."""
         return self.path / "report.html"
 
     @property
     def best_space(self) -> Path:
-        """The best configuration as an experiment of its own."""
+        """The best configuration, as an experiment file."""
         return self.path / "best.yaml"
 
     @property
     def tables_markdown(self) -> Path:
-        """The tables of a comparison."""
+        """Tables of a comparison, as Markdown."""
         return self.path / "comparison.md"
 
     @property
     def tables_html(self) -> Path:
-        """The same tables, for a browser."""
+        """Tables of a comparison, as HTML."""
         return self.path / "comparison.html"
 
     @property
     def logs(self) -> Path:
-        """Folder of what Ray, MLflow and workers have to say."""
+        """Folder of the log files of Ray, MLflow and workers."""
         return self.path / "logs"
 
     @property
@@ -123,17 +123,17 @@ class RunDirectory:
 
     @property
     def lock(self) -> Path:
-        """Held by the process that runs the experiment."""
+        """Lock file of the process that runs the experiment."""
         return self.path / LOCK
 
     @property
     def mlflow_lock(self) -> Path:
-        """Held by the one process that writes the run to MLflow."""
+        """Lock file of the one process that writes the run to MLflow."""
         return self.path / MLFLOW_LOCK
 
     @property
     def mlflow_cursor(self) -> Path:
-        """How far MLflow has come with the journal."""
+        """Position in the journal up to which MLflow is in sync."""
         return self.path / "mlflow.json"
 
     def trial_checkpoints(self, trial: str) -> Path:
@@ -141,15 +141,15 @@ class RunDirectory:
         return self.path / "checkpoints" / trial
 
     def fold_checkpoint(self, trial: str, fold: int) -> Path:
-        """Checkpoint of a fold in training."""
+        """Checkpoint of a fold that is being trained."""
         return self.trial_checkpoints(trial) / f"fold-{fold}.pt"
 
     def retraining_checkpoint(self, seed: int) -> Path:
-        """Checkpoint of a retraining in progress."""
+        """Checkpoint of a retraining that is in progress."""
         return self.path / "checkpoints" / f"retrain-{seed}.pt"
 
     def hung_stacks(self, trial: str, fold: int) -> Path:
-        """Stacks of a fold that exceeded its time limit."""
+        """Stack traces of a fold that exceeded its time limit."""
         return self.logs / f"{trial}-fold-{fold}-hung.txt"
 
     def row_search(self, number: int) -> RunDirectory:
@@ -157,13 +157,13 @@ class RunDirectory:
         return RunDirectory(self.path / "searches" / f"{number:02d}")
 
     def row_searches(self) -> Iterator[RunDirectory]:
-        """The searches of a comparison that have begun."""
+        """Yields the directories of a comparison's searches that have begun, by number."""
         for journal in sorted(self.path.glob(f"searches/*/{JOURNAL}")):
             yield RunDirectory(journal.parent)
 
     @property
     def artifacts(self) -> tuple[Path, ...]:
-        """The files that a person wants to find in MLflow, too."""
+        """Files that are uploaded to MLflow, too."""
         return (
             self.space,
             self.environment,

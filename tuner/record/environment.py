@@ -1,4 +1,4 @@
-"""What a result depends on besides its configuration: versions, machine, command, store."""
+"""The environment of a run, on which a result depends besides its configuration: versions, machine, command, store."""
 
 from __future__ import annotations
 
@@ -14,10 +14,13 @@ from tuner.messages.redaction import without_credentials
 from tuner.record.directory import RunDirectory
 
 RECORDED_PACKAGES = ("torch", "torchvision", "timm", "ray", "optuna", "mlflow", "numpy", "scikit-learn", "pydantic")
+"""Packages that a search's scores may depend on. A saved model names fewer, those of a prediction: see
+`trainables.classifier.PACKAGES` for the versions in its folder and `tuner.tracking.registry.INFERENCE_PACKAGES` for
+what a model server installs, where packages that only carry weights count, too."""
 
 
 class Environment(BaseModel):
-    """Content of `environment.json`, without credentials. Empty where a run has none."""
+    """Content of `environment.json`, without credentials; empty if a run has no such file."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -30,7 +33,7 @@ class Environment(BaseModel):
 
     @classmethod
     def here(cls, tracking_uri: str) -> Environment:
-        """Describes this process and its machine."""
+        """Describes this process and its machine. `tracking_uri` is the store's, and may hold credentials."""
         arguments = [without_credentials(argument) for argument in sys.argv[1:]]
         return cls(
             python=platform.python_version(),
@@ -43,7 +46,7 @@ class Environment(BaseModel):
 
     @classmethod
     def read(cls, directory: RunDirectory) -> Environment:
-        """Reads the environment of a run; an empty one where there is none that can be read."""
+        """Reads the environment of a run; returns an empty one if there is none that can be read."""
         try:
             return cls.model_validate_json(directory.environment.read_bytes())
         except (OSError, ValidationError):
@@ -55,6 +58,6 @@ class Environment(BaseModel):
 
 
 def _program() -> list[str]:
-    """What to type for the command that runs: `python -m` and its module, or the script's file."""
+    """Returns the program of the running command: `python -m` and its module, or the script's file."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     return ["python", "-m", spec.name.removesuffix(".__main__")] if spec is not None else [sys.argv[0]]

@@ -1,8 +1,8 @@
-"""The events of a journal, the durable truth of a search or a comparison: one frozen model a kind.
+"""Events of a journal, the durable record of a search or a comparison: one frozen model for each kind.
 
 A journal is a text file of JSON lines, oldest first. Its first line is a `Header` with the format's number; each other
-line is one of the models below, told apart by `event`. This file is the documentation of what is on disk: whoever
-changes a field's meaning raises `FORMAT`. Parameters of a trial are keyed by dotted path (`method.gamma_fe`); scores
+line is one of the models below, told apart by `event`. This file is the documentation of what is on disk; a change
+of a field's meaning raises `FORMAT`. Parameters of a trial are keyed by dotted path (`method.gamma_fe`); scores
 are top-1 in [0, 1]; times are Unix times, durations seconds.
 """
 
@@ -24,7 +24,7 @@ FORMAT = 1
 
 TrialState = Literal["running", "complete", "pruned", "failed"]
 Outcome = Literal["finished", "interrupted", "failed"]
-"""How a command's run ended: by itself, by a person (Ctrl-C, `tuner.stop`), or by an error."""
+"""Outcome of a command's run: `interrupted` is by Ctrl-C or `tuner.stop`, `failed` by an error."""
 ProposalSource = Literal["first_point", "sampler"]
 Params = dict[str, Any]
 """Value of each searched dimension, by dotted path."""
@@ -38,17 +38,17 @@ class Header(Frozen):
 
 
 class _Timed(Frozen):
-    # Loss curves may hold infinities: a diverging term is worth seeing.
+    # Loss curves may hold infinities, of a training that diverges.
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=True, ser_json_inf_nan="constants")
 
     time_s: float = Field(default_factory=time.time)
 
 
 class SearchStarted(_Timed):
-    """A command began to work on the search; one more for each `--resume`.
+    """Start of a command's work on the search; one more for each `--resume`.
 
-    `space` is the whole experiment as plain data, as in `space.yaml`; `dimensions` says each in words, by dotted path.
-    `row` and `column` are set for the search of a comparison's row.
+    `space` is the whole experiment as plain data, as in `space.yaml`; `dimensions` describes each dimension by dotted
+    path. `row` and `column` are set for the search of a comparison's row.
     """
 
     event: Literal["search_started"] = "search_started"
@@ -61,9 +61,9 @@ class SearchStarted(_Timed):
 
 
 class SearchEnded(_Timed):
-    """A command's work on the search ended. `why` says it in words; `best_trial` is None where none is complete.
+    """End of a command's work on the search. `why` is the reason; `best_trial` is None if no trial is complete.
 
-    Test scores are means and sample standard deviations over the retrainings, where there were any.
+    Test scores are means and sample standard deviations over the retrainings, if there were any.
     """
 
     event: Literal["search_ended"] = "search_ended"
@@ -94,7 +94,7 @@ class FoldScore(Frozen):
 
 
 class EarlierTrial(Frozen):
-    """A trial of another search that this one takes as evidence. `origin` names it for a person."""
+    """Trial of an earlier search that this one's sampler takes into account. `origin` is its name in messages."""
 
     origin: str
     params: Params
@@ -105,7 +105,7 @@ class EarlierTrial(Frozen):
 
 
 class WarmStarted(_Timed):
-    """What earlier searches teach: trials for the sampler, points to try first, and sentences for a person."""
+    """Warm start from earlier searches: trials for the sampler, points to try first, and lines for the user."""
 
     event: Literal["warm_started"] = "warm_started"
     trials: tuple[EarlierTrial, ...] = ()
@@ -114,7 +114,8 @@ class WarmStarted(_Timed):
 
 
 class ShareMeasured(_Timed):
-    """What a trial needs of a GPU: `gpus`, a share of one; `context`, what of that is CUDA's own; the rest in bytes."""
+    """Measured GPU requirement of a trial: `gpus` is a fraction of one GPU, `context` the fraction of it that CUDA's
+    context takes; the other fields are in bytes."""
 
     event: Literal["share_measured"] = "share_measured"
     gpus: float
@@ -126,7 +127,8 @@ class ShareMeasured(_Timed):
 
 
 class ShareGrown(_Timed):
-    """A share of a GPU was too little; from now on each process gets `gpus`. `trial` is where that was seen."""
+    """Increase of the GPU share: one was too small, and each process gets `gpus` from now on. `trial` is the one that
+    ran out of memory."""
 
     event: Literal["share_grown"] = "share_grown"
     gpus: float
@@ -135,7 +137,7 @@ class ShareGrown(_Timed):
 
 
 class TrialStarted(_Timed):
-    """A trial was proposed. `attrs` is what the sampler wants back when its study is rebuilt."""
+    """Start of a proposed trial. `attrs` are the sampler's attributes, from which its study is rebuilt."""
 
     event: Literal["trial_started"] = "trial_started"
     trial: int
@@ -145,7 +147,7 @@ class TrialStarted(_Timed):
 
 
 class RungReached(_Timed):
-    """A trial was scored in the middle of a fold."""
+    """Score of a trial in the middle of a fold."""
 
     event: Literal["rung_reached"] = "rung_reached"
     trial: int
@@ -153,7 +155,8 @@ class RungReached(_Timed):
 
 
 class FoldAhead(_Timed):
-    """A fold was trained before an earlier one of its trial had ended; no rule may know of it yet."""
+    """Result of a fold that was trained before an earlier one of its trial had ended; no stopping rule may use it
+    yet."""
 
     event: Literal["fold_ahead"] = "fold_ahead"
     trial: int
@@ -161,7 +164,7 @@ class FoldAhead(_Timed):
 
 
 class FoldFinished(_Timed):
-    """The next fold of a trial has its result."""
+    """Result of a trial's next fold."""
 
     event: Literal["fold_finished"] = "fold_finished"
     trial: int
@@ -169,9 +172,9 @@ class FoldFinished(_Timed):
 
 
 class TrialEnded(_Timed):
-    """A trial is complete, was stopped early (`pruned`), or failed; `reason` says why it is not complete.
+    """End of a trial: complete, stopped early (`pruned`), or failed; `reason` says why it is not complete.
 
-    `discarded` are the numbers of folds that were trained or in training for nothing.
+    `discarded` are the numbers of the folds that were trained, or in training, in vain.
     """
 
     event: Literal["trial_ended"] = "trial_ended"
@@ -182,7 +185,7 @@ class TrialEnded(_Timed):
 
 
 class RetrainingFinished(_Timed):
-    """The configuration of `trial` was trained on the full training split and scored on the test split."""
+    """Training of the configuration of `trial` on the full training split, scored on the test split."""
 
     event: Literal["retraining_finished"] = "retraining_finished"
     trial: int
@@ -190,7 +193,7 @@ class RetrainingFinished(_Timed):
 
 
 class RetrainingFailed(_Timed):
-    """A retraining diverged; with this seed it always will."""
+    """Retraining that diverged; it would again with the same seed."""
 
     event: Literal["retraining_failed"] = "retraining_failed"
     trial: int
@@ -199,7 +202,7 @@ class RetrainingFailed(_Timed):
 
 
 class ModelRegistered(_Timed):
-    """The retrained network of `trial` is in MLflow's registry."""
+    """Registration of the retrained network of `trial` in MLflow."""
 
     event: Literal["model_registered"] = "model_registered"
     trial: int
@@ -207,7 +210,7 @@ class ModelRegistered(_Timed):
 
 
 class ComparisonStarted(_Timed):
-    """A command began to work on the comparison; `space` is all of it as plain data, as in `space.yaml`."""
+    """Start of a command's work on the comparison; `space` is all of it as plain data, as in `space.yaml`."""
 
     event: Literal["comparison_started"] = "comparison_started"
     name: str
@@ -216,7 +219,7 @@ class ComparisonStarted(_Timed):
 
 
 class ComparisonEnded(_Timed):
-    """A command's work on the comparison ended."""
+    """End of a command's work on the comparison. `why` is the reason."""
 
     event: Literal["comparison_ended"] = "comparison_ended"
     outcome: Outcome
@@ -225,7 +228,7 @@ class ComparisonEnded(_Timed):
 
 
 class RowSearched(_Timed):
-    """A row's own search chose `trial`, by validation; None where no trial was complete."""
+    """Choice of a row's own search, by validation: `trial`, or None if no trial was complete."""
 
     event: Literal["row_searched"] = "row_searched"
     row: str
@@ -236,7 +239,7 @@ class RowSearched(_Timed):
 
 
 class CellFinished(_Timed):
-    """A row was trained in a column with a seed. `measures` are `<name>_train` and `<name>_test`."""
+    """Training of a row in a column with a seed. `measures` are `<name>_train` and `<name>_test`."""
 
     event: Literal["cell_finished"] = "cell_finished"
     row: str
@@ -249,7 +252,7 @@ class CellFinished(_Timed):
 
 
 class CellFailed(_Timed):
-    """A training of a comparison without a score. One that diverged always will; anything else is tried again."""
+    """Training of a comparison that has no score. It is repeated on `--resume`, unless it diverged."""
 
     event: Literal["cell_failed"] = "cell_failed"
     row: str
@@ -284,23 +287,33 @@ _LINE: TypeAdapter[Header | Event] = TypeAdapter(Annotated[Header | Event, Field
 
 
 def trial_id(number: int) -> str:
-    """Names a trial for the screen and MLflow: `trial-0007`, counting from 0 as Optuna does."""
+    """Name of a trial, counted from 0 as in Optuna.
+
+    >>> trial_id(7)
+    'trial-0007'
+    """
     return f"trial-{number:04d}"
 
 
 def encode(event: Header | Event) -> bytes:
-    """Encodes an event as its line, the line's end included."""
+    r"""Encodes an event as its line, the line's end included.
+
+    >>> encode(Header())
+    b'{"event":"journal","format":1}\n'
+    """
     return event.model_dump_json().encode() + b"\n"
 
 
 def read_events(path: Path) -> Iterator[Event]:
-    """Yields the events in a journal, oldest first; none where there is no file.
+    """Yields the events in a journal, oldest first; none if there is no file.
 
-    A last line that a crash cut off is no event.
+    A last line without its end, which a crash leaves, is skipped.
+
+        best = max(event.result.val_top1 for event in read_events(path) if isinstance(event, FoldFinished))
 
     Raises:
-        BadInput: with file and line, where a line is no event of this format, or the journal has another format.
-        OSError: where the file cannot be read.
+        BadInput: with file and line, if a line is no event of this format, or the journal has another format.
+        OSError: if the file cannot be read.
     """
     for event, _ in read_events_from(path, 0):
         yield event

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from trainables.errors import BadInput, Problem, nearest
+from trainables.errors import BadInput, Problem, did_you_mean
 from tuner.record.directory import JOURNAL, RunDirectory
 
 EXPERIMENTS = Path("experiments")
-"""Where experiments lie unless `tracking.directory` says otherwise."""
+"""Default of `tracking.directory`."""
 
 
 def runs_below(folder: Path, depth: int = 1) -> list[RunDirectory]:
-    """Lists the runs `depth` folders below that have begun, oldest first.
+    """Lists the runs `depth` folders below `folder` that have begun, oldest first.
 
-    Runs named for the same second are in the order of their first events.
+    Runs started in the same second are in the order of their first events.
     """
     return sorted((RunDirectory(path.parent) for path in folder.glob("*/" * depth + JOURNAL)), key=_began)
 
@@ -30,10 +30,12 @@ def _began(directory: RunDirectory) -> tuple[str, float, str]:
 
 
 def find_run(text: str, root: Path, where: str = "") -> RunDirectory:
-    """Finds the run that a person means by `name` (its latest), `name/run` below `root`, or an experiment directory.
+    """Finds a run by `name` (the latest one) or `name/run` below `root`, or by its directory.
+
+        find_run("smile-digits", EXPERIMENTS).journal
 
     Raises:
-        BadInput: of the flag or argument `where`, if there is none.
+        BadInput: at the flag or argument `where`, if there is none.
     """
     for directory in (RunDirectory(Path(text)), RunDirectory(root / text)):
         if directory.has_begun:
@@ -41,6 +43,5 @@ def find_run(text: str, root: Path, where: str = "") -> RunDirectory:
     if text and (runs := runs_below(root / text)):
         return RunDirectory(runs[-1].path.resolve())
     known = sorted({run.experiment_name for run in runs_below(root, depth=2)})
-    close = nearest(text, known)
-    hint = f" (did you mean {' or '.join(map(repr, close))}?)" if close else ""
-    raise BadInput(Problem(where, f"a name, a name/run below {root}, or an experiment directory{hint}", repr(text)))
+    expected = f"a name, a name/run below {root}, or an experiment directory"
+    raise BadInput(Problem(where, expected, f"{text!r}{did_you_mean(text, known)}"))

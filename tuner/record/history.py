@@ -1,4 +1,4 @@
-"""The journal read back: what is known of a search, and of a comparison, after its events so far."""
+"""Histories: the state of a search, and of a comparison, after the events of its journal so far."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ from tuner.record.events import (
 
 @dataclass
 class TrialRecord:
-    """What is known of one trial.
+    """State of one trial.
 
     `params` are the searched dimensions by dotted path; `folds` the results in order; `rungs` the scores in the middle
-    of a fold. `ahead` are the results, by fold, that came before their turn and that no rule may know yet. What of them
-    was there when the trial ended, or in training, is `discarded`: the folds' numbers alone.
+    of a fold. `ahead` are results, by fold, of folds trained before an earlier one had ended; no stopping rule may use
+    them yet. `discarded` are the numbers of the folds that were ahead or in training when the trial ended.
     """
 
     number: int
@@ -73,31 +73,32 @@ class TrialRecord:
 
     @property
     def num_trained(self) -> float:
-        """Trainings of a fold that the trial took, those for nothing included.
+        """Number of fold trainings that the trial took, discarded ones included.
 
-        A fold that was left at a rung counts as the share up to there.
+        A fold that was stopped at a rung counts as the share up to that rung.
         """
         shares = [rung.share for rung in self.rungs if rung.fold > len(self.folds)]
         return len(self.folds) + len(self.ahead) + len(self.discarded) + max(shares, default=0.0)
 
     @property
     def training_duration_s(self) -> float:
-        """Seconds that the folds finished so far were trained."""
+        """Training time of the folds finished so far, in seconds."""
         return sum(fold.duration_s for fold in self.folds)
 
     @property
     def val_top1(self) -> float | None:
-        """Mean validation top-1 of a complete trial; None for any other, so that no part passes for the whole."""
+        """Mean validation top-1 in [0, 1] of a complete trial; None for any other, whose mean would not be
+        comparable."""
         if self.state != "complete":
             return None
-        if self._val_top1 is None:  # the search for the best asks every trial, after every trial
+        if self._val_top1 is None:  # read for every trial after every trial, to find the best
             self._val_top1 = fmean(self.fold_scores)
         return self._val_top1
 
 
 @dataclass(frozen=True)
 class ObservedTrial:
-    """A trial of another search, from its record or from MLflow. `config` is its whole TrialConfig by dotted path."""
+    """Trial of another search, from its record or from MLflow. `config` is its whole TrialConfig by dotted path."""
 
     number: int
     config: dict[str, Any]
@@ -113,13 +114,13 @@ class ObservedTrial:
 
     @property
     def val_top1(self) -> float | None:
-        """Mean validation top-1 of a complete trial."""
+        """Mean validation top-1 of a complete trial; None for any other."""
         return fmean(fold.val_top1 for fold in self.folds) if self.state == "complete" else None
 
 
 @dataclass(frozen=True)
 class EarlierSearch:
-    """A search that was recorded elsewhere, to learn from. `num_folds` is None where no trial says it."""
+    """Another search, as input of a warm start. `num_folds` is None if it is not recorded."""
 
     label: str
     num_folds: int | None
@@ -128,12 +129,12 @@ class EarlierSearch:
 
 @dataclass
 class _ShareHistory:
-    """What is known of a trial's share of a GPU; `gpus` is the least share that was found to be enough so far."""
+    """State of the measured GPU share; `gpus` is the smallest fraction of a GPU known to be enough so far."""
 
     share_measured: ShareMeasured | None = None
     gpus: float | None = None
 
-    def _take_share(self, event: ShareMeasured | ShareGrown) -> None:
+    def _apply_share(self, event: ShareMeasured | ShareGrown) -> None:
         if isinstance(event, ShareMeasured):
             self.share_measured = event
         self.gpus = max(self.gpus or 0.0, event.gpus)
@@ -141,11 +142,14 @@ class _ShareHistory:
 
 @dataclass
 class SearchHistory(_ShareHistory):
-    """A search so far: every trial by number, and how the search stands.
+    """State of a search: every trial by number, and the events of the search as a whole.
 
-    `ended_trials` are in the order in which they ended. `undecided` is a result that nothing about a trial follows: a
-    crash may have come before what was to be decided about it. `ended` is None while a command works on the search, and
-    where its process was killed.
+    `ended_trials` are in the order in which they ended. `undecided` is the last result if no event of a trial follows
+    it: a crash may have come before the decision about it. `ended` is None while a command works on the search, and
+    after its process was killed.
+
+        history = SearchHistory.read(directory.journal)
+        best_trial(history.trials.values())
     """
 
     trials: dict[int, TrialRecord] = field(default_factory=dict)
@@ -174,7 +178,7 @@ class SearchHistory(_ShareHistory):
         return history
 
     def apply(self, event: Event) -> None:  # one case a kind, each a line
-        """Takes in one event; those of a comparison are none of a search's."""
+        """Updates the state by one event; those of a comparison are ignored."""
         match event:
             case SearchStarted():
                 self.started = self.started or event
@@ -184,7 +188,7 @@ class SearchHistory(_ShareHistory):
             case WarmStarted():
                 self.warm_started = event
             case ShareMeasured() | ShareGrown():
-                self._take_share(event)
+                self._apply_share(event)
             case RetrainingFinished():
                 self._retrained[event.result.seed] = event
             case RetrainingFailed():
@@ -215,12 +219,15 @@ class SearchHistory(_ShareHistory):
                 self.ended_trials.append(event.trial)
 
     def retrainings(self, trial: int) -> dict[int, RetrainResult]:
-        """The retrainings of one trial by seed. A search that is given more trials may come to another best."""
+        """Returns the retrainings of one trial by seed.
+
+        A resumed search with more trials may have retrained another.
+        """
         done = sorted(self._retrained.items())
         return {seed: event.result for seed, event in done if event.trial == trial}
 
     def failed_retrainings(self, trial: int) -> dict[int, str]:
-        """The reasons of those of its retrainings that diverged, by seed."""
+        """Returns the reasons of the retrainings of one trial that diverged, by seed."""
         failed = sorted(self._retrain_failures.items())
         return {seed: event.reason for seed, event in failed if event.trial == trial}
 
@@ -230,11 +237,11 @@ class SearchHistory(_ShareHistory):
         return self._model is not None
 
     def model_uri(self, trial: int) -> str | None:
-        """Where the model of that trial's configuration is registered."""
+        """Returns the URI of the registered model of that trial's configuration, if there is one."""
         return self._model.uri if self._model is not None and self._model.trial == trial else None
 
     def count(self, state: TrialState) -> int:
-        """Number of trials in `state`."""
+        """Returns the number of trials in `state`."""
         return sum(trial.state == state for trial in self.trials.values())
 
 
@@ -244,7 +251,8 @@ CellPlace = tuple[str, str, int]
 
 @dataclass
 class ComparisonHistory(_ShareHistory):
-    """A comparison so far: what its searched rows chose by (row, column), its trainings by (row, column, seed)."""
+    """State of a comparison: the choices of its searched rows by (row, column), its trainings by (row, column,
+    seed)."""
 
     started: ComparisonStarted | None = None
     last_started: ComparisonStarted | None = None
@@ -267,7 +275,7 @@ class ComparisonHistory(_ShareHistory):
         return history
 
     def apply(self, event: Event) -> None:
-        """Takes in one event; those of a search are none of a comparison's."""
+        """Updates the state by one event; those of a search are ignored."""
         match event:
             case ComparisonStarted():
                 self.started = self.started or event
@@ -275,7 +283,7 @@ class ComparisonHistory(_ShareHistory):
             case ComparisonEnded():
                 self.ended = event
             case ShareMeasured() | ShareGrown():
-                self._take_share(event)
+                self._apply_share(event)
             case RowSearched():
                 self.chosen[event.row, event.column] = event
             case CellFinished():

@@ -1,4 +1,4 @@
-"""The journal: append-only log of one search or comparison, and the history that it amounts to.
+"""The journal: the append-only log of one search or comparison.
 
 Everything else (MLflow, the Optuna study, the progress display) is a projection of it.
 """
@@ -20,16 +20,21 @@ H = TypeVar("H", SearchHistory, ComparisonHistory)
 E = TypeVar("E", bound=Event)
 
 Listener = Callable[[Event, H], None]
-"""Called with each event once it is on the disk, and with the history that includes it."""
+"""Function called with each event once it is on the disk, and with the history that includes it."""
 
 
 class Journal(Generic[H]):
-    """Appends events to a run's journal. One writer: the driver.
+    """Append-only log of a run's events, with the history that they make. It has one writer, the driver.
 
-    `history` is an empty one, to be filled from the file. A last line that a crash cut off is removed.
+    `history` is an empty one, to be filled from the file. A last line without its end, which a crash leaves, is
+    removed.
+
+        with closing(open_search_journal(directory)) as journal:
+            journal.append(TrialEnded(trial=3, state="failed", reason="diverged"))
+            journal.history.trials[3].state  # "failed"
 
     Raises:
-        BadInput: where the file is no journal of this format; see `read_events`.
+        BadInput: if the file is no journal of this format; see `read_events`.
     """
 
     def __init__(self, directory: RunDirectory, history: H) -> None:
@@ -39,13 +44,13 @@ class Journal(Generic[H]):
         self.path.parent.mkdir(parents=True, exist_ok=True)
         _drop_torn_line(self.path)
         self.history: H = history.read(self.path)
-        self._file = self.path.open("ab", buffering=0)  # what a full disk refuses must not wait in a buffer
+        self._file = self.path.open("ab", buffering=0)  # else a full disk would fail later than `append`
 
     def append(self, event: E) -> E:
-        """Writes one event, through to the disk, then takes it into the history and tells the listeners.
+        """Writes one event and syncs it to the disk, then applies it to the history and calls the listeners.
 
         Raises:
-            OSError: with the journal's path, where the disk is full or gone. Nothing of the event is left in the file.
+            OSError: with the journal's path, if the disk is full or gone. Nothing of the event is left in the file.
         """
         is_first = self._file.seek(0, os.SEEK_END) == 0
         try:
@@ -77,11 +82,11 @@ def open_comparison_journal(directory: RunDirectory) -> ComparisonJournal:
 
 
 def _write_through(file: FileIO, line: bytes) -> None:
-    """Appends all of `line` and waits for the disk, or leaves the file as it was."""
+    """Appends all of `line` and syncs it to the disk, or leaves the file as it was."""
     end = file.seek(0, os.SEEK_END)
     try:
         rest = memoryview(line)
-        while rest:  # a disk that fills up takes a part first
+        while rest:  # on a disk that fills up, the first write is partial
             rest = rest[file.write(rest) :]
         os.fsync(file.fileno())
     except OSError:
@@ -91,7 +96,7 @@ def _write_through(file: FileIO, line: bytes) -> None:
 
 
 def _drop_torn_line(path: Path) -> None:
-    """Cuts off a last line without its end, which a crash in the middle of a write leaves."""
+    """Removes a last line without its end, which a crash in the middle of a write leaves."""
     if not path.exists():
         return
     content = path.read_bytes()

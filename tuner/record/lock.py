@@ -1,4 +1,4 @@
-"""One process at a time in a run directory: an advisory lock of the kernel, and who holds it."""
+"""Lock of a run directory: an advisory lock of the kernel, and the process that holds it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tuner.record.directory import RunDirectory
 
 @dataclass(frozen=True)
 class LockHolder:
-    """The process that holds a directory's lock. `host` tells its number from that of another machine's process."""
+    """Process that holds a directory's lock; `pid` is 0 if unknown."""
 
     pid: int
     host: str
@@ -31,16 +31,16 @@ class LockHolder:
 
 
 PROBE_S = 0.2
-"""Within it, a process that only asks who holds a directory releases it."""
+"""Time within which `holder_of`, in another process, releases its own lock."""
 
 
 def locked(directory: RunDirectory) -> IO[str]:
     """Locks the directory for this process until the returned file is closed.
 
-    The lock is the kernel's: it dies with its process, and on NFS it holds among all machines.
+    The kernel releases it when the process ends; on NFS it holds among all machines.
 
     Raises:
-        BadInput: while another process holds it, or where the file system has no locks.
+        BadInput: if another process holds it, or the file system has no locks.
     """
     file = directory.lock.open("a+")
     deadline = time.monotonic() + PROBE_S
@@ -65,14 +65,15 @@ def locked(directory: RunDirectory) -> IO[str]:
 
 
 def holder_of(directory: RunDirectory) -> LockHolder | None:
-    """Finds the process that holds the directory; None if none does, whatever a process that died left in the file."""
+    """Finds the process that holds the directory's lock; None if none does, even if the file names one that has
+    died."""
     try:
         with directory.lock.open() as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
                 return _holder_in(file)
-    except OSError:  # no such file, or no permission to see it
+    except OSError:  # no such file, or no permission to read it
         pass
     return None
 

@@ -1,4 +1,4 @@
-"""Summarises each run below the experiments folder: what it is, how it stands, how good it is."""
+"""Summaries of the runs below the experiments folder: kind, state and best score of each."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ from tuner.record.lock import holder_of
 from tuner.record.selection import best_trial
 
 State = Literal["running", "finished", "interrupted", "failed", "died", "unreadable"]
-"""`interrupted` by Ctrl-C or `tuner.stop`; `failed` by an error; `died` where the process was killed."""
+"""`interrupted` is by Ctrl-C or `tuner.stop`, `failed` by an error; `died` means that the process was killed."""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """A search or comparison in a line. Times are Unix times in seconds, scores top-1 in [0, 1]."""
+    """Summary of a search or comparison. Times are Unix times in seconds, scores top-1 in [0, 1]."""
 
     name: str
     run: str
     kind: Literal["search", "comparison"]
     state: State
     why: str
-    """What ended it, or which process runs it."""
+    """Reason of its end, or the process that runs it."""
     num_asked: int
-    """Trials, or trainings of a comparison."""
+    """Number of trials, or trainings of a comparison, that were asked for."""
     counts: dict[str, int]
-    """Those begun, by state."""
+    """Numbers of those that have begun, by state."""
     best: float | None
     started_s: float
     last_event_s: float
@@ -48,7 +48,7 @@ class Summary:
 
 
 def summaries_of(root: Path) -> Iterator[Summary]:
-    """Summarises every run below `root`, by name and from old to new."""
+    """Yields a summary of every run below `root`, by name and from old to new."""
     for folder in sorted(path for path in root.glob("*") if path.is_dir()):
         for directory in runs_below(folder):
             yield summary_of(directory)
@@ -56,7 +56,7 @@ def summaries_of(root: Path) -> Iterator[Summary]:
 
 def summary_of(directory: RunDirectory) -> Summary:
     """Summarises one run; one whose journal cannot be read is `unreadable`, with the reason."""
-    holder = holder_of(directory)  # before the journal: a run that ends meanwhile has written so
+    holder = holder_of(directory)  # before the journal: a run that ends meanwhile has recorded its end
     changed_s = directory.journal.stat().st_mtime
     try:
         events = list(read_events(directory.journal))
@@ -109,7 +109,7 @@ def _summary(
 
 
 def _reason(error: OSError | BadInput, directory: RunDirectory) -> str:
-    """What is wrong with the journal, without the directory, which the summary names."""
+    """Returns the problem of the journal, without the directory, which the summary names."""
     if isinstance(error, OSError):
         return str(error)
     return "; ".join(str(replace(problem, file=directory.journal.name)) for problem in error.problems)

@@ -1,6 +1,6 @@
-"""What part of a GPU a trial gets where `resources.gpus` is auto: arithmetic, without Ray and without a GPU.
+"""GPU share of a trial if `resources.gpus` is auto: arithmetic, without Ray and without a GPU.
 
-A share is 1/k of a card for k trials on it, for anything between would be left over.
+A share is a fraction 1/k of one GPU, so that k trials use all of it.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from tuner.experiment.points import grid
 from tuner.experiment.search_experiment import SearchExperiment
 
 HEADROOM = 1.15
-"""Bytes that a trial gets for each that the probe took: later batches leave other gaps in the allocator's memory."""
+"""Factor on the memory that the probe measured, as later batches fragment the allocator's memory differently."""
 
 NEUTRAL = ("training.schedule", "training.nesterov")
-"""Choices of words that change no tensor's size. Numbers need no such list: of each, the largest is probed."""
+"""Dimensions with choices of words that change no tensor's size. Of numbers the largest is probed anyway."""
 
 OUT_OF_MEMORY = re.compile(r"(CUDA|HIP) (error: )?out of memory|CUBLAS_STATUS_ALLOC_FAILED")
 
@@ -29,8 +29,14 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class GpuMemoryNeed:
-    """What a trial at its largest setting took of a card, in bytes: `step_bytes` at most for a step or an evaluation,
-    `pixels_bytes` for images that stay on the card where there is room, `context_bytes` beyond torch's allocator."""
+    """Measured GPU memory of a trial at its largest setting, in bytes.
+
+    `step_bytes` is the peak of a step or an evaluation, `pixels_bytes` the images that are kept on the GPU if there is
+    room, `context_bytes` the memory outside of torch's allocator, `card_bytes` all memory of the GPU.
+
+    >>> GpuMemoryNeed(step_bytes=6 * GIB, pixels_bytes=0, context_bytes=GIB // 2, card_bytes=16 * GIB).gpus
+    0.4625
+    """
 
     step_bytes: int
     pixels_bytes: int
@@ -39,16 +45,16 @@ class GpuMemoryNeed:
 
     @property
     def gpus(self) -> float:
-        """The least share of a card that a trial can do with, headroom included; 1 where a card is too small."""
+        """Smallest fraction of a GPU that is enough for a trial, headroom included; 1 if a whole one is not."""
         step = HEADROOM * self.step_bytes + self.context_bytes
         with_pixels = step + self.pixels_bytes
-        # A process keeps its images on the card only where they are a small part of its share.
-        stay = self.pixels_bytes <= SHARE_OF_FREE_MEMORY * with_pixels
-        return min(1.0, (with_pixels if stay else step) / self.card_bytes)
+        # A process keeps its images on the GPU only if they are a small part of its share.
+        keeps_pixels = self.pixels_bytes <= SHARE_OF_FREE_MEMORY * with_pixels
+        return min(1.0, (with_pixels if keeps_pixels else step) / self.card_bytes)
 
     @property
     def context(self) -> float:
-        """The context's share of a card."""
+        """Fraction of a GPU that the CUDA context takes."""
         return self.context_bytes / self.card_bytes
 
     def __str__(self) -> str:
@@ -58,26 +64,38 @@ class GpuMemoryNeed:
         return f"a step needs {taken / GIB:.1f} GiB of {self.card_bytes / GIB:.1f} GiB"
 
 
-def trials_per_card(least: float, places: int) -> int:
-    """How many trials share a card, where each needs `least` of it and there are `places` for no more; one at least."""
+def trials_per_gpu(least: float, places: int) -> int:
+    """Number of trials on one GPU: as many as fit if each needs the fraction `least`, from 1 to `places`.
+
+    >>> trials_per_gpu(0.3, places=8)
+    3
+    """
     return max(1, min(int(1 / least + 1e-9), places))
 
 
 def next_larger_share(gpus: float) -> float | None:
-    """The share after one that was too little: for half as many trials on a card; None beyond a whole card."""
+    """Returns the share to try after `gpus` was too small, with half as many trials on a GPU; None after a whole one.
+
+    >>> next_larger_share(0.25), next_larger_share(1.0)
+    (0.5, None)
+    """
     return None if gpus >= 1 else 1 / max(1, round(1 / gpus) // 2)
 
 
-def is_gpu_out_of_memory(said: object) -> bool:
-    """Whether an error, or what was said of one, is that of a card whose memory, or a process's part of it, is full."""
-    return OUT_OF_MEMORY.search(str(said)) is not None
+def is_gpu_out_of_memory(error: object) -> bool:
+    """Whether an error, or its message, says that a GPU's memory, or a process's share of it, is exhausted.
+
+    >>> is_gpu_out_of_memory("RuntimeError: CUDA error: out of memory")
+    True
+    """
+    return OUT_OF_MEMORY.search(str(error)) is not None
 
 
 def largest_configs(spaces: Iterable[SearchExperiment], most: int = 32) -> list[TrialConfig]:
-    """The settings that may need most memory: every number at its greatest, with the words in combination.
+    """Returns the configurations that may need most memory: every number at its upper bound, choices of words combined.
 
-    At most `most` of them, for each is a few steps of training. What is beyond them, or needs more where a number is
-    small, is left to `grown`.
+    They are at most `most`, as each is trained for a few steps. If another one needs more, the share grows when a trial
+    runs out of memory; see `next_larger_share`.
     """
     found: list[TrialConfig] = []
     for config in itertools.chain.from_iterable(map(_largest_of, spaces)):

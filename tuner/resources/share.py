@@ -1,4 +1,4 @@
-"""What a cluster has, and what one trial gets of it: arithmetic, without Ray."""
+"""Capacity of a cluster, and the share of it that each trial gets: arithmetic, without Ray."""
 
 from __future__ import annotations
 
@@ -12,26 +12,28 @@ from typing import Any, Self
 
 from trainables.errors import BadInput, Problem
 from tuner.experiment.settings import ResourceSettings
-from tuner.resources.gpu_memory import trials_per_card
+from tuner.resources.gpu_memory import trials_per_gpu
 
-CARD_KIND = "accelerator_type:"  # as Ray names the resource by which a node tells what cards it has
+ACCELERATOR_PREFIX = "accelerator_type:"
+"""Prefix of the Ray resource that names the type of a node's GPUs."""
 
 
 @dataclass(frozen=True)
 class Capacity:
-    """What a cluster, or this machine, has. `card` is the kind of its GPUs, where it tells."""
+    """CPUs and GPUs of a cluster, a node or this machine. `accelerator_type` is the type of its GPUs, "" if unknown."""
 
     cpus: float
     gpus: float
     nodes: int = 1
-    card: str = ""
+    accelerator_type: str = ""
 
     @classmethod
     def of(cls, node: Mapping[str, Any]) -> Self:
-        """What a node has, as `ray.nodes()` describes it."""
-        has = node["Resources"]
-        kinds = [name.removeprefix(CARD_KIND) for name in has if name.startswith(CARD_KIND)]
-        return cls(has.get("CPU", 0.0), has.get("GPU", 0.0), card=kinds[0] if kinds else "")
+        """Returns the capacity of a node that `ray.nodes()` describes."""
+        resources = node["Resources"]
+        types = [n.removeprefix(ACCELERATOR_PREFIX) for n in resources if n.startswith(ACCELERATOR_PREFIX)]
+        cpus, gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
+        return cls(cpus, gpus, accelerator_type=types[0] if types else "")
 
     def __str__(self) -> str:
         nodes = f"{self.nodes} node" + ("s" if self.nodes != 1 else "")
@@ -40,10 +42,11 @@ class Capacity:
 
 @dataclass(frozen=True)
 class Share:
-    """What each trial gets, and how many run at once. `note` says where that is less than was asked for.
+    """CPUs and GPUs of each trial, and the number of trials that run at once.
 
-    One that is auto knows the `nodes` that it divides, how many trials at once were asked for (`limit`; None: as many
-    as fit), and what of a card a process takes beyond what torch allocates (`context`).
+    `note` is a line for the user if this is less than was asked for. Only an auto share has `nodes`, those that it
+    divides; `limit`, the number of trials at once that was asked for (None: as many as fit); and `context`, the
+    fraction of a GPU that a process takes outside of torch's allocator.
     """
 
     cpus: float
@@ -56,37 +59,37 @@ class Share:
 
     @property
     def is_auto(self) -> bool:
-        """Whether it is a measured one, or to be measured, which grows where it is too little."""
+        """Whether its GPU fraction is measured, or to be measured, and grows when it is too small."""
         return bool(self.nodes)
 
     def at_least(self, least: float | None) -> Self:
-        """What each trial gets where one was found to need `least` of a card; this, where it is auto and gives more."""
-        return self.dividing_cards_by(least) if self.is_auto and least is not None and least > self.gpus else self
+        """Returns the share with at least the fraction `least` of a GPU for each trial, if it is auto; else itself."""
+        return self.sized_for(least) if self.is_auto and least is not None and least > self.gpus else self
 
-    def dividing_cards_by(self, least: float) -> Self:
-        """The nodes of a share that is auto, divided among trials that need `least` of a card each."""
-        gpus = 1 / trials_per_card(least, self._places_a_card)
-        room = sum(_fit_on(node, self.cpus, gpus) for node in self.nodes)
-        return replace(self, gpus=gpus, concurrency=min(room, self.limit or room))
+    def sized_for(self, least: float) -> Self:
+        """Divides the nodes of an auto share among trials that need the fraction `least` of a GPU each."""
+        gpus = 1 / trials_per_gpu(least, self._max_trials_per_gpu)
+        num_fitting = sum(_fit_on(node, self.cpus, gpus) for node in self.nodes)
+        return replace(self, gpus=gpus, concurrency=min(num_fitting, self.limit or num_fitting))
 
     @property
-    def _places_a_card(self) -> int:
-        """Trials on a card beyond which there are no CPUs for them, or nobody asked for so many."""
-        with_cards = [node for node in self.nodes if node.gpus >= 1]
-        by_cpus = max(math.ceil(_fit_on(node, self.cpus, 0) / int(node.gpus)) for node in with_cards)
-        asked = math.ceil(self.limit / sum(int(node.gpus) for node in with_cards)) if self.limit else by_cpus
+    def _max_trials_per_gpu(self) -> int:
+        """Number of trials on a GPU that the CPUs, and the concurrency asked for, admit."""
+        gpu_nodes = [node for node in self.nodes if node.gpus >= 1]
+        by_cpus = max(math.ceil(_fit_on(node, self.cpus, 0) / int(node.gpus)) for node in gpu_nodes)
+        asked = math.ceil(self.limit / sum(int(node.gpus) for node in gpu_nodes)) if self.limit else by_cpus
         return min(by_cpus, asked)
 
 
 def this_machine() -> Capacity:
-    """What Ray would find here, without starting it."""
-    import torch  # only where it is needed: the import takes seconds
+    """Returns the capacity that Ray would detect on this machine, without starting it."""
+    import torch  # only here, as the import takes seconds
 
     return Capacity(cpus=num_cpus(), gpus=torch.cuda.device_count())
 
 
 def num_cpus(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
-    """The cores that this process may use: those it is bound to, and no more than its container's quota."""
+    """Number of cores that this process may use: those it is bound to, and no more than its container's quota."""
     cores = len(os.sched_getaffinity(0))
     with contextlib.suppress(OSError, ValueError):  # no cgroup v2, or no quota ("max")
         quota, period = (cgroup / "cpu.max").read_text().split()
@@ -95,35 +98,41 @@ def num_cpus(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
 
 
 def share_of(nodes: list[Capacity], asked: ResourceSettings, concurrency: int | str) -> Share:
-    """Divides a cluster among trials. Raises BadInput where not even one fits on any node.
+    """Divides a cluster among trials.
 
-    Each trial runs on one node, so what counts is how many fit on each, not on the sum. A trial that asks for a GPU
-    where there is none runs on its CPUs: the stated fallback. One that is auto gets a whole card, until it is measured.
+    Each trial runs on one node, so that the number of trials is the sum of those that fit on each node. Without any
+    GPU, trials run on the CPU, which `note` says. An auto share is a whole GPU until it is measured.
+
+    >>> share_of([Capacity(cpus=8, gpus=1)], ResourceSettings(cpus=1, gpus=0.25), "auto").concurrency
+    4
+
+    Raises:
+        BadInput: if not even one trial fits on any node.
     """
     note = ""
     gpus = 1.0 if asked.gpus == "auto" else asked.gpus
     if gpus and not any(node.gpus for node in nodes):
         note = f"resources.gpus is {asked.gpus}, but there is no GPU: trials run on the CPU"
         gpus = 0.0
-    room = sum(_fit_on(node, asked.cpus, gpus) for node in nodes)
-    if room < 1:
+    num_fitting = sum(_fit_on(node, asked.cpus, gpus) for node in nodes)
+    if num_fitting < 1:
         expected = f"a trial that fits on a node (largest: {max(nodes, key=lambda n: (n.gpus, n.cpus))})"
         raise BadInput(Problem("resources", expected, f"cpus: {asked.cpus:g}, gpus: {asked.gpus}"))
     limit = None if concurrency == "auto" else int(concurrency)
     if asked.gpus == "auto" and gpus:
-        return Share(asked.cpus, gpus, min(room, limit or room), nodes=tuple(nodes), limit=limit)
-    return Share(asked.cpus, gpus, limit or room, note)
+        return Share(asked.cpus, gpus, min(num_fitting, limit or num_fitting), nodes=tuple(nodes), limit=limit)
+    return Share(asked.cpus, gpus, limit or num_fitting, note)
 
 
 def _fit_on(node: Capacity, cpus: float, gpus: float) -> int:
     fitting = int(node.cpus / cpus + 1e-9)
     if not gpus:
         return fitting
-    whole_cards = int(node.gpus)
-    on_gpus = int(1 / gpus + 1e-9) * whole_cards if gpus <= 1 else int(whole_cards / gpus)
+    whole_gpus = int(node.gpus)
+    on_gpus = int(1 / gpus + 1e-9) * whole_gpus if gpus <= 1 else int(whole_gpus / gpus)
     return min(fitting, on_gpus)
 
 
 def total(nodes: list[Capacity]) -> Capacity:
-    """The nodes together."""
+    """Returns the capacity of the nodes together."""
     return Capacity(sum(n.cpus for n in nodes), sum(n.gpus for n in nodes), len(nodes))

@@ -9,10 +9,10 @@ from trainables.config import TrialConfig
 
 @dataclass(frozen=True)
 class Assignment:
-    """Folds of a trial (of `num_folds` in all, counted from 1) for one worker: all that are missing, or a single one,
-    where other workers may take the rest.
+    """Folds of trial `number` for one worker: all that are missing, or one if other workers may take the rest.
 
-    At the steps `rungs` of fold 1 the worker scores what it has, and asks whether to continue.
+    `folds` are counted from 1, of `num_folds` in all. After the optimiser steps `rungs` of fold 1 the worker reports a
+    score and waits for a decision.
     """
 
     number: int

@@ -1,4 +1,4 @@
-"""Budgets of a search: pure functions over its history. Where one is spent, no new trial starts."""
+"""Budgets of a search: pure functions over its history. Once one is spent, no new trial starts."""
 
 from __future__ import annotations
 
@@ -8,28 +8,35 @@ from tuner.experiment.settings import Plateau, SearchSettings
 from tuner.record.history import SearchHistory, TrialRecord
 
 
-def why_enough(settings: SearchSettings, num_trials: int, history: SearchHistory, elapsed_s: float) -> str | None:
-    """Why no new trial starts now, of several reasons the first; None where one may.
+def spent_budget(settings: SearchSettings, num_trials: int, history: SearchHistory, elapsed_s: float) -> str | None:
+    """Returns the reason why no new trial starts, of several the first; None if one may start.
 
-    `elapsed_s` counts from the start of this command's trials: a search that goes on with `--resume` has the whole
-    `timeout_s` again.
+    `elapsed_s` counts from the start of this command's trials: a resumed search has the whole `timeout_s` again.
     """
     if len(history.trials) >= num_trials:
         return f"all {num_trials} trials have ended" if num_trials > 1 else "the only trial has ended"
     ended = (history.trials[number] for number in history.ended_trials)
-    return why_no_time(settings, elapsed_s) or why_no_folds(settings, history) or why_plateau(settings.plateau, ended)
+    return (
+        spent_time(settings, elapsed_s)
+        or spent_fold_trainings(settings, history)
+        or reached_plateau(settings.plateau, ended)
+    )
 
 
-def why_no_time(settings: SearchSettings, elapsed_s: float) -> str | None:
-    """Running trials, too, stop then, after the fold that they are at."""
+def spent_time(settings: SearchSettings, elapsed_s: float) -> str | None:
+    """Returns the reason if `search.timeout_s` has elapsed, after which running trials stop after their current
+    fold."""
     if settings.timeout_s is None or elapsed_s < settings.timeout_s:
         return None
     return f"search.timeout_s = {settings.timeout_s:g} is spent"
 
 
-def why_no_folds(settings: SearchSettings, history: SearchHistory) -> str | None:
-    """A trial starts only where the budget of fold trainings pays for all of its folds, those still owed to running
-    trials set aside: so it is never exceeded, and no trial is left half done. What is stopped early makes room."""
+def spent_fold_trainings(settings: SearchSettings, history: SearchHistory) -> str | None:
+    """Returns the reason if `search.max_fold_trainings` does not suffice for all folds of one more trial.
+
+    Running trials count with all of their folds, so that the budget is never exceeded and no trial remains incomplete;
+    a trial that was stopped early counts with the folds that it trained.
+    """
     budget, folds = settings.max_fold_trainings, settings.folds
     if budget is None:
         return None
@@ -39,9 +46,11 @@ def why_no_folds(settings: SearchSettings, history: SearchHistory) -> str | None
     return f"search.max_fold_trainings = {budget} is spent: {taken:g} are trained, and a trial takes up to {folds}"
 
 
-def why_plateau(plateau: Plateau | None, ended: Iterable[TrialRecord]) -> str | None:
-    """Trials that failed say nothing of the search, and are not counted; nor are those before the first complete one,
-    where there is nothing to rise from. `ended` are in the order in which they ended."""
+def reached_plateau(plateau: Plateau | None, ended: Iterable[TrialRecord]) -> str | None:
+    """Returns the reason if the best score has not improved in the last `plateau.trials` trials.
+
+    Failed trials, and those before the first complete one, are not counted. `ended` are in the order of their ends.
+    """
     if plateau is None:
         return None
     best, without_gain = None, 0

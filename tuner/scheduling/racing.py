@@ -1,8 +1,8 @@
-"""Early stopping of trials: pure decisions over records, one function a rule.
+"""Early stopping of trials: pure functions over records, one for each rule.
 
-What a rule sees is the journal alone, so that a search that goes on decides as it would have. No rule stops a first
-point, which is there to be known, nor makes a winner: only a trial that trained every fold can be one (`selection`),
-and a complete trial is never stopped, so that no two trials stop each other.
+A rule depends on the journal alone, so that a resumed search decides as it would have without the interruption. No rule
+stops a first point, whose score the user asked for. Rules do not select: only a complete trial can be the best
+(`record.selection`), and it is never stopped.
 """
 
 from __future__ import annotations
@@ -17,37 +17,46 @@ from tuner.experiment.settings import AshaRacing, FoldRacing, MedianRacing, Raci
 from tuner.record.history import TrialRecord
 
 Rule = Callable[[Any, TrialRecord, Sequence[TrialRecord], int], str | None]
-"""Settings, the trial with a new result, all trials with it, folds of a whole trial → the reason to stop, or None."""
+"""Function of settings, the trial with a new result, all trials (it included) and the number of folds of a complete
+trial. It returns the reason to stop the trial, or None."""
 
 
-def why_stop(racing: Racing, trial: TrialRecord, trials: Iterable[TrialRecord], num_folds: int) -> str | None:
-    """Decides whether `trial` is stopped after the fold that it has just finished: the reason, or None to go on."""
-    return _ask(AFTER_A_FOLD, racing, trial, trials, num_folds)
+def stop_reason_after_fold(
+    racing: Racing, trial: TrialRecord, trials: Iterable[TrialRecord], num_folds: int
+) -> str | None:
+    """Decides about `trial` after the fold that it has just finished. Returns the reason to stop it, or None."""
+    return _apply_rule(FOLD_RULES, racing, trial, trials, num_folds)
 
 
-def why_stop_at_rung(racing: Racing, trial: TrialRecord, trials: Iterable[TrialRecord], num_folds: int) -> str | None:
-    """Decides the same in the middle of a fold, at the rung that the trial has just reached."""
-    return _ask(AT_A_RUNG, racing, trial, trials, num_folds)
+def stop_reason_at_rung(
+    racing: Racing, trial: TrialRecord, trials: Iterable[TrialRecord], num_folds: int
+) -> str | None:
+    """Decides about `trial` at the rung that it has just reached. Returns the reason to stop it, or None."""
+    return _apply_rule(RUNG_RULES, racing, trial, trials, num_folds)
 
 
 def rungs(racing: Racing, num_steps: int) -> dict[int, float]:
-    """The steps of the first fold at which a trial of `num_steps` is scored, each with the share of the fold that it
-    nominally is. Trials of different lengths meet at equal shares."""
+    """Returns the steps of the first fold at which a trial of `num_steps` is scored, each with its share of the fold.
+
+    Trials of different lengths are compared at equal shares.
+
+    >>> rungs(AshaRacing(rule="asha", reduction_factor=3, num_rungs=2), num_steps=90)
+    {10: 0.1111111111111111, 30: 0.3333333333333333}
+    """
     if not isinstance(racing, AshaRacing):
         return {}
     shares = [racing.reduction_factor**-k for k in range(racing.num_rungs, 0, -1)]
     return {round(share * num_steps): share for share in shares if 0 < round(share * num_steps) < num_steps}
 
 
-def behind_the_best(
+def fold_racing_rule(
     racing: FoldRacing, trial: TrialRecord, trials: Sequence[TrialRecord], num_folds: int
 ) -> str | None:
-    """Compares with the best complete trial on the folds that both have, which takes out how hard each fold is.
+    """Rule `folds`: compares with the best complete trial on the folds that both have, so that fold effects cancel.
 
-    It stops where the mean difference is below −margin · sd of the mean difference of two equally good trials on as
-    many folds. That sd comes from the better half of the complete trials: weak ones are noisier, and the question is
-    whether this one is as good as the best. Few trials say little about it, and so the margin is widened from the
-    normal to Student's t distribution.
+    It stops the trial if the mean difference is below −margin · sd of the mean difference of two equally good trials on
+    as many folds. The sd is estimated from the better half of the complete trials, as weak ones are noisier. With few
+    trials the estimate is uncertain, so that the margin is converted from the normal to Student's t distribution.
     """
     complete = sorted((t for t in trials if t.state == "complete"), key=lambda t: (-(t.val_top1 or 0.0), t.number))
     if len(complete) < racing.min_complete:
@@ -55,19 +64,18 @@ def behind_the_best(
     from scipy.special import ndtr, stdtrit  # slow to import; workers import this module, and decide nothing
 
     best, k = complete[0], len(trial.folds)
-    behind = fmean(best.fold_scores[:k]) - fmean(trial.fold_scores)
+    deficit = fmean(best.fold_scores[:k]) - fmean(trial.fold_scores)
     better_half = complete[: max(racing.min_complete, (len(complete) + 1) // 2)]
-    noise_sd, freedom = fold_noise([other.fold_scores for other in better_half])
-    margin = -stdtrit(freedom, ndtr(-racing.margin)) * noise_sd * (2 / k) ** 0.5
-    if behind <= max(margin, 0.0) + ROUNDING:
+    noise_sd, degrees_of_freedom = fold_noise([other.fold_scores for other in better_half])
+    margin = -stdtrit(degrees_of_freedom, ndtr(-racing.margin)) * noise_sd * (2 / k) ** 0.5
+    if deficit <= max(margin, 0.0) + ROUNDING:
         return None
-    return f"after {_folds(k, num_folds)} {behind:.4f} behind {best.trial_id}, margin {margin:.4f}"
+    return f"after {_folds(k, num_folds)} {deficit:.4f} behind {best.trial_id}, margin {margin:.4f}"
 
 
-def below_the_median(
-    racing: MedianRacing, trial: TrialRecord, trials: Sequence[TrialRecord], num_folds: int
-) -> str | None:
-    """Compares the mean over the folds so far with what the complete trials had after as many."""
+def median_rule(racing: MedianRacing, trial: TrialRecord, trials: Sequence[TrialRecord], num_folds: int) -> str | None:
+    """Median stopping rule: compares the mean over the folds so far with that of complete trials after as many
+    folds."""
     k = len(trial.folds)
     means = [fmean(other.fold_scores[:k]) for other in trials if other.state == "complete"]
     if len(means) < racing.min_complete:
@@ -78,11 +86,9 @@ def below_the_median(
     return f"after {_folds(k, num_folds)} at {own:.4f}, below the median {middle:.4f} of {len(means)} complete trials"
 
 
-def not_among_the_best(
-    racing: AshaRacing, trial: TrialRecord, trials: Sequence[TrialRecord], num_folds: int
-) -> str | None:
-    """Successive halving: goes on if among the best 1/`reduction_factor` of those that have come to this rung, itself
-    included. Of fewer than that factor, the best goes on."""
+def asha_rule(racing: AshaRacing, trial: TrialRecord, trials: Sequence[TrialRecord], num_folds: int) -> str | None:
+    """Asynchronous successive halving (Li et al., 2020): continues the best 1/`reduction_factor` of the trials that
+    have reached this rung, the trial itself included, and the best one if they are fewer than that factor."""
     rung = trial.rungs[-1]
     scores = sorted((r.val_top1 for other in trials for r in other.rungs if r.share == rung.share), reverse=True)
     needed = scores[max(1, len(scores) // racing.reduction_factor) - 1]
@@ -92,25 +98,29 @@ def not_among_the_best(
     return f"{scored}, and the best 1/{racing.reduction_factor} of {len(scores)} trials had {needed:.4f}"
 
 
-AFTER_A_FOLD: dict[str, Rule] = {"folds": behind_the_best, "median": below_the_median}
-AT_A_RUNG: dict[str, Rule] = {"asha": not_among_the_best}
+FOLD_RULES: dict[str, Rule] = {"folds": fold_racing_rule, "median": median_rule}
+RUNG_RULES: dict[str, Rule] = {"asha": asha_rule}
 
 ROUNDING = 1e-9
-"""Scores are counts over counts: means that differ by less are equal."""
+"""Tolerance of comparisons: scores are fractions of counts, so that means which differ by less are equal."""
 
 
 def fold_noise(scores: Sequence[Sequence[float]]) -> tuple[float, int]:
-    """Standard deviation of a fold's score, without what the trial and the fold explain, and its degrees of freedom.
+    """Residual standard deviation of a fold's score in the additive model of trial and fold, and its degrees of
+    freedom.
 
-    Of n ≥ 2 trials on F ≥ 2 folds each: residuals of the additive model, (n − 1)(F − 1) of which are free.
+    `scores` are those of T ≥ 2 trials on F ≥ 2 folds each; the degrees of freedom are (T − 1)(F − 1).
+
+    >>> fold_noise([[0.5, 0.75], [0.75, 0.5]])
+    (0.25, 1)
     """
     y_TF = np.asarray(scores)
     residual_TF = y_TF - y_TF.mean(1, keepdims=True) - y_TF.mean(0, keepdims=True) + y_TF.mean()
-    freedom = (y_TF.shape[0] - 1) * (y_TF.shape[1] - 1)
-    return float(np.sqrt((residual_TF**2).sum() / freedom)), freedom
+    degrees_of_freedom = (y_TF.shape[0] - 1) * (y_TF.shape[1] - 1)
+    return float(np.sqrt((residual_TF**2).sum() / degrees_of_freedom)), degrees_of_freedom
 
 
-def _ask(
+def _apply_rule(
     rules: dict[str, Rule], racing: Racing, trial: TrialRecord, trials: Iterable[TrialRecord], num_folds: int
 ) -> str | None:
     rule = rules.get(racing.rule)

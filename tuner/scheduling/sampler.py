@@ -1,8 +1,8 @@
-"""Which configuration to try next: Optuna's samplers. Only this module and `tuner.reports.importance` know Optuna.
+"""Sampling of configurations with Optuna, which only this module and `tuner.reports.importance` import.
 
-The study lives in memory and is rebuilt from the journal, which alone is durable: two owners of the truth disagree
-after a crash. Every proposal comes from a sampler seeded for that trial's number, so that it depends on the trials
-known and on nothing else, and a resumed search continues as it would have.
+The study is in memory and rebuilt from the journal: a second durable record could disagree with it after a crash. Every
+proposal comes from a sampler seeded with the trial's number, so that it depends on the known trials alone, and a
+resumed search proposes what it would have without the interruption.
 """
 
 from __future__ import annotations
@@ -42,11 +42,10 @@ STATES = {
 
 @dataclass(frozen=True)
 class Proposal:
-    """A configuration to try.
+    """Configuration to try.
 
-    `params` are the dimensions by dotted path; `config` is the whole configuration that they make, checked; where they
-    make none, it is None and `problem` says why (a combination beyond those that were checked before the search).
-    `attrs` is what the sampler wants back when the study is rebuilt.
+    `params` are the dimensions by dotted path, `config` the whole configuration, checked. It is None if the combination
+    is invalid, which `problem` explains. `attrs` are the sampler's attributes, from which its study is rebuilt.
     """
 
     number: int
@@ -58,10 +57,15 @@ class Proposal:
 
 
 class TrialSampler:
-    """Proposes trials, and is told how they ended.
+    """Sampler with an ask-and-tell interface, over the study that `known` trials and a warm start make.
 
-    What earlier searches have taught (`warm_start`) stands in the study before this search's own trials, which keep
-    their numbers. No configuration is proposed twice, nor one that an earlier search has tried.
+    Trials of earlier searches (`warm_start`) precede this search's own in the study. No configuration is proposed
+    twice, nor one that an earlier search has tried.
+
+        sampler = TrialSampler(space, history.trials)
+        proposal = sampler.propose()
+        ...  # the trial is trained and recorded
+        sampler.tell(history.trials[proposal.number])
     """
 
     def __init__(
@@ -82,27 +86,30 @@ class TrialSampler:
             self._study.add_trial(self._frozen(known[number]))
             if known[number].state == "running":
                 self._running[number] = optuna.Trial(self._study, self._last._trial_id)
-            self._count(known[number].params)
+            self._add_tried(known[number].params)
 
     @property
     def exhausted(self) -> bool:
-        """Whether every configuration that there is has been tried."""
+        """Whether every configuration of the space has been tried."""
         return self._num_configurations <= len(self._tried)
 
     def propose(self) -> Proposal:
-        """Proposes the next trial; first points come first, completed by the sampler where they are partial."""
+        """Proposes the next trial: first points first, completed by the sampler if they are partial.
+
+        The proposal counts as tried at once, and its trial as running until `tell`.
+        """
         settings, number = self._space.search, self._num_proposed
         seed = seed_for(settings.seed, "proposal", number)
         before, self._study.sampler = self._study.sampler, build_sampler(settings.sampler, settings.trials, seed)
         if isinstance(before, TPESampler) and isinstance(self._study.sampler, TPESampler):
-            self._study.sampler._search_space = before._search_space  # it would look at every trial anew
+            self._study.sampler._search_space = before._search_space  # else it would process every trial again
         point = self._first_points[number] if number < len(self._first_points) else {}
         trial = self._ask(point)
-        if self._has(trial.params) and not self.exhausted:
-            self._study.tell(trial, state=TrialState.FAIL)  # which no sampler learns from
-            trial = self._ask_anew(point, number)
+        if self._was_tried(trial.params) and not self.exhausted:
+            self._study.tell(trial, state=TrialState.FAIL)  # which samplers ignore
+            trial = self._ask_untried(point, number)
         self._running[number] = trial
-        self._count(trial.params)
+        self._add_tried(trial.params)
         is_first_point = bool(point) and point.items() <= trial.params.items()
         source: ProposalSource = "first_point" if is_first_point else "sampler"
         return self._checked(number, trial.params, source, dict(self._last.system_attrs))
@@ -123,44 +130,47 @@ class TrialSampler:
     def _last(self) -> FrozenTrial:
         return self._study.get_trials(deepcopy=False)[-1]
 
-    def _count(self, params: Mapping[str, Any]) -> None:
+    def _add_tried(self, params: Mapping[str, Any]) -> None:
         self._num_proposed += 1
         self._tried.add(_key(params))
 
     @cached_property
     def _num_configurations(self) -> float:
         """Number of configurations; infinite where a dimension is continuous."""
-        counts = (len(values) if values else math.inf for values in map(listed, self._space.dimensions.values()))
+        counts = (len(values) if values else math.inf for values in map(values_of, self._space.dimensions.values()))
         return math.prod(counts)
 
-    def _ask_anew(self, point: Mapping[str, Any], number: int) -> optuna.Trial:
-        """Asks for something that has not been tried, in place of what has.
+    def _ask_untried(self, point: Mapping[str, Any], number: int) -> optuna.Trial:
+        """Asks for a configuration that has not been tried.
 
-        Of few configurations it is one at random, at `point` where that is possible; of many what the sampler proposes
-        if not asked for `point`, or else a random draw.
+        In a space of at most `MAX_LISTED` configurations it is one at random, at `point` if possible; in a larger one
+        it is the sampler's proposal without `point`, or a random draw if there was no point.
         """
         seed = self._space.search.seed
         if self._num_configurations > MAX_LISTED:
             if not point:
                 self._study.sampler = build_sampler("random", 0, seed_for(seed, "no repetition", number))
             return self._ask({})
-        values = itertools.product(*(listed(dimension) or () for dimension in self._space.dimensions.values()))
-        untried = [p for p in (dict(zip(self._distributions, v, strict=True)) for v in values) if not self._has(p)]
+        values = itertools.product(*(values_of(dimension) or () for dimension in self._space.dimensions.values()))
+        untried = [
+            p for p in (dict(zip(self._distributions, v, strict=True)) for v in values) if not self._was_tried(p)
+        ]
         at_point = [params for params in untried if point.items() <= params.items()] or untried
         return self._ask(at_point[rng_for(seed, "no repetition", number).integers(len(at_point))])
 
-    def _has(self, params: Mapping[str, Any]) -> bool:
+    def _was_tried(self, params: Mapping[str, Any]) -> bool:
         return _key(params) in self._tried
 
     def _untried_points(self, points: Sequence[Params]) -> list[Params]:
-        """Drops repetitions, and what an earlier search has tried."""
-        return [point for point in {_key(point): point for point in points}.values() if not self._has(point)]
+        """Removes repetitions and points that an earlier search has tried."""
+        return [point for point in {_key(point): point for point in points}.values() if not self._was_tried(point)]
 
     def tell(self, record: TrialRecord) -> None:
-        """Takes in how a trial ended. One that was stopped is told as pruned with its fold means, never as complete."""
+        """Updates the study by an ended trial; one that was stopped is pruned there, with the means of its folds so
+        far."""
         trial = self._running.pop(record.number, None)
         if trial is None:
-            return  # told before, e.g. read back from the journal
+            return  # it is in the study already, read from the journal
         if record.state == "complete":
             self._study.tell(trial, record.val_top1)
             return
@@ -169,28 +179,28 @@ class TrialSampler:
         self._study.tell(trial, state=STATES[record.state])
 
     def _frozen(self, record: TrialRecord) -> FrozenTrial:
-        is_over = record.state in ("pruned", "failed")  # a complete one has its value; one that runs is told later
+        is_incomplete = record.state in ("pruned", "failed")  # a complete one has its value; a running one none yet
         return optuna.trial.create_trial(
             state=STATES[record.state],
             params=record.params,
             distributions=self._distributions,
             value=record.val_top1,
-            intermediate_values=intermediate_values(record, self._space.search.folds) if is_over else {},
+            intermediate_values=intermediate_values(record, self._space.search.folds) if is_incomplete else {},
             system_attrs=record.attrs,
         )
 
 
 MAX_LISTED = 10_000
-"""Number of configurations up to which all are searched for one that has not been tried."""
+"""Number of configurations up to which they are enumerated to find an untried one."""
 
 STEPS = 1000
-"""A whole trial in Optuna's steps, so that rungs within a fold and folds stand on one scale: a fold of three is 333."""
+"""Length of a trial in Optuna's steps, a common scale of rungs and folds: one fold of three is 333 steps."""
 
 
 def intermediate_values(record: TrialRecord, num_folds: int) -> dict[int, float]:
-    """Scores of an unfinished trial for Optuna, by thousandths of the whole trial.
+    """Scores of an incomplete trial for Optuna, by step (see `STEPS`); validation top-1 in [0, 1].
 
-    At a rung it is the score there, after a fold the mean of the folds so far; validation top-1 in [0, 1].
+    At a rung it is the score there, after a fold the mean of the folds so far.
     """
     scores = record.fold_scores
     at_rungs = {(rung.fold - 1 + rung.share) / num_folds: rung.val_top1 for rung in record.rungs}
@@ -199,13 +209,13 @@ def intermediate_values(record: TrialRecord, num_folds: int) -> dict[int, float]
 
 
 def earlier_record(trial: EarlierTrial) -> TrialRecord:
-    """A trial of an earlier search as a record. Its number means nothing here."""
+    """Converts a trial of an earlier search to a record, with -1 as its number."""
     folds = [FoldResult(fold.fold, fold.val_top1, 0.0) for fold in trial.folds]
     return TrialRecord(-1, trial.params, 0.0, state=trial.state, folds=folds, rungs=list(trial.rungs))
 
 
 def distribution(dimension: Dimension) -> BaseDistribution:
-    """The dimension as Optuna's distribution."""
+    """Converts a dimension to Optuna's distribution."""
     match dimension:
         case Uniform(uniform=(low, high)):
             return FloatDistribution(low, high)
@@ -217,8 +227,8 @@ def distribution(dimension: Dimension) -> BaseDistribution:
             return CategoricalDistribution(values)
 
 
-def listed(dimension: Dimension) -> Sequence[Any] | None:
-    """Every value of the dimension; None where it is continuous."""
+def values_of(dimension: Dimension) -> Sequence[Any] | None:
+    """Returns every value of the dimension; None if it is continuous."""
     match dimension:
         case Choice(choice=values):
             return values
@@ -229,11 +239,11 @@ def listed(dimension: Dimension) -> Sequence[Any] | None:
 
 
 def build_sampler(kind: Sampler, num_trials: int, seed: int) -> BaseSampler:
-    """Builds the sampler of that name. Short searches model early: TPE and GP start after a quarter of the trials, at
-    most after 10.
+    """Builds Optuna's sampler of that name.
 
-    TPE learns from trials that were stopped, too, and ranks them below the complete ones, by how far they came and
-    then by score. GP and CMA-ES can only take complete values, and CMA-ES only those that it proposed itself.
+    TPE and GP draw at random for the first quarter of the trials, at least 3 and at most 10 of them. TPE also uses
+    pruned trials, which it ranks below the complete ones, by progress and then by score. GP uses complete trials only,
+    and CMA-ES only those of them that it proposed itself.
     """
     seed %= 2**32
     num_startup = min(10, max(3, num_trials // 4))
@@ -249,6 +259,6 @@ def build_sampler(kind: Sampler, num_trials: int, seed: int) -> BaseSampler:
 
 
 def _key(params: Mapping[str, Any]) -> str:
-    """Equal for equal configurations, of which one may say 1 and the other 1.0."""
+    """Key that is equal for equal configurations, also if one has 1 and the other 1.0."""
     numbers = {name: float(value) for name, value in params.items() if type(value) is int}
     return json.dumps({**params, **numbers}, sort_keys=True)

@@ -1,7 +1,7 @@
-"""Which trial runs next and what becomes of it, without Ray: proposals in, journal out.
+"""Trial scheduler: which trial runs next, and when it stops. Independent of Ray.
 
-Ray Tune asks `next_assignment` whenever it has room and reports each fold; everything decided here is in the journal
-before it is acted on, so a search can be cut off at any line and resumed.
+`tuner.cluster.tune` calls `next_assignment` whenever a worker is free, and reports each fold. Every decision is in the
+journal before it takes effect, so that a search can be interrupted at any line and resumed.
 """
 
 from __future__ import annotations
@@ -28,25 +28,35 @@ from tuner.record.history import TrialRecord
 from tuner.record.journal import SearchJournal
 from tuner.resources.gpu_memory import next_larger_share
 from tuner.scheduling.assignment import Assignment
-from tuner.scheduling.budgets import why_enough, why_no_time
-from tuner.scheduling.racing import rungs, why_stop, why_stop_at_rung
+from tuner.scheduling.budgets import spent_budget, spent_time
+from tuner.scheduling.racing import rungs, stop_reason_after_fold, stop_reason_at_rung
 from tuner.scheduling.sampler import TrialSampler
 
 MAX_LOST_WORKERS = 2
-"""How often a fold whose worker died is started again before its trial counts as failed."""
+"""Number of times that a fold whose worker died is restarted before its trial fails."""
 
 EndState = Literal["complete", "pruned", "failed"]
 
 
 class Decision(Enum):
-    """What a worker does after a report."""
+    """Decision about a worker after its report."""
 
     CONTINUE = "continue"
     STOP = "stop"
 
 
 class TrialScheduler:
-    """Hands out trials, stops those that are hopeless or that a budget cuts off, and records their ends."""
+    """Assigns folds of trials to workers, stops trials by the racing rule and the budgets, and records their ends.
+
+        scheduler = TrialScheduler(space, journal)
+        while (assignment := scheduler.next_assignment()) is not None:
+            for fold in assignment.folds:
+                result = ...  # of training that fold
+                if scheduler.fold_finished(assignment.number, result) is Decision.STOP:
+                    break
+
+    `journal` is the search's, with the trials of a resumed one; `clock` gives seconds, for the budget of time.
+    """
 
     def __init__(
         self, space: SearchExperiment, journal: SearchJournal, clock: Callable[[], float] = time.monotonic
@@ -62,38 +72,38 @@ class TrialScheduler:
         self._assigned: dict[tuple[int, int], Assignment] = {}  # by trial and fold, folds yet to be begun included
         self._num_lost: dict[tuple[int, int], int] = {}
         undecided = journal.history.undecided
-        if undecided is not None:  # the search was cut off between a result and what is decided about it
+        if undecided is not None:  # the search was interrupted between a result and the decision about it
             self._decide(undecided)
 
     @property
     def done(self) -> bool:
-        """Whether no worker has an assignment and no trial is to be started."""
+        """Whether no worker has an assignment and no trial will be started."""
         return not self._assigned and self.stop_reason is not None
 
     @property
     def num_assigned(self) -> int:
-        """Number of assignments that workers have."""
+        """Number of assignments that workers are at."""
         return sum(fold == assignment.folds[-1] for (_, fold), assignment in self._assigned.items())
 
     @property
     def stop_reason(self) -> str | None:
-        """Why no trial is to be started: all have ended, or a budget is spent; None while one is."""
+        """Reason why no trial will be started: all have ended, or a budget is spent; None as long as one will be."""
         settings, history = self.space.search, self.journal.history
-        if self._waiting is not None:  # what has begun needs no other budget
-            return why_no_time(settings, self._elapsed_s)
-        enough = why_enough(settings, self.num_trials, history, self._elapsed_s)
+        if self._waiting is not None:  # the other budgets limit new trials alone
+            return spent_time(settings, self._elapsed_s)
+        enough = spent_budget(settings, self.num_trials, history, self._elapsed_s)
         return enough or ("every configuration has been tried" if self.sampler.exhausted else None)
 
     @property
     def ending(self) -> str:
-        """Why there were no more trials, once Ray Tune asks for none."""
+        """Reason why the search has ended, for the journal and the user."""
         return self.stop_reason or "the cluster has stopped taking trials"
 
     def next_assignment(self, places: int = 1) -> Assignment | None:
-        """Assigns a trial that was cut off, or a new one; where neither is to be started and folds are trained in
-        parallel, a later fold of one that runs. None while there is nothing.
+        """Returns the next assignment: of a trial that was interrupted, else of a new one.
 
-        `places` is the number of workers that there is room for, busy or not.
+        If neither will be started and folds are trained in parallel, it is a later fold of a running trial. None if
+        there is nothing to assign now. `places` is the number of workers that fit on the cluster, busy ones included.
         """
         ahead = self.space.search.takes_folds_ahead(places, self.num_trials)
         while self.stop_reason is None:
@@ -101,25 +111,25 @@ class TrialScheduler:
             if trial is not None:
                 missing = self._missing(trial)
                 return self._assign(trial, missing[:1] if ahead else missing)
-        if not ahead or why_no_time(self.space.search, self._elapsed_s) is not None:
+        if not ahead or spent_time(self.space.search, self._elapsed_s) is not None:
             return None
         later = [(trial, fold) for trial in self._open.values() for fold in self._missing(trial)[:1]]
         if not later:
             return None
-        trial, fold = min(later, key=lambda each: each[1] - len(each[0].folds))  # with the fewest decisions to come
+        trial, fold = min(later, key=lambda each: each[1] - len(each[0].folds))  # fewest decisions before it
         return self._assign(trial, [fold])
 
     def fold_at(self, assignment: Assignment) -> int | None:
-        """The fold that the worker of an assignment is at; None once the assignment is over."""
+        """Returns the fold that the worker of an assignment is at; None once the assignment is over."""
         return next((k for k in assignment.folds if self._assigned.get((assignment.number, k)) == assignment), None)
 
     @property
     def _waiting(self) -> TrialRecord | None:
-        """The first trial that has begun and whose next fold no worker has."""
+        """First running trial whose next fold is assigned to no worker."""
         return next((t for t in self._open.values() if (t.number, len(t.folds) + 1) not in self._assigned), None)
 
     def _missing(self, trial: TrialRecord) -> list[int]:
-        """The folds of a trial that are not trained, and that no worker has."""
+        """Lists the folds of a trial that are neither trained nor assigned."""
         folds = range(len(trial.folds) + 1, self.space.search.folds + 1)
         return [fold for fold in folds if fold not in trial.ahead and (trial.number, fold) not in self._assigned]
 
@@ -143,7 +153,7 @@ class TrialScheduler:
         return self._open[number]
 
     def _config(self, trial: TrialRecord) -> TrialConfig:
-        """The configuration of a trial: its proposal's, or after a resume that of its recorded parameters."""
+        """Returns the configuration of a trial: its proposal's, or after a resume that of its recorded parameters."""
         if trial.number not in self._configs:
             self._configs[trial.number] = self.space.trial_config(trial.params)
         return self._configs[trial.number]
@@ -159,8 +169,8 @@ class TrialScheduler:
     def _note_assigned(self, assignment: Assignment, folds: Iterable[int]) -> None:
         self._assigned |= {(assignment.number, fold): assignment for fold in folds}
 
-    def _take_back(self, number: int, fold: int) -> Assignment:
-        """Takes all folds of the assignment back from the worker that is at `fold`, and returns the assignment."""
+    def _release(self, number: int, fold: int) -> Assignment:
+        """Releases all folds of the assignment whose worker is at `fold`, and returns the assignment."""
         assignment = self._assigned[number, fold]
         for k in assignment.folds:
             self._assigned.pop((number, k), None)
@@ -170,19 +180,22 @@ class TrialScheduler:
         return rungs(self.space.search.racing, config.training.num_steps)
 
     def fold_finished(self, number: int, result: FoldResult) -> Decision:
-        """Takes in a fold; the last one completes its trial. Decides whether the worker continues with another."""
-        assignment = self._take_back(number, result.fold)
+        """Records the result of a fold; the last one completes its trial. Decides whether the worker continues.
+
+        Raises OSError, as every method that reports, if the journal cannot be written.
+        """
+        assignment = self._release(number, result.fold)
         rest = [k for k in assignment.folds if k > result.fold]
-        decision = self._take_in(number, result)
+        decision = self._record(number, result)
         if decision is Decision.STOP or not rest:
             return Decision.STOP
-        if why_no_time(self.space.search, self._elapsed_s) is not None:
-            return Decision.STOP  # the trial stays open in the journal, for `--resume`
+        if spent_time(self.space.search, self._elapsed_s) is not None:
+            return Decision.STOP  # the trial remains running in the journal, for `--resume`
         self._note_assigned(assignment, rest)
         return Decision.CONTINUE
 
-    def _take_in(self, number: int, result: FoldResult) -> Decision:
-        """Records a result. What comes before its turn waits for it; what comes after the trial's end is dropped."""
+    def _record(self, number: int, result: FoldResult) -> Decision:
+        """Records a result: as ahead if an earlier fold is missing, not at all if its trial has ended meanwhile."""
         trial = self.journal.history.trials[number]
         if trial.state != "running":
             return Decision.STOP
@@ -192,8 +205,11 @@ class TrialScheduler:
         return self._decide(self.journal.append(FoldFinished(trial=number, result=result)))
 
     def rung_reached(self, number: int, fold: int, step: int, val_top1: float) -> Decision:
-        """Takes in a score in the middle of a fold. Decides whether the trial continues."""
-        assignment = self._take_back(number, fold)
+        """Records a score in the middle of a fold. Decides whether the trial continues.
+
+        `step` is the number of optimiser steps of the fold so far, `val_top1` is in [0, 1].
+        """
+        assignment = self._release(number, fold)
         if number not in self._open:
             return Decision.STOP
         share = self._rungs(self._config(self._open[number]))[step]
@@ -204,14 +220,14 @@ class TrialScheduler:
         return decision
 
     def _decide(self, event: FoldFinished | RungReached) -> Decision:
-        """Decides about a result that is in the journal, from what stands before it there and nothing else; then about
-        those that were ahead, as the turn comes to each."""
+        """Decides about a recorded result, from the events before it alone; then about results that were ahead and
+        are next now."""
         settings, trials = self.space.search, self.journal.history.trials
         trial = trials[event.trial]
         if len(trial.folds) >= settings.folds:
             self._end(trial.number, "complete", "")
             return Decision.STOP
-        rule = why_stop if isinstance(event, FoldFinished) else why_stop_at_rung
+        rule = stop_reason_after_fold if isinstance(event, FoldFinished) else stop_reason_at_rung
         reason = rule(settings.racing, trial, trials.values(), settings.folds)
         if reason is not None:
             self._end(trial.number, "pruned", reason)
@@ -221,33 +237,33 @@ class TrialScheduler:
         return Decision.CONTINUE
 
     def trial_failed(self, number: int, fold: int, reason: str) -> None:
-        """Fails a trial that diverged or whose code raised. It would do so again, so it is not repeated."""
-        self._take_back(number, fold)
+        """Records that a trial diverged or raised an error. It is not repeated, as it would do so again."""
+        self._release(number, fold)
         self._end(number, "failed", reason)
 
     def worker_lost(self, number: int, fold: int, reason: str) -> None:
-        """Has a fold whose worker died trained again, unless that happened too often."""
-        self._take_back(number, fold)
+        """Reassigns a fold whose worker died; after `MAX_LOST_WORKERS` such deaths its trial fails."""
+        self._release(number, fold)
         lost = self._num_lost[number, fold] = self._num_lost.get((number, fold), 0) + 1
         if lost > MAX_LOST_WORKERS:
             self._end(number, "failed", f"its worker died {lost} times: {reason}")
 
     def out_of_gpu_memory(self, number: int, fold: int, gpus: float, reason: str) -> None:
-        """Takes in that a share `gpus` of a GPU was too little for the trial.
+        """Records that a share `gpus` of a GPU was too small for a trial.
 
-        From now on all trials get a larger one, and this one is started again, which does not count as a loss; where it
-        had a whole GPU it fails.
+        From now on all trials get a larger one, and this one is restarted, which does not count as a lost worker. If it
+        had a whole GPU, it fails.
         """
-        self._take_back(number, fold)
+        self._release(number, fold)
         larger = next_larger_share(gpus)
         if larger is None:
-            self._end(number, "failed", f"a whole card is too small for it: {reason}")
+            self._end(number, "failed", f"it does not fit on a whole GPU: {reason}")
             return
-        if larger > (self.journal.history.gpus or 0.0):  # or else another trial has found it out before
+        if larger > (self.journal.history.gpus or 0.0):  # else the growth is recorded already, for another trial
             self.journal.append(ShareGrown(gpus=larger, trial=number, reason=without_credentials(reason)))
 
     def _end(self, number: int, state: EndState, reason: str) -> None:
-        """Ends a trial, once. Results of its other workers, which still train, are then dropped."""
+        """Records the end of a trial, once. Results of its other workers, which still train, are discarded."""
         trial = self.journal.history.trials[number]
         if trial.state != "running":
             return

@@ -8,7 +8,7 @@ import pytest
 
 from trainables.errors import BadInput, Problem
 from tuner import search
-from tuner.cli.arguments import guarded, key_value, parsed, with_space
+from tuner.cli.arguments import guarded, key_value, parse_arguments, resolve_space_file
 
 CONTRACT = {
     "--help": "",
@@ -120,7 +120,7 @@ class TestResumeByName:
         for run in ("2026-a", "2026-b"):
             (tmp_path / "experiments" / "tiny" / run).mkdir(parents=True)
             (tmp_path / "experiments" / "tiny" / run / "journal.jsonl").touch()
-        arguments = with_space(parsed(search.parser(), ["--resume", said]))
+        arguments = resolve_space_file(parse_arguments(search.parser(), ["--resume", said]))
         assert arguments.space == tmp_path / "experiments" / "tiny" / "2026-b" / "space.yaml"
 
     def test_an_unknown_one_is_bad_input(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -131,7 +131,7 @@ class TestResumeByName:
 
 def test_a_packaged_experiment_is_given_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    space = with_space(parsed(search.parser(), ["--space", "smile"])).space
+    space = resolve_space_file(parse_arguments(search.parser(), ["--space", "smile"])).space
     assert space == Path(__file__).parents[3] / "search_spaces" / "smile.yaml"
 
 

@@ -55,7 +55,7 @@ def test_what_a_rows_search_chose_is_a_line(plain: Screen) -> None:
 
 def test_a_share_that_grows_is_a_line(plain: Screen) -> None:
     plain.journal.append(ShareGrown(gpus=0.5, reason="CUDA out of memory"))
-    assert plain.lines == ["[0:00] out of memory on its part of a card: 0.5 of one from now on"]
+    assert plain.lines == ["[0:00] out of memory on its share of a GPU: 0.5 of one from now on"]
 
 
 def test_a_terminal_has_a_live_display(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def test_a_failure_says_why_and_is_counted(plain: Screen) -> None:
 
 def test_a_share_that_grows_is_said(plain: Screen) -> None:
     plain.journal.append(ShareGrown(gpus=0.5, trial=0, reason="CUDA out of memory"))
-    assert plain.lines == ["[0:00] out of memory on its part of a card: 0.5 of one from now on"]
+    assert plain.lines == ["[0:00] out of memory on its share of a GPU: 0.5 of one from now on"]
 
 
 @pytest.mark.parametrize("terminal", [False, True])

@@ -68,7 +68,7 @@ class TestSettled:
     def test_measures_on_a_whole_card_and_says_so_in_a_line(self, fake: FakeCluster, journal: SearchJournal) -> None:
         share = resolve(auto(), journal)
         assert (share.gpus, share.concurrency, share.context) == (1 / 37, 37, 0.5 / 80)
-        assert share.note == "resources.gpus auto: a step needs 1.9 GiB of 80.0 GiB; 0.027, 37 trials a card"
+        assert share.note == "resources.gpus auto: a step needs 1.9 GiB of 80.0 GiB; 0.027, 37 trials on each GPU"
         assert fake.asked == [("", 1.0)]
         (event,) = events_in(journal.path)
         assert (event["event"], event["gpus"], event["step_bytes"]) == ("share_measured", NEED.gpus, NEED.step_bytes)
@@ -79,11 +79,14 @@ class TestSettled:
         again = resolve(auto(), open_search_journal(journal.directory))
         assert len(fake.asked) == 1
         assert (again.gpus, again.concurrency, again.context) == (0.5, 2, 0.5 / 80)
-        assert again.note == "resources.gpus auto: as found before; 0.5, 2 trials a card"
+        assert again.note == "resources.gpus auto: as measured before; 0.5, 2 trials on each GPU"
 
     def test_of_several_kinds_the_one_that_needs_most_counts(self, fake: FakeCluster, journal: SearchJournal) -> None:
         fake.needs = {"H100": NEED, "T4": GpuMemoryNeed(int(1.4 * GIB), 0, GIB // 2, 16 * GIB)}
-        share = resolve(auto(Capacity(8, 1, card="H100"), Capacity(8, 1, card="T4"), Capacity(8, 0)), journal)
+        share = resolve(
+            auto(Capacity(8, 1, accelerator_type="H100"), Capacity(8, 1, accelerator_type="T4"), Capacity(8, 0)),
+            journal,
+        )
         assert [kind for kind, _ in fake.asked] == ["H100", "T4"]
         assert (share.gpus, share.concurrency) == (1 / 7, 14)
         assert "of 16.0 GiB" in share.note
@@ -91,14 +94,14 @@ class TestSettled:
     def test_nodes_that_do_not_tell_their_cards_are_said(self, fake: FakeCluster, journal: SearchJournal) -> None:
         assert "(measured on one of 2 nodes); " in resolve(auto(Capacity(8, 1), Capacity(8, 1)), journal).note
 
-    @pytest.mark.parametrize("error", [WorkerFailed("RuntimeError: the worker sees no card"), MemoryError("full")])
+    @pytest.mark.parametrize("error", [WorkerFailed("RuntimeError: the worker has no GPU"), MemoryError("full")])
     def test_what_cannot_be_measured_gets_a_whole_card(
         self, fake: FakeCluster, journal: SearchJournal, error: Exception
     ) -> None:
         fake.needs = {"": error}
         share = resolve(auto(), journal)
         assert (share.gpus, share.is_auto) == (1, True)
-        assert share.note == f"resources.gpus auto: a whole card a trial, for none could be measured: {error}"
+        assert share.note == f"resources.gpus auto: a whole GPU for each trial, as none could be measured: {error}"
         assert events_in(journal.path) == []  # the next command tries again
 
     @pytest.mark.parametrize("nodes", [[Capacity(2, 0)], [Capacity(2, 1)]])
@@ -119,7 +122,7 @@ class TestWithRoom:
             if share.gpus < 0.5:
                 raise GpuOutOfMemory("CUDA out of memory")
 
-        retry_with_larger_share(auto().dividing_cards_by(0.1), journal, run, trial=3)
+        retry_with_larger_share(auto().sized_for(0.1), journal, run, trial=3)
         assert given == [(0.1, 10), (0.2, 5), (0.5, 2)]
         assert [(e["gpus"], e["trial"]) for e in events_in(journal.path)] == [(0.2, 3), (0.5, 3)]
 
@@ -200,5 +203,5 @@ class TestProbe:
 
     def test_a_worker_without_a_card_says_so(self, card: FakeCard, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(cards, "default_device", lambda: torch.device("cpu"))
-        with pytest.raises(RuntimeError, match="the worker sees no card"):
+        with pytest.raises(RuntimeError, match="the worker has no GPU"):
             self.need()

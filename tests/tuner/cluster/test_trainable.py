@@ -19,7 +19,7 @@ from trainables.results import FoldResult
 from trainables.training.checkpoint import Checkpoints
 from tuner.cluster import trainable
 from tuner.cluster.trainable import FoldTrainable, WorkerSettings, prepare_process
-from tuner.cluster.worker_reports import FoldBroke, FoldDone, RungScored
+from tuner.cluster.worker_reports import FoldDone, FoldFailed, RungScored
 from tuner.messages.wording import one_line
 from tuner.record.directory import RunDirectory
 from tuner.resources.share import Share
@@ -129,7 +129,7 @@ class TestSteps:
     def test_divergence_names_fold_and_step(self, actor: FoldTrainable, behaviour: dict[int, Any]) -> None:
         behaviour[2] = Diverged(7, "target_label")
         actor.step()
-        assert actor.step()["report"] == FoldBroke(2, "fold 2 diverged: target_label is not finite at step 7")
+        assert actor.step()["report"] == FoldFailed(2, "fold 2 diverged: target_label is not finite at step 7")
 
     @pytest.mark.parametrize("error", [ValueError("bad\nsecond line"), MemoryError(), KeyError("x")])
     def test_whatever_a_trial_raises_the_next_is_unaffected(

@@ -21,7 +21,7 @@ from trainables.results import FoldResult
 from tuner.cluster import tune
 from tuner.cluster.trainable import WorkerSettings
 from tuner.cluster.tune import SchedulerCallback, SchedulerSearcher, SchedulerStopper, run_trials
-from tuner.cluster.worker_reports import FoldBroke, FoldDone, RungScored
+from tuner.cluster.worker_reports import FoldDone, FoldFailed, RungScored
 from tuner.experiment.settings import ResourceSettings
 from tuner.record.directory import RunDirectory
 from tuner.resources.share import Capacity, share_of
@@ -85,7 +85,7 @@ class TestTowardsTheConductor:
         again = searcher.suggest("y")
         assert isinstance(again, dict)
         assert (again["assignment"].number, again["assignment"].folds) == (0, (2,))
-        assert stops("y", {"trial": 0, "report": FoldBroke(2, "fold 2 diverged")})
+        assert stops("y", {"trial": 0, "report": FoldFailed(2, "fold 2 diverged")})
         assert scheduler.journal.history.trials[0].state == "failed"
         callback.on_trial_error(1, [], trial)  # its actor's end, which is nobody's loss any more
         assert scheduler.done
@@ -93,9 +93,9 @@ class TestTowardsTheConductor:
     @pytest.mark.parametrize(
         ("error", "reason"),
         [
-            (ActorDiedError(), "its process crashed or was killed, as the kernel does where memory runs out ("),
+            (ActorDiedError(), "its process crashed or was killed, as by the kernel when memory runs out ("),
             (OutOfMemoryError("killed: the node running low on memory"), "the node ran out of memory, and Ray ended"),
-            (None, "no reason known"),
+            (None, "unknown reason"),
         ],
     )
     def test_what_a_worker_dies_of_is_kept(
@@ -115,7 +115,7 @@ class TestTowardsTheConductor:
 
     def test_a_share_of_a_card_that_was_too_little_grows(self, settings: WorkerSettings, tmp_path: Path) -> None:
         scheduler = TrialScheduler(space_of(search__trials=9), search_journal(tmp_path))
-        auto = share_of([Capacity(4, 1)], ResourceSettings(gpus="auto"), "auto").dividing_cards_by(0.1)
+        auto = share_of([Capacity(4, 1)], ResourceSettings(gpus="auto"), "auto").sized_for(0.1)
         searcher, callback = SchedulerSearcher(scheduler, settings, auto), SchedulerCallback(scheduler, settings)
         configs = [searcher.suggest(name) for name in "abcd"]
         assert [config["share"].gpus for config in configs] == [0.25] * 4  # type: ignore[index, call-overload]
@@ -154,7 +154,7 @@ class TestTowardsTheConductor:
         SchedulerCallback(scheduler, settings).on_trial_error(1, [], trial)
         ended = scheduler.journal.history.trials[0]
         where = "logs/trial-0000-fold-1-hung.txt"
-        assert ended.reason == f"fold 1 took longer than search.fold_timeout_s = 600 s; where it stood: {where}"
+        assert ended.reason == f"fold 1 took longer than search.fold_timeout_s = 600 s; its stack traces are in {where}"
         assert ended.state == "failed"
         assert not checkpoint.exists()
 

@@ -12,7 +12,7 @@ from trainables.data.images import LabelledImages
 from trainables.results import RetrainFailed, RetrainResult
 from trainables.trial import reseeded
 from tuner.comparison import cell as cells
-from tuner.comparison.cell import CellBroke, CellKey, CellScored, Measuring, train_cell
+from tuner.comparison.cell import CellKey, CellScored, CellUnscored, MeasureSettings, train_cell
 from tuner.resources.share import Capacity, Share
 
 KEY = CellKey("SMILE", "15 %", 1)
@@ -27,8 +27,8 @@ TRAIN, COLUMN, TEST = (
 CPU = Share(1, 0, 1)
 
 
-def cell(names: tuple[str, ...] = (), share: Share = CPU) -> CellScored | CellBroke:
-    return train_cell(KEY, CONFIG, Measuring(names, CONFIG.data, 8), TRAIN, COLUMN, TEST, share)
+def cell(names: tuple[str, ...] = (), share: Share = CPU) -> CellScored | CellUnscored:
+    return train_cell(KEY, CONFIG, MeasureSettings(names, CONFIG.data, 8), TRAIN, COLUMN, TEST, share)
 
 
 @pytest.fixture
@@ -85,13 +85,13 @@ class TestFullCard:
     @pytest.mark.parametrize("share", [Share(1, 1, 1, nodes=(Capacity(2, 1),)), Share(1, 0.5, 2)])
     def test_is_the_cells_end_where_it_cannot(self, share: Share) -> None:
         ended = cell(share=share)
-        assert isinstance(ended, CellBroke)
+        assert isinstance(ended, CellUnscored)
         assert ended.reason == "OutOfMemoryError: CUDA out of memory."
 
 
 def test_one_that_diverges_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cells, "train_and_test", lambda *_: RetrainFailed(1, "diverged: the gradient is not finite"))
-    assert cell() == CellBroke(KEY, "diverged: the gradient is not finite", diverged=True)
+    assert cell() == CellUnscored(KEY, "diverged: the gradient is not finite", diverged=True)
 
 
 def test_whatever_is_raised_is_this_cells_end(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,4 +99,4 @@ def test_whatever_is_raised_is_this_cells_end(monkeypatch: pytest.MonkeyPatch) -
         raise MemoryError("no room\nat all")
 
     monkeypatch.setattr(cells, "train_and_test", fail)
-    assert cell() == CellBroke(KEY, "MemoryError: no room", diverged=False)
+    assert cell() == CellUnscored(KEY, "MemoryError: no room", diverged=False)

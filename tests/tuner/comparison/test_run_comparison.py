@@ -19,7 +19,7 @@ from tuner.cli.comparison_progress import ComparisonProgress
 from tuner.cli.search_progress import SearchProgress
 from tuner.cluster.tasks import GpuOutOfMemory
 from tuner.comparison import run_comparison
-from tuner.comparison.cell import CellKey, CellScored, Measuring
+from tuner.comparison.cell import CellKey, CellScored, MeasureSettings
 from tuner.comparison.comparison_experiment import ComparisonExperiment
 from tuner.comparison.comparison_result import comparison_result_of
 from tuner.execution import run_search
@@ -143,9 +143,7 @@ def test_a_share_of_a_card_that_a_search_found_too_little_is_so_for_all(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nodes = [Capacity(8, 1)]
-    stage.context = stage.context.with_share(
-        share_of(nodes, ResourceSettings(gpus="auto"), "auto").dividing_cards_by(0.125)
-    )
+    stage.context = stage.context.with_share(share_of(nodes, ResourceSettings(gpus="auto"), "auto").sized_for(0.125))
     given: list[float] = []
 
     def run_trials(scheduler: TrialScheduler, images: Any, share: Share) -> None:
@@ -166,7 +164,7 @@ def test_a_training_that_finds_its_card_full_is_given_more_and_the_others_are_ke
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stage.context = stage.context.with_share(
-        share_of([Capacity(8, 1)], ResourceSettings(gpus="auto"), "auto").dividing_cards_by(0.5)
+        share_of([Capacity(8, 1)], ResourceSettings(gpus="auto"), "auto").sized_for(0.5)
     )
 
     def as_completed(task: Any, jobs: Any, share: Share) -> Iterator[CellScored]:
@@ -218,7 +216,7 @@ def test_measures_are_of_the_columns_images(stage: Stage) -> None:
     rows = [*ROWS, {"label": "more", "method": {"name": "l2"}, "data": {"train_images": 50}}]
     comparison = comparison_of(compare__rows=rows, compare__measures=["interpolation"])
     stage.run(comparison)
-    measuring: Measuring = stage.jobs[2][2]
+    measuring: MeasureSettings = stage.jobs[2][2]
     assert stage.jobs[2][0] == CellKey("more", "20", 0)
     assert stage.jobs[2][1].data.train_images == 50
     assert (measuring.names, measuring.data.train_images) == (("interpolation",), 20)

@@ -98,7 +98,7 @@ def test_a_retraining_that_finds_its_card_full_is_given_more(
             yield RetrainResult(seed, 0.5, 1.0, [], {})
 
     monkeypatch.setattr(run_search, "retrain", retrain)
-    share = share_of([Capacity(8, 1)], ResourceSettings(gpus="auto"), "auto").dividing_cards_by(0.25)
+    share = share_of([Capacity(8, 1)], ResourceSettings(gpus="auto"), "auto").sized_for(0.25)
     journal = run(space_of(), tmp_path, share)
     assert given == [(0.25, [0, 1, 2]), (0.5, [1, 2]), (1, [1, 2])]
     assert len(journal.history.retrainings(best_of(journal))) == 3

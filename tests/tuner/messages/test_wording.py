@@ -10,7 +10,7 @@ from tuner.messages.wording import MAX_CHARACTERS, age, clock, one_line, shorten
 
 def test_one_line_of_an_error() -> None:
     assert one_line(ValueError("first\nsecond")) == "ValueError: first"
-    assert one_line(ValueError()) == "ValueError"
+    assert one_line(MemoryError()) == "MemoryError"
     problem = Problem("a", "b", "c")
     assert one_line(BadInput(problem)) == "a: expected b, got c"
     assert one_line(BadInput([problem, problem, problem])) == "a: expected b, got c (and 2 more)"

@@ -134,5 +134,5 @@ class TestLatestRun:
         with pytest.raises(BadInput) as bad:
             check_same_trials(space_in(root, **changes), run)
         problem = next(problem for problem in bad.value.problems if problem.where == where)
-        assert "as it was when the search was started" in problem.expected
+        assert "its value when the search was started" in problem.expected
         assert problem.file == "tiny.yaml"

@@ -11,14 +11,14 @@ from pyarrow.fs import FileType
 
 from tests.tuner.tiny import add_trial, events_in, space_of
 from trainables.errors import BadInput
-from tuner.cli.arguments import experiment_parser, with_space
+from tuner.cli.arguments import experiment_parser, resolve_space_file
 from tuner.execution.run_context import run_directory
 from tuner.experiment.search_experiment import SearchExperiment
 from tuner.record import mirror as module
 from tuner.record.create import latest_run, new_run
 from tuner.record.directory import RunDirectory
 from tuner.record.journal import open_search_journal
-from tuner.record.mirror import Copy, Mirror, fetch, mirrored
+from tuner.record.mirror import Mirror, MirrorUploader, download_run, mirrored
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ CHECKPOINT = "checkpoints/trial-0001/fold-1.pt"
 
 
 def test_what_a_search_goes_on_from_is_copied(there: Mirror, run: RunDirectory) -> None:
-    Copy(there, run).advance()
+    MirrorUploader(there, run).advance()
     assert names_in(copy_of(run, there)) == WORTH_IT | {CHECKPOINT}
     assert all((copy_of(run, there) / name).read_bytes() == (run.path / name).read_bytes() for name in WORTH_IT)
 
@@ -70,7 +70,7 @@ def test_what_a_search_goes_on_from_is_copied(there: Mirror, run: RunDirectory) 
 def test_only_what_has_changed_is_copied_again_and_what_is_gone_is_removed(
     there: Mirror, run: RunDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    copy, written = Copy(there, run), written_to(there, monkeypatch)
+    copy, written = MirrorUploader(there, run), written_to(there, monkeypatch)
     copy.advance()
     written.clear()
     copy.advance()
@@ -97,9 +97,9 @@ def written_to(mirror: Mirror, monkeypatch: pytest.MonkeyPatch, before: Callable
 
 
 def test_what_an_earlier_session_has_left_there_is_removed(there: Mirror, run: RunDirectory) -> None:
-    Copy(there, run).advance()
+    MirrorUploader(there, run).advance()
     shutil.rmtree(run.path / "checkpoints")
-    Copy(there, run).advance()
+    MirrorUploader(there, run).advance()
     assert names_in(copy_of(run, there)) == WORTH_IT
 
 
@@ -110,14 +110,14 @@ def test_the_journal_never_speaks_of_what_is_not_there(
     add(run.row_search(0), 0)
     said = run.journal.read_bytes()
     written = written_to(there, monkeypatch, before=lambda name: add(run, 7) if "model" in name else None)
-    Copy(there, run).advance()
+    MirrorUploader(there, run).advance()
     order = [name.removeprefix(f"tiny/{run.run}/") for name in written]
     assert order[-3:] == ["searches/00/journal.jsonl", "journal.jsonl", CHECKPOINT]
     assert (copy_of(run, there) / "journal.jsonl").read_bytes() == said
 
 
 def test_before_its_first_event_a_run_leaves_nothing_there(there: Mirror, space: SearchExperiment) -> None:
-    Copy(there, new_run(space)).advance()
+    MirrorUploader(there, new_run(space)).advance()
     assert names_in(Path(there.root)) == set()
 
 
@@ -142,7 +142,7 @@ def test_a_place_that_is_lost_is_said_once_in_the_end(there: Mirror, run: RunDir
 
 @pytest.mark.parametrize("uri", ["nope://x", "s3:///prefix", "file:///dev/null/x"])
 def test_a_place_that_cannot_be_written_is_refused_before_anything_begins(space: SearchExperiment, uri: str) -> None:
-    with pytest.raises(BadInput, match=rf"tracking.mirror: expected a place that .*, got {uri}: "):
+    with pytest.raises(BadInput, match=rf"tracking.mirror: expected (the URI of )?an object store.*, got {uri}: "):
         Mirror.open(uri)
 
 
@@ -158,7 +158,7 @@ class TestResume:
         self, there: Mirror, run: RunDirectory, space: SearchExperiment, capsys: pytest.CaptureFixture[str]
     ) -> None:
         before = run.journal.read_bytes()
-        Copy(there, run).advance()
+        MirrorUploader(there, run).advance()
         shutil.rmtree(run.path.parent)
         with run_directory(space, True, print) as directory:
             assert directory == run
@@ -167,9 +167,9 @@ class TestResume:
         assert capsys.readouterr().out == f"the search is copied from {there.uri}/tiny/{run.run}\n"
 
     def test_the_newest_run_wherever_it_is(self, there: Mirror, run: RunDirectory, space: SearchExperiment) -> None:
-        Copy(there, run).advance()
+        MirrorUploader(there, run).advance()
         newer = RunDirectory(run.path.rename(run.path.with_name("29990101-000000-aaaa")))
-        Copy(there, newer).advance()
+        MirrorUploader(there, newer).advance()
         assert latest_run(space, there) == newer
         shutil.rmtree(newer.path)
         older = new_run(space)
@@ -181,7 +181,7 @@ class TestResume:
     def test_a_run_there_that_has_not_begun_is_none(
         self, there: Mirror, run: RunDirectory, space: SearchExperiment
     ) -> None:
-        Copy(there, run).advance()
+        MirrorUploader(there, run).advance()
         (copy_of(run, there) / "journal.jsonl").unlink()
         shutil.rmtree(run.path)
         with pytest.raises(BadInput, match=rf"an earlier run of 'tiny' in .*/here/tiny or {there.uri}/tiny"):
@@ -189,13 +189,13 @@ class TestResume:
 
     @pytest.mark.parametrize("ahead", ["here", "there"])
     def test_the_longer_journal_wins(self, there: Mirror, run: RunDirectory, ahead: str) -> None:
-        Copy(there, run).advance()
+        MirrorUploader(there, run).advance()
         behind = run.journal.read_bytes()
         add(run, 1)
         if ahead == "there":
-            Copy(there, run).advance()
+            MirrorUploader(there, run).advance()
             run.journal.write_bytes(behind)
-        said = there.bring(run)
+        said = there.pull(run)
         assert ("is longer than the one here" in said) == (ahead == "there")
         assert len(events_in(run.journal)) == 8
         assert not run.replaced_journal.exists()
@@ -204,18 +204,18 @@ class TestResume:
     def test_where_they_have_parted_the_longer_wins_says_so_and_loses_nothing_here(
         self, there: Mirror, run: RunDirectory, ahead: str
     ) -> None:
-        Copy(there, run).advance()
+        MirrorUploader(there, run).advance()
         shared = run.journal.read_bytes()
         add(run, 1)
         add(run, 2)
         here, other = (shared, b"") if ahead == "there" else (run.journal.read_bytes(), shared)
         if ahead == "there":
-            Copy(there, run).advance()
+            MirrorUploader(there, run).advance()
             here = shared.replace(b"0.8", b"0.7")
         else:
             (copy_of(run, there) / "journal.jsonl").write_bytes(other.replace(b"0.8", b"0.7"))
         run.journal.write_bytes(here)
-        assert "it counts" in there.bring(run)
+        assert "and is used" in there.pull(run)
         assert len(events_in(run.journal)) == 12
         kept = run.replaced_journal
         assert kept.read_bytes() == here if ahead == "there" else not kept.exists()
@@ -224,20 +224,20 @@ class TestResume:
     def test_without_the_file_its_record_is_fetched(
         self, there: Mirror, run: RunDirectory, which: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        Copy(there, run).advance()
+        MirrorUploader(there, run).advance()
         monkeypatch.chdir(tmp_path)
         words = ["--resume", which.format(run=run.run), "--set", f"tracking.mirror={there.uri}"]
-        arguments = with_space(experiment_parser("x", "").parse_args(words))
+        arguments = resolve_space_file(experiment_parser("search").parse_args(words))
         assert arguments.space == tmp_path / "experiments" / "tiny" / run.run / "space.yaml"
         assert dict(arguments.set)["tracking.directory"] == "experiments"
         assert names_in(arguments.space.parent) - {"lock"} == WORTH_IT | {CHECKPOINT}
 
     def test_what_is_here_is_not_fetched(self, there: Mirror, run: RunDirectory) -> None:
-        Copy(there, run).advance()
+        MirrorUploader(there, run).advance()
         run.journal.write_text("")
-        fetch(there.uri, "tiny", run.path.parents[1])
+        download_run(there.uri, "tiny", run.path.parents[1])
         assert run.journal.read_text() == ""
-        fetch(there.uri, "other", run.path.parents[1])
+        download_run(there.uri, "other", run.path.parents[1])
         assert not (run.path.parents[1] / "other").exists()
 
     def test_a_file_cannot_leave_its_folder(self, there: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from tuner.resources.gpu_memory import (
     is_gpu_out_of_memory,
     largest_configs,
     next_larger_share,
-    trials_per_card,
+    trials_per_gpu,
 )
 
 NEEDS = [
@@ -32,7 +32,7 @@ NEEDS = [
 class TestNeeds:
     def test_as_many_as_share_a_card_fit_on_it_with_headroom(self) -> None:
         def check(need: GpuMemoryNeed) -> None:
-            at_once = trials_per_card(need.gpus, 1000)
+            at_once = trials_per_gpu(need.gpus, 1000)
             each = need.card_bytes / at_once
             step = HEADROOM * need.step_bytes + need.context_bytes
             images_stay = need.pixels_bytes <= SHARE_OF_FREE_MEMORY * each
@@ -42,7 +42,7 @@ class TestNeeds:
 
     def test_one_more_would_not_fit(self) -> None:
         def check(need: GpuMemoryNeed) -> None:
-            more = trials_per_card(need.gpus, 1000) + 1
+            more = trials_per_gpu(need.gpus, 1000) + 1
             least = HEADROOM * need.step_bytes + need.context_bytes
             with_images = least + need.pixels_bytes
             assert more * (with_images if need.pixels_bytes <= SHARE_OF_FREE_MEMORY * with_images else least) > (
@@ -63,15 +63,15 @@ class TestNeeds:
 class TestTrialsOnACard:
     def test_a_share_is_that_of_a_whole_number_of_trials(self) -> None:
         def check(k: int) -> None:
-            assert trials_per_card(1 / k, 1000) == k
-            assert trials_per_card(1 / k + 1e-6, 1000) == max(1, k - 1)
-            assert trials_per_card(1 / k, k - 1) == max(1, k - 1)
+            assert trials_per_gpu(1 / k, 1000) == k
+            assert trials_per_gpu(1 / k + 1e-6, 1000) == max(1, k - 1)
+            assert trials_per_gpu(1 / k, k - 1) == max(1, k - 1)
 
         check_each(range(1, 130), check)
 
     @pytest.mark.parametrize("least", [0.9, 0.51, 1.0])
     def test_there_is_always_one(self, least: float) -> None:
-        assert trials_per_card(least, 0) == trials_per_card(least, 9) == 1
+        assert trials_per_gpu(least, 0) == trials_per_gpu(least, 9) == 1
 
 
 class TestGrowth:

@@ -6,7 +6,7 @@ from tests.tuner.tiny import history_of, record
 from tuner.experiment.settings import SearchSettings
 from tuner.record.events import RungScore
 from tuner.record.history import SearchHistory, TrialRecord
-from tuner.scheduling.budgets import why_enough
+from tuner.scheduling.budgets import spent_budget
 
 
 def ended(*trials: TrialRecord) -> SearchHistory:
@@ -20,7 +20,7 @@ def scored(*scores: float, state: str = "complete") -> list[TrialRecord]:
 
 
 def why(history: SearchHistory, num_trials: int = 20, elapsed_s: float = 0.0, **settings: Any) -> str | None:
-    return why_enough(SearchSettings(folds=2, **settings), num_trials, history, elapsed_s)
+    return spent_budget(SearchSettings(folds=2, **settings), num_trials, history, elapsed_s)
 
 
 def test_without_a_budget_only_trials_count() -> None:

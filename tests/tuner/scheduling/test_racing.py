@@ -14,7 +14,7 @@ from tuner.experiment.settings import AshaRacing, FoldRacing, MedianRacing, NoRa
 from tuner.record.events import RungScore
 from tuner.record.history import TrialRecord
 from tuner.record.selection import best_trial
-from tuner.scheduling.racing import fold_noise, rungs, why_stop, why_stop_at_rung
+from tuner.scheduling.racing import fold_noise, rungs, stop_reason_after_fold, stop_reason_at_rung
 
 COMPLETE = [record(0, [0.80, 0.70, 0.90]), record(1, [0.60, 0.52, 0.70]), record(2, [0.50, 0.40, 0.62])]
 
@@ -26,7 +26,7 @@ def running(number: int, scores: Sequence[float], source: str = "sampler") -> Tr
 
 
 def asked(rule: Racing, trial: TrialRecord, known: Sequence[TrialRecord] = COMPLETE) -> str | None:
-    return why_stop(rule, trial, [*known, trial], num_folds=3)
+    return stop_reason_after_fold(rule, trial, [*known, trial], num_folds=3)
 
 
 def raced(scores_TF: Any, rule: Racing, first_points: int = 0) -> list[TrialRecord]:
@@ -38,7 +38,7 @@ def raced(scores_TF: Any, rule: Racing, first_points: int = 0) -> list[TrialReco
             known[-1].folds = record(number, [float(score) for score in scores[:k]]).folds
             if k == len(scores):
                 known[-1].state = "complete"
-            elif why_stop(rule, known[-1], known, len(scores)) is not None:
+            elif stop_reason_after_fold(rule, known[-1], known, len(scores)) is not None:
                 known[-1].state = "pruned"
                 break
     return known
@@ -161,7 +161,7 @@ class TestAsha:
     def asked(self, scores: Sequence[float], **own: Any) -> str | None:
         known = [self.at_rung(i, score) for i, score in enumerate(scores[:-1])]
         trial = self.at_rung(len(known), scores[-1], **own)
-        return why_stop_at_rung(self.rule, trial, [*known, trial], num_folds=3)
+        return stop_reason_at_rung(self.rule, trial, [*known, trial], num_folds=3)
 
     def test_rungs_are_parts_of_the_first_fold(self) -> None:
         assert rungs(self.rule, 90) == {10: 1 / 9, 30: 1 / 3}

@@ -16,7 +16,7 @@ from tuner.experiment.settings import Sampler
 from tuner.record.events import EarlierTrial, FoldScore, RungScore, WarmStarted
 from tuner.record.history import TrialRecord
 from tuner.scheduling.sampler import Proposal, TrialSampler, distribution, intermediate_values
-from tuner.scheduling.warm_start import LEARNS_FROM_ITSELF
+from tuner.scheduling.warm_start import SAMPLERS_WITHOUT_EVIDENCE
 
 NUM_TRIALS = {"tpe": 9, "random": 9, "cmaes": 9, "gp": 6}  # a Gaussian process takes a second a proposal
 PRUNED, FAILED = 2, 4
@@ -254,7 +254,7 @@ class TestWarmStart:
         assert again.propose().params == whole.propose().params
 
     def test_it_makes_a_difference(self, sampler: str) -> None:
-        if sampler in LEARNS_FROM_ITSELF:
+        if sampler in SAMPLERS_WITHOUT_EVIDENCE:
             pytest.skip("as it says when it starts")
         evidence = WarmStarted(trials=self.event.trials[:1] * 12)
         space = space_of(search__sampler=sampler)

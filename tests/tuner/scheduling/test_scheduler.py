@@ -91,7 +91,7 @@ class TestOutOfMemory:
             assert (next_of(scheduler).number, scheduler.num_assigned) == (0, 1)
             scheduler.out_of_gpu_memory(0, 2, larger, "CUDA out of memory")
         ended = journal.history.trials[0]
-        assert (ended.state, ended.reason) == ("failed", "a whole card is too small for it: CUDA out of memory")
+        assert (ended.state, ended.reason) == ("failed", "it does not fit on a whole GPU: CUDA out of memory")
         assert next_of(scheduler).number == 1
 
     def test_goes_on_at_its_first_unfinished_fold(self, journal: SearchJournal) -> None:

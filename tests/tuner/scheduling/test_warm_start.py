@@ -97,7 +97,7 @@ class TestWhatHasChanged:
         searched(root)
         found = collect_warm_start(later(root, "earlier", method__alpha={"uniform": [0.1, 0.5]}))
         assert taken(found) == {0.2: "complete", 0.4: "complete"}
-        assert found.notes[0].endswith("2 of 4 trials taken; left out: 2 outside of the range of alpha")
+        assert found.notes[0].endswith("2 of 4 trials taken; left out: 2 outside the range of alpha")
 
     def test_a_larger_range_and_another_scale_take_all(self, root: Path) -> None:
         searched(root)
@@ -112,7 +112,7 @@ class TestWhatHasChanged:
         searched(root)
         found = collect_warm_start(later(root, "earlier", training__learning_rate={"log_uniform": [0.02, 0.1]}))
         assert (found.trials, found.first_points) == ((), ())
-        assert "4 outside of the range of learning_rate" in found.notes[0]
+        assert "4 outside the range of learning_rate" in found.notes[0]
 
     def test_a_dimension_that_is_now_fixed_takes_the_trials_at_its_value(self, root: Path) -> None:
         searched(root)
@@ -145,7 +145,7 @@ class TestWhatHasChanged:
         changes["method__alpha"] = {"uniform": [0.9, 1.0]}
         found = collect_warm_start(later(root, "earlier", **changes))
         assert (found.trials, found.first_points) == ((), ())
-        assert found.notes[0].endswith("tried first: none, since none lies within the ranges")
+        assert found.notes[0].endswith("tried first: none, as none is within the ranges")
 
     def test_of_another_method_what_both_have_is_tried(self, root: Path) -> None:
         searched(root)

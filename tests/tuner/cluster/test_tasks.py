@@ -1,0 +1,114 @@
+"""Jobs on Ray, which is replaced: how many at a time, and why one died."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from ray.exceptions import (
+    ActorDiedError,
+    ActorUnavailableError,
+    NodeDiedError,
+    ObjectStoreFullError,
+    OutOfDiskError,
+    OutOfMemoryError,
+    RayTaskError,
+    WorkerCrashedError,
+)
+
+from tuner.cluster import tasks
+from tuner.cluster.tasks import MAX_RETRIES, GpuOutOfMemory, WorkerFailed, as_completed, death_reason, put_shared
+from tuner.resources.share import Share
+
+
+class FakeRay:
+    """Tasks run when they are waited for, the latest first; counts how many are under way."""
+
+    def __init__(self) -> None:
+        self.most_at_once = 0
+        self.options: dict[str, Any] = {}
+        self.cancelled: list[Any] = []
+
+    def cancel(self, reference: Any, force: bool) -> None:
+        assert force
+        self.cancelled.append(reference)
+
+    def remote(self, **given: Any) -> Any:
+        self.options = given
+        return lambda task: SimpleNamespace(remote=lambda *job: (task, job))
+
+    def wait(self, running: list[Any], num_returns: int) -> tuple[list[Any], list[Any]]:
+        self.most_at_once = max(self.most_at_once, len(running))
+        return [running[-1]], running[:-1]
+
+    def get(self, reference: Any) -> Any:
+        task, job = reference
+        return task(*job)
+
+
+@pytest.mark.parametrize("concurrency", [1, 2, 9])
+def test_jobs_run_as_many_at_a_time_as_the_share_says(monkeypatch: pytest.MonkeyPatch, concurrency: int) -> None:
+    fake = FakeRay()
+    monkeypatch.setattr(tasks, "ray", fake)
+    jobs = ((number, 10) for number in range(5))
+    sums = list(as_completed(lambda a, b: a + b, jobs, Share(2, 0.5, concurrency)))
+    assert sorted(sums) == [10, 11, 12, 13, 14]
+    assert fake.most_at_once == min(concurrency, 5)
+    assert fake.options == {"num_cpus": 2, "num_gpus": 0.5, "max_retries": MAX_RETRIES, "max_calls": 1}
+
+
+def test_a_job_whose_process_died_too_often_ends_them_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    def die() -> None:
+        raise WorkerCrashedError
+
+    monkeypatch.setattr(tasks, "ray", FakeRay())
+    with pytest.raises(WorkerFailed, match="its process crashed or was killed"):
+        list(as_completed(die, [()], Share(1, 0, 1)))
+
+
+def test_a_job_whose_gpu_is_full_ends_the_others_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(number: int) -> None:
+        error = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+        raise RayTaskError("run", "Traceback", error)
+
+    fake = FakeRay()
+    monkeypatch.setattr(tasks, "ray", fake)
+    with pytest.raises(GpuOutOfMemory, match="CUDA out of memory"):
+        list(as_completed(run, [(0,), (1,)], Share(1, 0.5, 2), accelerator="T4"))
+    assert [job for _, job in fake.cancelled] == [(0,)]
+    assert fake.options["accelerator_type"] == "T4"
+
+
+@pytest.mark.parametrize("error", [ObjectStoreFullError("full"), OutOfDiskError("full")])
+def test_a_full_object_store_is_said_with_remedies(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def put(value: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("ray.put", put)
+    with pytest.raises(MemoryError, match=r"Ray's object store is full, .*; take fewer"):
+        put_shared([1])
+
+
+class TestWhyAProcessDied:
+    def test_says_what_its_code_raised(self) -> None:
+        cause = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 MiB.\nMore.")
+        raised = RayTaskError("train()", "Traceback", cause, "ray::train", 1, "127.0.0.1")
+        message = "OutOfMemoryError: CUDA out of memory. Tried to allocate 20 MiB."
+        assert death_reason(raised) == death_reason(raised.as_instanceof_cause()) == message
+
+    @pytest.mark.parametrize("error", [ActorDiedError(), WorkerCrashedError()])
+    def test_says_that_it_may_have_been_for_memory(self, error: Exception) -> None:
+        assert death_reason(error).startswith(
+            "its process crashed or was killed, as by the kernel when memory runs out"
+        )
+
+    def test_says_that_it_was_for_memory(self) -> None:
+        ended = OutOfMemoryError("Task was killed due to the node running low on memory.\nMemory on the node ...")
+        assert death_reason(ended).startswith("the node ran out of memory, and Ray ended the process (fewer trials")
+
+    def test_says_what_else_there_was(self) -> None:
+        assert death_reason(NodeDiedError("gone")) == "NodeDiedError: gone"
+        assert death_reason(ActorUnavailableError("away", None)).startswith("ActorUnavailableError: ")
+        assert death_reason(None) == "unknown reason"

@@ -1,0 +1,122 @@
+"""A share of a cluster: arithmetic over nodes, without Ray."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trainables.errors import BadInput
+from tuner.experiment.settings import ResourceSettings
+from tuner.resources.share import Capacity, Share, num_cpus, share_of, total
+
+
+def share(nodes: list[tuple[float, float]], concurrency: int | str = "auto", **asked: Any) -> Share:
+    return share_of([Capacity(*node) for node in nodes], ResourceSettings(**asked), concurrency)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "asked", "at_once"),
+    [
+        ([(16, 2)], {"cpus": 1, "gpus": 0.25}, 8),
+        ([(4, 2)], {"cpus": 1, "gpus": 0.25}, 4),  # the CPUs are what is short
+        ([(16, 1)], {"cpus": 1, "gpus": 0.34}, 2),
+        ([(16, 2)], {"cpus": 1, "gpus": 0.4}, 4),
+        ([(16, 2)], {"cpus": 1, "gpus": 0.6}, 2),  # a share lies on one card
+        ([(16, 1)], {"cpus": 1, "gpus": 0.1}, 10),
+        ([(16, 3)], {"cpus": 1, "gpus": 2}, 1),
+        ([(16, 4)], {"cpus": 1, "gpus": 1}, 4),
+        ([(2, 0)], {"cpus": 1}, 2),
+        ([(3, 0)], {"cpus": 2}, 1),
+        ([(1, 0)], {"cpus": 0.1}, 10),
+        ([(3, 0), (3, 0)], {"cpus": 2}, 2),  # four cores would be left, but on two nodes
+        ([(8, 1), (8, 2), (8, 0)], {"cpus": 1, "gpus": 0.5}, 6),  # nothing on the node without a card
+        ([(0, 0), (4, 0)], {"cpus": 1}, 4),
+    ],
+)
+def test_as_many_trials_as_fit(nodes: list[tuple[float, float]], asked: dict[str, float], at_once: int) -> None:
+    assert share(nodes, **asked) == Share(asked["cpus"], asked.get("gpus", 0), at_once)
+
+
+def test_without_a_gpu_trials_run_on_the_cpu_and_it_is_said() -> None:
+    found = share([(2, 0), (4, 0)], cpus=1, gpus=0.25)
+    assert (found.gpus, found.concurrency) == (0, 6)
+    assert found.note == "resources.gpus is 0.25, but there is no GPU: trials run on the CPU"
+
+
+class TestAuto:
+    """A share that is measured: of a whole card until then, and of 1/k for the k trials that fit on one."""
+
+    @pytest.mark.parametrize(
+        ("nodes", "least", "concurrency", "gpus", "at_once"),
+        [
+            ([(64, 2)], 0.06, "auto", 1 / 16, 32),
+            ([(64, 2)], 0.34, "auto", 1 / 2, 4),
+            ([(64, 2)], 0.51, "auto", 1, 2),
+            ([(8, 2)], 0.06, "auto", 1 / 4, 8),  # the CPUs admit no more, so that each gets more of a card
+            ([(5, 2)], 0.06, "auto", 1 / 3, 5),
+            ([(8, 2), (64, 2)], 0.06, "auto", 1 / 16, 40),  # the node with most CPUs says how many share a card
+            ([(64, 2), (64, 0)], 0.06, "auto", 1 / 16, 32),
+            ([(64, 2)], 0.06, 6, 1 / 3, 6),
+            ([(64, 2)], 0.06, 1, 1, 1),
+            ([(64, 2)], 1.0, 5, 1, 2),
+        ],
+    )
+    def test_gives_as_much_as_nobody_else_needs(
+        self, nodes: list[tuple[float, float]], least: float, concurrency: int | str, gpus: float, at_once: int
+    ) -> None:
+        whole = share(nodes, concurrency, gpus="auto")
+        assert (whole.gpus, whole.is_auto) == (1, True)
+        assert (whole.sized_for(least).gpus, whole.sized_for(least).concurrency) == (gpus, at_once)
+
+    def test_grows_and_never_shrinks(self) -> None:
+        quarter = share([(64, 2)], gpus="auto").sized_for(0.25)
+        assert quarter.at_least(None) is quarter.at_least(0.1) is quarter
+        assert (quarter.at_least(0.5).gpus, quarter.at_least(0.5).concurrency) == (0.5, 4)
+
+    def test_a_number_does_not_grow(self) -> None:
+        quarter = share([(64, 2)], gpus=0.25)
+        assert not quarter.is_auto
+        assert quarter.at_least(0.5) is quarter
+
+    def test_without_a_gpu_trials_run_on_the_cpu(self) -> None:
+        found = share([(2, 0)], gpus="auto")
+        assert (found.gpus, found.concurrency, found.is_auto) == (0, 2, False)
+        assert found.note == "resources.gpus is auto, but there is no GPU: trials run on the CPU"
+
+    def test_must_have_cpus_beside_a_card(self) -> None:
+        with pytest.raises(BadInput, match="got cpus: 4, gpus: auto"):
+            share([(2, 1), (8, 0)], cpus=4, gpus="auto")
+
+    def test_a_node_may_have_a_known_accelerator_type(self) -> None:
+        assert Capacity.of({"Resources": {"CPU": 4.0, "GPU": 2.0, "accelerator_type:T4": 1.0}}).accelerator_type == "T4"
+        assert Capacity.of({"Resources": {"CPU": 4.0, "GPU": 2.0}}) == Capacity(4, 2)
+
+
+def test_the_concurrency_asked_for_is_kept() -> None:
+    assert share([(8, 0)], concurrency=3, cpus=1).concurrency == 3
+
+
+@pytest.mark.parametrize(
+    ("nodes", "asked"), [([(2, 0)], {"cpus": 4}), ([(2, 0), (2, 0)], {"cpus": 3}), ([(8, 1)], {"cpus": 1, "gpus": 2})]
+)
+def test_a_trial_that_fits_nowhere_is_refused(nodes: list[tuple[float, float]], asked: dict[str, float]) -> None:
+    with pytest.raises(
+        BadInput, match=r"resources: expected a trial that fits on a node \(largest: .*\), got cpus: "
+    ) as bad:
+        share(nodes, **asked)
+    assert f"cpus: {asked['cpus']}" in str(bad.value)
+
+
+def test_the_nodes_together() -> None:
+    assert str(total([Capacity(2, 0), Capacity(8, 2)])) == "10 CPUs and 2 GPUs on 2 nodes"
+    assert str(Capacity(1.5, 0)) == "1.5 CPUs and 0 GPUs on 1 node"
+
+
+@pytest.mark.parametrize(("quota", "cores"), [("100000 100000", 1), ("50000 100000", 1), ("max 100000", None)])
+def test_a_container_has_no_more_cores_than_its_quota(tmp_path: Path, quota: str, cores: int | None) -> None:
+    (tmp_path / "cpu.max").write_text(quota)
+    assert num_cpus(tmp_path) == (cores or len(os.sched_getaffinity(0)))
+    assert num_cpus(tmp_path / "without") == len(os.sched_getaffinity(0))
