@@ -22,10 +22,11 @@ from deploy.findings import Findings, NodeFacts, inspect_node
 from deploy.results import has_begun
 from deploy.settings import load_settings
 from deploy.worker_request import WorkerRequest
-from trainables.errors import BadInput, Problem
+from trainables.errors import BadInput, Problem, os_reason
 from tuner.cluster.connection import alive_nodes
 from tuner.experiment.checks import check_experiment
 from tuner.experiment.search_experiment import SearchExperiment, load_experiment
+from tuner.messages.redaction import reason
 from tuner.resources.share import Capacity, share_of
 
 ANSWER_TIMEOUT_S = 180
@@ -148,9 +149,9 @@ def _check_nodes(space: SearchExperiment, nodes: Sequence[Node]) -> NodeFindings
             shared = probe if space.tracking.mirror is None else None
             facts = _inspect(nodes, shared)
     except ray.exceptions.RayError as error:  # first: of a timeout's, OSError is a base, too
-        return NodeFindings(refusals=(f"not every node answers: {str(error).strip().splitlines()[0]}",))
+        return NodeFindings(refusals=(f"not every node answers: {reason(error)}",))
     except OSError as error:
-        got = f"{space.tracking.directory}: {(error.strerror or str(error)).lower()}"
+        got = f"{space.tracking.directory}: {os_reason(error)}"
         return NodeFindings(problems=(Problem("tracking.directory", "a folder that the head can write", got),))
     return _findings_of(facts, shared)
 

@@ -37,7 +37,7 @@ def submit_parser(documentation: str) -> argparse.ArgumentParser:
         metavar="N",
         help="ask for so many workers first, and wait for them (default: for one, where there is none)",
     )
-    add("--smoke", action="store_true", help="the same path, tiny: a minute or so")
+    add("--smoke", action="store_true", help="run all of it with little data and few steps: about a minute")
     add("--follow", action=argparse.BooleanOptionalAction, default=True, help="stay until it has ended")
     add("--dry-run", action="store_true", help="check everything, on the cluster too, and start no search")
     _add_access(parser)

@@ -24,6 +24,7 @@ from deploy.worker_request import WorkerRequest
 from trainables.errors import BadInput, Problem
 from tuner.cli.arguments import FAILED, guarded
 from tuner.cluster.connection import alive_nodes
+from tuner.messages.redaction import reason
 from tuner.resources.share import Capacity
 
 PERIOD_S = 2.0
@@ -108,8 +109,7 @@ def joined(deadline: float) -> Iterator[RayCluster]:
             ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, RuntimeError, ValueError) as error:
             if time.monotonic() >= deadline:
-                reason = str(error).strip().splitlines()[0]
-                raise BadInput(Problem("RAY_ADDRESS", "the address of a running Ray cluster", reason)) from None
+                raise BadInput(Problem("RAY_ADDRESS", "the address of a running Ray cluster", reason(error))) from None
             time.sleep(PERIOD_S)
     try:
         yield RayCluster()

@@ -29,15 +29,16 @@ from trainables.data.batches import evaluation_batches
 from trainables.data.examples import Examples, as_inputs
 from trainables.data.images import LabelledImages
 from trainables.data.texts import LabelledTexts
-from trainables.errors import BadInput, Problem
+from trainables.errors import BadInput, Problem, first_line, os_reason
 from trainables.files import atomic_file, write_whole
-from trainables.prediction_inputs import Item, as_items, decode_items, os_reason, text_problems
+from trainables.prediction_inputs import Item, as_items, decode_items, text_problems
 from trainables.training.evaluation import predicted_probabilities
 from trainables.trial import default_device
 
 WEIGHTS = "weights.pt"
 DESCRIPTION = "classifier.json"
 PACKAGES = ("smile-tuner", "torch", "torchvision", "timm", "numpy", "pillow")
+"""Packages that a prediction depends on, whose versions are recorded in a classifier's folder for information."""
 TEXT_PACKAGES = ("transformers", "tokenizers")
 """Further packages of a model of texts."""
 
@@ -105,7 +106,7 @@ class Classifier:
         except OSError as error:
             raise _no_classifier(directory, f"{os_reason(error)} ({error.filename})") from None
         except (ValueError, KeyError, RuntimeError, EOFError, UnpicklingError) as error:
-            raise _no_classifier(directory, str(error).splitlines()[0]) from None
+            raise _no_classifier(directory, first_line(error)) from None
         return cls(network, config, description["class_names"], device or default_device())
 
     def predict_proba(self, images: Any) -> NDArray[np.float32]:

@@ -75,6 +75,15 @@ def first_line(error: BaseException, length: int = 200) -> str:
     return f"{type(error).__name__}: {line[:length]}" if line else type(error).__name__
 
 
+def os_reason(error: OSError) -> str:
+    """Reason of an error of the operating system, without its number and path.
+
+    >>> os_reason(FileNotFoundError(2, "No such file or directory", "smile.yaml"))
+    'no such file or directory'
+    """
+    return (error.strerror or str(error)).lower()
+
+
 def nearest(word: str, known: Iterable[str], count: int = 3) -> Sequence[str]:
     """The known words most similar to `word`, ignoring case, best first.
 

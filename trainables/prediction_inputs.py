@@ -15,7 +15,7 @@ from PIL import Image, UnidentifiedImageError
 
 from trainables.data.decoding import Resize, decode
 from trainables.data.images import Pixels
-from trainables.errors import BadInput, Problem
+from trainables.errors import BadInput, Problem, os_reason
 
 IMAGE_COLUMN = "image"
 """Column with the images, of a DataFrame with several columns."""
@@ -69,11 +69,6 @@ def text_problems(items: Sequence[Item], first: int) -> list[Problem]:
         for i, item in enumerate(items)
         if not isinstance(item, str)
     ]
-
-
-def os_reason(error: OSError) -> str:
-    """The reason of an error of the operating system, without number and path."""
-    return (error.strerror or str(error)).lower()
 
 
 def _image_column(frame: pd.DataFrame) -> pd.Series:

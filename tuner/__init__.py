@@ -1,8 +1,8 @@
-"""The service: searches, their records, and the only home of Ray, Optuna and MLflow.
+"""Service for searches and comparisons: their records, cluster and tracking. Only it imports Ray, Optuna and MLflow.
 
     from tuner import run_search, run_comparison
 
-are its Python API. Importing the package imports nothing else: each name is loaded when it is first read.
+is its Python API. Each of the names is imported when it is first used, so that the import of the package is quick.
 """
 
 from __future__ import annotations
@@ -33,4 +33,4 @@ def _version() -> str:
     try:
         return version("smile-tuner")
     except PackageNotFoundError:
-        return "0+unknown"  # code that was copied to where it runs, as a job's is
+        return "0+unknown"  # code that is not installed, as a job's

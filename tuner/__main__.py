@@ -1,8 +1,8 @@
-"""The console script `smile-tuner`, and `python -m tuner`: hands each command's arguments on to its module.
+"""Console script `smile-tuner`, and `python -m tuner`: passes the arguments of a command to its module.
 
     smile-tuner search --space smile      # = python -m tuner.search --space smile
 
-Only the module of the command that was given is imported.
+Only the module of the given command is imported.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tuner.cli.commands import COMMANDS, PROGRAM, invocation
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command that `argv` (default: the process's) names. Returns its exit code; 2 where there is none."""
+    """Runs the command that `argv` (default: the process's) names. Returns its exit code, or 2 if it names none."""
     top = parser()
     given = top.parse_args(argv)
     if given.version:
@@ -26,13 +26,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if given.command is None:
         top.print_help(sys.stderr)
-        return 2  # as argparse ends where an argument is missing
+        return 2  # as argparse, if an argument is missing
     exit_code: int = importlib.import_module(f"tuner.{given.command}").main(given.arguments)
     return exit_code
 
 
 def parser() -> argparse.ArgumentParser:
-    """Builds the command line: one command, and all that follows it."""
+    """Builds the command line: one command, and its arguments."""
     width = max(map(len, COMMANDS))
     commands = "\n".join(f"  {name:<{width}}  {description}" for name, description in COMMANDS.items())
     program = invocation().rstrip(" .")
@@ -40,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
         prog=program,
         usage="%(prog)s [-h] [--version] COMMAND ...",
         description="Hyper-parameter search for transfer learning.",
-        epilog=f"commands:\n{commands}\n\n{program} COMMAND --help says what a command takes.",
+        epilog=f"commands:\n{commands}\n\n{program} COMMAND --help lists the arguments of a command.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="store_true", help="print the version")

@@ -10,7 +10,7 @@ from tuner.cli.listing import listing_parser, print_listing
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Prints the names, one a line. Returns 0, or 2 where none matches the pattern."""
+    """Prints the names, one a line. Returns 0, or 2 if none matches the pattern."""
     parser = listing_parser("backbones")
     parser.add_argument("pattern", nargs="?", default="*", metavar="PATTERN", help="as of file names: '*resnet50*'")
     arguments = parser.parse_args(argv)
@@ -18,8 +18,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(pattern: str, as_json: bool) -> int:
-    """Prints the names that match `pattern`. Raises BadInput where none does."""
-    from trainables.backbones.registry import list_backbones  # with torch, which `--help` does not wait for
+    """Prints the names that match `pattern`. Raises BadInput if none does."""
+    from trainables.backbones.registry import list_backbones  # imports torch, which `--help` does not need
 
     if not (names := list_backbones(pattern)):
         got = f"{pattern!r}{did_you_mean(pattern, list_backbones())}"

@@ -1,4 +1,4 @@
-"""Compare methods, with paired tests: `python -m tuner.compare --space search_spaces/compare/digits.yaml`."""
+"""Compares methods, with paired tests: `python -m tuner.compare --space search_spaces/compare/digits.yaml`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tuner.cli.arguments import (
     resolve_space_file,
 )
 
-if TYPE_CHECKING:  # what a command needs is imported when it runs: `--help` answers at once
+if TYPE_CHECKING:  # imported when the command runs, so that `--help` is quick
     from tuner.comparison.comparison_experiment import ComparisonExperiment
     from tuner.comparison.comparison_result import ComparisonResult
     from tuner.execution.observer import Observer
@@ -29,7 +29,7 @@ if TYPE_CHECKING:  # what a command needs is imported when it runs: `--help` ans
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command. Exit code 0: every row has a score in every column; 2: bad input; 1: anything else."""
+    """Runs the command. Exit code 0: every row has a score in every column; 2: bad input; 1: any other end."""
     arguments = parse_arguments(parser(), argv)
     return guarded(lambda: run(resolve_space_file(arguments)))
 
@@ -67,10 +67,11 @@ def run(arguments: argparse.Namespace) -> int:
 def compare(
     comparison: ComparisonExperiment, plans: Sequence[Plan], address: str | None = None, resume: bool = False
 ) -> ComparisonResult | None:
-    """Runs a checked comparison on the terminal, or resumes its latest run. None where it was cut off, which is said.
+    """Runs a checked comparison on the terminal, or resumes its latest run. Returns None if it is interrupted or fails,
+    with a message.
 
     Raises:
-        BadInput: before the first training, with everything that stands in the way.
+        BadInput: before the first training, as `command_session`.
     """
     from tuner.cli.comparison_progress import ComparisonProgress
     from tuner.cli.search_progress import SearchProgress

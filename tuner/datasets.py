@@ -9,9 +9,9 @@ from tuner.cli.listing import listing_parser, print_listing
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Prints a line each: a dataset's name and, in a sentence, what it is. Returns 0."""
+    """Prints the name and a summary of each dataset, one a line. Returns 0."""
     arguments = listing_parser("datasets").parse_args(argv)
-    from trainables.data.datasets.registry import list_datasets  # with torch, which `--help` does not wait for
+    from trainables.data.datasets.registry import list_datasets  # imports torch, which `--help` does not need
 
     print_listing(list_datasets(), arguments.json)
     return SUCCEEDED

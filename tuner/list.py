@@ -1,4 +1,4 @@
-"""Lists the searches and comparisons in the experiments folder, and how they stand: `python -m tuner.list`."""
+"""Lists the searches and comparisons in the experiments folder, with their states: `python -m tuner.list`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tuner.cli.arguments import SUCCEEDED, guarded
+from tuner.cli.arguments import SUCCEEDED, add_directory_flag, guarded
 from tuner.cli.commands import command_parser
-from tuner.record.find import EXPERIMENTS
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command. Exit code 0, also where there is nothing to list; 2: bad input."""
+    """Runs the command. Exit code 0, also if there is nothing to list; 2: bad input."""
     arguments = parser().parse_args(argv)
     return guarded(lambda: run(arguments))
 
@@ -27,14 +26,8 @@ def parser() -> argparse.ArgumentParser:
     """Builds the command line."""
     parser = command_parser("list")
     add = parser.add_argument
-    add(
-        "--directory",
-        type=Path,
-        default=EXPERIMENTS,
-        metavar="FOLDER",
-        help="folder of the experiments (default: experiments)",
-    )
-    add("--json", metavar="FILE", help="write it there for other programs; - is the standard output")
+    add_directory_flag(parser)
+    add("--json", metavar="FILE", help="write JSON there, for other programs; - is the standard output")
     return parser
 
 

@@ -9,9 +9,9 @@ from tuner.cli.listing import listing_parser, print_listing
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Prints a line each: a method's name and, in a sentence, what it does. Returns 0."""
+    """Prints the name and a summary of each method, one a line. Returns 0."""
     arguments = listing_parser("methods").parse_args(argv)
-    from trainables.methods import list_methods  # with torch, which `--help` does not wait for
+    from trainables.methods import list_methods  # imports torch, which `--help` does not need
 
     print_listing(list_methods(), arguments.json)
     return SUCCEEDED

@@ -1,4 +1,4 @@
-"""Names what is in photos by a trained model.
+"""Classifies photos, or texts, with a trained model.
 
 python -m tuner.predict --model models:/digits@champion photo.jpg
 python -m tuner.predict --model experiments/digits/20261129-101500-ab12/model *.jpg --top 3

@@ -1,21 +1,20 @@
-"""Bring MLflow into line with a run: `python -m tuner.replay RUN`.
+"""Syncs MLflow with a run: `python -m tuner.replay RUN`.
 
-A search does so by itself while it runs. This is for what has ended: without its store, with another one, or killed.
+A search does so while it runs. This command is for a run that ended without its store, or for another store.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
-from tuner.cli.arguments import FAILED, SUCCEEDED, guarded
+from tuner.cli.arguments import FAILED, SUCCEEDED, add_directory_flag, guarded
 from tuner.cli.commands import command_parser
-from tuner.record.find import EXPERIMENTS, find_run
+from tuner.record.find import find_run
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command. Exit code 0: MLflow is in line; 2: bad input, a store that is away included; 1: otherwise."""
+    """Runs the command. Exit code 0: MLflow is in sync; 2: bad input, or an unreachable store; 1: any other end."""
     arguments = parser().parse_args(argv)
     return guarded(lambda: run(arguments))
 
@@ -25,14 +24,14 @@ def parser() -> argparse.ArgumentParser:
     parser = command_parser("replay")
     add = parser.add_argument
     add("run", metavar="RUN", help="its name (the latest run), NAME/RUN, or its experiment directory")
-    add("--from-start", action="store_true", help="carry over everything, also what MLflow is known to have")
-    add("--tracking-uri", metavar="URI", help="the store (default: the one that it was recorded in)")
-    add("--directory", type=Path, default=EXPERIMENTS, metavar="FOLDER", help="where the experiments lie")
+    add("--from-start", action="store_true", help="send every event, also those that MLflow is known to have")
+    add("--tracking-uri", metavar="URI", help="the store (default: that of the run)")
+    add_directory_flag(parser)
     return parser
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Replays the run into its store, or into the one given."""
+    """Replays the run into its store, or into the given one. Raises BadInput if there is no such run or store."""
     from tuner.messages.redaction import redact_logging
     from tuner.tracking.registry import TrackingFailed
     from tuner.tracking.replay import replay, store_of
@@ -42,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         replay(directory, store_of(directory, arguments.tracking_uri), arguments.from_start)
     except TrackingFailed as failure:
-        print(f"MLflow is not in line yet: {failure}; give the command again")
+        print(f"MLflow is not in sync yet: {failure}; repeat the command")
         return FAILED
     return SUCCEEDED
 

@@ -6,10 +6,10 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from trainables.errors import BadInput, Problem
-from tuner.cli.arguments import SUCCEEDED, guarded
+from trainables.errors import BadInput, Problem, os_reason
+from tuner.cli.arguments import SUCCEEDED, add_directory_flag, guarded
 from tuner.cli.commands import command_parser
-from tuner.record.find import EXPERIMENTS, find_run
+from tuner.record.find import find_run
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -23,29 +23,24 @@ def parser() -> argparse.ArgumentParser:
     parser = command_parser("report")
     add = parser.add_argument
     add("run", metavar="RUN", help="its name (the latest run), NAME/RUN, or its experiment directory")
-    add(
-        "--directory",
-        type=Path,
-        default=EXPERIMENTS,
-        metavar="FOLDER",
-        help="folder of the experiments (default: experiments)",
-    )
+    add_directory_flag(parser)
     add("--output", type=Path, metavar="FILE", help="write the page there, and nothing into the experiment directory")
     return parser
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Writes the page and prints its file. Raises BadInput where it cannot be made or written."""
+    """Writes the page and prints its file. Raises BadInput if it cannot be made or written."""
     from tuner.reports.write import write_report
 
     directory = find_run(arguments.run, arguments.directory, "RUN")
     try:
         print(write_report(directory, arguments.output))
     except OSError as error:
-        file, got = error.filename or str(arguments.output or directory), error.strerror or str(error)
-        raise BadInput(
-            Problem("", "a place to write the page (--output names another)", got.lower(), file=file)
-        ) from None
+        file, expected = (
+            error.filename or str(arguments.output or directory),
+            "a file that can be written (see --output)",
+        )
+        raise BadInput(Problem("", expected, os_reason(error), file=file)) from None
     return SUCCEEDED
 
 

@@ -1,4 +1,5 @@
-"""Search, retrain the best, register a model: `python -m tuner.search --space search_spaces/smile.yaml`."""
+"""Searches, retrains the best configuration, registers its model: `python -m tuner.search --space
+search_spaces/smile.yaml`."""
 
 from __future__ import annotations
 
@@ -17,14 +18,14 @@ from tuner.cli.arguments import (
     resolve_space_file,
 )
 
-if TYPE_CHECKING:  # what a command needs is imported when it runs: `--help` answers at once
+if TYPE_CHECKING:  # imported when the command runs, so that `--help` is quick
     from tuner.experiment.checks import Plan
     from tuner.experiment.search_experiment import SearchExperiment
     from tuner.reports.search_result import SearchResult
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command. Exit code 0: a best configuration was found; 2: bad input; 1: anything else."""
+    """Runs the command. Exit code 0: there is a best configuration; 2: bad input; 1: any other end."""
     arguments = parse_arguments(parser(), argv)
     return guarded(lambda: run(resolve_space_file(arguments)))
 
@@ -33,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
     """Builds the command line; a contract, held by a test."""
     parser = experiment_parser("search")
     parser.add_argument("--trials", type=int, metavar="N", help="override search.trials")
-    help = "learn from an earlier search: its directory, name or name/run, or MLflow run id; repeatable"
+    help = "start from the trials of an earlier search: its directory, name or name/run, or MLflow run id; repeatable"
     parser.add_argument("--warm-start", action="append", metavar="RUN", help=help)
     return parser
 
@@ -63,10 +64,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def resolve_space(arguments: argparse.Namespace) -> SearchExperiment:
-    """Reads the experiment that the command line asks for: the file, what overrides it, and `--smoke`'s shrinking.
+    """Reads the experiment of the command line: the file, its overrides, and those of `--smoke`.
 
     Raises:
-        BadInput: with every problem found; where sections are missing, those of the others are named, too.
+        BadInput: with every problem found, also in the other sections if one is missing.
     """
     from trainables.errors import BadInput
     from tuner.experiment.checks import problems_of_sections
@@ -88,7 +89,7 @@ def resolve_space(arguments: argparse.Namespace) -> SearchExperiment:
 
 
 def warm_start_notes(space: SearchExperiment) -> tuple[str, ...]:
-    """What earlier searches would teach, in sentences. Raises BadInput where one is not found."""
+    """Returns lines about the evidence from earlier searches. Raises BadInput if one is not found."""
     if not space.search.warm_start:
         return ()
     from tuner.scheduling.warm_start import collect_warm_start
@@ -99,10 +100,11 @@ def warm_start_notes(space: SearchExperiment) -> tuple[str, ...]:
 def search(
     space: SearchExperiment, plan: Plan, address: str | None = None, resume: bool = False
 ) -> SearchResult | None:
-    """Runs a checked experiment on the terminal, or resumes its latest run. None where it was cut off, which is said.
+    """Runs a checked experiment on the terminal, or resumes its latest run. Returns None if it is interrupted or fails,
+    with a message.
 
     Raises:
-        BadInput: before the first trial, with everything that stands in the way.
+        BadInput: before the first trial, as `command_session`.
     """
     from tuner.cli.search_progress import SearchProgress
     from tuner.cli.session import command_session, run_guarded

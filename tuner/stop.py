@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainables.errors import BadInput, Problem
-from tuner.cli.arguments import FAILED, SUCCEEDED, guarded
+from tuner.cli.arguments import FAILED, SUCCEEDED, add_directory_flag, guarded
 from tuner.cli.commands import command_parser
-from tuner.record.find import EXPERIMENTS, find_run
+from tuner.record.find import find_run
 
 if TYPE_CHECKING:
     from tuner.record.directory import RunDirectory
@@ -24,7 +24,7 @@ POLL_S = 0.1
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command. Exit code 0: it has stopped; 1: it has not yet; 2: nothing runs that could be stopped."""
+    """Runs the command. Exit code 0: the run has stopped; 1: it has not yet; 2: there is no such running run."""
     arguments = parser().parse_args(argv)
     return guarded(lambda: run(arguments))
 
@@ -34,14 +34,8 @@ def parser() -> argparse.ArgumentParser:
     parser = command_parser("stop")
     add = parser.add_argument
     add("run", metavar="NAME", help="its name, NAME/RUN, or its experiment directory")
-    add(
-        "--directory",
-        type=Path,
-        default=EXPERIMENTS,
-        metavar="FOLDER",
-        help="folder of the experiments (default: experiments)",
-    )
-    add("--timeout-s", type=float, default=90.0, metavar="S", help="how long to wait for its end")
+    add_directory_flag(parser)
+    add("--timeout-s", type=float, default=90.0, metavar="S", help="how long to wait for its end (default: 90)")
     return parser
 
 
@@ -51,10 +45,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def stop(directory: RunDirectory, timeout_s: float) -> int:
-    """Asks the process that runs the experiment in `directory` to end, waits for it, and prints what is kept.
+    """Sends SIGTERM to the process that runs the experiment in `directory`, waits for its end, and prints what is kept.
 
     Raises:
-        BadInput: where no process holds the directory, or none of this machine.
+        BadInput: if no process of this machine holds the directory.
     """
     from tuner.record.lock import holder_of
     from tuner.record.summary import summary_of
@@ -66,13 +60,11 @@ def stop(directory: RunDirectory, timeout_s: float) -> int:
     if not holder.is_here or not _has_open(holder, directory.lock):
         raise BadInput(Problem("", "a search of this machine", str(holder), file=str(directory)))
     os.kill(holder.pid, signal.SIGTERM)
-    print(f"asked {holder} to end", flush=True)
+    print(f"sent SIGTERM to {holder}", flush=True)
     deadline = time.monotonic() + timeout_s
     while holder_of(directory) == holder:
         if time.monotonic() > deadline:
-            print(
-                f"it still runs after {timeout_s:g} s; kill -9 {holder.pid} would lose no more than folds in training"
-            )
+            print(f"it still runs after {timeout_s:g} s; kill -9 {holder.pid} would lose only the folds in training")
             return FAILED
         time.sleep(POLL_S)
     summary = summary_of(directory)
@@ -86,7 +78,7 @@ def stop(directory: RunDirectory, timeout_s: float) -> int:
 
 
 def _has_open(holder: LockHolder, file: Path) -> bool:
-    """Whether that process has the file of the lock open: its number may have been given to another process since."""
+    """Whether that process has the lock file open. Its pid may be another process's by now."""
     try:
         return any(
             os.path.samefile(entry, file) for entry in Path(f"/proc/{holder.pid}/fd").iterdir() if entry.exists()

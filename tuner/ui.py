@@ -1,6 +1,6 @@
 """Serves the MLflow UI on the store of the searches: `python -m tuner.ui`, or `make ui`.
 
-One worker and no job runner: MLflow's defaults start ten processes and answer each request forty milliseconds later.
+The server has one worker and no job runner: MLflow's defaults start ten processes, and each request takes 40 ms more.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tuner.cli.commands import command_parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command, which becomes the server's process. Exit code 2: bad input."""
+    """Runs the command; its process becomes the server. Exit code 2: bad input."""
     arguments = parser().parse_args(argv)
     return guarded(lambda: run(arguments))
 
@@ -25,7 +25,7 @@ def parser() -> argparse.ArgumentParser:
     """Builds the command line."""
     parser = command_parser("ui")
     parser.add_argument("--tracking-uri", metavar="URI", help="the store (default: MLFLOW_TRACKING_URI or ./mlflow.db)")
-    parser.add_argument("--port", type=int, default=5000, help="of this machine (default: 5000)")
+    parser.add_argument("--port", type=int, default=5000, help="port of this machine (default: 5000)")
     return parser
 
 
@@ -40,7 +40,7 @@ def serve(uri: str, port: int) -> int:
     """Replaces this process by the server.
 
     Raises:
-        BadInput: where `uri` is a tracking server, which has a UI of its own, or a store that cannot be opened.
+        BadInput: if `uri` is a tracking server, which has a UI of its own, or a store that cannot be opened.
     """
     from tuner.messages.redaction import without_credentials
 
@@ -61,13 +61,13 @@ def serve(uri: str, port: int) -> int:
 
 
 def server_command(uri: str, port: int) -> list[str]:
-    """Builds the server's command line; it listens to this machine alone."""
+    """Builds the server's command line; the server accepts connections of this machine alone."""
     options = ["--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     return [sys.executable, "-m", "mlflow", "server", *options]
 
 
 def server_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Adds to `environment` what the server needs."""
+    """Returns `environment` with the server's variables added."""
     return {**environment, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 
 

@@ -31,7 +31,13 @@ for package in sys.argv[1:]:
         if not name.endswith("__main__"):
             print(name, importlib.import_module(name).__file__, sep="=")
 """
-STAYS = {"deploy/Dockerfile", "deploy/Dockerfile.dockerignore", "deploy/README.md", "deploy/compose.yaml"}
+STAYS = {
+    "deploy/Dockerfile",
+    "deploy/Dockerfile.dockerignore",
+    "deploy/README.md",
+    "deploy/compose.yaml",
+    "search_spaces/paper/generate.py",
+}
 """What is used in a clone alone."""
 
 

@@ -36,5 +36,5 @@ class TestCommandLine:
     def test_bad_input_starts_nothing(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         file = write_yaml(tmp_path, compare__reference="none", tracking__directory=str(tmp_path / "experiments"))
         assert compare.main(["--space", str(file)]) == 2
-        assert f"error: {file}:12: compare: expected as reference a row's label" in capsys.readouterr().err
+        assert f"error: {file}:12: compare: expected a row's label" in capsys.readouterr().err
         assert not (tmp_path / "experiments").exists()

@@ -62,7 +62,7 @@ def test_bad_input_is_said_without_a_traceback(tmp_path: Path, capsys: pytest.Ca
     directory = write_search(tmp_path / "run")
     (tmp_path / "file").write_text("")
     assert report.main([str(directory), "--output", str(tmp_path / "file" / "page.html")]) == 2
-    assert "expected a place to write the page" in capsys.readouterr().err
+    assert "expected a file that can be written" in capsys.readouterr().err
 
 
 def test_a_report_of_a_search_that_ended_is_said(tmp_path: Path) -> None:

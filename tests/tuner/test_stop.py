@@ -52,7 +52,7 @@ def test_it_ends_and_what_is_kept_is_said(directory: RunDirectory, capsys: pytes
         assert main(["tiny", "--directory", str(directory.path.parent.parent)]) == 0
         process.wait(10)
     out = capsys.readouterr().out
-    assert f"asked process {process.pid} on " in out
+    assert f"sent SIGTERM to process {process.pid} on " in out
     assert f"kept in {directory}:\n  1 complete; every finished fold\n" in out
     assert f"go on with: python -m tuner.search --resume {directory}" in out
 

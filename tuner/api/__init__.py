@@ -1,1 +1,1 @@
-"""The Python API: the same experiments from a notebook or a script. `from tuner import run_search, run_comparison`."""
+"""Python API: `from tuner import run_search, run_comparison` in a notebook or a script."""

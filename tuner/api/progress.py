@@ -1,4 +1,4 @@
-"""Progress of a run that was started from Python: live in a notebook, lines elsewhere, or nothing."""
+"""Progress display of the Python API: live in a notebook, lines elsewhere, or nothing."""
 
 from __future__ import annotations
 
@@ -18,16 +18,17 @@ from tuner.comparison.comparison_experiment import ComparisonExperiment
 from tuner.experiment.search_experiment import SearchExperiment
 
 Publish = Callable[[str], object]
-"""Shows a piece of HTML in place of the one before."""
+"""Function that replaces the output of a notebook's cell by a piece of HTML."""
 
 NUM_LINES = 12
-"""Lines that stay visible in a notebook, beside the live part."""
+"""Number of the latest lines in a notebook's output, above the live part."""
 WIDTH = 110
+"""Width of a notebook's output, in characters."""
 
 
 @contextmanager
 def search_display(space: SearchExperiment, num_trials: int, show: bool) -> Iterator[SearchProgress]:
-    """Shows a search for the block."""
+    """Shows the progress of a search for the block, or nothing unless `show`."""
     console, publish = _console(show)
     with SearchProgress(console, space, num_trials, concurrency=1) as display:
         if publish is not None:
@@ -36,7 +37,7 @@ def search_display(space: SearchExperiment, num_trials: int, show: bool) -> Iter
 
 
 def comparison_display(comparison: ComparisonExperiment, concurrency: int, show: bool) -> ComparisonProgress:
-    """Makes the display of a comparison."""
+    """Makes the progress display of a comparison, which shows nothing unless `show`."""
     console, publish = _console(show)
     display = ComparisonProgress(console, comparison.name, comparison.num_cells, concurrency)
     if publish is not None:
@@ -45,7 +46,7 @@ def comparison_display(comparison: ComparisonExperiment, concurrency: int, show:
 
 
 def publish_changes(display: Display, publish: Publish) -> None:
-    """Has everything that `display` takes in published as HTML: its latest lines, and how things are."""
+    """Publishes every change of `display` as HTML: its latest lines, and what it renders."""
     lines: list[str] = []
 
     def refresh() -> None:
@@ -62,7 +63,7 @@ def publish_changes(display: Display, publish: Publish) -> None:
 
 
 def _console(show: bool) -> tuple[Console, Publish | None]:
-    """The console of a display, and where it is published in a notebook."""
+    """Returns the console of a display, and in a notebook the function that publishes it."""
     if not show:
         return Console(file=io.StringIO()), None
     if (publish := _notebook()) is not None:
@@ -71,7 +72,7 @@ def _console(show: bool) -> tuple[Console, Publish | None]:
 
 
 def _notebook() -> Publish | None:
-    """An output of the running notebook's cell; None elsewhere. ipywidgets is not needed."""
+    """Makes an output of the running notebook's cell, without ipywidgets; None outside of a notebook."""
     ipython: Any = sys.modules.get("IPython")  # a notebook's kernel has imported it
     shell = None if ipython is None else ipython.get_ipython()
     if shell is None or type(shell).__name__ != "ZMQInteractiveShell":

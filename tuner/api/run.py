@@ -36,7 +36,7 @@ from tuner.reports.search_result import SearchResult
 from tuner.resources.share import Share
 
 Overrides = Mapping[str, Any]
-"""Leaves by dotted path that replace what the experiment says: `{"search.trials": 4, "data.root": "photos"}`."""
+"""Values of leaves by dotted path, which override the experiment's: `{"search.trials": 4, "data.root": "photos"}`."""
 
 
 def run_search(
@@ -50,20 +50,20 @@ def run_search(
     """Searches, retrains the best configuration and registers its model, as `python -m tuner.search` does.
 
     Args:
-        experiment: a YAML file, the name of a packaged one (`smile`), the content of such a file as a mapping, or an
+        experiment: YAML file, name of a packaged one (`smile`), content of such a file as a mapping, or an
             experiment that was loaded before.
-        overrides: leaves by dotted path that replace what the experiment says.
-        address: a running Ray cluster; without it one of this machine's own is started, and shut down again.
-        resume: whether to go on with the latest run of that name.
-        show_progress: whether to show it: live in a notebook, as lines elsewhere.
+        overrides: values of leaves by dotted path, which override the experiment's.
+        address: address of a running Ray cluster; without it one is started on this machine, and shut down again.
+        resume: whether to resume the latest run of that name.
+        show_progress: whether to show progress, live in a notebook and as lines elsewhere.
 
     Returns:
-        The result: best configuration, scores of folds and test split, model URI, run directory, report, trials.
+        Best configuration, scores of folds and test split, model URI, run directory, report, trials.
 
     Raises:
-        BadInput: before the first trial, with everything that is wrong with the input.
-        KeyboardInterrupt: where the search was interrupted; every finished fold is kept, and `resume=True` goes on.
-        Exception: what ended the search, after its journal says so.
+        BadInput: before the first trial, with all problems of the input.
+        KeyboardInterrupt: if the search is interrupted; finished folds are kept, and `resume=True` resumes it.
+        Exception: any error that ended the search, after its journal has recorded it.
 
     >>> result = run_search("search_spaces/smile.yaml", {"search.trials": 2})  # doctest: +SKIP
     >>> result.val_top1, result.model_uri  # doctest: +SKIP
@@ -142,7 +142,7 @@ def _comparison_experiment(
 
 
 def _flags(overrides: Overrides) -> dict[str, str]:
-    """How a problem of an override is said: by the argument, not by a flag of the command line."""
+    """Returns the place of each override in messages: the argument, not a flag of the command line."""
     return {path: f"overrides[{path!r}]" for path in overrides}
 
 
@@ -154,4 +154,4 @@ def _overridden(tree: Mapping[str, Any], overrides: Overrides) -> dict[str, Any]
 
 
 def _drop(line: str) -> None:
-    """Drops a line: there is no display yet."""
+    """Ignores a line, as there is no display yet."""

@@ -1,4 +1,4 @@
-"""What the commands share: exit codes, and a user's mistake said without a traceback."""
+"""Arguments and exit codes that the commands share; invalid input is reported without a traceback."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from tuner.messages.wording import shown
 from tuner.record.find import EXPERIMENTS, find_run
 
 SUCCEEDED, FAILED, BAD_INPUT = 0, 1, 2
+"""Exit codes of the commands."""
 
 
 def guarded(command: Callable[[], int]) -> int:
-    """Runs a command; a `BadInput` becomes one line a problem on stderr and exit code 2."""
+    """Runs a command and returns its exit code. A `BadInput` is printed, one line for each problem, and gives 2."""
     try:
         return command()
     except BadInput as bad:
@@ -33,26 +34,31 @@ def guarded(command: Callable[[], int]) -> int:
 
 
 def experiment_parser(command: str) -> argparse.ArgumentParser:
-    """The flags of every command that runs an experiment file."""
+    """Builds the argument parser, with the flags that `search` and `compare` share."""
     parser = command_parser(command)
     add = parser.add_argument
     add("--space", type=Path, metavar="FILE", help="the experiment, as YAML; or the name of a packaged one, e.g. smile")
     add(
-        "--set", type=key_value, action="append", default=[], metavar="KEY=VALUE", help="a leaf, e.g. data.root=/photos"
+        "--set",
+        type=key_value,
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override a leaf, e.g. data.root=/photos",
     )
-    add("--address", metavar="ADDRESS", help="a running Ray cluster (default: one of this machine, for this command)")
+    add("--address", metavar="ADDRESS", help="a running Ray cluster (default: one on this machine, for this command)")
     add("--tracking-uri", metavar="URI", help="override tracking.uri")
     add("--name", metavar="NAME", help="override the experiment's name")
-    resume = "go on with the latest run of this name; without --space: a name, NAME/RUN or an experiment directory"
+    resume = "resume the latest run of this name; without --space: a name, NAME/RUN or an experiment directory"
     add("--resume", nargs="?", const=True, default=False, metavar="RUN", help=resume)
     add("--dry-run", action="store_true", help="check everything, print the resolved experiment, start nothing")
-    add("--smoke", action="store_true", help="the same path, tiny: a minute or so")
-    add("--json", type=Path, metavar="FILE", help="write the outcome there, for other programs")
+    add("--smoke", action="store_true", help="run all of it with little data and few steps: about a minute")
+    add("--json", type=Path, metavar="FILE", help="write the result there, for other programs")
     return parser
 
 
 def parse_arguments(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
-    """The arguments of such a command; ends the process with its usage where they do not fit together."""
+    """Parses the arguments of `experiment_parser`. Exits with the usage if --space and --resume do not fit together."""
     arguments = parser.parse_args(argv)
     if (arguments.space is None) != isinstance(arguments.resume, str):
         parser.error("exactly one of --space FILE (with or without --resume) and --resume RUN must be given")
@@ -60,22 +66,29 @@ def parse_arguments(parser: argparse.ArgumentParser, argv: Sequence[str] | None)
 
 
 def resolve_space_file(arguments: argparse.Namespace) -> argparse.Namespace:
-    """The arguments with a file as their space: a packaged one by its name, or the record of the run to go on with.
+    """Sets `space` to a file: that of a packaged name, or of the run to resume, which is downloaded from a mirror.
 
-    Raises BadInput where there is none.
+    Raises:
+        BadInput: if there is no such file or run.
     """
     if arguments.space is None:
         given = dict(arguments.set)
         root = Path(given.get("tracking.directory", EXPERIMENTS))
         if mirror := given.get("tracking.mirror"):
-            from tuner.record.mirror import download_run  # with MLflow, which the other commands need not wait for
+            from tuner.record.mirror import download_run  # imports pyarrow, which only a mirror needs
 
             download_run(str(mirror), arguments.resume, root)
-            arguments.set.append(("tracking.directory", str(root)))  # its record says where it lay on another machine
+            arguments.set.append(("tracking.directory", str(root)))  # its record has the folder of another machine
         arguments.space = find_run(arguments.resume, root, "--resume").space
     else:
         arguments.space = find_space(arguments.space, "--space")
     return arguments
+
+
+def add_directory_flag(parser: argparse.ArgumentParser) -> None:
+    """Adds `--directory`, the folder below which a command looks for runs."""
+    help = f"folder of the experiments (default: {EXPERIMENTS})"
+    parser.add_argument("--directory", type=Path, default=EXPERIMENTS, metavar="FOLDER", help=help)
 
 
 FLAGS = {
@@ -84,7 +97,7 @@ FLAGS = {
     "search.trials": "--trials",
     "search.warm_start": "--warm-start",
 }
-"""Dotted path → the flag of its own that overrides it; `--set` overrides any. Not every command has all of them."""
+"""Flag that overrides a leaf, by dotted path; `--set` overrides any. Not every command has all of them."""
 
 
 def overrides_of(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -102,7 +115,11 @@ def _given(arguments: argparse.Namespace, flag: str) -> Any:
 
 
 def key_value(text: str) -> tuple[str, Any]:
-    """`data.root=/photos` → its key and its value, read as YAML."""
+    """Parses `KEY=VALUE`, with the value as YAML. Raises ArgumentTypeError.
+
+    >>> key_value("method.alpha={uniform: [0, 1]}")
+    ('method.alpha', {'uniform': [0, 1]})
+    """
     key, separator, value = text.partition("=")
     if not separator or not key.strip("."):
         raise argparse.ArgumentTypeError(f"expected KEY=VALUE, got {text!r}")

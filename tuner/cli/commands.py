@@ -1,4 +1,4 @@
-"""The commands: their names, what each does, and what a user types for it. Imports nothing that takes time."""
+"""The commands: their names, descriptions and argument parsers. Imports nothing that is slow to import."""
 
 from __future__ import annotations
 
@@ -8,31 +8,32 @@ from collections.abc import Mapping
 from pathlib import Path
 
 PROGRAM = "smile-tuner"
-"""The console script, as `[project.scripts]` names it."""
+"""Name of the console script in `[project.scripts]`."""
 
 COMMANDS: Mapping[str, str] = {
     "search": "Search hyper-parameters, retrain the best configuration, register the model.",
     "compare": "Compare methods, with a paired test against a reference.",
-    "predict": "Name what is in photos, or texts, by a trained model.",
+    "predict": "Classify photos, or texts, with a trained model.",
     "list": "List searches and comparisons: state, best score, age.",
-    "stop": "Stop a search; what is finished is kept.",
+    "stop": "Stop a search or comparison; finished folds and trainings are kept.",
     "report": "Write a search's report, as HTML.",
-    "replay": "Bring MLflow into line with a run; twice changes nothing.",
-    "ui": "Look at searches in the MLflow UI.",
+    "replay": "Sync MLflow with a run; it may be repeated.",
+    "ui": "Serve the MLflow UI with the searches.",
     "methods": "List the methods of fine-tuning.",
     "datasets": "List the datasets.",
     "backbones": "List the pre-trained networks.",
 }
-"""Each command's one-line description. A command is the module of its name at the top of the package `tuner`."""
+"""One-line description of each command, by name, which is also that of its module in `tuner`."""
 
 
 def command_parser(command: str) -> argparse.ArgumentParser:
-    """The argument parser of a command, without arguments: named as it was typed, described as in `COMMANDS`."""
+    """Builds the argument parser of a command, without arguments."""
     return argparse.ArgumentParser(prog=f"{invocation()}{command}", description=COMMANDS[command])
 
 
 def invocation() -> str:
-    """What was typed before the command's name: `smile-tuner `, `python -m tuner `, or `python -m tuner.`."""
+    """Returns the program as the user typed it before the command: `smile-tuner `, `python -m tuner ` or
+    `python -m tuner.`."""
     program = Path(sys.argv[0])
     if program.stem == PROGRAM:
         return f"{PROGRAM} "

@@ -15,7 +15,7 @@ from tuner.record.history import ComparisonHistory
 
 
 class ComparisonProgress(Display):
-    """Progress display of a comparison: each training as a line, and how many of `num_cells` are done."""
+    """Progress display of a comparison: a line for each training, and a live bar of `num_cells` trainings."""
 
     unit = "training"
 
@@ -33,7 +33,7 @@ class ComparisonProgress(Display):
     def _say_event(self, event: Event) -> None:
         match event:
             case RowSearched(val_top1=None):
-                self.say(f"{event.row} | {event.column}: the search found nothing that could be trained")
+                self.say(f"{event.row} | {event.column}: no trial of the search is complete")
             case RowSearched():
                 self.say(f"{event.row} | {event.column}: val top-1 {event.val_top1:.4f}, chosen")
             case ShareGrown():
@@ -47,7 +47,7 @@ class ComparisonProgress(Display):
                 self.say(f"{cell} failed: {event.reason}  | {self.summary()}")
 
     def summary(self) -> str:
-        """Sums up trainings done and failed, and the time left."""
+        """Returns trainings done and failed, and the time left, in one line."""
         parts = [f"{len(self.history.cells)}/{self.num_cells} trainings"]
         if failed := len(self.history.cell_failures):
             parts.append(f"{failed} failed")
@@ -56,9 +56,9 @@ class ComparisonProgress(Display):
         return ", ".join(parts)
 
     def seconds_left(self) -> float | None:
-        """Estimates the time left from the mean duration of the trainings so far.
+        """Estimates the time left, in seconds, from the mean duration of the trainings so far.
 
-        None before the first, and when none is left.
+        Returns None before the first, and when none is left.
         """
         durations_s = [event.result.duration_s for event in self.history.cells.values()]
         num_left = self.num_cells - len(durations_s) - len(self.history.cell_failures)
@@ -67,7 +67,7 @@ class ComparisonProgress(Display):
         return num_left * fmean(durations_s) / self.concurrency
 
     def render(self) -> Group:
-        """Renders a bar of the trainings that are done."""
+        """Renders the summary and a bar of the trainings that are done."""
         done = len(self.history.cells) + len(self.history.cell_failures)
         header = Text.assemble((self.name, "bold"), f"  {self.elapsed}  {self.phase}  ", (self.summary(), "cyan"))
         return Group(header, ProgressBar(total=self.num_cells, completed=done))

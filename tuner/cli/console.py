@@ -1,4 +1,4 @@
-"""The terminal of a command that trains: other libraries write to a log file, the command to the screen."""
+"""Redirection of a command's output: libraries write to a log file, the command to the terminal."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import IO
 
 @contextlib.contextmanager
 def output_redirected_to(log: Path) -> Iterator[IO[str]]:
-    """Sends everything that is written to stdout and stderr, by any library and child process, to a file.
+    """Redirects stdout and stderr (file descriptors 1 and 2) to a file for the block, also of child processes.
 
-    Gives the real stdout, for what the user is to see.
+    Yields a stream to the original stdout.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""Progress display of a command: live on a terminal, plain lines elsewhere."""
+"""Progress display: live on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tuner.messages.wording import clock
 
 
 class Display(ABC):
-    """Shows what an experiment does: live as a context manager on a terminal, else as lines.
+    """Progress display of an experiment: an `Observer`, live on a terminal within its `with` block.
 
     Its subclasses are listeners of a journal, too:
 
@@ -23,12 +23,12 @@ class Display(ABC):
             journal.listeners.append(progress)
             progress.enter_phase("searching")
 
-    `concurrency` is the number of trainings that run at once, from which the time left is estimated. Others can show
-    the same elsewhere: `on_line` is called with each line, `on_change` whenever `render` may come to something else.
+    `concurrency` is the number of trainings that run at once, from which the time left is estimated. Callbacks can
+    show the same elsewhere: `on_line` is called with each line, `on_change` whenever the result of `render` may change.
     """
 
     unit: ClassVar[str]
-    """What is kept when the command is interrupted, as one word."""
+    """Noun for what is kept if the command is interrupted."""
 
     def __init__(self, console: Console, name: str, concurrency: int) -> None:
         self.console = console
@@ -57,7 +57,7 @@ class Display(ABC):
         """Renders the live display."""
 
     def say(self, line: str) -> None:
-        """Prints a line that stays, after the time since the display was made."""
+        """Prints a line that stays, preceded by the elapsed time."""
         line = f"[{self.elapsed}] {line}"
         self._print(line)
         self.on_line(line)
@@ -77,7 +77,7 @@ class Display(ABC):
 
     @property
     def elapsed(self) -> str:
-        """Time since the display was made, as `0:07`."""
+        """Time since the display was created, as `0:07`."""
         return clock(time.monotonic() - self._started_s)
 
     def _print(self, line: str) -> None:

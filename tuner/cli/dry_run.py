@@ -1,4 +1,4 @@
-"""`--dry-run`: the resolved experiment, what it will cost, and whether the cluster has room for it."""
+"""Dry run: prints the resolved experiment, its cost, and its share of the cluster."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
 
 
 def print_plan(
-    console: Console, space: SearchExperiment, plan: Plan, address: str | None, learnt: Sequence[str] = ()
+    console: Console, space: SearchExperiment, plan: Plan, address: str | None, notes: Sequence[str] = ()
 ) -> None:
-    """Prints the experiment and starts nothing. A cluster at `address` is only asked what it has; `learnt` is what is
-    said of earlier searches."""
+    """Prints the experiment and its plan. A cluster at `address` is joined for its capacity alone; `notes` are lines
+    about earlier searches."""
     _print_experiment(console, space)
     console.print(_dimensions(space))
     console.print()
-    for line in (*_facts(space, plan, _nodes(address)), *learnt):
+    for line in (*_facts(space, plan, _nodes(address)), *notes):
         console.print(line, soft_wrap=True)
 
 
 def print_comparison(
     console: Console, comparison: ComparisonExperiment, plans: Sequence[Plan], address: str | None
 ) -> None:
-    """The same for a comparison; `plans` are its arms'."""
+    """Prints a comparison and its cost; `plans` are those of its arms."""
     from tuner.comparison.cost import ComparisonCost
 
     _print_experiment(console, comparison)
@@ -91,7 +91,7 @@ def _facts(space: SearchExperiment, plan: Plan, nodes: list[Capacity]) -> list[s
 
 
 def _limits(search: SearchSettings) -> Iterator[str]:
-    """What may make it less, or end it sooner."""
+    """Yields lines about racing and budgets."""
     racing = " ".join(f"{key}={value}" for key, value in search.racing.model_dump(exclude={"rule"}).items())
     yield f"racing     {search.racing.rule} {racing}".rstrip()
     budgets = [

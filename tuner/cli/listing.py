@@ -1,4 +1,4 @@
-"""What `methods`, `datasets` and `backbones` share: names on the standard output, one a line."""
+"""Output of the commands `methods`, `datasets` and `backbones`: names, one a line, or JSON."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ from tuner.cli.commands import command_parser
 
 
 def listing_parser(command: str) -> argparse.ArgumentParser:
-    """The argument parser of a command that lists names."""
+    """Builds the argument parser of a command that lists names."""
     parser = command_parser(command)
     parser.add_argument("--json", action="store_true", help="print JSON, for other programs")
     return parser
 
 
 def print_listing(names: Mapping[str, str] | Sequence[str], as_json: bool) -> None:
-    """Prints names, those of a mapping each with its summary. A reader, as `head`, may close the pipe early."""
+    """Prints names, each with its summary if they are a mapping.
+
+    The reader may close the pipe early, as `head` does.
+    """
     text = json.dumps(names, indent=2, ensure_ascii=False) if as_json else "\n".join(_lines(names))
     try:
         print(text, flush=True)

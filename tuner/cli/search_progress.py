@@ -20,10 +20,10 @@ from tuner.record.selection import best_trial
 
 
 class SearchProgress(Display):
-    """Progress display of a search: each fold and trial as a line, or live on a terminal.
+    """Progress display of a search: a line for each fold and trial, and live tables of running trials.
 
-    The argument `concurrency` is the number of trials that the cluster has room for; the attribute, that of the
-    trainings of folds which then run at once.
+    The argument `concurrency` is the number of trials that fit on the cluster; the attribute is the number of folds
+    that then train at once.
     """
 
     unit = "fold"
@@ -51,7 +51,7 @@ class SearchProgress(Display):
             case ShareGrown():
                 self.say(share_growth_message(event.gpus))
             case RetrainingFailed():
-                self.say(f"retraining with seed {event.seed} broke off: {event.reason}")
+                self.say(f"retraining with seed {event.seed} failed: {event.reason}")
             case RetrainingFinished(result=result):
                 score, took = f"{result.test_top1:.4f}", clock(result.duration_s)
                 self.say(f"retrained with seed {result.seed}: test top-1 {score} in {took}")
@@ -73,7 +73,7 @@ class SearchProgress(Display):
         return spell_params(by_short_name(trial.params, self.names))
 
     def summary(self) -> str:
-        """Sums up trials done and running, the best so far, and the time left."""
+        """Returns trials done and running, the best so far, and the time left, in one line."""
         best = best_trial(self.history.trials.values())
         parts = [f"{self.num_done}/{self.num_trials} trials", f"{self.history.count('running')} running"]
         if pruned := self.history.count("pruned"):
@@ -88,13 +88,13 @@ class SearchProgress(Display):
 
     @property
     def num_done(self) -> int:
-        """Number of trials that have ended, in whatever state."""
+        """Number of trials that have ended, in any state."""
         return len(self.history.trials) - self.history.count("running")
 
     def seconds_left(self) -> float | None:
-        """Estimates the time left from the mean duration of the folds so far and the mean number of folds a trial took.
+        """Estimates the time left, in seconds, from the mean duration of folds and the mean number of folds of a trial.
 
-        None before the first fold, and when none is left.
+        Returns None before the first fold, and when none is left.
         """
         trials = self.history.trials.values()
         durations_s = [fold.duration_s for trial in trials for fold in trial.folds]
@@ -108,7 +108,7 @@ class SearchProgress(Display):
         return folds_left * fmean(durations_s) / self.concurrency
 
     def render(self) -> Group:
-        """Renders the running trials, and a bar of the folds that are done."""
+        """Renders the summary, the running trials, and a bar of the folds that are done."""
         trials = self.history.trials.values()
         done = sum(len(t.folds) + len(t.ahead) if t.state == "running" else self.num_folds for t in trials)
         bar = ProgressBar(total=self.num_trials * self.num_folds, completed=done)
@@ -119,4 +119,6 @@ class SearchProgress(Display):
                 fold = f"fold {len(trial.folds) + 1}/{self.num_folds}"
                 table.add_row(trial.trial_id, fold, scores, Text(self._params_of(trial)))
         header = Text.assemble((self.name, "bold"), f"  {self.elapsed}  {self.phase}  ", (self.summary(), "cyan"))
-        return Group(header, table, bar)  # the bar last: it ends without a new line, and what follows would be cut off
+        return Group(
+            header, table, bar
+        )  # the bar last: it ends without a new line, which would cut off a part after it

@@ -1,4 +1,4 @@
-"""The process of a command that trains: its terminal, its signals, and how a run that is cut off ends."""
+"""Session of a command that trains: terminal, signals, and messages about a run that is interrupted or fails."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ Result = TypeVar("Result")
 def command_session(
     experiment: Experiment, history: H, greeting: str, address: str | None, resume: bool, data_bytes: int
 ) -> Iterator[tuple[Console, RunContext[H]]]:
-    """Opens a checked experiment for a command, or its latest run again. Gives its screen and its context.
+    """Opens the context of a checked experiment, or of its latest run if `resume`. Yields the console and the context.
 
-    What libraries and child processes print goes to the run's log; SIGTERM is handled as Ctrl-C; no log record of this
-    process holds credentials.
+    Output of libraries and child processes goes to the run's log; SIGTERM is handled as Ctrl-C; log records of this
+    process are redacted. `greeting` is printed first; see `open_run` for the other arguments.
 
     Raises:
-        BadInput: where directory, store or cluster cannot be had. A store that is only away for now can.
+        BadInput: as `run_directory` and `open_run`.
     """
     redact_logging()
     stop_on_sigterm()
@@ -63,24 +63,27 @@ def run_guarded(
         return body()
     except KeyboardInterrupt:
         display.say(f"interrupted: every finished {display.unit} is kept in {directory}")
-    except Exception as error:  # a bug, or a cluster that broke down: what is finished is kept
-        logger.exception("the %s broke off", command)
-        display.say(f"error: {without_credentials(one_line(error))}; the full story is in {directory.logs}")
+    except Exception as error:  # a bug, or a cluster that failed: what is finished is kept
+        logger.exception("%s failed", command)
+        display.say(f"error: {without_credentials(one_line(error))}; the log is in {directory.logs}")
     if command == "search":
-        display.say(f"see how far it came: python -m tuner.report {shlex.quote(str(directory))}")
+        display.say(f"see its results so far: python -m tuner.report {shlex.quote(str(directory))}")
     display.say(f"go on with: {resuming_command(command, directory, address, context.uri)}")
     return None
 
 
 def resuming_command(command: Command, directory: RunDirectory, address: str | None, uri: str) -> str:
-    """The command that resumes the run: its record holds all that the first command said, but no password."""
+    """Returns the command that resumes the run.
+
+    The run's record has all settings of the first command but a password.
+    """
     where = f" --address {shlex.quote(address)}" if address else ""
     record = shlex.quote(str(directory.space))
     return f"python -m tuner.{command} --space {record}{where}{store_flag(uri)} --resume"
 
 
 def stop_on_sigterm() -> None:
-    """Makes `kill`, `python -m tuner.stop` and a pod's end what Ctrl-C is, which a job in the background may ignore."""
+    """Handles SIGTERM (of `kill`, `python -m tuner.stop`, the end of a pod) as Ctrl-C."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 

@@ -1,4 +1,7 @@
-"""A cell of a comparison: one training, of a row in a column with a seed. The worker's side, without Ray."""
+"""Cell of a comparison: one training, of a row in a column with a seed.
+
+It runs in a worker, and does not import Ray.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 
 class CellKey(NamedTuple):
-    """Row, column and seed: the name of a training in the journal, on the screen and in MLflow."""
+    """Row, column and seed: the key of a training in the journal, and its name in MLflow and messages."""
 
     row: str
     column: str
@@ -39,7 +42,7 @@ class CellKey(NamedTuple):
 
 @dataclass(frozen=True)
 class CellScored:
-    """A training with its test accuracy, and what else was measured: `<name>_train` on the column's training images,
+    """Training with its test accuracy and its other measures: `<name>_train` on the column's training images,
     `<name>_test` on the test split."""
 
     key: CellKey
@@ -47,26 +50,26 @@ class CellScored:
     measures: dict[str, float]
 
     def event(self, config: dict[str, Any]) -> CellFinished:
-        """What the journal keeps; `config` is the training's configuration by dotted path."""
+        """Makes the event for the journal; `config` is the training's configuration by dotted path."""
         return CellFinished(**self.key._asdict(), config=config, result=self.result, measures=self.measures)
 
 
 @dataclass(frozen=True)
 class CellUnscored:
-    """A training without a score. One that diverged always will; anything else may be tried again."""
+    """Training without a score. If it diverged, it would again; after any other error it may be repeated."""
 
     key: CellKey
     reason: str
     diverged: bool
 
     def event(self, config: dict[str, Any]) -> CellFailed:
-        """What the journal keeps; `config` is the training's configuration by dotted path."""
+        """Makes the event for the journal; `config` is the training's configuration by dotted path."""
         return CellFailed(**self.key._asdict(), config=config, reason=self.reason, diverged=self.diverged)
 
 
 @dataclass(frozen=True)
 class MeasureSettings:
-    """Measures to take of a trained network besides its accuracy, and how its images are made into batches."""
+    """Names of the measures of a trained network besides its accuracy, and how their images are batched."""
 
     names: Sequence[str]
     data: DataConfig
@@ -76,18 +79,19 @@ class MeasureSettings:
 def train_cell(
     key: CellKey,
     config: TrialConfig,
-    measuring: MeasureSettings,
+    measures: MeasureSettings,
     train: Examples,
     column_train: Examples,
     test: Examples,
     share: Share,
 ) -> CellScored | CellUnscored:
-    """Trains `config` with the key's seed on `train`, scores it on `test`, measures it on `column_train` and `test`.
+    """Trains `config` with the key's seed on `train`, scores it on `test`, and measures it on `column_train` and
+    `test`.
 
-    An error of the training ends this cell, not the comparison.
+    An error of the training is returned, so that the comparison continues.
 
     Raises:
-        RuntimeError: where the share of a card is too little, and can be made larger.
+        RuntimeError: if the share of a GPU is too small and can be larger.
     """
     prepare_process(share)
     try:
@@ -95,22 +99,22 @@ def train_cell(
         if isinstance(ended, RetrainFailed):
             return CellUnscored(key, ended.reason, diverged=True)
         trained, network = ended
-        return CellScored(key, trained, measure(network, measuring, column_train, test))
+        return CellScored(key, trained, measure(network, measures, column_train, test))
     except Exception as error:
         if share.is_auto and share.gpus < 1 and is_gpu_out_of_memory(error):
-            raise  # to be tried again with more of a card
+            raise  # the driver tries it again with a larger share
         logger.exception("%s failed", key)
         return CellUnscored(key, without_credentials(one_line(error)), diverged=False)
 
 
 def measure(
-    network: TransferNetwork, measuring: MeasureSettings, column_train: Examples, test: Examples
+    network: TransferNetwork, settings: MeasureSettings, column_train: Examples, test: Examples
 ) -> dict[str, float]:
-    """Every measure on both splits, where it is defined."""
+    """Takes every measure on both splits. Values that are not finite are left out."""
     values: dict[str, float] = {}
     for split, images in (("train", column_train), ("test", test)):
-        for name in measuring.names:
+        for name in settings.names:
             assert isinstance(images, LabelledImages)  # as was checked
-            found = MEASURES[name](network, images, measuring.data, measuring.batch_size, default_device())
+            found = MEASURES[name](network, images, settings.data, settings.batch_size, default_device())
             values |= {f"{metric}_{split}": value for metric, value in found.items() if math.isfinite(value)}
     return values

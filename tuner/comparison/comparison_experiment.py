@@ -1,8 +1,8 @@
-"""One YAML file → Comparison: rows (methods) × columns (data), each an experiment of its own, checked together.
+"""Comparison experiment: one YAML file → rows (methods) × columns (data), each arm an experiment of its own.
 
-A comparison file is an experiment file whose `method` is left to the rows of its `compare` section. Row i in column j
-is the experiment that the base, the column and the row say together; so everything that is checked of an experiment is
-checked of it, and what is wrong is said of the key that says it.
+A comparison file is an experiment file whose methods are in the rows of its `compare` section. The arm of row i in
+column j is the experiment of the base, overlaid with the column and then the row. It is checked as any experiment, and
+each problem is located at the key that has the value.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ SMOKE_SEARCH = {"trials": 2, "folds": 2}
 
 @dataclass(frozen=True)
 class Arm:
-    """A row in a column: an experiment of its own, trained once a seed. `column_data` is the column's sample, which
-    the row may have been given more than."""
+    """Row in a column: an experiment of its own, trained once for each seed. `column_data` is the column's sample; a
+    row may have a larger one."""
 
     row: str
     column: str
@@ -47,7 +47,7 @@ class Arm:
 
     @property
     def is_searched(self) -> bool:
-        """Whether its settings have to be found first."""
+        """Whether it has dimensions, to be searched before its trainings."""
         return bool(self.space.dimensions)
 
     def __str__(self) -> str:
@@ -56,8 +56,8 @@ class Arm:
 
 @dataclass(frozen=True)
 class ComparisonExperiment:
-    """A comparison that has been checked. `base` holds data, backbone and training as the columns and rows find
-    them; `arms` go column by column."""
+    """Checked comparison. `base` has the sections data, backbone and training, which columns and rows overlay; `arms`
+    are ordered by column, then row."""
 
     file: str
     name: str
@@ -70,27 +70,28 @@ class ComparisonExperiment:
 
     @property
     def reference(self) -> str:
-        """Label of the row that the others are tested against."""
+        """Label of the row against which the others are tested."""
         assert self.compare.reference_label is not None  # as its validator says
         return self.compare.reference_label
 
     @property
     def rows(self) -> tuple[str, ...]:
-        """The rows' labels."""
+        """Labels of the rows."""
         return tuple(row.label for row in self.compare.rows)
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The columns' labels."""
+        """Labels of the columns."""
         return tuple(column.label for column in self.compare.columns)
 
     @property
     def num_cells(self) -> int:
-        """Trainings in all, without the rows' own searches."""
+        """Number of trainings, without the rows' own searches."""
         return len(self.arms) * self.compare.seeds
 
     def as_tree(self) -> Tree:
-        """The comparison as plain data, defaults written out, without credentials; it reads back to this."""
+        """Returns the comparison as plain data, with defaults and without credentials; `parse_comparison` reads it
+        back."""
         tree: Tree = {"name": self.name, **copy.deepcopy(self.base)}
         for section in ("search", "resources", "tracking", "compare"):
             tree[section] = plain(getattr(self, section).model_dump(mode="json"))
@@ -103,7 +104,7 @@ class ComparisonExperiment:
         return tree
 
     def read_record(self, file: Path) -> ComparisonExperiment:
-        """The comparison that was recorded in `file`."""
+        """Reads a comparison that was recorded in `file`. Raises BadInput."""
         return load_comparison(file)
 
 
@@ -113,7 +114,9 @@ def load_comparison(
     smoke: bool = False,
     flags: Mapping[str, str] | None = None,
 ) -> ComparisonExperiment:
-    """Reads and checks a comparison file; `smoke` makes all of it tiny. See `load_experiment` for the other arguments.
+    """Reads and parses a comparison file; `smoke` makes it tiny. See `load_experiment` for the other arguments.
+
+        load_comparison(Path("search_spaces/compare/digits.yaml"), {"compare.seeds": 2}).columns
 
     Raises:
         BadInput: with every problem found, each with its key and its file and line, or the flag.
@@ -125,7 +128,7 @@ def load_comparison(
 
 
 def parse_comparison(tree: Mapping[str, Any], file: str = "") -> ComparisonExperiment:
-    """The checked comparison that `tree` describes. Raises BadInput with every problem found."""
+    """Parses a comparison. Raises BadInput with every problem found."""
     problems = dict.fromkeys(_section_problems(tree))
     compare = None
     try:
@@ -143,7 +146,7 @@ def parse_comparison(tree: Mapping[str, Any], file: str = "") -> ComparisonExper
 
 
 def check_comparison(comparison: ComparisonExperiment) -> list[Plan]:
-    """Checks every arm as an experiment; what each amounts to. Raises BadInput with all problems."""
+    """Checks every arm as an experiment, and returns their plans in order. Raises BadInput with all problems."""
     problems: dict[Problem, None] = {}
     plans = []
     for arm in comparison.arms:
@@ -166,15 +169,15 @@ def _section_problems(tree: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def _base(tree: Mapping[str, Any]) -> Tree:
-    """Data, backbone and training with their defaults written out, where they are whole without a column's help."""
+    """Returns data, backbone and training: with their defaults if they are valid without a column, else as they are."""
     base = {}
     for section, model in BASE.items():
-        said = tree.get(section)
-        said = absolute_path(section, said if isinstance(said, Mapping) else {})
+        given = tree.get(section)
+        settings = absolute_path(section, given if isinstance(given, Mapping) else {})
         try:
-            base[section] = model.model_validate(said).model_dump(mode="json")
+            base[section] = model.model_validate(settings).model_dump(mode="json")
         except ValidationError:
-            base[section] = said
+            base[section] = settings
     return base
 
 
@@ -223,7 +226,7 @@ def _row_problems(row: RowSettings, space: SearchExperiment) -> Iterator[Problem
 
 
 def _located(bad: BadInput, compare: CompareSettings, row: str, column: str) -> BadInput:
-    """The problems of an arm, said of the row or column that says what is wrong."""
+    """Locates the problems of an arm at the row or column that has the value."""
     i = next(i for i, settings in enumerate(compare.rows) if settings.label == row)
     j = next(j for j, settings in enumerate(compare.columns) if settings.label == column)
     overlays = ((f"compare.rows[{i}]", compare.rows[i].overlay), (f"compare.columns[{j}]", compare.columns[j].overlay))
@@ -249,7 +252,7 @@ def _measure_problems(compare: CompareSettings, arm: Arm, plan: Plan) -> Iterato
 
 
 def _made_tiny(tree: Mapping[str, Any], comparison: ComparisonExperiment) -> Tree:
-    """The same path with little data and few steps: every row, at most two columns."""
+    """Returns the comparison with little data and few steps: every row, at most two columns."""
     tiny = copy.deepcopy(dict(tree))
     first = comparison.arms[0]
     size = {"data.train_images": check_data(first.column_data, num_folds=None).num_train, "data.train_fraction": 1.0}

@@ -1,4 +1,4 @@
-"""What a comparison found: its tables for a person, every score for other programs."""
+"""Result of a comparison: tables for people, every score for other programs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SPLITS = ("train", "test")
 
 @dataclass(frozen=True)
 class CellScore:
-    """A training's test top-1 in [0, 1], and its other measures."""
+    """Test top-1 in [0, 1] of a training, and its other measures."""
 
     row: str
     column: str
@@ -40,7 +40,7 @@ class CellScore:
 
 @dataclass(frozen=True)
 class CellFailure:
-    """A training without a score."""
+    """Training without a score."""
 
     row: str
     column: str
@@ -50,7 +50,7 @@ class CellFailure:
 
 @dataclass(frozen=True)
 class Choice:
-    """What a row's own search chose by validation; `params` by short names, None for `trial` where it found nothing."""
+    """Choice of a row's own search, by validation: `params` by short name; `trial` is None if none was complete."""
 
     row: str
     column: str
@@ -61,10 +61,12 @@ class Choice:
 
 @dataclass(frozen=True)
 class ComparisonResult:
-    """The end of a comparison; `--json` writes it as it is here. Scores are top-1 in [0, 1].
+    """Result of a comparison; `--json` writes these fields. Scores are top-1 in [0, 1].
 
-    `tracking_uri` is where it is recorded, without credentials; `complete` says whether every row has a score in every
-    column; `entries` are those of every table: mean, sd, n, whether it is the best, and its paired test.
+    `tracking_uri` is that of the MLflow store, without credentials; `complete` is whether every row has a score in
+    every column; `entries` are those of every table: mean, sd, n, whether it is the best, and its paired test.
+
+        [(entry.row, entry.mean, entry.p_t) for entry in result.entries]
     """
 
     name: str
@@ -82,7 +84,7 @@ class ComparisonResult:
     seconds: float
 
     def write(self, file: Path) -> None:
-        """Writes the result as JSON."""
+        """Writes the result as JSON. Raises OSError."""
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
@@ -90,7 +92,7 @@ class ComparisonResult:
 def comparison_result_of(
     comparison: ComparisonExperiment, directory: RunDirectory, history: ComparisonHistory, uri: str, duration_s: float
 ) -> ComparisonResult:
-    """Reads the result off the journal."""
+    """Makes the result from the history. `uri` is the store's, and may hold credentials."""
     scores = [
         CellScore(row, column, seed, cell.result.test_top1, cell.measures, cell.result.duration_s)
         for (row, column, seed), cell in sorted(history.cells.items())
@@ -165,14 +167,14 @@ def _interpolation(comparison: ComparisonExperiment, suffix: str) -> list[Headin
 
 
 def write_tables(comparison: ComparisonExperiment, directory: RunDirectory, history: ComparisonHistory) -> None:
-    """Writes the tables as Markdown and as a page into the directory, from where they reach MLflow."""
+    """Writes the tables as Markdown and as HTML into the run directory, which is uploaded to MLflow."""
     tables = tables_of(comparison, history)
     directory.tables_markdown.write_text(f"# {comparison.name}\n\n{as_markdown(tables)}", encoding="utf-8")
     directory.tables_html.write_text(as_html(comparison.name, tables), encoding="utf-8")
 
 
 def closing_lines(result: ComparisonResult, directory: RunDirectory) -> Iterator[str]:
-    """The end of a comparison for a person, its tables as they were written, and why trainings failed."""
+    """Yields the lines that a command ends with: tables, files, and why trainings failed."""
     yield f"{result.name}: {len(result.scores)} trainings in {clock(result.seconds)}"
     yield ""
     yield from directory.tables_markdown.read_text(encoding="utf-8").splitlines()

@@ -1,4 +1,4 @@
-"""What a comparison costs, in trainings and optimiser steps."""
+"""Cost of a comparison, in trainings and optimiser steps."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tuner.experiment.checks import Plan
 
 @dataclass(frozen=True)
 class ComparisonCost:
-    """What a comparison costs, in trainings and optimiser steps; the folds of searches are trainings too."""
+    """Cost of a comparison, in trainings and optimiser steps; the folds of searches are trainings, too."""
 
     num_rows: int
     num_columns: int
@@ -23,7 +23,7 @@ class ComparisonCost:
 
     @classmethod
     def of(cls, comparison: ComparisonExperiment, plans: Sequence[Plan]) -> Self:
-        """`plans` are the arms', in their order."""
+        """Computes the cost; `plans` are those of the arms, in their order."""
         searches = [plan for arm, plan in zip(comparison.arms, plans, strict=True) if arm.is_searched]
         return cls(
             num_rows=len(comparison.rows),

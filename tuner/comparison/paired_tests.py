@@ -1,4 +1,4 @@
-"""How sure one can be that one method is better than another: tests paired over training seeds."""
+"""Significance tests of a method against another, paired over training seeds."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ import numpy as np
 from scipy import stats
 
 MAX_EXACT_PAIRS = 16
-"""Up to so many pairs all 2ⁿ sign flips are looked at; of more, as many are drawn."""
+"""Number of pairs up to which all 2ⁿ sign flips are evaluated; of more pairs, 2 to this power are drawn."""
 
 
 @dataclass(frozen=True)
 class PairedTest:
-    """A method against the reference, over the `n` seeds that both have.
+    """Paired test of a method against the reference, over the `n` seeds that both have.
 
-    `p_t` is the two-sided p value of the paired t test (None without spread, or with fewer than two pairs);
-    `p_permutation` that of the sign-flip test, exact up to `MAX_EXACT_PAIRS` pairs: never below 2/2ⁿ.
+    `difference` is the mean of score − reference, in the scores' unit. `p_t` is the two-sided p value of the paired t
+    test (None if all differences are equal, or with fewer than two pairs); `p_permutation` that of the sign-flip
+    permutation test, exact up to `MAX_EXACT_PAIRS` pairs and never below 2/2ⁿ (None with fewer than two pairs).
     """
 
     n: int
@@ -28,7 +29,12 @@ class PairedTest:
 
 
 def paired_test(scores: Mapping[int, float], reference: Mapping[int, float]) -> PairedTest | None:
-    """Compares by seed; None where no seed has both."""
+    """Tests scores against those of the reference, both by seed. Returns None if they have no seed in common.
+
+    >>> test = paired_test({0: 0.75, 1: 0.875, 2: 0.75}, {0: 0.5, 1: 0.5, 2: 0.625})
+    >>> test.n, test.difference, round(test.p_t, 3), test.p_permutation
+    (3, 0.25, 0.074, 0.25)
+    """
     shared = sorted(scores.keys() & reference.keys())
     if not shared:
         return None
@@ -42,7 +48,7 @@ def paired_test(scores: Mapping[int, float], reference: Mapping[int, float]) -> 
 def _t_test(differences: np.ndarray) -> float | None:
     spread = float(differences.std(ddof=1))
     if spread <= 1e-12 * float(np.abs(differences).max()):
-        return None  # all differences are equal, but for rounding
+        return None  # all differences are equal, up to rounding
     return float(stats.ttest_1samp(differences, 0.0).pvalue)
 
 

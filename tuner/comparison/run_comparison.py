@@ -1,4 +1,4 @@
-"""A comparison as a story: search the rows that ask for it, train every row in every column with every seed, test."""
+"""Steps of a comparison: search the rows that have a search, train every arm with every seed, test and tabulate."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from tuner.resources.share import Share
 ComparisonContext = RunContext[ComparisonHistory]
 
 RowObserver = Callable[[SearchExperiment, SearchJournal, Share], AbstractContextManager[Observer]]
-"""Watches the search of a row: a context manager that gives the observer."""
+"""Function that makes the observer of a row's search, as a context manager."""
 
 Job = tuple[CellKey, TrialConfig, Arm]
 
@@ -51,10 +51,13 @@ def run_comparison(
     observer: Observer,
     row_observer: RowObserver,
 ) -> ComparisonResult:
-    """Runs a checked comparison in its context, or the rest of it; records how it ended, whatever that is.
+    """Runs a checked comparison, or the rest of a resumed one, and returns its result.
+
+    `images` are from `load_comparison_images`. Every outcome is recorded in the journal.
 
     Raises:
-        KeyboardInterrupt, or what went wrong: after the journal says so. Every finished training is kept.
+        KeyboardInterrupt: if it is interrupted, after the journal has recorded it; finished trainings are kept.
+        Exception: any error that ended it, likewise.
     """
     started_s, journal = time.monotonic(), context.journal
     with end_recorded(journal, comparison_ended):
@@ -74,7 +77,7 @@ def run_comparison(
 
 
 def load_comparison_images(comparison: ComparisonExperiment) -> ImagesByKey:
-    """Decodes the training images of every arm and column. Raises BadInput naming every file that does not decode."""
+    """Decodes the training images of every arm and column. Raises BadInput with every file that cannot be decoded."""
     return load_training(_variants(comparison), comparison.file)
 
 
@@ -91,7 +94,7 @@ def search_rows(
     observer: Observer,
     row_observer: RowObserver,
 ) -> None:
-    """Runs the searches of rows that have one, each with a journal of its own."""
+    """Runs the searches of the rows that have one, each with a journal of its own."""
     for number, arm in enumerate(comparison.arms):
         chosen = context.journal.history.chosen.get((arm.row, arm.column))
         if arm.is_searched and (chosen is None or chosen.trial is None):
@@ -104,7 +107,7 @@ def search_rows(
 def _search_arm(
     arm: Arm, directory: RunDirectory, images: ImagesByKey, context: ComparisonContext, row_observer: RowObserver
 ) -> RowSearched:
-    """Searches the settings of an arm, or resumes that; what validation chooses of its trials."""
+    """Searches the settings of an arm, or resumes its search. Returns the choice by validation."""
     space, outer = arm.space, context.journal
     share = context.share.at_least(outer.history.gpus)
     with (
@@ -129,7 +132,7 @@ def _search_arm(
 def train_cells(
     comparison: ComparisonExperiment, images: ImagesByKey, context: ComparisonContext, observer: Observer
 ) -> None:
-    """Runs every training that has no score yet; the test split is loaded here, after everything has been chosen."""
+    """Runs every training that has no score yet. The test split is loaded only here, after all choices."""
     journal = context.journal
 
     def train_missing(share: Share) -> None:
@@ -147,9 +150,9 @@ def train_cells(
 
 
 def missing_cells(comparison: ComparisonExperiment, history: ComparisonHistory) -> Iterator[Job]:
-    """Lists what is still to be trained, seed by seed, so that a comparison that is cut off has whole pairs.
+    """Yields the trainings without a score, seed by seed, so that an interrupted comparison has complete pairs.
 
-    A training that diverged would do so again; one that failed otherwise is tried again.
+    A training that diverged is not repeated, as it would again; one that failed otherwise is.
     """
     for seed in range(comparison.compare.seeds):
         for arm in comparison.arms:
@@ -163,7 +166,7 @@ def missing_cells(comparison: ComparisonExperiment, history: ComparisonHistory) 
 
 
 def chosen_config(arm: Arm, history: ComparisonHistory) -> TrialConfig | None:
-    """The arm's settings: fixed, or those that its search has chosen; None where that found nothing."""
+    """Returns the arm's configuration: fixed, or chosen by its search; None if that has no complete trial."""
     if not arm.is_searched:
         return arm.space.trial_config({})
     chosen = history.chosen.get((arm.row, arm.column))
@@ -173,7 +176,7 @@ def chosen_config(arm: Arm, history: ComparisonHistory) -> TrialConfig | None:
 def _with_images(
     comparison: ComparisonExperiment, jobs: Sequence[Job], images: ImagesByKey, share: Share
 ) -> Iterator[tuple[Any, ...]]:
-    """The jobs as `train_cell` takes them; each array is in the object store once."""
+    """Yields the arguments of `train_cell` for each job, with every array in the object store once."""
     arms = [arm for _, _, arm in jobs]
     tests = {test_key(arm.column_data): arm.column_data for arm in arms}
     test_refs = {key: put_shared(load_test(data)) for key, data in tests.items()}
@@ -185,6 +188,6 @@ def _with_images(
         return train_refs[key]
 
     for key, config, arm in jobs:
-        measuring = MeasureSettings(comparison.compare.measures, arm.column_data, config.training.eval_batch_size)
+        measures = MeasureSettings(comparison.compare.measures, arm.column_data, config.training.eval_batch_size)
         trained_on, column = train_ref(source_key(config.data)), train_ref(source_key(arm.column_data))
-        yield key, config, measuring, trained_on, column, test_refs[test_key(arm.column_data)], share
+        yield key, config, measures, trained_on, column, test_refs[test_key(arm.column_data)], share

@@ -13,12 +13,10 @@ from trainables.measures import MEASURES
 from trainables.training.config import TrainingConfig
 
 BASE: dict[str, type[BaseModel]] = {"data": DataConfig, "backbone": BackboneConfig, "training": TrainingConfig}
-"""Sections that the base says, and columns and rows may change."""
-
+"""Sections of the file that columns and rows may overlay."""
 
 SAMPLE_SIZE = ("train_images", "train_fraction")
-"""All that a row may change of the data: everything else would change what its score is a score of."""
-
+"""Keys of `data` that a row may set: with any other, its score would not be comparable."""
 
 Label = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\r\n\t]*$")]
 
@@ -27,25 +25,25 @@ Tree = dict[str, Any]
 
 
 class RowSettings(Frozen):
-    """A method, with fixed settings or, where there is a `search`, with dimensions inside `method` and `training`."""
+    """Row: a method with fixed settings, or, if there is a `search`, with dimensions in `method` and `training`."""
 
     label: Label
     method: Tree
     training: Tree = Field(default_factory=dict)
     backbone: Tree = Field(default_factory=dict)
     data: Tree = Field(default_factory=dict)
-    """Only a sample size, for a method that is given more images ("+ Add. Data")."""
+    """Sample size alone, for a method that is given more images ("+ Add. Data")."""
     search: Tree | None = None
-    """The row's own search in each column, as in a search file; validation chooses, the test split only reports."""
+    """Settings of the row's own search in each column, as in a search file."""
 
     @property
     def overlay(self) -> Tree:
-        """What the row says of the experiment."""
+        """Part of the experiment that the row sets."""
         return {section: getattr(self, section) for section in ("method", *BASE, "search") if getattr(self, section)}
 
 
 class ColumnSettings(Frozen):
-    """Other data, or another training, for all rows."""
+    """Column: other data, training or backbone for all rows."""
 
     label: Label
     data: Tree = Field(default_factory=dict)
@@ -54,21 +52,21 @@ class ColumnSettings(Frozen):
 
     @property
     def overlay(self) -> Tree:
-        """What the column says of the experiment."""
+        """Part of the experiment that the column sets."""
         return {section: getattr(self, section) for section in BASE if getattr(self, section)}
 
 
 class CompareSettings(Frozen):
-    """What is compared, and how often it is repeated."""
+    """Section `compare`: rows, columns, and the number of repetitions."""
 
     reference: str
-    """The row that the others are tested against: its label, or its method's name where only one row has it."""
+    """Row against which the others are tested: its label, or its method's name if only one row has that method."""
     seeds: PositiveInt = 3
-    """Trainings of every row in every column; seed r is the same for all, so that they can be compared in pairs."""
+    """Number of trainings of every row in every column; they are paired by seed."""
     rows: Annotated[tuple[RowSettings, ...], Field(min_length=1)]
     columns: Annotated[tuple[ColumnSettings, ...], Field(min_length=1)] = (ColumnSettings(label="top-1"),)
     measures: tuple[str, ...] = ()
-    """What else is measured of every trained network, on the column's training images and on the test split."""
+    """Further measures of every trained network, on the column's training images and on the test split."""
 
     @model_validator(mode="after")
     def _labels_differ(self) -> Self:
@@ -81,14 +79,14 @@ class CompareSettings(Frozen):
     def _measures_are_known(self) -> Self:
         for name in self.measures:
             if name not in MEASURES:
-                raise ValueError(f"as measures some of {', '.join(MEASURES)}, got {name!r}")
+                raise ValueError(f"measures of {', '.join(MEASURES)}, got {name!r}")
         return self
 
     @model_validator(mode="after")
     def _reference_is_a_row(self) -> Self:
         if self.reference_label is None:
             known = ", ".join(map(repr, (row.label for row in self.rows)))
-            expected = f"as reference a row's label ({known}) or the method of one row"
+            expected = f"a row's label ({known}), or the method of one row, as reference"
             raise ValueError(f"{expected}, got {self.reference!r}")
         return self
 

@@ -11,7 +11,7 @@ from tuner.record.selection import mean_and_sd
 
 @dataclass(frozen=True)
 class Score:
-    """Scores of one training: `values` by metric, for a row, a column and a seed."""
+    """Values of one training, of a row in a column with a seed, by metric."""
 
     row: str
     column: str
@@ -21,7 +21,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Heading:
-    """A column of a table: the comparison's `column`, the `metric` shown of it, and what stands above it."""
+    """Column of a table: the comparison's `column`, the `metric` that is shown, and the heading's text."""
 
     text: str
     column: str
@@ -30,19 +30,19 @@ class Heading:
 
 @dataclass(frozen=True)
 class Entry:
-    """One place in a table: mean and sample standard deviation over `n` seeds, in the metric's own unit."""
+    """Entry of a table: mean and sample standard deviation over `n` seeds, in the metric's unit."""
 
     n: int = 0
     mean: float | None = None
     sd: float | None = None
     best: bool = False
     test: PairedTest | None = None
-    """Against the reference; None for the reference itself."""
+    """Test against the reference; None for the reference itself."""
 
 
 @dataclass(frozen=True)
 class TableRecord:
-    """An entry of a table as `--json` writes it; `pairs` is the number of seeds that its test is paired over."""
+    """Entry of a table as `--json` writes it; `pairs` is the number of seeds over which its test is paired."""
 
     table: str
     row: str
@@ -60,7 +60,7 @@ class TableRecord:
 
 @dataclass(frozen=True)
 class Table:
-    """`entries` by row and heading. Shown values are multiplied by `scale`."""
+    """Table of entries by row and heading. Shown values are multiplied by `scale` and have `digits` decimals."""
 
     title: str
     rows: tuple[str, ...]
@@ -74,7 +74,7 @@ class Table:
 
     @property
     def compared(self) -> list[tuple[str, tuple[Entry, ...]]]:
-        """Every row but the reference, with its entries; none where a single seed leaves nothing to test."""
+        """Rows other than the reference, with their entries; none with a single seed, which cannot be tested."""
         if self.num_seeds < 2:
             return []
         return [(row, entries) for row, entries in zip(self.rows, self.entries, strict=True) if row != self.reference]
@@ -111,8 +111,17 @@ def make_table(
     scale: float = 1.0,
     digits: int = 2,
 ) -> Table:
-    """Aggregates over seeds. The best is the best mean of a column, among rows that no seed is missing of; equals
-    share it."""
+    """Aggregates scores over seeds and tests each row against `reference`, by heading.
+
+    The best entry of a column is that with the best mean among rows with all `num_seeds` seeds; ties are all best.
+
+    >>> values = {("L2", 0): 0.5, ("L2", 1): 0.75, ("SMILE", 0): 0.75, ("SMILE", 1): 0.875}
+    >>> scores = [Score(row, "15 %", seed, {"test_top1": value}) for (row, seed), value in values.items()]
+    >>> headings = [Heading("15 %", "15 %", "test_top1")]
+    >>> table = make_table("Accuracy", scores, ["L2", "SMILE"], headings, "L2", num_seeds=2, higher_is_better=True)
+    >>> [(record.row, record.mean, record.best, record.difference) for record in table.records()]
+    [('L2', 0.625, False, None), ('SMILE', 0.8125, True, 0.1875)]
+    """
     scores = list(scores)
     columns = [_column(scores, rows, heading, reference, num_seeds, higher_is_better) for heading in headings]
     entries = tuple(zip(*columns, strict=True))

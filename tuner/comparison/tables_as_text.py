@@ -13,7 +13,7 @@ NOTHING = "–"
 
 
 def as_markdown(tables: Sequence[Table]) -> str:
-    """The tables, each followed by its paired tests."""
+    """Renders tables as Markdown, each followed by its paired tests."""
     parts = [part for table in tables for part in _markdown_of(table)]
     return "\n\n".join([*parts, *([notes(tables[0])] if tables else [])]) + "\n"
 
@@ -34,7 +34,7 @@ def _markdown_grid(headings: Sequence[Heading], rows: Sequence[str], texts: Sequ
 
 
 def as_html(title: str, tables: Sequence[Table]) -> str:
-    """The tables as one page that needs nothing else and is readable on a light and on a dark ground."""
+    """Renders tables as one self-contained HTML page, with a light and a dark colour scheme."""
     return TEMPLATES.get_template("comparison.html").render(
         title=title,
         tables=tables,
@@ -46,7 +46,7 @@ def as_html(title: str, tables: Sequence[Table]) -> str:
 
 
 def spell(entry: Entry, table: Table, bold: str = "") -> str:
-    """`51.73 ± 0.04`, between `bold` if it is the best; seeds that are missing are said."""
+    """Formats an entry as `51.73 ± 0.04`, between `bold` if it is the best, with a note if seeds are missing."""
     if entry.mean is None:
         return NOTHING
     sd = f" ± {table.scale * entry.sd:.{table.digits}f}" if entry.sd is not None else ""
@@ -56,7 +56,7 @@ def spell(entry: Entry, table: Table, bold: str = "") -> str:
 
 
 def spell_test(test: PairedTest | None, table: Table) -> str:
-    """`+7.03 (t: p = 0.012, flips: p = 0.25, n = 3)`."""
+    """Formats a test as `+7.03 (t: p = 0.012, flips: p = 0.25, n = 3)`."""
     if test is None:
         return NOTHING
     named = (("t", test.p_t), ("flips", test.p_permutation))
@@ -65,18 +65,18 @@ def spell_test(test: PairedTest | None, table: Table) -> str:
 
 
 def notes(table: Table) -> str:
-    """How to read the tables."""
-    said = [f"Mean ± sample standard deviation over {table.num_seeds} training seeds; the best mean is bold."]
+    """Returns the legend of the tables."""
+    sentences = [f"Mean ± sample standard deviation over {table.num_seeds} training seeds; the best mean is bold."]
     if table.num_seeds > 1:
         flips = "exact" if table.num_seeds <= MAX_EXACT_PAIRS else "random"
         smallest = 2 / 2 ** min(table.num_seeds, MAX_EXACT_PAIRS)
-        said += [
+        sentences += [
             f"Differences are paired over the seeds: two-sided p values of the paired t test and of the {flips} "
             f"sign-flip permutation test, whose smallest possible value with {table.num_seeds} pairs is "
             f"{smallest:.2g}; not corrected for the number of comparisons. The training images are the same for every "
             f"seed, so that the spread is that of the training alone."
         ]
-    return " ".join(said)
+    return " ".join(sentences)
 
 
 def _spell_p(p: float) -> str:
@@ -84,5 +84,5 @@ def _spell_p(p: float) -> str:
 
 
 def _md(text: str) -> str:
-    """A label as Markdown text: what would be markup, or end a cell, is escaped."""
+    """Escapes a label for a cell of a Markdown table."""
     return re.sub(r"([\\`*_|<>\[\]])", r"\\\1", text)

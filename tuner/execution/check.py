@@ -1,4 +1,4 @@
-"""Everything that can be found out about an experiment before anything runs: the experiment itself, and its store."""
+"""Checks of an experiment before anything runs: the experiment itself, and its MLflow store."""
 
 from __future__ import annotations
 
@@ -14,16 +14,20 @@ Result = TypeVar("Result")
 
 
 def check_search(space: SearchExperiment) -> Plan:
-    """Checks an experiment and its MLflow store, which is asked once. Returns what the experiment amounts to.
+    """Checks an experiment and its MLflow store, which is opened once. Returns the plan.
 
     Raises:
-        BadInput: with all problems.
+        BadInput: with all problems of both.
     """
     return check_with_store(space, lambda: check_experiment(space))
 
 
 def check_with_store(experiment: Experiment, check: Callable[[], Result]) -> Result:
-    """Calls `check`, and checks the store of `experiment`. Raises BadInput with the problems of both."""
+    """Calls `check` and returns its result, after a check of the store of `experiment`, too.
+
+    Raises:
+        BadInput: with all problems of both.
+    """
     from tuner.tracking.store import check_store
 
     problems: list[Problem] = []

@@ -1,4 +1,4 @@
-"""Who watches an experiment while it runs, as far as the running experiment knows."""
+"""Observer: the interface of a progress display, as a running experiment uses it."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Protocol, Self
 
 
 class Observer(Protocol):
-    """Receives lines for a person, and what is being done. Events come through the journal's listeners.
+    """Interface of a progress display. It receives lines and phases; events come through the journal's listeners.
 
-    `concurrency` is how many trainings run at once; it is set when that is known, for estimates of the time left.
+    `concurrency` is the number of trainings that run at once, for estimates of the time left; the experiment sets it.
     """
 
     concurrency: int
 
     def __enter__(self) -> Self:
-        """Begins a block in which what happens may be shown live."""
+        """Begins a block in which the display may be live."""
         ...
 
     def __exit__(
@@ -25,9 +25,9 @@ class Observer(Protocol):
         ...
 
     def say(self, line: str) -> None:
-        """Takes a line that stays."""
+        """Shows a line that stays."""
         ...
 
     def enter_phase(self, phase: str) -> None:
-        """Takes what is done from now on, in a few words."""
+        """Shows what the experiment does from now on, in a few words."""
         ...

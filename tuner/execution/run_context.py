@@ -1,5 +1,4 @@
-"""The context of a running experiment: its directory, the cluster, the journal and MLflow, opened in an order in which
-whatever is refused leaves nothing on the disk."""
+"""Context of a running experiment: run directory, cluster, journal and MLflow. A refused experiment leaves no files."""
 
 from __future__ import annotations
 
@@ -33,9 +32,9 @@ from tuner.tracking.store import StoreAway, prepare_store
 logger = logging.getLogger(__name__)
 
 FLUSH_TIMEOUT_S = 60.0
-"""How long the end of a run waits for MLflow to have taken everything in."""
+"""How long the end of a run waits for MLflow to be in sync."""
 CLOSE_TIMEOUT_S = 10.0
-"""The same where the run was cut off."""
+"""How long a run that was interrupted or failed waits for MLflow."""
 
 H = TypeVar("H", SearchHistory, ComparisonHistory)
 Say = Callable[[str], object]
@@ -43,7 +42,10 @@ Say = Callable[[str], object]
 
 @dataclass(frozen=True)
 class RunContext(Generic[H]):
-    """Everything that a running experiment writes to and runs on. `uri` is the store's, with its credentials."""
+    """Context of a running experiment.
+
+    `uri` is the MLflow store's, with its credentials; `share` that of each trial.
+    """
 
     directory: RunDirectory
     uri: str
@@ -52,22 +54,22 @@ class RunContext(Generic[H]):
     sync: BackgroundSync
 
     def with_share(self, share: Share) -> RunContext[H]:
-        """The same context with another share for each trial."""
+        """Returns the same context with another share for each trial."""
         return replace(self, share=share)
 
 
 @contextlib.contextmanager
 def run_directory(experiment: Experiment, resume: bool, say: Say) -> Iterator[RunDirectory]:
-    """Makes or finds the run's directory, and locks it for this process.
+    """Creates the run's directory, or finds the latest one if `resume`, and locks it for the block.
 
-    A run that is refused before its first event leaves nothing on the disk.
+    The directory of a run that is refused before its first event is removed.
 
     Raises:
-        BadInput: where it cannot be had, or a resumed run would train other trials.
+        BadInput: if the directory cannot be written or is locked, or the resumed run would train other trials.
     """
     mirror = Mirror.open(experiment.tracking.mirror) if experiment.tracking.mirror else None
     directory = latest_run(experiment, mirror) if resume else new_run(experiment)
-    directory.path.mkdir(parents=True, exist_ok=True)  # of a run that only the mirror has
+    directory.path.mkdir(parents=True, exist_ok=True)  # it may be in the mirror alone
     with locked(directory):
         try:
             if resume:
@@ -86,12 +88,12 @@ def run_directory(experiment: Experiment, resume: bool, say: Say) -> Iterator[Ru
 def open_run(
     experiment: Experiment, directory: RunDirectory, history: H, address: str | None, data_bytes: int, say: Say
 ) -> Iterator[RunContext[H]]:
-    """Opens a checked experiment in its directory; every event of its journal is carried over to MLflow.
+    """Opens the context of a checked experiment in its directory, for the block. Its journal is synced to MLflow.
 
-    `history` is an empty one of the experiment's kind; `data_bytes` is what each node must hold of decoded data.
+    `history` is an empty one of the experiment's kind; `data_bytes` is the size of the decoded data on each node.
 
     Raises:
-        BadInput: where store or cluster cannot be had. A store that is only away for now can.
+        BadInput: if the store is invalid, or the cluster cannot be joined. A store that is unreachable is only said.
     """
     with ExitStack() as stack:
         if experiment.tracking.mirror:
@@ -111,7 +113,7 @@ def open_run(
 
 @contextlib.contextmanager
 def synced(journal: Journal[H], uri: str, experiment_name: str) -> Iterator[BackgroundSync]:
-    """Carries the journal over to MLflow, in another process, for the block."""
+    """Syncs the journal to MLflow in another process, for the block."""
     projection = ProjectionProcess(uri, experiment_name, journal.directory)
     sync = BackgroundSync(projection)
     journal.listeners.append(lambda event, history: sync.notify())
@@ -124,9 +126,9 @@ def synced(journal: Journal[H], uri: str, experiment_name: str) -> Iterator[Back
 
 @contextlib.contextmanager
 def end_recorded(journal: Journal[H], ended: Callable[[Outcome, str], SearchEnded | ComparisonEnded]) -> Iterator[None]:
-    """Records in the journal that the block was interrupted or failed, and raises on.
+    """Records in the journal that the block was interrupted or failed, and raises the exception again.
 
-    A block that ends by itself has recorded its own end.
+    A block that finishes records its end itself.
     """
     try:
         yield
@@ -140,26 +142,26 @@ def end_recorded(journal: Journal[H], ended: Callable[[Outcome, str], SearchEnde
 
 
 def search_ended(outcome: Outcome, why: str) -> SearchEnded:
-    """The end of a search of which nothing else is known."""
+    """Makes the end of a search without a result."""
     return SearchEnded(outcome=outcome, why=why)
 
 
 def comparison_ended(outcome: Outcome, why: str) -> ComparisonEnded:
-    """The end of a comparison of which nothing else is known."""
+    """Makes the end of a comparison without a result."""
     return ComparisonEnded(outcome=outcome, why=why)
 
 
 def wait_for_mlflow(context: RunContext[H], observer: Observer) -> None:
-    """Waits for MLflow to have taken everything in; says what to do where it has not."""
+    """Waits for MLflow to be in sync; says how to sync it if it is not."""
     if not context.sync.flush(FLUSH_TIMEOUT_S):
         observer.say(f"MLflow is behind; sync it with: {replaying_command(context.directory, context.uri)}")
 
 
 def replaying_command(directory: RunDirectory, uri: str) -> str:
-    """The command that brings MLflow into line with `directory`."""
+    """Returns the command that syncs MLflow with `directory`."""
     return f"python -m tuner.replay {shlex.quote(str(directory))}{store_flag(uri)}"
 
 
 def store_flag(uri: str) -> str:
-    """The flag with which a command has to be given a store whose password is not on the disk."""
+    """Returns the flag that a command needs if the store has a password, which is not on the disk; else ""."""
     return " --tracking-uri <with its credentials>" if without_credentials(uri) != uri else ""

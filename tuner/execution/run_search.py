@@ -1,6 +1,6 @@
-"""A search as a story: run the trials, retrain the best configuration, register its model, write the report.
+"""Steps of a search: run the trials, retrain the best configuration, register its model, write the report.
 
-`tuner.search` and the Python API run all of it; the search of a comparison's row is `search_trials` alone.
+`tuner.search` and the Python API run all of them, the search of a comparison's row only `search_trials`.
 """
 
 from __future__ import annotations
@@ -35,16 +35,26 @@ SearchContext = RunContext[SearchHistory]
 def run_search(
     context: SearchContext, space: SearchExperiment, plan: Plan, images: ImagesByKey, observer: Observer
 ) -> SearchResult:
-    """Runs a checked experiment in its context, or the rest of it; records how it ended, whatever that is.
+    """Runs a checked experiment, or the rest of a resumed one, and returns its result.
+
+    `images` are from `load_images`. Every outcome is recorded in the journal. A caller opens the context:
+
+        plan, images = check_search(space), load_images(space)
+        with (
+            run_directory(space, resume=False, say=print) as directory,
+            open_run(space, directory, SearchHistory(), None, decoded_bytes(images), say=print) as context,
+        ):
+            result = run_search(context, space, plan, images, observer)
 
     Raises:
-        KeyboardInterrupt, or what went wrong: after the journal says so. Every finished fold is kept.
+        KeyboardInterrupt: if it is interrupted, after the journal has recorded it; finished folds are kept.
+        Exception: any error that ended it, likewise.
     """
     started_s, journal = time.monotonic(), context.journal
     with end_recorded(journal, search_ended):
         journal.append(search_started(space, context.directory))
         if context.share.is_auto:
-            observer.enter_phase("measuring what a trial needs of a GPU")
+            observer.enter_phase("measuring the GPU memory of a trial")
         share = resolve_share(context.share, [space], images, plan.num_folds, journal)
         observer.concurrency = space.search.folds_at_once(share.concurrency, plan.num_trials)
         ending = search_trials(space, images, share, journal, observer)
@@ -64,7 +74,7 @@ def run_search(
 def search_started(
     space: SearchExperiment, directory: RunDirectory, row: str | None = None, column: str | None = None
 ) -> SearchStarted:
-    """The event with which the journal of a search in `directory` begins."""
+    """Makes the first event of a search in `directory`; `row` and `column` are a comparison's."""
     return SearchStarted(
         name=space.name,
         run=directory.run,
@@ -78,9 +88,9 @@ def search_started(
 def search_trials(
     space: SearchExperiment, images: ImagesByKey, share: Share, journal: SearchJournal, observer: Observer
 ) -> str:
-    """Runs all trials that are still to be run. Returns why there are no more.
+    """Runs all trials that are left, after the warm start. Returns why there are no more.
 
-    What earlier searches teach is taken in first. Nothing is loaded of the test split.
+    The test split is not loaded.
     """
     for line in (*filter(None, [share.note]), *apply_warm_start(space, journal)):
         observer.say(line)
@@ -93,7 +103,7 @@ def search_trials(
 def retrain_best(
     space: SearchExperiment, best: TrialRecord, images: ImagesByKey, share: Share, journal: SearchJournal
 ) -> None:
-    """Retrains what validation has chosen, with every seed that has not been; the test split is loaded here."""
+    """Retrains the best configuration with every seed that is left. The test split is loaded only here."""
     config = space.trial_config(best.params)
 
     def retrain_missing(share: Share) -> None:
@@ -116,7 +126,7 @@ def retrain_best(
 def register(context: SearchContext, space: SearchExperiment, images: ImagesByKey, observer: Observer) -> str | None:
     """Registers the retrained model and returns its URI.
 
-    None where there is no model, or MLflow does not take it: it is then in the run directory, which is said.
+    Returns None if there is no model, or MLflow fails; the observer then says where the model is.
     """
     from tuner.tracking.registry import TrackingFailed, register_model  # slow to import, and only needed at the end
 
@@ -128,7 +138,7 @@ def register(context: SearchContext, space: SearchExperiment, images: ImagesByKe
         observer.say(f"no model is registered: it would be that of seed {MODEL_SEED}, which diverged")
         return None
     if (registered := history.model_uri(best.number)) is not None:
-        return registered  # by the run that this one continues
+        return registered  # before this run was resumed
     observer.enter_phase("registering the model")
     model, example = context.directory.model, next(iter(images.values())).sample(2)
     try:

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainables.errors import BadInput, Problem
+from trainables.errors import BadInput, Problem, os_reason
 from tuner.experiment.search_experiment import Experiment, dump_experiment
 from tuner.experiment.settings import tracking_uri
 from tuner.experiment.tree import flatten
@@ -99,5 +99,4 @@ def check_same_trials(experiment: Experiment, directory: RunDirectory) -> None:
 
 
 def _unwritable(directory: Path, error: OSError) -> BadInput:
-    reason = (error.strerror or str(error)).lower()
-    return BadInput(Problem("tracking.directory", "a folder that can be written", f"{directory}: {reason}"))
+    return BadInput(Problem("tracking.directory", "a folder that can be written", f"{directory}: {os_reason(error)}"))

@@ -34,7 +34,8 @@ class GpuMemoryNeed:
     `step_bytes` is the peak of a step or an evaluation, `pixels_bytes` the images that are kept on the GPU if there is
     room, `context_bytes` the memory outside of torch's allocator, `card_bytes` all memory of the GPU.
 
-    >>> GpuMemoryNeed(step_bytes=6 * GIB, pixels_bytes=0, context_bytes=GIB // 2, card_bytes=16 * GIB).gpus
+    >>> need = GpuMemoryNeed(step_bytes=6 * GIB, pixels_bytes=0, context_bytes=GIB // 2, card_bytes=16 * GIB)
+    >>> round(need.gpus, 4)
     0.4625
     """
 

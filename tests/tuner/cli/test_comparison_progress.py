@@ -49,7 +49,7 @@ def test_what_a_rows_search_chose_is_a_line(plain: Screen) -> None:
     plain.journal.append(RowSearched(row="c", column="b"))
     assert plain.lines == [
         "[0:00] a | b: val top-1 0.7500, chosen",
-        "[0:00] c | b: the search found nothing that could be trained",
+        "[0:00] c | b: no trial of the search is complete",
     ]
 
 

@@ -83,7 +83,7 @@ def test_retrainings_and_phases(plain: Screen) -> None:
     assert plain.lines == [
         "[0:00] retraining the best configuration",
         "[0:00] retrained with seed 1: test top-1 0.8750 in 1:15",
-        "[0:00] retraining with seed 2 broke off: diverged: feature is not finite at step 2",
+        "[0:00] retraining with seed 2 failed: diverged: feature is not finite at step 2",
     ]
 
 

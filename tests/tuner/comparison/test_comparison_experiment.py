@@ -128,8 +128,8 @@ class TestBadInput:
             ({"name": "a/b"}, "name", "a name of letters"),
             ({"training__num_stps": 3}, "training.num_stps", "did you mean 'num_steps'?"),
             ({"compare__seeds": 0}, "compare.seeds", "a number above 0"),
-            ({"compare__reference": "l3"}, "compare", "as reference a row's label ('L²', 'SMILE')"),
-            ({"compare__measures": ["interpolaton"]}, "compare", "as measures some of interpolation"),
+            ({"compare__reference": "l3"}, "compare", "a row's label ('L²', 'SMILE'), or"),
+            ({"compare__measures": ["interpolaton"]}, "compare", "measures of interpolation"),
             ({"compare__rows": []}, "compare.rows", "at least 1"),
             ({"compare__rows": [ROWS[0], ROWS[0]]}, "compare", "rows with different labels"),
             ({"compare__rows": rows_with(lable=1)}, "compare.rows[2].lable", "did you mean 'label'?"),
@@ -150,7 +150,11 @@ class TestBadInput:
             ),
             ({"compare__rows": rows_with(data={"size_px": 8})}, "compare.rows[2].data.size_px", "another column"),
             ({"compare__rows": rows_with(search={"trials": 2})}, "compare.rows[2].search", "something to search"),
-            ({"compare__rows": rows_with(method=SEARCHED["method"])}, "compare.rows[2].method.alpha", "has a `search`"),
+            (
+                {"compare__rows": rows_with(method=SEARCHED["method"])},
+                "compare.rows[2].method.alpha",
+                "a row with a `search`",
+            ),
             (
                 {"compare__rows": [*ROWS, {**SEARCHED, "search": {"trils": 2}}]},
                 "compare.rows[2].search.trils",

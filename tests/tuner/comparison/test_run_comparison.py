@@ -207,7 +207,7 @@ def test_a_search_that_finds_nothing_leaves_its_row_empty(stage: Stage, monkeypa
     comparison = comparison_of(compare__rows=[*ROWS, SEARCHED])
     stage.run(comparison)
     assert {key.row for key in stage.trained} == {"L²", "SMILE"}
-    assert "searched | 20: the search found nothing that could be trained" in stage.screen.getvalue()
+    assert "searched | 20: no trial of the search is complete" in stage.screen.getvalue()
     result = comparison_result_of(comparison, stage.context.directory, stage.journal.history, "sqlite://", 1.0)
     assert not result.complete
 
@@ -216,10 +216,10 @@ def test_measures_are_of_the_columns_images(stage: Stage) -> None:
     rows = [*ROWS, {"label": "more", "method": {"name": "l2"}, "data": {"train_images": 50}}]
     comparison = comparison_of(compare__rows=rows, compare__measures=["interpolation"])
     stage.run(comparison)
-    measuring: MeasureSettings = stage.jobs[2][2]
+    measures: MeasureSettings = stage.jobs[2][2]
     assert stage.jobs[2][0] == CellKey("more", "20", 0)
     assert stage.jobs[2][1].data.train_images == 50
-    assert (measuring.names, measuring.data.train_images) == (("interpolation",), 20)
+    assert (measures.names, measures.data.train_images) == (("interpolation",), 20)
 
 
 def test_columns_of_one_test_split_share_it() -> None:

@@ -90,7 +90,7 @@ def test_a_store_that_comes_back_gets_everything(
     assert not tracker.flush(10)
     away.clear()
     deadline = time.monotonic() + 20
-    while "in line again" not in caplog.text and time.monotonic() < deadline:
+    while "in sync again" not in caplog.text and time.monotonic() < deadline:
         time.sleep(0.01)
     assert tracker.close(10)
     assert len(store.runs) == 7

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.paper import FOLDER, PARTS, Cell, cells, written
+from search_spaces.paper.generate import FOLDER, PARTS, Cell, cells, written
 from tests.loops import check_each
 from tests.trainables.data.layouts import LAYOUTS
 from tuner.experiment import checks as experiment
@@ -17,7 +17,7 @@ from tuner.experiment.checks import check_experiment
 from tuner.experiment.extends import layers
 from tuner.experiment.search_experiment import SearchExperiment, load_experiment
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 CELLS = list(cells())
 COMMAND = "# python -m tuner.search --space "
 
@@ -47,7 +47,7 @@ def test_every_cell_has_a_file_and_every_file_a_cell() -> None:
 def test_a_file_is_what_the_tables_make_of_it() -> None:
     def check(cell: Cell) -> None:
         text = (FOLDER / cell.path).read_text(encoding="utf-8")
-        assert text == cell.text, "run python -m benchmarks.paper"
+        assert text == cell.text, "run python -m search_spaces.paper.generate"
 
     check_each(CELLS, check, named)
 

@@ -1,9 +1,8 @@
-"""Writes the experiments of the paper's tables, one file for each cell, from the numbers below.
+"""Generates the experiments of the paper's tables, one file for each cell, from the numbers below.
 
-python -m benchmarks.paper
+python -m search_spaces.paper.generate
 
-What an experiment consists of is in search_spaces/paper/parts/, written by hand; a file names its parts and the
-paper's result.
+The parts of experiments are in parts/, written by hand; a file names its parts and the paper's result.
 """
 
 from __future__ import annotations
@@ -12,10 +11,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-FOLDER = Path(__file__).parents[1] / "search_spaces" / "paper"
+FOLDER = Path(__file__).parent
 PARTS = FOLDER / "parts"
 UP = "../../.."
-"""From an experiment's folder, `table2/cub_200_2011/n15`, to `search_spaces/paper`."""
+"""Path from an experiment's folder, `table2/cub_200_2011/n15`, to `search_spaces/paper`."""
 
 DATASETS = {
     "cub_200_2011": "CUB-200-2011",
@@ -53,9 +52,10 @@ METHODS = {
 
 @dataclass(frozen=True)
 class Table:
-    """`cells` as printed: a line of subsets, then a dataset, a method and a number for each subset ("·": no cell).
+    """Table of the paper.
 
-    `says` is what a number means, with `{}` for each of its parts.
+    `cells` is its text: a line of subsets, then lines of a dataset, a method and a number for each subset ("·": no
+    cell). `says` is the sentence about a number, with `{}` for each of its parts.
     """
 
     folder: str
@@ -171,7 +171,7 @@ TABLES = (
 
 @dataclass(frozen=True)
 class Cell:
-    """One experiment: `number` is the paper's result as the table prints it."""
+    """Cell of a table, an experiment; `number` is the paper's result as printed."""
 
     table: Table
     dataset: str
@@ -181,12 +181,12 @@ class Cell:
 
     @property
     def path(self) -> str:
-        """The file, relative to this folder."""
+        """Path of its file, relative to this folder."""
         return f"{self.table.folder}/{self.dataset}/{self.subset}/{self.method}.yaml"
 
     @property
     def text(self) -> str:
-        """What the file says."""
+        """Content of its file."""
         what = f"{self.table.title}, {DATASETS[self.dataset]}, {SUBSETS[self.subset]}, {METHODS[self.method]}"
         says = self.table.says.format(*self.number.replace("±", " ± ").split("/"))
         return "\n".join(
@@ -204,7 +204,7 @@ class Cell:
 
     @property
     def parts(self) -> list[str]:
-        """The dataset, the subset, the method (that for this dataset, where there is one), and maybe mixup below it."""
+        """Names of its parts: dataset, subset, method (that for this dataset, if there is one), maybe mixup below it."""
         method, _, below = self.method.partition("_on_")
         own = f"methods/{self.dataset}/{method}"
         chosen = own if (PARTS / f"{own}.yaml").exists() else f"methods/{method}"
@@ -212,7 +212,7 @@ class Cell:
 
 
 def cells() -> Iterator[Cell]:
-    """Every experiment of every table."""
+    """Yields every cell of every table."""
     for table in TABLES:
         header, *rows = (line.split() for line in table.cells.strip().splitlines())
         for dataset, method, *numbers in rows:
@@ -222,12 +222,12 @@ def cells() -> Iterator[Cell]:
 
 
 def written() -> set[str]:
-    """The files of experiments that are there, relative to this folder."""
+    """Lists the files of experiments in this folder, relative to it."""
     return {file.relative_to(FOLDER).as_posix() for file in FOLDER.rglob("*.yaml") if PARTS not in file.parents}
 
 
 def main() -> None:
-    """Writes all files, and removes those of cells that are no more."""
+    """Writes all files, and removes those without a cell."""
     texts = {cell.path: cell.text for cell in cells()}
     for path, text in texts.items():
         (FOLDER / path).parent.mkdir(parents=True, exist_ok=True)
