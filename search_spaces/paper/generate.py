@@ -204,7 +204,7 @@ class Cell:
 
     @property
     def parts(self) -> list[str]:
-        """Names of its parts: dataset, subset, method (that for this dataset, if there is one), maybe mixup below it."""
+        """Names of its parts: dataset, subset, method (a version for this dataset, if there is one), maybe mixup."""
         method, _, below = self.method.partition("_on_")
         own = f"methods/{self.dataset}/{method}"
         chosen = own if (PARTS / f"{own}.yaml").exists() else f"methods/{method}"
