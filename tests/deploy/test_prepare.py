@@ -111,7 +111,11 @@ def test_a_place_relative_to_this_machines_folders_is_refused(tmp_path: Path, le
     with pytest.raises(BadInput) as refused:
         prepare(write_yaml(tmp_path), {leaf: value}, "mine")
     (problem,) = refused.value.problems
-    assert (problem.where, problem.expected, problem.got) == (leaf, "an absolute path on the cluster", repr(value))
+    assert (problem.where, problem.expected, problem.got) == (
+        f"--set {leaf}",
+        "an absolute path on the cluster",
+        repr(value),
+    )
 
 
 def test_everything_wrong_with_the_file_is_said_at_once(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tests.tuner.tiny import space_of
+from trainables import trial
 from trainables.data.images import LabelledImages
 from trainables.errors import Diverged
 from trainables.results import RetrainFailed
@@ -49,12 +50,12 @@ def test_every_seed_draws_anew() -> None:
 def test_the_model_is_that_of_a_seed_fixed_beforehand(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert MODEL_SEED == 0
     fit = SimpleNamespace(history=SimpleNamespace(steps=[], terms={}))
-    monkeypatch.setattr(retrain, "train_full", lambda *_: (None, fit))
+    monkeypatch.setattr(trial, "train_full", lambda *_: (None, fit))
     monkeypatch.setattr(retrain, "_classifier_files", lambda network, config, names: {"weights": b""})
     config = space_of().trial_config({"method.gamma_fe": 0.02, "method.alpha": 0.5})
     images = LabelledImages.of(np.zeros((2, 8, 8, 3), dtype=np.uint8), np.arange(2), ("a", "b"))
     for poison in (0.0, 1.0):  # whichever has the better test score
-        monkeypatch.setattr(retrain, "accuracy_on", lambda *_, poison=poison: poison)
+        monkeypatch.setattr(trial, "accuracy_on", lambda *_, poison=poison: poison)
         kept = [retrain._retrain_once(config, seed, images, images, SHARE, tmp_path, None)[1] for seed in range(3)]
         assert kept == [{"weights": b""}, {}, {}]
 
@@ -63,7 +64,7 @@ def test_one_that_diverges_breaks_off_alone(monkeypatch: pytest.MonkeyPatch, tmp
     def diverge(*_: object) -> None:
         raise Diverged(7, "the gradient")
 
-    monkeypatch.setattr(retrain, "train_full", diverge)
+    monkeypatch.setattr(trial, "train_full", diverge)
     config = space_of().trial_config({"method.gamma_fe": 0.02, "method.alpha": 0.5})
     images = LabelledImages.of(np.zeros((2, 8, 8, 3), dtype=np.uint8), np.arange(2), ("a", "b"))
     ended = retrain._retrain_once(config, 0, images, images, SHARE, tmp_path, None)
