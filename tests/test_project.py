@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+MAX_LINES = 350
 
 
 def test_the_changelog_is_at_the_version_of_the_package() -> None:
@@ -40,3 +41,14 @@ def test_make_help_lists_every_target() -> None:
     assert re.findall(r"^([a-z-]+): .*##", text, re.MULTILINE) == targets
     phony = " ".join(re.findall(r"^\.PHONY: (.+)$", text, re.MULTILINE)).split()
     assert set(phony) == set(targets)
+
+
+def test_no_module_has_more_lines_than_a_person_reads_at_once() -> None:
+    modules = [
+        path
+        for folder in ("trainables", "tuner", "deploy", "benchmarks", "tests")
+        for path in (ROOT / folder).rglob("*.py")
+    ]
+    assert modules
+    lines = {str(path.relative_to(ROOT)): len(path.read_text(encoding="utf-8").splitlines()) for path in modules}
+    assert not {path: count for path, count in lines.items() if count > MAX_LINES}
