@@ -19,7 +19,8 @@ from benchmarks.startup import (
     main,
 )
 from trainables.results import FoldResult
-from tuner.record.events import FoldAhead, FoldFinished, Header, TrialStarted, encode
+from tuner.record.events import FoldAhead, FoldFinished, Header, TrialStarted
+from tuner.record.lines import encode
 
 OTHER = Path("/checkouts/other")
 

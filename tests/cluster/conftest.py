@@ -25,7 +25,8 @@ import pytest
 from deploy.package import project_files
 from tests.end_to_end.forked import clean_environment
 from tests.tuner.tiny import write_yaml
-from tuner.record.events import Event, read_events
+from tuner.record.events import Event
+from tuner.record.lines import read_events
 
 DEADLINE_S = 900.0
 """Limit of each wait. Far more than it takes, so that no test fails for other work on the machine."""

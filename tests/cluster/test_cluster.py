@@ -23,7 +23,8 @@ from tests.cluster.conftest import (
     new_client,
     until,
 )
-from tuner.record.events import Event, FoldFinished, SearchEnded, TrialEnded, read_events
+from tuner.record.events import Event, FoldFinished, SearchEnded, TrialEnded
+from tuner.record.lines import read_events
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(3600)]
 

@@ -20,10 +20,10 @@ from tuner.record.events import (
     ShareGrown,
     TrialEnded,
     TrialStarted,
-    read_events,
 )
 from tuner.record.find import runs_below
 from tuner.record.history import SearchHistory
+from tuner.record.lines import read_events
 
 __all__ = ["Event"]
 

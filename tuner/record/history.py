@@ -33,9 +33,9 @@ from tuner.record.events import (
     TrialStarted,
     TrialState,
     WarmStarted,
-    read_events,
     trial_id,
 )
+from tuner.record.lines import read_events
 
 
 @dataclass

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from tuner.record.directory import RunDirectory
-from tuner.record.events import Event, Header, encode
+from tuner.record.events import Event, Header
 from tuner.record.history import ComparisonHistory, SearchHistory
+from tuner.record.lines import encode
 
 H = TypeVar("H", SearchHistory, ComparisonHistory)
 E = TypeVar("E", bound=Event)

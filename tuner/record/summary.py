@@ -10,16 +10,10 @@ from typing import Any, Literal
 
 from trainables.errors import BadInput
 from tuner.record.directory import RunDirectory
-from tuner.record.events import (
-    ComparisonEnded,
-    ComparisonStarted,
-    Event,
-    SearchEnded,
-    SearchStarted,
-    read_events,
-)
+from tuner.record.events import ComparisonEnded, ComparisonStarted, Event, SearchEnded, SearchStarted
 from tuner.record.find import runs_below
 from tuner.record.history import ComparisonHistory, SearchHistory
+from tuner.record.lines import read_events
 from tuner.record.lock import holder_of
 from tuner.record.selection import best_trial
 

@@ -10,7 +10,8 @@ from pydantic import BaseModel
 from tuner.messages.redaction import without_credentials
 from tuner.record.directory import RunDirectory
 from tuner.record.environment import Environment
-from tuner.record.events import Event, read_events
+from tuner.record.events import Event
+from tuner.record.lines import read_events
 
 M = TypeVar("M", bound=BaseModel)
 

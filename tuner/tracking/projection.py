@@ -11,13 +11,8 @@ from trainables.files import write_whole
 from trainables.frozen import Frozen
 from tuner.messages.redaction import without_credentials
 from tuner.record.directory import RunDirectory
-from tuner.record.events import (
-    ComparisonEnded,
-    ComparisonStarted,
-    SearchStarted,
-    read_events,
-    read_events_from,
-)
+from tuner.record.events import ComparisonEnded, ComparisonStarted, SearchStarted
+from tuner.record.lines import read_events, read_events_from
 from tuner.tracking.comparison_projection import ComparisonProjection
 from tuner.tracking.run_writer import RunWriter
 from tuner.tracking.search_projection import SearchProjection

@@ -14,17 +14,8 @@ from pydantic import BaseModel, ValidationError
 from tests.tuner.tiny import add_trial, events_in, search_journal, search_started
 from trainables.errors import BadInput
 from trainables.results import FoldResult, RetrainResult
-from tuner.record.events import (
-    Event,
-    FoldFinished,
-    Header,
-    SearchEnded,
-    TrialStarted,
-    encode,
-    read_events,
-    read_events_from,
-    trial_id,
-)
+from tuner.record.events import Event, FoldFinished, Header, SearchEnded, TrialStarted, trial_id
+from tuner.record.lines import encode, read_events, read_events_from
 
 KINDS: tuple[type[BaseModel], ...] = get_args(Event)
 

@@ -9,8 +9,9 @@ import pytest
 from tests.tuner.tiny import search_started
 from trainables.errors import BadInput
 from tuner.record.directory import RunDirectory
-from tuner.record.events import Header, encode
+from tuner.record.events import Header
 from tuner.record.find import find_run, runs_below
+from tuner.record.lines import encode
 
 
 def begun(directory: Path) -> RunDirectory:

@@ -13,16 +13,9 @@ from tests.tuner.tiny import add_trial, events_in, fold, search_journal, search_
 from trainables.errors import BadInput
 from trainables.results import RetrainResult
 from tuner.record.directory import RunDirectory
-from tuner.record.events import (
-    Event,
-    FoldFinished,
-    ModelRegistered,
-    RetrainingFinished,
-    SearchEnded,
-    encode,
-    read_events,
-)
+from tuner.record.events import Event, FoldFinished, ModelRegistered, RetrainingFinished, SearchEnded
 from tuner.record.journal import SearchJournal, open_search_journal
+from tuner.record.lines import encode, read_events
 
 ENDED = SearchEnded(outcome="finished", why="done")
 

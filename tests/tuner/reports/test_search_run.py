@@ -13,8 +13,9 @@ from trainables.errors import BadInput
 from tuner.experiment.search_experiment import MAX_NAME_CHARACTERS, dump_experiment, load_experiment
 from tuner.record.directory import RunDirectory
 from tuner.record.environment import Environment
-from tuner.record.events import ComparisonStarted, FoldFinished, SearchEnded, encode
+from tuner.record.events import ComparisonStarted, FoldFinished, SearchEnded
 from tuner.record.journal import open_comparison_journal, open_search_journal
+from tuner.record.lines import encode
 from tuner.record.lock import locked
 from tuner.reports.search_run import best_space, read_run
 

@@ -17,8 +17,8 @@ import pytest
 from tests.marks import MLFLOW_LEAKS
 from tests.tuner.tracking.searches import DEAD, NAME, Store, run_trial, start_search, whole_search
 from tuner.record.directory import RunDirectory
-from tuner.record.events import read_events
 from tuner.record.journal import SearchJournal
+from tuner.record.lines import read_events
 from tuner.tracking.process import Behind, ProjectionProcess
 
 pytestmark = [pytest.mark.slow, MLFLOW_LEAKS]
