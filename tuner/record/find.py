@@ -20,7 +20,7 @@ def runs_below(folder: Path, depth: int = 1) -> list[RunDirectory]:
 
 
 def _began(directory: RunDirectory) -> tuple[str, float, str]:
-    from tuner.record.events import read_events  # with pydantic
+    from tuner.record.events import read_events  # imports pydantic, which the parsers of commands do not need
 
     try:
         first = next(read_events(directory.journal), None)
