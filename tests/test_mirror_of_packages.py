@@ -1,4 +1,7 @@
-"""The tests mirror the packages: `tests/tuner/record/test_find.py` tests `tuner/record/find.py`."""
+"""The tests mirror the packages: `tests/tuner/record/test_find.py` tests `tuner/record/find.py`.
+
+A module with many tests has more than one file of them: `test_find.py`, `test_find_on_nfs.py`.
+"""
 
 from __future__ import annotations
 
@@ -40,9 +43,10 @@ def files_below(package: str) -> set[str]:
 
 
 def has_module(test: str) -> bool:
-    """Whether a test's module, or package, is where the test says."""
-    path = ROOT / test.replace("/test_", "/")
-    return path.exists() or path.with_suffix("").is_dir() or path.with_name(f"__{path.stem}__.py").exists()
+    """Whether a test's module, or package, is in the folder that mirrors the test's."""
+    folder, words = (ROOT / test).parent, Path(test).stem.removeprefix("test_").split("_")
+    names = ["_".join(words[:count]) for count in range(1, len(words) + 1)]
+    return any((folder / f"{name}.py").exists() or (folder / name).is_dir() for name in [*names, f"__{names[-1]}__"])
 
 
 @pytest.mark.parametrize("package", PACKAGES)

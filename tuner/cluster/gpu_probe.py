@@ -84,8 +84,7 @@ def retry_with_larger_share(
 
 
 def _measured(share: Share, configs: list[TrialConfig], images: ImagesByKey, num_folds: int) -> GpuMemoryNeed:
-    """Probes one GPU for each accelerator type and returns the largest requirement. Nodes without a known type count as
-    one type."""
+    """Probes one GPU per accelerator type and returns the largest requirement. All unknown types count as one."""
     images_ref = put_shared(dict(images))
     one = replace(share, concurrency=1)  # of a whole GPU, until it is measured
     needs: list[GpuMemoryNeed] = []

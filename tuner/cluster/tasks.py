@@ -104,8 +104,7 @@ def object_store_errors() -> Iterator[None]:
 
 
 def death_reason(error: Exception | None) -> str:
-    """Describes in one line why a task or an actor failed: the error of its code, or the probable cause of its
-    death."""
+    """Describes in one line why a task or an actor failed: its code's error, or the probable cause of its death."""
     if error is None:
         return "unknown reason"
     if isinstance(error, RayTaskError):  # of its code: Ray's message begins with the place, not the error

@@ -85,8 +85,7 @@ def train_cell(
     test: Examples,
     share: Share,
 ) -> CellScored | CellUnscored:
-    """Trains `config` with the key's seed on `train`, scores it on `test`, and measures it on `column_train` and
-    `test`.
+    """Trains `config` with the key's seed on `train`, scores it on `test`, measures it on `column_train` and `test`.
 
     An error of the training is returned, so that the comparison continues.
 

@@ -90,8 +90,7 @@ class ComparisonExperiment:
         return len(self.arms) * self.compare.seeds
 
     def as_tree(self) -> Tree:
-        """Returns the comparison as plain data, with defaults and without credentials; `parse_comparison` reads it
-        back."""
+        """Returns the comparison as plain data for `parse_comparison`, with defaults and without credentials."""
         tree: Tree = {"name": self.name, **copy.deepcopy(self.base)}
         for section in ("search", "resources", "tracking", "compare"):
             tree[section] = plain(getattr(self, section).model_dump(mode="json"))

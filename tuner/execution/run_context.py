@@ -93,7 +93,7 @@ def open_run(
     `history` is an empty one of the experiment's kind; `data_bytes` is the size of the decoded data on each node.
 
     Raises:
-        BadInput: if the store is invalid, or the cluster cannot be joined. A store that is unreachable is only said.
+        BadInput: if the store is invalid, or the cluster cannot be joined. An unreachable store is only a message.
     """
     with ExitStack() as stack:
         if experiment.tracking.mirror:

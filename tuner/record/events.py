@@ -1,9 +1,9 @@
 """Events of a journal, the durable record of a search or a comparison: one frozen model for each kind.
 
 A journal is a text file of JSON lines, oldest first. Its first line is a `Header` with the format's number; each other
-line is one of the models below, told apart by `event`. This file is the documentation of what is on disk; a change
-of a field's meaning raises `FORMAT`. Parameters of a trial are keyed by dotted path (`method.gamma_fe`); scores
-are top-1 in [0, 1]; times are Unix times, durations seconds.
+line is one of the models below, told apart by `event`. This file is the documentation of what is on disk. Parameters
+of a trial are keyed by dotted path (`method.gamma_fe`); scores are top-1 in [0, 1]; times are Unix times, durations
+seconds.
 """
 
 from __future__ import annotations
@@ -111,8 +111,7 @@ class WarmStarted(_Timed):
 
 
 class ShareMeasured(_Timed):
-    """Measured GPU requirement of a trial: `gpus` is a fraction of one GPU, `context` the fraction of it that CUDA's
-    context takes; the other fields are in bytes."""
+    """Measured GPU requirement of a trial: `gpus` and `context` (CUDA's own) are fractions of a GPU, the rest bytes."""
 
     event: Literal["share_measured"] = "share_measured"
     gpus: float
@@ -124,8 +123,7 @@ class ShareMeasured(_Timed):
 
 
 class ShareGrown(_Timed):
-    """Increase of the GPU share: one was too small, and each process gets `gpus` from now on. `trial` is the one that
-    ran out of memory."""
+    """Increase of the GPU share to `gpus` for each process from now on, as `trial` ran out of memory."""
 
     event: Literal["share_grown"] = "share_grown"
     gpus: float
@@ -152,8 +150,7 @@ class RungReached(_Timed):
 
 
 class FoldAhead(_Timed):
-    """Result of a fold that was trained before an earlier one of its trial had ended; no stopping rule may use it
-    yet."""
+    """Result of a fold before an earlier one of its trial has ended; no stopping rule may use it yet."""
 
     event: Literal["fold_ahead"] = "fold_ahead"
     trial: int
@@ -282,9 +279,5 @@ Event = SearchEvent | ComparisonEvent
 
 
 def trial_id(number: int) -> str:
-    """Name of a trial, counted from 0 as in Optuna.
-
-    >>> trial_id(7)
-    'trial-0007'
-    """
+    """Name of trial 7, for example: `trial-0007`. Trials are counted from 0, as in Optuna."""
     return f"trial-{number:04d}"

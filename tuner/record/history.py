@@ -87,8 +87,7 @@ class TrialRecord:
 
     @property
     def val_top1(self) -> float | None:
-        """Mean validation top-1 in [0, 1] of a complete trial; None for any other, whose mean would not be
-        comparable."""
+        """Mean validation top-1 in [0, 1] of a complete trial; None for any other, as its mean is not comparable."""
         if self.state != "complete":
             return None
         if self._val_top1 is None:  # read for every trial after every trial, to find the best

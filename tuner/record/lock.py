@@ -65,8 +65,10 @@ def locked(directory: RunDirectory) -> IO[str]:
 
 
 def holder_of(directory: RunDirectory) -> LockHolder | None:
-    """Finds the process that holds the directory's lock; None if none does, even if the file names one that has
-    died."""
+    """Finds the process that holds the directory's lock.
+
+    Returns None if none does, even if the file names a process, which has died then.
+    """
     try:
         with directory.lock.open() as file:
             try:

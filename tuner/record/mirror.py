@@ -159,8 +159,7 @@ class MirrorUploader:
             del self._uploaded[name]
 
     def _journals(self) -> list[str]:
-        """Journals in the order in which they are read: the run's own first, as it may refer to those of its
-        searches."""
+        """Lists the journals, the run's own first: it may refer to those of its searches, which are read after it."""
         inner = (search.journal.relative_to(self._directory.path) for search in self._directory.row_searches())
         return [JOURNAL, *(path.as_posix() for path in inner)]
 

@@ -9,8 +9,10 @@ from tuner.record.history import TrialRecord
 
 
 def best_trial(trials: Iterable[TrialRecord]) -> TrialRecord | None:
-    """Returns the complete trial with the highest mean validation top-1, of equals the earliest; None if there is
-    none."""
+    """Returns the complete trial with the highest mean validation top-1, of equals the earliest.
+
+    Returns None if no trial is complete.
+    """
     complete = [trial for trial in trials if trial.state == "complete"]
     return max(complete, key=lambda trial: (trial.val_top1 or 0.0, -trial.number), default=None)
 

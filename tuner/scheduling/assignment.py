@@ -1,4 +1,4 @@
-"""What a worker is given to do. Workers import this, and with it none of the scheduler's samplers."""
+"""Assignment of folds to a worker. Workers import this module, and with it none of the scheduler's samplers."""
 
 from __future__ import annotations
 

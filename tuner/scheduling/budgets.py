@@ -24,8 +24,7 @@ def spent_budget(settings: SearchSettings, num_trials: int, history: SearchHisto
 
 
 def spent_time(settings: SearchSettings, elapsed_s: float) -> str | None:
-    """Returns the reason if `search.timeout_s` has elapsed, after which running trials stop after their current
-    fold."""
+    """Returns the reason if `search.timeout_s` has elapsed. Running trials then stop after their current fold."""
     if settings.timeout_s is None or elapsed_s < settings.timeout_s:
         return None
     return f"search.timeout_s = {settings.timeout_s:g} is spent"

@@ -74,8 +74,8 @@ def fold_racing_rule(
 
 
 def median_rule(racing: MedianRacing, trial: TrialRecord, trials: Sequence[TrialRecord], num_folds: int) -> str | None:
-    """Median stopping rule: compares the mean over the folds so far with that of complete trials after as many
-    folds."""
+    """Median stopping rule (Golovin et al., 2017): stops a trial whose mean over the folds so far is below the median
+    of the complete trials' means over as many folds."""
     k = len(trial.folds)
     means = [fmean(other.fold_scores[:k]) for other in trials if other.state == "complete"]
     if len(means) < racing.min_complete:
@@ -106,8 +106,7 @@ ROUNDING = 1e-9
 
 
 def fold_noise(scores: Sequence[Sequence[float]]) -> tuple[float, int]:
-    """Residual standard deviation of a fold's score in the additive model of trial and fold, and its degrees of
-    freedom.
+    """Residual standard deviation of scores in the additive model of trial and fold, and its degrees of freedom.
 
     `scores` are those of T ≥ 2 trials on F ≥ 2 folds each; the degrees of freedom are (T − 1)(F − 1).
 

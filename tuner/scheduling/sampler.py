@@ -136,7 +136,7 @@ class TrialSampler:
 
     @cached_property
     def _num_configurations(self) -> float:
-        """Number of configurations; infinite where a dimension is continuous."""
+        """Number of configurations; infinite if a dimension is continuous."""
         counts = (len(values) if values else math.inf for values in map(values_of, self._space.dimensions.values()))
         return math.prod(counts)
 
@@ -166,8 +166,7 @@ class TrialSampler:
         return [point for point in {_key(point): point for point in points}.values() if not self._was_tried(point)]
 
     def tell(self, record: TrialRecord) -> None:
-        """Updates the study by an ended trial; one that was stopped is pruned there, with the means of its folds so
-        far."""
+        """Updates the study by an ended trial. One that was stopped early is pruned, with the means of its folds."""
         trial = self._running.pop(record.number, None)
         if trial is None:
             return  # it is in the study already, read from the journal

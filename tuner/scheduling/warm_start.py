@@ -50,7 +50,7 @@ class _Evidence:
 
 
 def apply_warm_start(space: SearchExperiment, journal: SearchJournal) -> tuple[str, ...]:
-    """Records the evidence from earlier searches in the journal of a search that begins, which needs them only then.
+    """Records the evidence from earlier searches in the journal of a search that begins.
 
     Returns lines for the user; none if the search asks for no warm start, or has one or a trial already.
 
@@ -64,8 +64,7 @@ def apply_warm_start(space: SearchExperiment, journal: SearchJournal) -> tuple[s
 
 
 def collect_warm_start(space: SearchExperiment, excluding: RunDirectory | None = None) -> WarmStarted:
-    """Collects the evidence from the searches in `search.warm_start`; `excluding` is the directory of `space`'s own
-    run.
+    """Collects the evidence from the searches in `search.warm_start`. `excluding` is the directory of its own run.
 
     Raises:
         BadInput: naming every one that is not found.
