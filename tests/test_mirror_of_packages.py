@@ -29,8 +29,6 @@ EXCEPTIONS = {
     "trainables/training/test_compiled.py": "training with torch.compile",
     "tuner/experiment/test_light_imports.py": "imports of the room",
     "tuner/experiment/test_lines.py": "lines of problems, from YAML to message",
-    "tuner/scheduling/test_scheduler_budgets.py": "the scheduler with budgets",
-    "tuner/scheduling/test_scheduler_racing.py": "the scheduler with racing",
     "tuner/test_commands.py": "every command",
     "tuner/test_examples.py": "examples in docstrings",
     "tuner/test_texts.py": "texts, from experiment to prediction",
