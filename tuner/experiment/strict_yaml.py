@@ -190,13 +190,13 @@ def _syntax_problem(error: yaml.YAMLError, text: str, file: str) -> Problem:
     mark = getattr(error, "problem_mark", None)
     # The parser notices an open bracket at the end of the file, behind its last line.
     line = min(mark.line + 1, len(text.rstrip().splitlines())) if mark else 0
-    said = str(getattr(error, "problem", None) or error).replace("'<stream end>'", "the end of the text")
-    if "<block end>" in said:
+    message = str(getattr(error, "problem", None) or error).replace("'<stream end>'", "the end of the text")
+    if "<block end>" in message:
         return Problem("", "the keys or items of one section indented alike", "another indentation", file, line)
-    if parts := re.fullmatch(r"expected (?:the )?(.+?),? but (?:got|found) (.+)", said, re.DOTALL):
+    if parts := re.fullmatch(r"expected (?:the )?(.+?),? but (?:got|found) (.+)", message, re.DOTALL):
         return Problem("", parts[1], shorten(parts[2]), file, line)
-    found = re.fullmatch(r"(?:but )?found (.+)", said, re.DOTALL)
-    return Problem("", "valid YAML", shorten(found[1] if found else f"a syntax error: {said}"), file, line)
+    found = re.fullmatch(r"(?:but )?found (.+)", message, re.DOTALL)
+    return Problem("", "valid YAML", shorten(found[1] if found else f"a syntax error: {message}"), file, line)
 
 
 def _reason(error: Exception) -> str:
