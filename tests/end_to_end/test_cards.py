@@ -12,6 +12,7 @@ import pytest
 
 from tests.end_to_end.cards import AT_ONCE, ENOUGH, GROWN_TRIALS, MEASURED_SHARE, PACKED_TRIALS
 from tests.end_to_end.commands import run_command
+from tests.end_to_end.forked import ROOT
 from tests.end_to_end.records import Event, events_of, fold_numbers, shares_grown, trials_of
 from tests.end_to_end.space import write_space
 
@@ -32,7 +33,8 @@ class Searches:
 def searches(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Searches:
     folder = tmp_path_factory.mktemp("cards")
     space = write_space(folder, photos)
-    run = run_command("tests.end_to_end.cards", str(folder), str(space), folder=folder)
+    workers = {"PYTHONPATH": str(ROOT)}  # which import the stand-ins from the tests
+    run = run_command("tests.end_to_end.cards", str(folder), str(space), folder=folder, environment=workers)
     assert run.code == 0, run.out + run.err
     return Searches(folder)
 

@@ -20,14 +20,16 @@ TINY = {
 }
 
 WATCHED = """
-import faulthandler, logging, os, signal, sys, threading
+import faulthandler, logging, os, signal
+from tuner.cluster.connection import TUNE_ENVIRONMENT, WORKER_ENVIRONMENT
 
 def state():
     handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)]
     streams = [os.fstat(number).st_ino for number in (0, 1, 2)]
     root = logging.getLogger()
     logs = [list(root.handlers), root.level, logging.getLogRecordFactory()]
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "RAY_"))}
+    ours = {**WORKER_ENVIRONMENT, **TUNE_ENVIRONMENT}
+    environment = {name: os.environ.get(name) for name in ours}
     return {"signals": handlers, "streams": streams, "logging": logs, "environment": environment,
             "faulthandler": faulthandler.is_enabled()}
 

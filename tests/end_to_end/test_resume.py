@@ -206,6 +206,8 @@ def test_a_bucket_that_is_not_there_is_refused(bucket: Bucket, photos: Path, tmp
     write_space(tmp_path, photos, tracking={"mirror": "s3://none/x"})
     refused = run_command("tuner.search", "--space", "tiny.yaml", folder=tmp_path, environment=bucket.environment)
     assert refused.code == 2
-    assert refused.err.startswith("error: tracking.mirror: expected a place that can be written, got s3://none/x")
+    assert refused.err.startswith(
+        "error: tracking.mirror: expected an object store that can be written, got s3://none/x"
+    )
     assert "Traceback" not in refused.err
     assert not (tmp_path / "experiments" / "tiny").exists()
