@@ -4,6 +4,7 @@ Ctrl-C after its first training, and gone on with."""
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections import Counter
 from dataclasses import dataclass
@@ -134,6 +135,6 @@ def test_what_cannot_run_is_refused_at_once(tmp_path: Path) -> None:
     refused = run_command("tuner.compare", "--space", "tiny.yaml", folder=tmp_path)
     assert refused.code == 2
     assert "Traceback" not in refused.out + refused.err
-    assert "error: tiny.yaml:12: training.num_stps: " in refused.err
-    assert "error: tiny.yaml: compare.rows[2].search.trils: " in refused.err
+    assert re.search(r"error: tiny\.yaml:\d+: training\.num_stps: expected ", refused.err)
+    assert re.search(r"error: tiny\.yaml:\d+: compare\.rows\[2\]\.search\.trils: expected ", refused.err)
     assert not (tmp_path / "experiments").exists()
