@@ -184,16 +184,16 @@ def story(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Iterator[St
 def test_a_search_starts_without_its_server_and_says_so(story: Story) -> None:
     _, out = story.output("first")
     assert "MLflow is unreachable, 'http://127.0.0.1:9': API request to http://127.0.0.1:9" in out
-    assert "the search starts without it; all will be carried over as soon as it is back" in out
+    assert "the search starts without it; runs will be uploaded once it is reachable" in out
 
 
 def test_a_second_start_is_refused_with_who_runs_it(story: Story) -> None:
     code, out = story.output("second start")
     assert code == 2, out
-    assert "no other process runs this search, got process " in out
-    assert f" on {socket.gethostname()} is at work in it" in out
+    assert "expected no other process at work on this search, got process " in out
+    assert f" on {socket.gethostname()} (python -m tuner.stop " in out
     code, out = story.output("replay of what runs")
-    assert (code, "no other process runs this search" in out) == (2, True), out
+    assert (code, "no other process at work on this search" in out) == (2, True), out
 
 
 def test_it_is_listed(story: Story) -> None:
