@@ -127,11 +127,28 @@ class EarlierSearch:
 
 
 @dataclass
-class _ShareHistory:
-    """State of the measured GPU share; `gpus` is the smallest fraction of a GPU known to be enough so far."""
+class _History:
+    """State of either kind after its events. `gpus` is the smallest fraction of a GPU known to be enough so far."""
 
     share_measured: ShareMeasured | None = None
     gpus: float | None = None
+
+    @classmethod
+    def read(cls, journal: Path) -> Self:
+        """Reads a journal. Raises as `read_events`."""
+        return cls.of(read_events(journal))
+
+    @classmethod
+    def of(cls, events: Iterable[Event]) -> Self:
+        """Replays events."""
+        history = cls()
+        for event in events:
+            history.apply(event)
+        return history
+
+    def apply(self, event: Event) -> None:
+        """Updates the state by one event."""
+        raise NotImplementedError
 
     def _apply_share(self, event: ShareMeasured | ShareGrown) -> None:
         if isinstance(event, ShareMeasured):
@@ -140,7 +157,7 @@ class _ShareHistory:
 
 
 @dataclass
-class SearchHistory(_ShareHistory):
+class SearchHistory(_History):
     """State of a search: every trial by number, and the events of the search as a whole.
 
     `ended_trials` are in the order in which they ended. `undecided` is the last result if no event of a trial follows
@@ -162,19 +179,6 @@ class SearchHistory(_ShareHistory):
     _retrained: dict[int, RetrainingFinished] = field(default_factory=dict)
     _retrain_failures: dict[int, RetrainingFailed] = field(default_factory=dict)
     _model: ModelRegistered | None = None
-
-    @classmethod
-    def read(cls, journal: Path) -> Self:
-        """Reads a journal. Raises as `read_events`."""
-        return cls.of(read_events(journal))
-
-    @classmethod
-    def of(cls, events: Iterable[Event]) -> Self:
-        """Replays events."""
-        history = cls()
-        for event in events:
-            history.apply(event)
-        return history
 
     def apply(self, event: Event) -> None:  # one case a kind, each a line
         """Updates the state by one event; those of a comparison are ignored."""
@@ -249,7 +253,7 @@ CellPlace = tuple[str, str, int]
 
 
 @dataclass
-class ComparisonHistory(_ShareHistory):
+class ComparisonHistory(_History):
     """State of a comparison: the choices of its searched rows by (row, column), its trainings by (row, column,
     seed)."""
 
@@ -259,19 +263,6 @@ class ComparisonHistory(_ShareHistory):
     chosen: dict[tuple[str, str], RowSearched] = field(default_factory=dict)
     cells: dict[CellPlace, CellFinished] = field(default_factory=dict)
     cell_failures: dict[CellPlace, CellFailed] = field(default_factory=dict)
-
-    @classmethod
-    def read(cls, journal: Path) -> Self:
-        """Reads a journal. Raises as `read_events`."""
-        return cls.of(read_events(journal))
-
-    @classmethod
-    def of(cls, events: Iterable[Event]) -> Self:
-        """Replays events."""
-        history = cls()
-        for event in events:
-            history.apply(event)
-        return history
 
     def apply(self, event: Event) -> None:
         """Updates the state by one event; those of a search are ignored."""
