@@ -130,6 +130,9 @@ def test_data_that_does_not_fit_into_the_object_store_is_refused(tmp_path: Path,
     small = {"RAY_DEFAULT_OBJECT_STORE_MAX_MEMORY_BYTES": str(100_000_000)}
     run = run_process("tuner.search", "--space", "tiny.yaml", folder=tmp_path, environment=small)
     assert run.code == 2, run.out + run.err
-    assert "object store, 0.10 GB (take fewer images" in run.err
+    refusal = (
+        "error: data: expected data that fits, once decoded, into Ray's object store of 0.10 GB (take fewer images"
+    )
+    assert refusal in run.err
     assert "Traceback" not in run.out + run.err
     assert os.listdir(tmp_path / "experiments" / "tiny") == []
