@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from trainables.frozen import Frozen
 from trainables.types import CompileMode
+
+PAPER_NUM_STEPS = 9000
+"""Optimiser steps of the SMILE paper's trainings, where neither `num_steps` nor `num_epochs` is given."""
 
 
 class TrainingConfig(Frozen):
     """Settings of the training loop. Defaults are those of the SMILE paper (§4.0.2), or else of its authors' code."""
 
-    num_steps: PositiveInt = 9000
-    """Number of optimiser steps of one training, e.g. of one fold."""
+    num_steps: NonNegativeInt | None = None
+    """Number of optimiser steps of one training, e.g. of one fold: 9,000 if `num_epochs` is not given, either. 0 trains
+    nothing: with `head_init: probe` the network is the linear probe."""
+    num_epochs: PositiveFloat | None = None
+    """Number of passes over the training examples, instead of `num_steps`: the steps then follow from their number."""
     batch_size: PositiveInt = 48
     optimizer: Literal["sgd", "adamw"] = "sgd"
     learning_rate: PositiveFloat = 0.01
     head_lr_multiplier: PositiveFloat = 1.0
     """Learning rate of the target head relative to the backbone's."""
+    head_init: Literal["random", "probe"] = "random"
+    """Initial target head: `random`, or `probe`, the logistic regression on the features of the pre-trained network
+    (linear probing, then fine-tuning: Kumar et al., 2022, https://arxiv.org/abs/2202.10054)."""
+    batch_norm: Literal["train", "frozen"] = "train"
+    """Whether the student's BatchNorm normalises by the batch and updates its running statistics, or keeps the
+    pre-trained ones and normalises by them. Scale and shift are trained either way. `frozen` works at a tenth of the
+    learning rate that `train` does."""
+    max_grad_norm: PositiveFloat | None = None
+    """Largest norm of the gradient of all trained parameters together; a longer one is scaled down to it."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     nesterov: bool = True
     weight_decay: NonNegativeFloat = 1e-4
@@ -41,8 +56,38 @@ class TrainingConfig(Frozen):
     eval_batch_size: PositiveInt = 128
     """Number of examples in a batch of an evaluation."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _default_length(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("num_steps") is None and given.get("num_epochs") is None:
+            return {**given, "num_steps": PAPER_NUM_STEPS}
+        return given
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        if self.num_steps is not None and self.num_epochs is not None:
+            raise ValueError(f"num_steps: null beside num_epochs, got num_steps: {self.num_steps}")
+        return self
+
+    @model_validator(mode="after")
+    def _zero_steps_only_of_a_probe(self) -> Self:
+        if self.num_steps == 0 and self.head_init != "probe":
+            raise ValueError("num_steps above 0 (or head_init: probe), got num_steps: 0")
+        return self
+
     @model_validator(mode="after")
     def _nesterov_needs_momentum(self) -> Self:
         if self.optimizer == "sgd" and self.nesterov and self.momentum == 0:
             raise ValueError("momentum > 0 with nesterov: true (or nesterov: false), got momentum=0")
         return self
+
+    def resolved(self, steps_per_epoch: int) -> TrainingConfig:
+        """The same settings with their length in `num_steps`, for a training set of so many batches.
+
+        >>> TrainingConfig(num_epochs=2.5).resolved(steps_per_epoch=10).num_steps
+        25
+        """
+        if self.num_epochs is None:
+            return self
+        num_steps = max(1, round(self.num_epochs * steps_per_epoch))
+        return self.model_copy(update={"num_steps": num_steps, "num_epochs": None})

@@ -23,6 +23,7 @@ from trainables.frozen import Frozen
 from tuner.messages.redaction import without_credentials
 
 Sampler = Literal["tpe", "random", "gp", "cmaes"]
+Baseline = Literal["linear_probe", "fine_tuning"]
 
 
 class NoRacing(Frozen):
@@ -79,6 +80,12 @@ class SearchSettings(Frozen):
 
     trials: PositiveInt = 20
     folds: Annotated[int, Field(ge=2)] = 3
+    repeats: PositiveInt | Literal["auto"] = "auto"
+    """How often the folds are dealt anew; a trial trains `folds` × `repeats` of them, the same for all trials. `auto` is
+    by the number of training images: the fewer there are, the less a fold can tell configurations apart."""
+    baselines: tuple[Baseline, ...] = ("linear_probe", "fine_tuning")
+    """What the best trial is compared with: the linear probe, and plain fine-tuning with as many steps. They are scored
+    on the same folds before the first trial, and count in the budgets."""
     sampler: Sampler = "tpe"
     seed: NonNegativeInt = 0
     """Root of every random draw: folds, batches, proposals, retrainings."""
@@ -95,6 +102,9 @@ class SearchSettings(Frozen):
     `tracking.directory`, or MLflow ids of search runs."""
     racing: Racing = FoldRacing()
     """When a trial is stopped before its last fold. Only a trial that trained all of them can win."""
+    minutes: PositiveFloat | None = None
+    """Wall-clock budget of this command in minutes: baselines, trials and the retraining. The last is estimated from
+    the folds that were trained, and no trial starts that would not leave the time for it."""
     timeout_s: PositiveFloat | None = None
     """Wall-clock budget of this command's trials, without the retraining. Running trials stop after their current fold
     and continue with `--resume`."""
