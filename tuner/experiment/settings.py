@@ -81,8 +81,8 @@ class SearchSettings(Frozen):
     trials: PositiveInt = 20
     folds: Annotated[int, Field(ge=2)] = 3
     repeats: PositiveInt | Literal["auto"] = "auto"
-    """How often the folds are dealt anew; a trial trains `folds` × `repeats` of them, the same for all trials. `auto` is
-    by the number of training images: the fewer there are, the less a fold can tell configurations apart."""
+    """How often the folds are dealt anew; a trial trains `folds` × `repeats` of them, the same for all trials. `auto`
+    is by the number of training images: the fewer there are, the less a fold can tell configurations apart."""
     baselines: tuple[Baseline, ...] = ("linear_probe", "fine_tuning")
     """What the best trial is compared with: the linear probe, and plain fine-tuning with as many steps. They are scored
     on the same folds before the first trial, and count in the budgets."""
