@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, Field, PositiveInt, model_validator
+from pydantic import BaseModel, Field, PositiveInt, ValidationInfo, field_validator, model_validator
 
 from trainables.backbones.config import BackboneConfig
 from trainables.data.config import DataConfig
 from trainables.frozen import Frozen
 from trainables.measures import MEASURES
 from trainables.training.config import TrainingConfig
+from tuner.experiment.extends import deep_merge
 
 BASE: dict[str, type[BaseModel]] = {"data": DataConfig, "backbone": BackboneConfig, "training": TrainingConfig}
 """Sections of the file that columns and rows may overlay."""
@@ -22,6 +24,13 @@ Label = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\r\n\t]*
 
 
 Tree = dict[str, Any]
+
+
+class SharedRowSettings(Frozen):
+    """What all rows have in common, as their own learning rate found by a search; a row may say otherwise."""
+
+    training: Tree = Field(default_factory=dict)
+    search: Tree = Field(default_factory=dict)
 
 
 class RowSettings(Frozen):
@@ -63,10 +72,21 @@ class CompareSettings(Frozen):
     """Row against which the others are tested: its label, or its method's name if only one row has that method."""
     seeds: PositiveInt = 3
     """Number of trainings of every row in every column; they are paired by seed."""
+    all_rows: SharedRowSettings = SharedRowSettings()
+    """`training` and `search` of every row, below its own: a search over the same learning rates, for example."""
     rows: Annotated[tuple[RowSettings, ...], Field(min_length=1)]
     columns: Annotated[tuple[ColumnSettings, ...], Field(min_length=1)] = (ColumnSettings(label="top-1"),)
     measures: tuple[str, ...] = ()
     """Further measures of every trained network, on the column's training images and on the test split."""
+
+    @field_validator("rows", mode="before")
+    @classmethod
+    def _with_shared(cls, rows: Any, before: ValidationInfo) -> Any:
+        shared = before.data.get("all_rows")  # missing where it was refused itself
+        if shared is None or not isinstance(rows, list | tuple):
+            return rows
+        below = {section: tree for section, tree in shared.model_dump().items() if tree}
+        return [deep_merge(below, row) if isinstance(row, Mapping) else row for row in rows]
 
     @model_validator(mode="after")
     def _labels_differ(self) -> Self:

@@ -78,6 +78,19 @@ def test_a_searched_row_is_a_search_of_its_own_in_each_column() -> None:
     assert (settings.trials, settings.folds, settings.seed, settings.sampler) == (2, 2, 3, "random")
 
 
+def test_all_rows_share_a_search_that_a_row_may_do_without() -> None:
+    shared = {"training": {"learning_rate": {"choice": [0.01, 0.1]}}, "search": {"trials": 2, "folds": 2}}
+    fixed = {"label": "fixed", "method": {"name": "bss"}, "training": {"learning_rate": 0.03}, "search": None}
+    comparison = comparison_of(compare__all_rows=shared, compare__rows=[*ROWS, fixed])
+    searched = {arm.row: [*arm.space.dimensions] for arm in comparison.arms}
+    assert searched == {"L²": ["training.learning_rate"], "SMILE": ["training.learning_rate"], "fixed": []}
+    assert {arm.space.search.trials for arm in comparison.arms if arm.is_searched} == {2}
+    again = parse_comparison(comparison.as_tree())
+    assert [arm.space.dimensions for arm in again.arms] == [arm.space.dimensions for arm in comparison.arms]
+    found = problems_of(compare__all_rows={"trainings": {}})["compare.all_rows.trainings"]
+    assert "unknown key" in found.got
+
+
 def test_without_columns_there_is_one() -> None:
     tree = tree_of()
     del tree["compare"]["columns"]
