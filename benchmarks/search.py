@@ -155,6 +155,8 @@ def space_of(num_trials: int, sampler: str = "tpe") -> SearchExperiment:
         "search": {
             "trials": num_trials,
             "folds": FOLDS,
+            "repeats": 1,
+            "baselines": [],
             "sampler": sampler,
             "racing": {"rule": "folds", "margin": 8.0},
         },

@@ -41,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
 
 def run(arguments: argparse.Namespace) -> int:
     """Checks the comparison, then shows its plan or runs it. Returns the exit code."""
-    from tuner.comparison.comparison_experiment import check_comparison, load_comparison
+    from tuner.comparison.comparison_experiment import check_comparison, load_comparison, resolved_comparison
     from tuner.execution.check import check_with_store
     from tuner.experiment.extends import locate_problems
 
@@ -49,6 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     with locate_problems(arguments.space, overrides, flags):
         comparison = load_comparison(arguments.space, overrides, arguments.smoke, flags)
         plans = check_with_store(comparison, lambda: check_comparison(comparison))
+        comparison = resolved_comparison(comparison, plans)
     if arguments.dry_run:
         from rich.console import Console
 

@@ -47,6 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     with locate_problems(arguments.space, overrides_of(arguments), flags_of(arguments)):
         space = resolve_space(arguments)
         plan = check_search(space)
+        space = plan.space
         notes = () if arguments.resume else warm_start_notes(space)
     if arguments.dry_run:
         from rich.console import Console

@@ -32,7 +32,7 @@ def tree_of(**changes: Any) -> dict[str, Any]:
         "backbone": {"name": "package/efficientnet_lite0"},
         "method": {"name": "smile", "gamma_fe": GAMMA, "alpha": ALPHA},
         "training": {"num_steps": 2, "batch_size": 8, "learning_rate": 0.01},
-        "search": {"trials": 6, "folds": 2},
+        "search": {"trials": 6, "folds": 2, "repeats": 1, "baselines": []},
     }
     for path, value in changes.items():
         set_leaf(tree, path.replace("__", "."), value)

@@ -1,4 +1,8 @@
-"""Stratified folds, the same for all trials of one seed, so that configurations can be compared fold by fold."""
+"""Stratified folds, the same for all trials of one seed, so that configurations can be compared fold by fold.
+
+Repeated cross-validation deals the examples into folds anew: with F folds a deal, fold k of a trial is part (k − 1) % F
+of deal (k − 1) // F.
+"""
 
 from __future__ import annotations
 
@@ -20,17 +24,30 @@ class Fold:
     validation: Ints
 
 
-def stratified_folds(labels: Ints, num_folds: int, seed: int) -> tuple[Fold, ...]:
-    """Splits N examples into `num_folds` folds, stratified by `labels` N.
+def fold_at(labels: Ints, number: int, num_folds: int, seed: int) -> Fold:
+    """Fold `number` of a trial, counted from 1, where every `num_folds` of them are one deal of `stratified_folds`.
+
+    >>> labels = np.array([0, 0, 1, 1])
+    >>> [fold_at(labels, number, num_folds=2, seed=0).validation.tolist() for number in (1, 2, 3, 4)]
+    [[1, 2], [0, 3], [1, 3], [0, 2]]
+    """
+    deal, part = divmod(number - 1, num_folds)
+    return stratified_folds(labels, num_folds, seed, deal)[part]
+
+
+def stratified_folds(labels: Ints, num_folds: int, seed: int, deal: int = 0) -> tuple[Fold, ...]:
+    """Splits N examples into `num_folds` folds, stratified by `labels` N; otherwise for each `deal`, counted from 0.
 
     The validation parts partition the examples; their sizes, and their counts of each class, differ by at most one.
-    The result depends on the arguments alone, with the draws at (seed, "folds").
+    The result depends on the arguments alone, with the draws at (seed, "folds"), of later deals at (seed, "folds",
+    deal).
 
     >>> folds = stratified_folds(np.array([0, 0, 1, 1]), num_folds=2, seed=0)
     >>> [sorted(np.array([0, 0, 1, 1])[fold.validation].tolist()) for fold in folds]
     [[0, 1], [0, 1]]
     """
-    shuffled = rng_for(seed, "folds").permutation(len(labels))
+    address = ("folds", deal) if deal else ("folds",)
+    shuffled = rng_for(seed, *address).permutation(len(labels))
     by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
     fold_of = np.empty(len(labels), dtype=np.int64)
     fold_of[by_class] = np.arange(len(labels)) % num_folds

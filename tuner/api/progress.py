@@ -27,7 +27,7 @@ WIDTH = 110
 
 
 @contextmanager
-def search_display(space: SearchExperiment, num_trials: int, show: bool) -> Iterator[SearchProgress]:
+def search_display(space: SearchExperiment, num_trials: int | None, show: bool) -> Iterator[SearchProgress]:
     """Shows the progress of a search for the block, or nothing unless `show`."""
     console, publish = _console(show)
     with SearchProgress(console, space, num_trials, concurrency=1) as display:

@@ -18,6 +18,7 @@ from tuner.comparison.comparison_experiment import (
     check_comparison,
     load_comparison,
     parse_comparison,
+    resolved_comparison,
 )
 from tuner.comparison.comparison_result import ComparisonResult
 from tuner.comparison.run_comparison import load_comparison_images
@@ -71,6 +72,7 @@ def run_search(
     """
     space = _search_experiment(experiment, overrides or {})
     plan = check_search(space)
+    space = plan.space
     images = load_images(space)
     with (
         search_display(space, plan.num_trials, show_progress) as display,
@@ -97,7 +99,8 @@ def run_comparison(
     [('L²', 0.953), ('SMILE', 0.944)]
     """
     comparison = _comparison_experiment(experiment, overrides or {})
-    check_with_store(comparison, lambda: check_comparison(comparison))
+    plans = check_with_store(comparison, lambda: check_comparison(comparison))
+    comparison = resolved_comparison(comparison, plans)
     images = load_comparison_images(comparison)
     with (
         run_directory(comparison, resume, _drop) as directory,

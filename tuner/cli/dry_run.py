@@ -61,8 +61,8 @@ def _arms(comparison: ComparisonExperiment, plans: Sequence[Plan]) -> Table:
         table.add_column(heading)
     for arm, plan in zip(comparison.arms, plans, strict=True):
         images = f"{plan.data.num_train} + {plan.data.num_test} test"
-        settings = f"searched: {plan.num_trials} trials × {plan.num_folds} folds" if arm.is_searched else "fixed"
-        steps = f"{comparison.compare.seeds} × {plan.num_steps}"
+        settings = f"searched: {plan.folds_in_words}" if arm.is_searched else "fixed"
+        steps = f"{comparison.compare.seeds} × {plan.num_retrain_steps}"
         table.add_row(Text(arm.column), Text(arm.row), images, settings, steps)
     return table
 
@@ -83,11 +83,15 @@ def _facts(space: SearchExperiment, plan: Plan, nodes: list[Capacity]) -> list[s
         f"data       {data.num_train} training and {data.num_test} test images, {len(data.class_names)} classes",
         f"backbone   {sizes.num_parameters:,} parameters, {sizes.num_features} features, "
         f"{sizes.num_source_classes} source classes",
-        f"search     {plan} = {plan.total_steps:,} steps, {space.search.sampler}",
+        f"search     {plan}{_total(plan)}, {space.search.sampler}",
         *_limits(space.search),
-        f"retrain    {space.retrain.seeds} seeds × {plan.num_steps} steps",
+        f"retrain    {space.retrain.seeds} seeds × {plan.num_retrain_steps} steps",
         *_resources(space.resources, share, nodes),
     ]
+
+
+def _total(plan: Plan) -> str:
+    return "" if plan.total_steps is None else f" = {plan.total_steps:,} steps"
 
 
 def _limits(search: SearchSettings) -> Iterator[str]:
@@ -95,6 +99,7 @@ def _limits(search: SearchSettings) -> Iterator[str]:
     racing = " ".join(f"{key}={value}" for key, value in search.racing.model_dump(exclude={"rule"}).items())
     yield f"racing     {search.racing.rule} {racing}".rstrip()
     budgets = [
+        f"{search.minutes:g} minutes of wall-clock, with the retraining" if search.minutes is not None else "",
         f"{search.timeout_s:g} s of wall-clock" if search.timeout_s is not None else "",
         f"{search.max_fold_trainings} fold trainings" if search.max_fold_trainings is not None else "",
         f"{search.plateau.trials} trials without a gain above {search.plateau.min_gain:g}" if search.plateau else "",

@@ -13,7 +13,7 @@ from trainables.results import FoldResult
 from tuner.cli.display import Display
 from tuner.experiment.search_experiment import SearchExperiment
 from tuner.experiment.tree import by_short_name
-from tuner.messages.wording import clock, share_growth_message, spell_params
+from tuner.messages.wording import clock, share_growth_message, spell_params, spell_scores
 from tuner.record.events import Event, FoldFinished, RetrainingFailed, RetrainingFinished, ShareGrown, TrialEnded
 from tuner.record.history import SearchHistory, TrialRecord
 from tuner.record.selection import best_trial
@@ -28,12 +28,12 @@ class SearchProgress(Display):
 
     unit = "fold"
 
-    def __init__(self, console: Console, space: SearchExperiment, num_trials: int, concurrency: int) -> None:
+    def __init__(self, console: Console, space: SearchExperiment, num_trials: int | None, concurrency: int) -> None:
         super().__init__(console, space.name, space.search.folds_at_once(concurrency, num_trials))
         self.history = SearchHistory()
         self.names = space.short_names
         self.num_trials = num_trials
-        self.num_folds = space.search.folds
+        self.num_folds = space.search.num_trial_folds
 
     def __call__(self, event: Event, history: SearchHistory) -> None:
         """Shows an event of the journal; `history` includes it."""
@@ -63,7 +63,7 @@ class SearchProgress(Display):
 
     def _trial_line(self, trial: TrialRecord) -> str:
         if trial.state == "complete":
-            scores = " ".join(f"{score:.4f}" for score in trial.fold_scores)
+            scores = spell_scores(trial.fold_scores)
             ending = f"val top-1 {trial.val_top1:.4f} ({scores})"
         else:
             ending = f"{trial.state}: {trial.reason}"
@@ -75,7 +75,8 @@ class SearchProgress(Display):
     def summary(self) -> str:
         """Returns trials done and running, the best so far, and the time left, in one line."""
         best = best_trial(self.history.trials.values())
-        parts = [f"{self.num_done}/{self.num_trials} trials", f"{self.history.count('running')} running"]
+        limit = "" if self.num_trials is None else f"/{self.num_trials}"
+        parts = [f"{self.num_done}{limit} trials", f"{self.history.count('running')} running"]
         if pruned := self.history.count("pruned"):
             parts.append(f"{pruned} stopped early")
         if failed := self.history.count("failed"):
@@ -100,7 +101,7 @@ class SearchProgress(Display):
         durations_s = [fold.duration_s for trial in trials for fold in trial.folds]
         raced = [trial.num_trained for trial in trials if trial.state in ("complete", "pruned")]
         folds_per_trial = fmean(raced) if raced else self.num_folds
-        folds_left = (self.num_trials - len(trials)) * folds_per_trial
+        folds_left = max(0, (self.num_trials or 0) - len(trials)) * folds_per_trial
         for folds in (len(trial.folds) for trial in trials if trial.state == "running"):
             folds_left += min(self.num_folds - folds, max(folds_per_trial - folds, 1))
         if not durations_s or folds_left <= 0:
@@ -111,11 +112,11 @@ class SearchProgress(Display):
         """Renders the summary, the running trials, and a bar of the folds that are done."""
         trials = self.history.trials.values()
         done = sum(len(t.folds) + len(t.ahead) if t.state == "running" else self.num_folds for t in trials)
-        bar = ProgressBar(total=self.num_trials * self.num_folds, completed=done)
+        bar = ProgressBar(total=max(self.num_trials or 0, len(trials)) * self.num_folds, completed=done)
         table = Table(box=None, padding=(0, 2), show_header=False)
         for trial in trials:
             if trial.state == "running":
-                scores = " ".join(f"{score:.4f}" for score in trial.fold_scores)
+                scores = spell_scores(trial.fold_scores)
                 fold = f"fold {len(trial.folds) + 1}/{self.num_folds}"
                 table.add_row(trial.trial_id, fold, scores, Text(self._params_of(trial)))
         header = Text.assemble((self.name, "bold"), f"  {self.elapsed}  {self.phase}  ", (self.summary(), "cyan"))

@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 import torch
 
 from trainables.config import TrialConfig
-from trainables.data.folds import Fold, stratified_folds
+from trainables.data.folds import Fold, fold_at
 from trainables.data.loading import source_key
 from trainables.errors import TrainingFailed
 from trainables.trial import FoldTraining, default_device
@@ -130,7 +130,7 @@ def probe_gpu_memory(
 def _fits(config: TrialConfig, images: ImagesByKey, num_folds: int, device: torch.device) -> bool:
     """Trains a few steps of the first fold and scores one batch. Returns whether the GPU's memory was enough."""
     examples = images[source_key(config.data)]
-    whole = stratified_folds(examples.labels, num_folds, config.seed)[0]
+    whole = fold_at(examples.labels, 1, num_folds, config.seed)
     fold = Fold(whole.train, whole.validation[: config.training.eval_batch_size])
     try:
         with contextlib.suppress(TrainingFailed):  # as it may at the largest learning rate

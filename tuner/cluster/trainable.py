@@ -17,7 +17,7 @@ from ray import tune
 
 from trainables.config import TrialConfig
 from trainables.data.examples import Examples
-from trainables.data.folds import stratified_folds
+from trainables.data.folds import fold_at
 from trainables.data.images import LabelledImages
 from trainables.data.loading import source_key
 from trainables.errors import TrainingFailed
@@ -156,7 +156,7 @@ class FoldTrainable(tune.Trainable):
     def _begin(self) -> FoldTraining:
         self.checkpoints = self.settings.checkpoint(self.number, self.fold)
         images = self.images_by_key[source_key(self.trial_config.data)]
-        fold = stratified_folds(images.labels, self.num_folds, self.trial_config.seed)[self.fold - 1]
+        fold = fold_at(images.labels, self.fold, self.num_folds, self.trial_config.seed)
         return FoldTraining(self.trial_config, images, self.fold, fold, self.device, self.checkpoints)
 
     def _ended(self, report: Report) -> Report:

@@ -32,7 +32,7 @@ from tuner.messages.validation import problems_from_pydantic
 SECTIONS = ("name", *BASE, "search", "resources", "tracking", "compare")
 
 SMOKE_SEEDS = 2
-SMOKE_SEARCH = {"trials": 2, "folds": 2}
+SMOKE_SEARCH = {"trials": 2, "folds": 2, "repeats": 1}
 
 
 @dataclass(frozen=True)
@@ -156,9 +156,16 @@ def check_comparison(comparison: ComparisonExperiment) -> list[Plan]:
         else:
             plans.append(plan)
             problems |= dict.fromkeys(_measure_problems(comparison.compare, arm, plan))
+            problems |= dict.fromkeys(_budget_problems(arm))
     if problems:
         raise BadInput(problems).in_file(comparison.file)
     return plans
+
+
+def resolved_comparison(comparison: ComparisonExperiment, plans: Iterable[Plan]) -> ComparisonExperiment:
+    """Returns the comparison with the experiments of `plans` in its arms, whose `search.repeats` are numbers."""
+    arms = zip(comparison.arms, plans, strict=True)
+    return replace(comparison, arms=tuple(replace(arm, space=plan.space) for arm, plan in arms))
 
 
 def _section_problems(tree: Mapping[str, Any]) -> Iterator[Problem]:
@@ -250,6 +257,12 @@ def _measure_problems(compare: CompareSettings, arm: Arm, plan: Plan) -> Iterato
         yield Problem("compare.measures", "at least 2 training and 2 test images", f"{plan.data.num_test} test images")
 
 
+def _budget_problems(arm: Arm) -> Iterator[Problem]:
+    if arm.space.search.minutes is not None:
+        expected = "no minutes in a comparison, whose searches are to have equally many trials (search.trials)"
+        yield Problem("search.minutes", expected, f"{arm.space.search.minutes:g}")
+
+
 def _made_tiny(tree: Mapping[str, Any], comparison: ComparisonExperiment) -> Tree:
     """Returns the comparison with little data and few steps: every row, at most two columns."""
     tiny = copy.deepcopy(dict(tree))
@@ -261,7 +274,9 @@ def _made_tiny(tree: Mapping[str, Any], comparison: ComparisonExperiment) -> Tre
     compare = plain(comparison.compare.model_dump(mode="json"))
     compare |= {"seeds": SMOKE_SEEDS, "columns": compare["columns"][:2]}
     for part in (*compare["rows"], *compare["columns"]):
-        part["training"] = {k: v for k, v in part["training"].items() if k not in ("num_steps", "batch_size")}
+        part["training"] = {
+            k: v for k, v in part["training"].items() if k not in ("num_steps", "num_epochs", "batch_size")
+        }
         part["data"] = {k: v for k, v in part["data"].items() if k not in SAMPLE_SIZE}
     for row in compare["rows"]:
         row["search"] = row["search"] and {**row["search"], **SMOKE_SEARCH}

@@ -29,9 +29,9 @@ class ComparisonCost:
             num_rows=len(comparison.rows),
             num_columns=len(comparison.columns),
             num_seeds=comparison.compare.seeds,
-            cell_steps=comparison.compare.seeds * sum(plan.num_steps for plan in plans),
-            num_folds=sum(plan.num_trials * plan.num_folds for plan in searches),
-            fold_steps=sum(plan.total_steps for plan in searches),
+            cell_steps=comparison.compare.seeds * sum(plan.num_retrain_steps for plan in plans),
+            num_folds=sum((plan.num_trials or 0) * plan.num_trial_folds for plan in searches),
+            fold_steps=sum(plan.total_steps or 0 for plan in searches),
         )
 
     def __str__(self) -> str:

@@ -39,7 +39,8 @@ def run_search(
 
     `images` are from `load_images`. Every outcome is recorded in the journal. A caller opens the context:
 
-        plan, images = check_search(space), load_images(space)
+        plan = check_search(space)
+        space, images = plan.space, load_images(space)
         with (
             run_directory(space, resume=False, say=print) as directory,
             open_run(space, directory, SearchHistory(), None, decoded_bytes(images), say=print) as context,
@@ -95,7 +96,7 @@ def search_trials(
     for line in (*filter(None, [share.note]), *apply_warm_start(space, journal)):
         observer.say(line)
     observer.enter_phase(f"searching, {share.concurrency} trials at once")
-    scheduler = TrialScheduler(space, journal)
+    scheduler = TrialScheduler(space, journal, num_train={key: len(split) for key, split in images.items()})
     run_trials(scheduler, images, share)
     return scheduler.ending
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,13 +13,16 @@ from pydantic import ValidationError
 
 from trainables.backbones import BackboneFacts, BackboneSizes, check_backbone, describe, facts_about
 from trainables.backbones.config import BackboneConfig
+from trainables.data.batches import steps_per_epoch
 from trainables.data.config import DataConfig
 from trainables.data.examples import Examples
 from trainables.data.loading import DataSummary, check_data, check_decodes, load_train, source_key, test_key
 from trainables.errors import BadInput, Problem
 from trainables.methods import check_method, uses_source_head
+from trainables.training.config import TrainingConfig
 from tuner.experiment.dimensions import Choice, spell
 from tuner.experiment.points import boundary_points, grid
+from tuner.experiment.repeats import repeats_note, with_repeats
 from tuner.experiment.search_experiment import SearchExperiment, fixed_section
 from tuner.experiment.settings import SearchSettings
 
@@ -28,23 +32,54 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Plan:
-    """Size of a checked experiment: its data, its backbone, and how many trials, folds and steps it trains."""
+    """Size of a checked experiment: its data, its backbone, and how many trials, folds and steps it trains.
 
+    `space` is the experiment with every `auto` that the data decide: `search.repeats` is a number. Steps are those of
+    the first configuration, `num_steps` of a fold and `num_retrain_steps` on the full training split.
+    """
+
+    space: SearchExperiment
     data: DataSummary
     backbone: BackboneSizes
-    num_trials: int
-    num_folds: int
     num_steps: int
+    num_retrain_steps: int
     batch_size: int
+    repeats_note: str = ""
+    """Why there are as many repeats, where the file does not say it."""
 
     def __str__(self) -> str:
-        budget = f"{self.num_trials} trials × {self.num_folds} folds × {self.num_steps} steps of {self.batch_size}"
-        return f"{budget} examples"
+        return f"{self.folds_in_words} × {self.num_steps} steps of {self.batch_size} examples{self.repeats_note}"
 
     @property
-    def total_steps(self) -> int:
-        """Optimiser steps of the whole search, without the retraining."""
-        return self.num_trials * self.num_folds * self.num_steps
+    def folds_in_words(self) -> str:
+        """Number of trials and of their folds: `20 trials × 3 folds × 2 repeats`."""
+        trials = "trials" if self.num_trials is None else f"{self.num_trials} trials"
+        return f"{trials} × {self.num_folds} folds" + (f" × {self.num_repeats} repeats" if self.num_repeats > 1 else "")
+
+    @property
+    def num_trials(self) -> int | None:
+        """Number of trials; None where time alone limits them."""
+        return self.space.search.trials if self.space.dimensions else 1
+
+    @property
+    def num_folds(self) -> int:
+        """Number of folds into which the examples are dealt."""
+        return self.space.search.folds
+
+    @property
+    def num_repeats(self) -> int:
+        """Number of deals."""
+        return self.num_trial_folds // self.num_folds
+
+    @property
+    def num_trial_folds(self) -> int:
+        """Number of folds of a complete trial."""
+        return self.space.search.num_trial_folds
+
+    @property
+    def total_steps(self) -> int | None:
+        """Optimiser steps of the whole search, without the retraining; None where time alone limits them."""
+        return None if self.num_trials is None else self.num_trials * self.num_trial_folds * self.num_steps
 
 
 def check_experiment(space: SearchExperiment, with_folds: bool = True) -> Plan:
@@ -69,12 +104,32 @@ def check_experiment(space: SearchExperiment, with_folds: bool = True) -> Plan:
     problems |= dict.fromkeys(_undecodable_dimensions(space))
     if problems:
         raise BadInput(problems).in_file(space.file)
-    config = configs[0]
-    training = config.training
-    trials = space.search.trials if space.dimensions else 1
+    config, num_train = configs[0], min(summary.num_train for summary in summaries)
+    try:
+        resolved = with_repeats(space, num_train)
+    except BadInput as bad:
+        raise bad.in_file(space.file) from None
     return Plan(
-        summaries[0], describe(config.backbone), trials, space.search.folds, training.num_steps, training.batch_size
+        space=resolved,
+        data=summaries[0],
+        backbone=describe(config.backbone),
+        num_steps=num_fold_steps(config.training, num_train, space.search.folds),
+        num_retrain_steps=num_steps_of(config.training, num_train),
+        batch_size=config.training.batch_size,
+        repeats_note=repeats_note(space.search, num_train),
     )
+
+
+def num_steps_of(training: TrainingConfig, num_examples: int) -> int:
+    """Returns the number of optimiser steps of a training on so many examples."""
+    num_steps = training.resolved(steps_per_epoch(num_examples, training.batch_size)).num_steps
+    assert num_steps is not None  # as `resolved` says
+    return num_steps
+
+
+def num_fold_steps(training: TrainingConfig, num_train: int, num_folds: int) -> int:
+    """Returns the number of optimiser steps of fold 1, whose training part is the smallest."""
+    return num_steps_of(training, num_train - math.ceil(num_train / num_folds))
 
 
 def check_reads(backbone: BackboneFacts, data: DataConfig) -> None:

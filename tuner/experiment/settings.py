@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,6 +18,7 @@ from pydantic import (
     PositiveInt,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 
 from trainables.frozen import Frozen
@@ -24,6 +26,9 @@ from tuner.messages.redaction import without_credentials
 
 Sampler = Literal["tpe", "random", "gp", "cmaes"]
 Baseline = Literal["linear_probe", "fine_tuning"]
+
+DEFAULT_NUM_TRIALS = 20
+"""Number of trials where the file says neither `trials` nor `minutes`."""
 
 
 class NoRacing(Frozen):
@@ -78,7 +83,8 @@ def _one_or_more(value: Any) -> Any:
 class SearchSettings(Frozen):
     """The `search` section: sampler, folds, racing, budgets."""
 
-    trials: PositiveInt = 20
+    trials: PositiveInt | None = None
+    """Largest number of trials: 20 if there are no `minutes`, either; None: as many as fit into them."""
     folds: Annotated[int, Field(ge=2)] = 3
     repeats: PositiveInt | Literal["auto"] = "auto"
     """How often the folds are dealt anew; a trial trains `folds` × `repeats` of them, the same for all trials. `auto`
@@ -103,33 +109,54 @@ class SearchSettings(Frozen):
     racing: Racing = FoldRacing()
     """When a trial is stopped before its last fold. Only a trial that trained all of them can win."""
     minutes: PositiveFloat | None = None
-    """Wall-clock budget of this command in minutes: baselines, trials and the retraining. The last is estimated from
-    the folds that were trained, and no trial starts that would not leave the time for it."""
+    """Wall-clock budget of this command in minutes: baselines, trials, retraining and registration. The retraining is
+    estimated from the folds that were trained, and no trial or fold starts that would not leave the time for it. The
+    number of trials then depends on the clock."""
     timeout_s: PositiveFloat | None = None
     """Wall-clock budget of this command's trials, without the retraining. Running trials stop after their current fold
     and continue with `--resume`."""
     max_fold_trainings: PositiveInt | None = None
-    """Budget in trainings of a fold, over all trials; at least `folds`."""
+    """Budget in trainings of a fold, over all trials; at least those of one trial."""
     plateau: Plateau | None = None
     fold_timeout_s: PositiveFloat | None = None
     """Limit of one fold; a trial that exceeds it is taken to hang, and fails."""
     checkpoint_period_s: PositiveFloat | None = 30.0
     """How often a training fold is checkpointed, to continue from there after a crash; None: never."""
 
-    def takes_folds_ahead(self, places: int, trials: int) -> bool:
-        """Whether folds are trained in parallel with so many places and trials."""
-        return places > trials if self.folds_in_parallel == "auto" else self.folds_in_parallel
+    @property
+    def num_trial_folds(self) -> int:
+        """Number of folds of a complete trial, `folds` × `repeats`. Raises ValueError as long as `repeats` is auto."""
+        if self.repeats == "auto":
+            raise ValueError("search.repeats is resolved when the experiment is checked: see Plan.space")
+        return self.folds * self.repeats
 
-    def folds_at_once(self, places: int, trials: int) -> int:
+    def takes_folds_ahead(self, places: int, trials: int | None) -> bool:
+        """Whether folds are trained in parallel with so many places and trials (None: no limit)."""
+        if self.folds_in_parallel == "auto":
+            return trials is not None and places > trials
+        return self.folds_in_parallel
+
+    def folds_at_once(self, places: int, trials: int | None) -> int:
         """Returns the largest number of fold trainings at once."""
-        return min(places, trials * (self.folds if self.takes_folds_ahead(places, trials) else 1))
+        if trials is None:
+            return places
+        return min(places, trials * (self.num_trial_folds if self.takes_folds_ahead(places, trials) else 1))
+
+    @model_validator(mode="before")
+    @classmethod
+    def _some_end(cls, given: Any) -> Any:
+        if isinstance(given, Mapping) and given.get("trials") is None and given.get("minutes") is None:
+            return {**given, "trials": DEFAULT_NUM_TRIALS}
+        return given
 
     @field_validator("max_fold_trainings")
     @classmethod
     def _one_whole_trial(cls, budget: int | None, before: ValidationInfo) -> int | None:
-        folds = before.data.get("folds")  # missing where it was refused itself
-        if budget is not None and folds is not None and budget < folds:
-            raise ValueError(f"a budget of at least the {folds} folds of one trial, got {budget}")
+        folds, repeats = before.data.get("folds"), before.data.get("repeats")  # missing where refused themselves
+        if budget is not None and folds is not None:
+            folds *= repeats if isinstance(repeats, int) else 1
+            if budget < folds:
+                raise ValueError(f"a budget of at least the {folds} folds of one trial, got {budget}")
         return budget
 
 

@@ -11,7 +11,10 @@ from tuner.experiment.search_experiment import SearchExperiment
 SMOKE: dict[str, Any] = {
     "search.trials": 2,
     "search.folds": 2,
+    "search.repeats": 1,
+    "search.minutes": None,
     "training.num_steps": 4,
+    "training.num_epochs": None,
     "training.batch_size": 8,
     "retrain.seeds": 1,
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trainables.errors import BadInput
@@ -52,6 +52,17 @@ def cell_name(row: str, column: str, seed: int) -> str:
 def counted(count: int, noun: str) -> str:
     """`1 trial`, `2 trials`."""
     return f"{count} {noun}" + ("" if count == 1 else "s")
+
+
+def spell_scores(scores: Sequence[float], at_most: int = 5) -> str:
+    """Scores of folds: each of `at_most`, of more the number, smallest and largest.
+
+    >>> spell_scores([0.75, 0.5]), spell_scores([0.5, 0.75] * 3)
+    ('0.7500 0.5000', '6 from 0.5000 to 0.7500')
+    """
+    if len(scores) <= at_most:
+        return " ".join(f"{score:.4f}" for score in scores)
+    return f"{len(scores)} from {min(scores):.4f} to {max(scores):.4f}"
 
 
 def share_growth_message(gpus: float) -> str:

@@ -22,6 +22,7 @@ MAY_CHANGE = (
     "search.trials",
     "search.concurrency",
     "search.folds_in_parallel",
+    "search.minutes",
     "search.timeout_s",
     "search.max_fold_trainings",
     "search.plateau",

@@ -56,6 +56,12 @@ class SearchStarted(_Timed):
     row: str | None = None
     column: str | None = None
 
+    @property
+    def num_trial_folds(self) -> int:
+        """Number of folds of a complete trial; 0 where the experiment does not say it."""
+        search: dict[str, Any] = self.space.get("search", {})
+        return int(search.get("folds", 0)) * int(search.get("repeats", 1))
+
 
 class SearchEnded(_Timed):
     """End of a command's work on the search. `why` is the reason; `best_trial` is None if no trial is complete.

@@ -116,10 +116,11 @@ def _ending(ended: SearchEnded | ComparisonEnded | None) -> tuple[State, str]:
 
 
 def _num_trials(started: SearchStarted | None) -> int:
+    """Number of trials asked for; 0 where it is not known, or time alone limits them."""
     if started is None:
         return 0
     search: dict[str, Any] = started.space.get("search", {})
-    return int(search.get("trials", 0)) if started.dimensions else 1
+    return int(search.get("trials") or 0) if started.dimensions else 1
 
 
 def _num_cells(started: ComparisonStarted | None) -> int:

@@ -36,8 +36,8 @@ def figures_of(run: SearchRun, importance: Importance) -> Figures:
         for id_, term in loss_terms(best).items():
             figures[id_] = (plots.loss_plot(term, best.folds), 230)
     if any(trial.folds for trial in trials):
-        num_folds = run.space.search.folds
-        figures["folds"] = (plots.folds_plot(trials, num_folds), 90 + 34 * num_folds)
+        num_folds = run.space.search.num_trial_folds
+        figures["folds"] = (plots.folds_plot(trials, num_folds), 90 + (34 if num_folds <= 5 else 18) * num_folds)
     return figures
 
 

@@ -15,7 +15,7 @@ from markupsafe import Markup
 from tuner.experiment.dimensions import spell
 from tuner.experiment.search_experiment import dump_experiment
 from tuner.experiment.tree import by_short_name, flatten
-from tuner.messages.wording import clock, counted
+from tuner.messages.wording import clock, counted, spell_scores
 from tuner.record.events import TrialState
 from tuner.record.history import TrialRecord
 from tuner.record.selection import mean_and_sd
@@ -96,7 +96,7 @@ def report_page(run: SearchRun) -> str:
 
 def racing_sentence(run: SearchRun) -> str:
     """Says how many fold trainings were done, how many racing spared, and why others are missing."""
-    trials, folds = list(run.history.trials.values()), run.space.search.folds
+    trials, folds = list(run.history.trials.values()), run.space.search.num_trial_folds
     whole = folds * len(trials)
     trained = sum(trial.num_trained for trial in trials)
     left = {state: sum(folds - t.num_trained for t in trials if t.state == state) for state in STATES}
@@ -145,10 +145,14 @@ def _tiles(run: SearchRun) -> Iterator[Tile]:
         spread = "" if result.test_top1_sd is None else f"± {result.test_top1_sd:.4f} over "
         yield Tile("Test top-1", f"{result.test_top1_mean:.4f}", f"{spread}{counted(len(result.test_scores), 'seed')}")
     others = (f"{history.count(state)} {state}" for state in STATES if history.count(state))
-    yield Tile("Trials", f"{len(history.trials)} of {run.num_trials}", ", ".join(others) or "none has begun")
-    trained, folds = sum(trial.num_trained for trial in history.trials.values()), run.space.search.folds
+    yield Tile("Trials", _of(len(history.trials), run.num_trials), ", ".join(others) or "none has begun")
+    trained, folds = sum(trial.num_trained for trial in history.trials.values()), run.space.search.num_trial_folds
     yield Tile("Fold trainings", f"{trained:g}", f"of {folds * len(history.trials)} that whole trials would take")
     yield Tile("Time", clock(run.duration_s), "from first to last event, without pauses")
+
+
+def _of(count: int, limit: int | None) -> str:
+    return str(count) if limit is None else f"{count} of {limit}"
 
 
 def _ending(run: SearchRun) -> str:
@@ -211,7 +215,7 @@ def _row(trial: TrialRecord, run: SearchRun) -> TrialRow:
     return TrialRow(
         trial=trial,
         mean=None if trial.val_top1 is None else f"{trial.val_top1:.4f}",
-        folds=" ".join(f"{score:.4f}" for score in trial.fold_scores),
+        folds=spell_scores(trial.fold_scores),
         params=[(value, _short(value)) for value in values],
         duration_s=duration_s or None,
         duration=clock(duration_s) if duration_s else "–",
@@ -227,7 +231,7 @@ def _going_on(run: SearchRun) -> Iterator[tuple[str, str]]:
     directory, result = quote(str(run.directory)), run.result
     store = quote(result.tracking_uri)
     if not run.is_running:
-        trials = f" --trials {2 * run.space.search.trials}" if run.dimensions else ""
+        trials = f" --trials {2 * run.num_trials}" if run.dimensions and run.num_trials is not None else ""
         yield "Go on with it, with more trials", f"python -m tuner.search --resume {directory}{trials}"
     if result.model_uri:
         line = f"python -m tuner.predict --model {quote(result.model_uri)} --tracking-uri {store} photo.jpg"

@@ -16,7 +16,7 @@ import plotly.graph_objects as go
 from trainables.results import FoldResult
 from tuner.experiment.dimensions import Choice, Dimension, LogUniform, Uniform
 from tuner.experiment.tree import by_short_name
-from tuner.messages.wording import spell_params
+from tuner.messages.wording import spell_params, spell_scores
 from tuner.record.events import TrialState
 from tuner.record.history import TrialRecord
 from tuner.record.selection import mean_and_sd
@@ -222,7 +222,7 @@ def _marks(state: TrialState, trials: Iterable[TrialRecord], names: Names) -> di
 
 def _hover_text(trial: TrialRecord, names: Names) -> str:
     """Describes a trial in a few lines of HTML; every text in them is escaped."""
-    scores = " ".join(f"{score:.4f}" for score in trial.fold_scores)
+    scores = spell_scores(trial.fold_scores)
     score = trial.val_top1
     head = f"{trial.trial_id}: {trial.state}" if score is None else f"{trial.trial_id}: {score:.4f}"
     params = (spell_params({name: value}) for name, value in by_short_name(trial.params, names).items())

@@ -13,7 +13,7 @@ from pydantic import AliasChoices, Field
 from trainables.frozen import Frozen
 from tuner.experiment.tree import by_short_name, short_names
 from tuner.messages.redaction import without_credentials
-from tuner.messages.wording import clock, counted, spell_params
+from tuner.messages.wording import clock, counted, spell_params, spell_scores
 from tuner.record.directory import RunDirectory
 from tuner.record.events import TrialState
 from tuner.record.history import SearchHistory, TrialRecord
@@ -91,7 +91,7 @@ class SearchResult(Frozen):
         history = SearchHistory.of(redacted_events(RunDirectory(Path(self.directory))))
         started = history.last_started
         names = short_names({} if started is None else started.dimensions)
-        num_folds = 0 if started is None else int(started.space["search"]["folds"])
+        num_folds = 0 if started is None else started.num_trial_folds
         rows = [_row(trial, names, num_folds) for _, trial in sorted(history.trials.items())]
         folds = [f"fold_{k}" for k in range(1, num_folds + 1)]
         columns = ["number", "state", "val_top1", *names.values(), *folds, "duration_s", "reason"]
@@ -116,7 +116,7 @@ def search_result_of(
         trial_counts={state: history.count(state) for state in get_args(TrialState)},
         why=why,
         folds_trained=round(sum(trial.num_trained for trial in raced), 2),
-        folds_planned=space.search.folds * len(raced),
+        folds_planned=space.search.num_trial_folds * len(raced),
         seconds=duration_s,
         **({} if best is None else _of_best(best, space, history)),
     )
@@ -164,7 +164,7 @@ def closing_lines(result: SearchResult, history: SearchHistory) -> Iterator[str]
     if result.best_trial is None:
         yield "no trial was evaluated on every fold, so there is no best configuration"
     else:
-        scores = " ".join(f"{score:.4f}" for score in result.fold_scores)
+        scores = spell_scores(result.fold_scores)
         found = spell_params(result.best_params) or "nothing was searched"
         yield f"  best           {result.best_trial}: {found}"
         yield f"  validation     top-1 {result.val_top1:.4f} over {len(result.fold_scores)} folds ({scores})"

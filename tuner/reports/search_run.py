@@ -49,8 +49,8 @@ class SearchRun:
         return self.space.short_names
 
     @property
-    def num_trials(self) -> int:
-        """Number of trials asked for; one where nothing is searched."""
+    def num_trials(self) -> int | None:
+        """Number of trials asked for, None where time alone limits them; one where nothing is searched."""
         return self.space.search.trials if self.dimensions else 1
 
     @property
@@ -95,7 +95,9 @@ def best_space(run: SearchRun) -> SearchExperiment | None:
     best, asked = run.best, run.space.search
     if best is None:
         return None
-    settings = SearchSettings(trials=1, folds=asked.folds, seed=asked.seed, concurrency=asked.concurrency)
+    settings = SearchSettings(
+        trials=1, folds=asked.folds, repeats=asked.repeats, seed=asked.seed, concurrency=asked.concurrency
+    )
     return replace(
         run.space,
         name=f"{run.space.name[: MAX_NAME_CHARACTERS - len('-best')]}-best",

@@ -11,8 +11,8 @@ from trainables.config import TrialConfig
 class Assignment:
     """Folds of trial `number` for one worker: all that are missing, or one if other workers may take the rest.
 
-    `folds` are counted from 1, of `num_folds` in all. After the optimiser steps `rungs` of fold 1 the worker reports a
-    score and waits for a decision.
+    `folds` are counted from 1, over all deals of the examples into `num_folds` folds (see `fold_at`). After the
+    optimiser steps `rungs` of fold 1 the worker reports a score and waits for a decision.
     """
 
     number: int

@@ -8,12 +8,14 @@ from tuner.experiment.settings import Plateau, SearchSettings
 from tuner.record.history import SearchHistory, TrialRecord
 
 
-def spent_budget(settings: SearchSettings, num_trials: int, history: SearchHistory, elapsed_s: float) -> str | None:
+def spent_budget(
+    settings: SearchSettings, num_trials: int | None, history: SearchHistory, elapsed_s: float
+) -> str | None:
     """Returns the reason why no new trial starts, of several the first; None if one may start.
 
     `elapsed_s` counts from the start of this command's trials: a resumed search has the whole `timeout_s` again.
     """
-    if len(history.trials) >= num_trials:
+    if num_trials is not None and len(history.trials) >= num_trials:
         return f"all {num_trials} trials have ended" if num_trials > 1 else "the only trial has ended"
     ended = (history.trials[number] for number in history.ended_trials)
     return (
@@ -36,9 +38,10 @@ def spent_fold_trainings(settings: SearchSettings, history: SearchHistory) -> st
     Running trials count with all of their folds, so that the budget is never exceeded and no trial remains incomplete;
     a trial that was stopped early counts with the folds that it trained.
     """
-    budget, folds = settings.max_fold_trainings, settings.folds
+    budget = settings.max_fold_trainings
     if budget is None:
         return None
+    folds = settings.num_trial_folds
     taken = sum(folds if t.state == "running" else t.num_trained for t in history.trials.values())
     if taken + folds <= budget:
         return None

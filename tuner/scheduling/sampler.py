@@ -27,7 +27,7 @@ from trainables.results import FoldResult
 from trainables.seeding import rng_for, seed_for
 from tuner.experiment.dimensions import Choice, Dimension, Integer, LogUniform, Uniform
 from tuner.experiment.search_experiment import SearchExperiment
-from tuner.experiment.settings import Sampler
+from tuner.experiment.settings import DEFAULT_NUM_TRIALS, Sampler
 from tuner.messages.validation import problems_from_pydantic
 from tuner.record.events import EarlierTrial, Params, ProposalSource, WarmStarted
 from tuner.record.history import TrialRecord
@@ -173,7 +173,7 @@ class TrialSampler:
         if record.state == "complete":
             self._study.tell(trial, record.val_top1)
             return
-        for step, score in intermediate_values(record, self._space.search.folds).items():
+        for step, score in intermediate_values(record, self._space.search.num_trial_folds).items():
             trial.report(score, step)
         self._study.tell(trial, state=STATES[record.state])
 
@@ -184,7 +184,9 @@ class TrialSampler:
             params=record.params,
             distributions=self._distributions,
             value=record.val_top1,
-            intermediate_values=intermediate_values(record, self._space.search.folds) if is_incomplete else {},
+            intermediate_values=intermediate_values(record, self._space.search.num_trial_folds)
+            if is_incomplete
+            else {},
             system_attrs=record.attrs,
         )
 
@@ -237,15 +239,16 @@ def values_of(dimension: Dimension) -> Sequence[Any] | None:
             return None
 
 
-def build_sampler(kind: Sampler, num_trials: int, seed: int) -> BaseSampler:
+def build_sampler(kind: Sampler, num_trials: int | None, seed: int) -> BaseSampler:
     """Builds Optuna's sampler of that name.
 
-    TPE and GP draw at random for the first quarter of the trials, at least 3 and at most 10 of them. TPE also uses
+    TPE and GP draw at random for the first quarter of the trials, at least 3 and at most 10 of them; where time alone
+    limits the trials (None), as for the default number of them. TPE also uses
     pruned trials, which it ranks below the complete ones, by progress and then by score. GP uses complete trials only,
     and CMA-ES only those of them that it proposed itself.
     """
     seed %= 2**32
-    num_startup = min(10, max(3, num_trials // 4))
+    num_startup = min(10, max(3, (num_trials or DEFAULT_NUM_TRIALS) // 4))
     match kind:
         case "tpe":
             return TPESampler(seed=seed, n_startup_trials=num_startup, multivariate=True, constant_liar=True)

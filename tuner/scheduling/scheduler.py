@@ -7,13 +7,16 @@ journal before it takes effect, so that a search can be interrupted at any line 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
 from typing import Literal
 
 from trainables.config import TrialConfig
+from trainables.data.loading import source_key
 from trainables.results import FoldResult
+from tuner.experiment.checks import num_fold_steps
 from tuner.experiment.search_experiment import SearchExperiment
+from tuner.experiment.settings import AshaRacing
 from tuner.messages.redaction import without_credentials
 from tuner.record.events import (
     FoldAhead,
@@ -55,16 +58,22 @@ class TrialScheduler:
                 if scheduler.fold_finished(assignment.number, result) is Decision.STOP:
                     break
 
-    `journal` is the search's, with the trials of a resumed one; `clock` gives seconds, for the budget of time.
+    `journal` is the search's, with the trials of a resumed one; `clock` gives seconds, for the budget of time;
+    `num_train` is the number of training examples by `source_key`, for rungs where a length is in epochs.
     """
 
     def __init__(
-        self, space: SearchExperiment, journal: SearchJournal, clock: Callable[[], float] = time.monotonic
+        self,
+        space: SearchExperiment,
+        journal: SearchJournal,
+        clock: Callable[[], float] = time.monotonic,
+        num_train: Mapping[str, int] | None = None,
     ) -> None:
         self.space = space
         self.journal = journal
         self.sampler = TrialSampler(space, journal.history.trials, journal.history.warm_started)
         self.num_trials = space.search.trials if space.dimensions else 1
+        self._num_train = num_train or {}
         self._clock = clock
         self._started_s = clock()
         self._open = {t.number: t for t in journal.history.trials.values() if t.state == "running"}
@@ -130,7 +139,7 @@ class TrialScheduler:
 
     def _missing(self, trial: TrialRecord) -> list[int]:
         """Lists the folds of a trial that are neither trained nor assigned."""
-        folds = range(len(trial.folds) + 1, self.space.search.folds + 1)
+        folds = range(len(trial.folds) + 1, self.space.search.num_trial_folds + 1)
         return [fold for fold in folds if fold not in trial.ahead and (trial.number, fold) not in self._assigned]
 
     @property
@@ -177,7 +186,10 @@ class TrialScheduler:
         return assignment
 
     def _rungs(self, config: TrialConfig) -> dict[int, float]:
-        return rungs(self.space.search.racing, config.training.num_steps)
+        if not isinstance(self.space.search.racing, AshaRacing):
+            return {}
+        num_train = self._num_train.get(source_key(config.data), 0)
+        return rungs(self.space.search.racing, num_fold_steps(config.training, num_train, self.space.search.folds))
 
     def fold_finished(self, number: int, result: FoldResult) -> Decision:
         """Records the result of a fold; the last one completes its trial. Decides whether the worker continues.
@@ -224,11 +236,11 @@ class TrialScheduler:
         are next now."""
         settings, trials = self.space.search, self.journal.history.trials
         trial = trials[event.trial]
-        if len(trial.folds) >= settings.folds:
+        if len(trial.folds) >= settings.num_trial_folds:
             self._end(trial.number, "complete", "")
             return Decision.STOP
         rule = stop_reason_after_fold if isinstance(event, FoldFinished) else stop_reason_at_rung
-        reason = rule(settings.racing, trial, trials.values(), settings.folds)
+        reason = rule(settings.racing, trial, trials.values(), settings.num_trial_folds)
         if reason is not None:
             self._end(trial.number, "pruned", reason)
             return Decision.STOP

@@ -117,7 +117,7 @@ def _from_disk(directory: RunDirectory) -> EarlierSearch:
         return EarlierSearch(directory.full_name, None, ())
     space = parse_experiment(history.started.space, str(directory.space))
     trials = tuple(_observed(trial, space) for trial in history.trials.values())
-    return EarlierSearch(directory.full_name, space.search.folds, trials)
+    return EarlierSearch(directory.full_name, space.search.num_trial_folds, trials)
 
 
 def _observed(trial: TrialRecord, space: SearchExperiment) -> ObservedTrial:
@@ -166,7 +166,7 @@ class _Comparability:
         keys = (fixed | config).keys() - space.dimensions.keys() - {*KEYS_WITHOUT_EFFECT}
         differing = {key for key in keys if fixed.get(key) != config.get(key)}
         differing |= space.dimensions.keys() - config.keys()
-        if num_folds != space.search.folds:
+        if num_folds != space.search.num_trial_folds:
             differing.add("search.folds")
         values = {path: config[path] for path in space.dimensions if path in config}
         outside = {path for path, value in values.items() if not contains(space.dimensions[path], value)}

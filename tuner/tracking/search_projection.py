@@ -74,8 +74,7 @@ class SearchProjection:
         places = {"row": event.row, "column": event.column}  # of a row's own search within a comparison
         tags = {key: place for key, place in places.items() if place is not None}
         self.writer.open(self.writer.parent, event.time_s, tags, search_params(event))
-        num_folds = event.space.get("search", {}).get("folds", 0)
-        view = view_of_trials(num_folds, by_short_name(event, event.dimensions))
+        view = view_of_trials(event.num_trial_folds, by_short_name(event, event.dimensions))
         self.writer.tag_experiment(VIEW_TAG, view)
         for trial in self.history.trials.values():
             if trial.state == "running":  # it was cut off with the search, and goes on with it

@@ -15,11 +15,14 @@ from mlflow import MlflowClient
 KEY = "trials"
 VIEW_TAG = f"mlflow.sharedViewState.{KEY}"
 MAX_LISTED = 10
+MAX_FOLD_COLUMNS = 5
+"""Number of folds up to which each is a column; of more, the mean alone is."""
 
 
 def view_of_trials(num_folds: int, dimensions: Iterable[str]) -> str:
     """Returns the value of `VIEW_TAG`: the best trials first, with scores, dimensions by short name, and state."""
-    scores = ("val_top1", *(f"fold_{k}/val_top1" for k in range(1, num_folds + 1)))
+    shown = num_folds if num_folds <= MAX_FOLD_COLUMNS else 0
+    scores = ("val_top1", *(f"fold_{k}/val_top1" for k in range(1, shown + 1)))
     columns = [f"metrics.`{name}`" for name in scores] + [f"params.`{name}`" for name in dimensions]
     view = {"orderByKey": columns[0], "orderByAsc": False, "selectedColumns": [*columns, "tags.`state`"]}
     return json.dumps(view)

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from trainables.data.folds import check_folds, stratified_folds
+from trainables.data.folds import check_folds, fold_at, stratified_folds
 from trainables.errors import Problem
 from trainables.seeding import rng_for
 
@@ -33,6 +33,28 @@ def test_folds_have_the_same_share_of_each_class() -> None:
 def test_another_seed_deals_otherwise() -> None:
     first, second = (stratified_folds(LABELS, 3, seed)[0].validation.tolist() for seed in (0, 1))
     assert first != second
+
+
+def test_the_first_deal_of_repeated_folds_is_that_of_one_deal() -> None:
+    for number, fold in enumerate(stratified_folds(LABELS, 3, seed=0), start=1):
+        dealt = fold_at(LABELS, number, num_folds=3, seed=0)
+        assert (dealt.validation == fold.validation).all()
+        assert (dealt.train == fold.train).all()
+
+
+def test_every_deal_partitions_the_images_and_is_another_one() -> None:
+    deals = [[fold_at(LABELS, 3 * deal + part, 3, seed=0) for part in (1, 2, 3)] for deal in range(4)]
+    for folds in deals:
+        assert sorted(np.concatenate([f.validation for f in folds])) == list(range(len(LABELS)))
+        counts = [np.bincount(LABELS[f.validation], minlength=4) for f in folds]
+        assert (np.ptp(counts, axis=0) <= 1).all()
+    assert len({fold.validation.tobytes() for folds in deals for fold in folds}) == 12
+
+
+def test_a_later_deal_draws_at_its_own_address() -> None:
+    shuffled = rng_for(5, "folds", 2).permutation(len(LABELS))
+    by_class = shuffled[np.argsort(LABELS[shuffled], kind="stable")]
+    assert fold_at(LABELS, 8, num_folds=3, seed=5).validation.tolist() == sorted(by_class[1::3].tolist())
 
 
 def test_folds_are_equal_in_another_process() -> None:

@@ -20,7 +20,7 @@ def scored(*scores: float, state: str = "complete") -> list[TrialRecord]:
 
 
 def why(history: SearchHistory, num_trials: int = 20, elapsed_s: float = 0.0, **settings: Any) -> str | None:
-    return spent_budget(SearchSettings(folds=2, **settings), num_trials, history, elapsed_s)
+    return spent_budget(SearchSettings(folds=2, repeats=1, **settings), num_trials, history, elapsed_s)
 
 
 def test_without_a_budget_only_trials_count() -> None:
