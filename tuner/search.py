@@ -4,6 +4,7 @@ search_spaces/smile.yaml`."""
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,7 @@ def parser() -> argparse.ArgumentParser:
 
 def run(arguments: argparse.Namespace) -> int:
     """Checks the experiment, then shows its plan or runs it. Returns the exit code."""
+    started_s = time.monotonic()
     from tuner.execution.check import check_search
     from tuner.experiment.extends import locate_problems
 
@@ -54,9 +56,11 @@ def run(arguments: argparse.Namespace) -> int:
 
         from tuner.cli.dry_run import print_plan
 
-        print_plan(Console(highlight=False), space, plan, arguments.address, notes)
+        with locate_problems(arguments.space, overrides_of(arguments), flags_of(arguments)):
+            print_plan(Console(highlight=False), space, plan, arguments.address, notes)
         return SUCCEEDED
-    result = search(space, plan, arguments.address, bool(arguments.resume))
+    with locate_problems(arguments.space, overrides_of(arguments), flags_of(arguments)):
+        result = search(space, plan, arguments.address, bool(arguments.resume), started_s)
     if result is None:
         return FAILED
     if arguments.json:
@@ -99,10 +103,16 @@ def warm_start_notes(space: SearchExperiment) -> tuple[str, ...]:
 
 
 def search(
-    space: SearchExperiment, plan: Plan, address: str | None = None, resume: bool = False
+    space: SearchExperiment,
+    plan: Plan,
+    address: str | None = None,
+    resume: bool = False,
+    started_s: float | None = None,
 ) -> SearchResult | None:
     """Runs a checked experiment on the terminal, or resumes its latest run. Returns None if it is interrupted or fails,
     with a message.
+
+    `started_s` is the reading of `time.monotonic` from which `search.minutes` count (None: now).
 
     Raises:
         BadInput: before the first trial, as `command_session`.
@@ -115,6 +125,7 @@ def search(
     from tuner.record.history import SearchHistory
     from tuner.reports.search_result import closing_lines
 
+    started_s = time.monotonic() if started_s is None else started_s
     images = load_images(space)
     with (
         command_session(space, SearchHistory(), str(plan), address, resume, decoded_bytes(images)) as (screen, context),
@@ -122,7 +133,7 @@ def search(
     ):
         context.journal.listeners.append(progress)
         result = run_guarded(
-            "search", context, address, progress, lambda: run_search(context, space, plan, images, progress)
+            "search", context, address, progress, lambda: run_search(context, space, plan, images, progress, started_s)
         )
         if result is not None:
             progress.show(closing_lines(result, context.journal.history))

@@ -7,6 +7,7 @@ logging and environment of the caller as they were.
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,7 @@ def run_search(
     >>> result.val_top1, result.model_uri  # doctest: +SKIP
     (0.94, 'models:/smile-digits@champion')
     """
+    started_s = time.monotonic()
     space = _search_experiment(experiment, overrides or {})
     plan = check_search(space)
     space = plan.space
@@ -81,7 +83,7 @@ def run_search(
     ):
         display.concurrency = space.search.folds_at_once(context.share.concurrency, plan.num_trials)
         context.journal.listeners.append(display)
-        return search_in_context(context, space, plan, images, display)
+        return search_in_context(context, space, plan, images, display, started_s)
 
 
 def run_comparison(

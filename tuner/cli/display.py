@@ -23,7 +23,8 @@ class Display(ABC):
             journal.listeners.append(progress)
             progress.enter_phase("searching")
 
-    `concurrency` is the number of trainings that run at once, from which the time left is estimated. Callbacks can
+    `concurrency` is the number of trainings that run at once, from which the time left is estimated; `deadline_s` is
+    when a budget of minutes ends. Callbacks can
     show the same elsewhere: `on_line` is called with each line, `on_change` whenever the result of `render` may change.
     """
 
@@ -34,6 +35,7 @@ class Display(ABC):
         self.console = console
         self.name = name
         self.concurrency = concurrency
+        self.deadline_s: float | None = None
         self.phase = ""
         self.on_line: Callable[[str], None] = lambda line: None
         self.on_change: Callable[[], None] = lambda: None

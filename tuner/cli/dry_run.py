@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+import torch
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tuner.experiment.checks import Plan
+from trainables.data.loading import source_key
+from trainables.errors import BadInput
+from tuner.experiment.checks import Plan, load_images
 from tuner.experiment.dimensions import spell
 from tuner.experiment.search_experiment import Experiment, SearchExperiment, dump_experiment
 from tuner.experiment.settings import ResourceSettings, SearchSettings
+from tuner.experiment.timing import time_steps
 from tuner.resources.share import Capacity, Share, share_of, this_machine, total
+from tuner.scheduling.minutes import Forecast, TimeBudget
+
+STARTING_S = 15.0
+"""Estimate of what precedes the trials: imports, Ray's start, decoding, and the timed steps."""
 
 if TYPE_CHECKING:
     from tuner.comparison.comparison_experiment import ComparisonExperiment
@@ -22,13 +31,23 @@ if TYPE_CHECKING:
 def print_plan(
     console: Console, space: SearchExperiment, plan: Plan, address: str | None, notes: Sequence[str] = ()
 ) -> None:
-    """Prints the experiment and its plan. A cluster at `address` is joined for its capacity alone; `notes` are lines
-    about earlier searches."""
+    """Prints the experiment and its plan; `notes` are lines about earlier searches.
+
+    A cluster at `address` is joined for its capacity, and to time a few steps there where there is a budget of
+    minutes.
+
+    Raises:
+        BadInput: if the budget of minutes is too small.
+    """
     _print_experiment(console, space)
     console.print(_dimensions(space))
     console.print()
-    for line in (*_facts(space, plan, _nodes(address)), *notes):
-        console.print(line, soft_wrap=True)
+    with _joined(address) as nodes:
+        share = share_of(nodes, space.resources, space.search.concurrency)
+        for line in (*_facts(space, plan, share, nodes), *notes):
+            console.print(line, soft_wrap=True)
+        if space.search.minutes is not None:
+            console.print(f"minutes    {_forecast(plan, share, address)}", soft_wrap=True)
 
 
 def print_comparison(
@@ -40,7 +59,9 @@ def print_comparison(
     _print_experiment(console, comparison)
     console.print(_arms(comparison, plans))
     console.print()
-    budget, nodes = ComparisonCost.of(comparison, plans), _nodes(address)
+    budget = ComparisonCost.of(comparison, plans)
+    with _joined(address) as joined:
+        nodes = joined
     share = share_of(nodes, comparison.resources, comparison.search.concurrency)
     console.print(f"budget     {budget}", soft_wrap=True)
     at_once = max(1, min(share.concurrency, budget.num_folds + comparison.num_cells))
@@ -76,8 +97,7 @@ def _dimensions(space: SearchExperiment) -> Table:
     return table
 
 
-def _facts(space: SearchExperiment, plan: Plan, nodes: list[Capacity]) -> list[str]:
-    share = share_of(nodes, space.resources, space.search.concurrency)
+def _facts(space: SearchExperiment, plan: Plan, share: Share, nodes: list[Capacity]) -> list[str]:
     data, sizes = plan.data, plan.backbone
     return [
         f"data       {data.num_train} training and {data.num_test} test images, {len(data.class_names)} classes",
@@ -116,10 +136,32 @@ def _resources(asked: ResourceSettings, share: Share, nodes: list[Capacity]) -> 
     return [line, *([f"note       {share.note}"] if share.note else [])]
 
 
-def _nodes(address: str | None) -> list[Capacity]:
+@contextlib.contextmanager
+def _joined(address: str | None) -> Iterator[list[Capacity]]:
+    """Yields the capacity of each node of the cluster at `address`, joined for the block; without, of this machine."""
     if address is None:
-        return [this_machine()]
+        yield [this_machine()]
+        return
     from tuner.cluster.connection import cluster  # with Ray
 
     with cluster(address) as nodes:
-        return nodes
+        yield nodes
+
+
+def _forecast(plan: Plan, share: Share, address: str | None) -> Forecast:
+    """Times a few steps, in this process or on the cluster that is joined, and forecasts the search."""
+    space, config = plan.space, next(plan.space.boundary_configs())
+    images = load_images(space)
+    if address is None:
+        torch.set_num_threads(max(1, int(share.cpus)))
+        times = time_steps(config, images[source_key(config.data)], plan.num_folds)
+    else:
+        from tuner.cluster.time_probe import probe_step_times  # with Ray
+
+        times = probe_step_times(config, images, plan.num_folds, share)
+    forecast = TimeBudget.of(plan, times, share.concurrency, started_s=0.0).forecast(STARTING_S)
+    try:
+        forecast.check()
+    except BadInput as bad:
+        raise bad.in_file(space.file) from None
+    return forecast

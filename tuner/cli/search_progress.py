@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterable
 from statistics import fmean
 
 from rich.console import Console, Group
@@ -95,24 +97,36 @@ class SearchProgress(Display):
     def seconds_left(self) -> float | None:
         """Estimates the time left, in seconds, from the mean duration of folds and the mean number of folds of a trial.
 
+        A budget of minutes is the most that can be left, and all that is known where it alone limits the trials.
         Returns None before the first fold, and when none is left.
         """
+        budget_s = None if self.deadline_s is None else max(0.0, self.deadline_s - time.monotonic())
+        if self.num_trials is None:
+            return budget_s
         trials = self.history.trials.values()
         durations_s = [fold.duration_s for trial in trials for fold in trial.folds]
         raced = [trial.num_trained for trial in trials if trial.state in ("complete", "pruned")]
         folds_per_trial = fmean(raced) if raced else self.num_folds
-        folds_left = max(0, (self.num_trials or 0) - len(trials)) * folds_per_trial
+        folds_left = (self.num_trials - len(trials)) * folds_per_trial
         for folds in (len(trial.folds) for trial in trials if trial.state == "running"):
             folds_left += min(self.num_folds - folds, max(folds_per_trial - folds, 1))
         if not durations_s or folds_left <= 0:
             return None
-        return folds_left * fmean(durations_s) / self.concurrency
+        left_s = folds_left * fmean(durations_s) / self.concurrency
+        return left_s if budget_s is None else min(left_s, budget_s)
+
+    def _bar(self, trials: Iterable[TrialRecord]) -> ProgressBar:
+        """Bar of the folds that are done; of the time where it alone limits the trials."""
+        if self.num_trials is None:
+            total_s = 0.0 if self.deadline_s is None else self.deadline_s - self._started_s
+            return ProgressBar(total=total_s, completed=min(total_s, time.monotonic() - self._started_s))
+        done = sum(len(t.folds) + len(t.ahead) if t.state == "running" else self.num_folds for t in trials)
+        return ProgressBar(total=self.num_trials * self.num_folds, completed=done)
 
     def render(self) -> Group:
         """Renders the summary, the running trials, and a bar of the folds that are done."""
         trials = self.history.trials.values()
-        done = sum(len(t.folds) + len(t.ahead) if t.state == "running" else self.num_folds for t in trials)
-        bar = ProgressBar(total=max(self.num_trials or 0, len(trials)) * self.num_folds, completed=done)
+        bar = self._bar(trials)
         table = Table(box=None, padding=(0, 2), show_header=False)
         for trial in trials:
             if trial.state == "running":

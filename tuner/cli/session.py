@@ -11,6 +11,7 @@ from typing import Literal, TypeVar
 
 from rich.console import Console
 
+from trainables.errors import BadInput
 from tuner.cli.console import output_redirected_to
 from tuner.cli.display import Display
 from tuner.execution.run_context import RunContext, open_run, run_directory, store_flag
@@ -57,13 +58,19 @@ def run_guarded(
     command: Command, context: RunContext[H], address: str | None, display: Display, body: Callable[[], Result]
 ) -> Result | None:
     """Runs `body` and returns its result. If it is interrupted or fails, prints why and how to resume, and returns
-    None."""
+    None.
+
+    Raises:
+        BadInput: if `body` refuses its input before the first event of the run, which then leaves no files.
+    """
     directory = context.directory
     try:
         return body()
     except KeyboardInterrupt:
         display.say(f"interrupted: every finished {display.unit} is kept in {directory}")
     except Exception as error:  # a bug, or a cluster that failed: what is finished is kept
+        if isinstance(error, BadInput) and not directory.has_begun:
+            raise
         logger.exception("%s failed", command)
         display.say(f"error: {without_credentials(one_line(error))}; the log is in {directory.logs}")
     if command == "search":

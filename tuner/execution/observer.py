@@ -9,10 +9,12 @@ from typing import Protocol, Self
 class Observer(Protocol):
     """Interface of a progress display. It receives lines and phases; events come through the journal's listeners.
 
-    `concurrency` is the number of trainings that run at once, for estimates of the time left; the experiment sets it.
+    `concurrency` is the number of trainings that run at once, for estimates of the time left, and `deadline_s` the
+    reading of `time.monotonic` at which a budget of minutes ends, None without one; the experiment sets both.
     """
 
     concurrency: int
+    deadline_s: float | None
 
     def __enter__(self) -> Self:
         """Begins a block in which the display may be live."""

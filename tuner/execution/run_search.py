@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 from trainables.data.loading import load_test, source_key
 from trainables.results import RetrainResult
@@ -16,6 +17,7 @@ from tuner.cluster.trainable import ImagesByKey
 from tuner.cluster.tune import run_trials
 from tuner.execution.observer import Observer
 from tuner.execution.run_context import FLUSH_TIMEOUT_S, RunContext, end_recorded, search_ended, wait_for_mlflow
+from tuner.execution.time_budget import timed_budget
 from tuner.experiment.checks import Plan
 from tuner.experiment.search_experiment import SearchExperiment
 from tuner.record.directory import RunDirectory
@@ -26,6 +28,7 @@ from tuner.record.selection import best_trial
 from tuner.reports.search_result import SearchResult, search_result_of
 from tuner.reports.write import try_to_write_report
 from tuner.resources.share import Share
+from tuner.scheduling.minutes import TimeBudget
 from tuner.scheduling.scheduler import TrialScheduler
 from tuner.scheduling.warm_start import apply_warm_start
 
@@ -33,7 +36,12 @@ SearchContext = RunContext[SearchHistory]
 
 
 def run_search(
-    context: SearchContext, space: SearchExperiment, plan: Plan, images: ImagesByKey, observer: Observer
+    context: SearchContext,
+    space: SearchExperiment,
+    plan: Plan,
+    images: ImagesByKey,
+    observer: Observer,
+    started_s: float | None = None,
 ) -> SearchResult:
     """Runs a checked experiment, or the rest of a resumed one, and returns its result.
 
@@ -47,18 +55,22 @@ def run_search(
         ):
             result = run_search(context, space, plan, images, observer)
 
+    `started_s` is the reading of `time.monotonic` from which `search.minutes` count (None: now).
+
     Raises:
+        BadInput: before the first event, if `search.minutes` are too few.
         KeyboardInterrupt: if it is interrupted, after the journal has recorded it; finished folds are kept.
         Exception: any error that ended it, likewise.
     """
-    started_s, journal = time.monotonic(), context.journal
+    started_s, journal = time.monotonic() if started_s is None else started_s, context.journal
+    time_budget = timed_budget(context, plan, images, observer, started_s)
     with end_recorded(journal, search_ended):
         journal.append(search_started(space, context.directory))
         if context.share.is_auto:
             observer.enter_phase("measuring the GPU memory of a trial")
         share = resolve_share(context.share, [space], images, plan.num_folds, journal)
         observer.concurrency = space.search.folds_at_once(share.concurrency, plan.num_trials)
-        ending = search_trials(space, images, share, journal, observer)
+        ending = search_trials(space, images, share, journal, observer, time_budget)
         best = best_trial(journal.history.trials.values())
         if best is not None and space.retrain.seeds:
             observer.enter_phase("retraining the best configuration")
@@ -87,16 +99,24 @@ def search_started(
 
 
 def search_trials(
-    space: SearchExperiment, images: ImagesByKey, share: Share, journal: SearchJournal, observer: Observer
+    space: SearchExperiment,
+    images: ImagesByKey,
+    share: Share,
+    journal: SearchJournal,
+    observer: Observer,
+    time_budget: TimeBudget | None = None,
 ) -> str:
     """Runs all trials that are left, after the warm start. Returns why there are no more.
 
     The test split is not loaded.
     """
+    if time_budget is not None:
+        time_budget = replace(time_budget, places=share.concurrency)
     for line in (*filter(None, [share.note]), *apply_warm_start(space, journal)):
         observer.say(line)
     observer.enter_phase(f"searching, {share.concurrency} trials at once")
-    scheduler = TrialScheduler(space, journal, num_train={key: len(split) for key, split in images.items()})
+    num_train = {key: len(split) for key, split in images.items()}
+    scheduler = TrialScheduler(space, journal, num_train=num_train, time_budget=time_budget)
     run_trials(scheduler, images, share)
     return scheduler.ending
 

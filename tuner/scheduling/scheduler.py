@@ -32,6 +32,7 @@ from tuner.record.journal import SearchJournal
 from tuner.resources.gpu_memory import next_larger_share
 from tuner.scheduling.assignment import Assignment
 from tuner.scheduling.budgets import spent_budget, spent_time
+from tuner.scheduling.minutes import TimeBudget, fits_rest_of, spent_reason, too_late_for_trial
 from tuner.scheduling.racing import rungs, stop_reason_after_fold, stop_reason_at_rung
 from tuner.scheduling.sampler import TrialSampler
 
@@ -59,7 +60,8 @@ class TrialScheduler:
                     break
 
     `journal` is the search's, with the trials of a resumed one; `clock` gives seconds, for the budget of time;
-    `num_train` is the number of training examples by `source_key`, for rungs where a length is in epochs.
+    `num_train` is the number of training examples by `source_key`, for rungs where a length is in epochs; `time_budget`
+    is that of `search.minutes`.
     """
 
     def __init__(
@@ -68,12 +70,14 @@ class TrialScheduler:
         journal: SearchJournal,
         clock: Callable[[], float] = time.monotonic,
         num_train: Mapping[str, int] | None = None,
+        time_budget: TimeBudget | None = None,
     ) -> None:
         self.space = space
         self.journal = journal
         self.sampler = TrialSampler(space, journal.history.trials, journal.history.warm_started)
         self.num_trials = space.search.trials if space.dimensions else 1
         self._num_train = num_train or {}
+        self._time_budget = time_budget
         self._clock = clock
         self._started_s = clock()
         self._open = {t.number: t for t in journal.history.trials.values() if t.state == "running"}
@@ -98,10 +102,15 @@ class TrialScheduler:
     def stop_reason(self) -> str | None:
         """Reason why no trial will be started: all have ended, or a budget is spent; None as long as one will be."""
         settings, history = self.space.search, self.journal.history
-        if self._waiting is not None:  # the other budgets limit new trials alone
-            return spent_time(settings, self._elapsed_s)
+        if waiting := self._waiting:  # the other budgets limit new trials alone
+            spent = spent_time(settings, self._elapsed_s)
+            return spent or (None if any(map(self._fits, waiting)) else self._too_late)
         enough = spent_budget(settings, self.num_trials, history, self._elapsed_s)
-        return enough or ("every configuration has been tried" if self.sampler.exhausted else None)
+        if enough is None and self.sampler.exhausted:
+            enough = "every configuration has been tried"
+        if enough is None and self._time_budget is not None:
+            enough = too_late_for_trial(self._time_budget, history, self._clock())
+        return enough
 
     @property
     def ending(self) -> str:
@@ -116,13 +125,14 @@ class TrialScheduler:
         """
         ahead = self.space.search.takes_folds_ahead(places, self.num_trials)
         while self.stop_reason is None:
-            trial = self._waiting or self._new_trial()
+            trial = next(filter(self._fits, self._waiting), None) or self._new_trial()
             if trial is not None:
                 missing = self._missing(trial)
                 return self._assign(trial, missing[:1] if ahead else missing)
         if not ahead or spent_time(self.space.search, self._elapsed_s) is not None:
             return None
-        later = [(trial, fold) for trial in self._open.values() for fold in self._missing(trial)[:1]]
+        fitting = filter(self._fits, self._open.values())
+        later = [(trial, fold) for trial in fitting for fold in self._missing(trial)[:1]]
         if not later:
             return None
         trial, fold = min(later, key=lambda each: each[1] - len(each[0].folds))  # fewest decisions before it
@@ -133,9 +143,19 @@ class TrialScheduler:
         return next((k for k in assignment.folds if self._assigned.get((assignment.number, k)) == assignment), None)
 
     @property
-    def _waiting(self) -> TrialRecord | None:
-        """First running trial whose next fold is assigned to no worker."""
-        return next((t for t in self._open.values() if (t.number, len(t.folds) + 1) not in self._assigned), None)
+    def _waiting(self) -> list[TrialRecord]:
+        """Running trials whose next fold is assigned to no worker."""
+        return [t for t in self._open.values() if (t.number, len(t.folds) + 1) not in self._assigned]
+
+    def _fits(self, trial: TrialRecord) -> bool:
+        """Whether there is time for the rest of a running trial."""
+        budget = self._time_budget
+        return budget is None or fits_rest_of(trial, budget, self.journal.history, self._clock())
+
+    @property
+    def _too_late(self) -> str | None:
+        budget = self._time_budget
+        return None if budget is None else spent_reason(budget, self.journal.history)
 
     def _missing(self, trial: TrialRecord) -> list[int]:
         """Lists the folds of a trial that are neither trained nor assigned."""
@@ -201,7 +221,8 @@ class TrialScheduler:
         decision = self._record(number, result)
         if decision is Decision.STOP or not rest:
             return Decision.STOP
-        if spent_time(self.space.search, self._elapsed_s) is not None:
+        spent = spent_time(self.space.search, self._elapsed_s) is not None
+        if spent or not self._fits(self.journal.history.trials[number]):
             return Decision.STOP  # the trial remains running in the journal, for `--resume`
         self._note_assigned(assignment, rest)
         return Decision.CONTINUE

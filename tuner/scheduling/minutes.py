@@ -1,0 +1,186 @@
+"""Budget `search.minutes`: what fits into the wall clock of a command. Pure functions over a search's history.
+
+The end of a search is estimated as the time that has passed, the folds that are still to be trained, and then the
+retraining and the registration. A trial starts, or goes on to its next fold, only where that end is within the budget.
+Before the first fold the estimate is from timed steps; from then on it is from the folds of this search.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Self
+
+from trainables.errors import BadInput, Problem
+from tuner.experiment.checks import Plan
+from tuner.experiment.timing import StepTimes
+from tuner.messages.wording import clock, counted
+from tuner.record.history import SearchHistory, TrialRecord
+from tuner.record.selection import best_trial
+
+CLOSING_S = 10.0
+"""Estimate of what follows the retraining: registration, report, and the synchronisation with MLflow."""
+
+
+@dataclass(frozen=True)
+class TimeBudget:
+    """Budget of a command, and what it has to do in it.
+
+    `started_s` is the reading of the clock when the command began, `limit_s` the budget in seconds from then on. A
+    whole trial has `num_folds` folds; `num_retrainings` follow the trials, and `num_baseline_folds` fold trainings
+    precede them. `places` trainings run at once. `fold_s` and `retraining_s` are seconds of one training of either
+    kind, as timed steps say.
+    """
+
+    started_s: float
+    limit_s: float
+    num_folds: int
+    num_retrainings: int
+    places: int
+    fold_s: float
+    retraining_s: float
+    num_baseline_folds: int = 0
+    max_trials: int | None = None
+    """Number of trials after which the search ends anyway."""
+
+    @classmethod
+    def of(cls, plan: Plan, times: StepTimes, places: int, started_s: float) -> Self:
+        """Makes the budget of a plan whose `search.minutes` are set, by its timed steps."""
+        search, retrain = plan.space.search, plan.space.retrain
+        has_fine_tuning = "fine_tuning" in search.baselines
+        assert search.minutes is not None
+        return cls(
+            started_s=started_s,
+            limit_s=60 * search.minutes,
+            num_folds=plan.num_trial_folds,
+            num_retrainings=retrain.seeds * (2 if has_fine_tuning else 1),
+            places=places,
+            fold_s=times.training_s(plan.num_steps, math.ceil(plan.data.num_train / plan.num_folds)),
+            retraining_s=times.training_s(plan.num_retrain_steps, plan.data.num_test),
+            num_baseline_folds=plan.num_trial_folds if has_fine_tuning else 0,
+            max_trials=plan.num_trials,
+        )
+
+    def forecast(self, passed_s: float) -> Forecast:
+        """Forecasts the search after `passed_s` of the budget, by the timed steps alone.
+
+        At least one trial is forecast. Racing may let more of them fit.
+        """
+        trial_s = self.num_folds * self.fold_s
+        after_s = self.rounds_s(self.num_retrainings, self.retraining_s) + CLOSING_S
+        before_s = passed_s + self.rounds_s(self.num_baseline_folds, self.fold_s)
+        fitting = max(1, self.places * math.floor((self.limit_s - before_s - after_s) / trial_s))
+        return Forecast(self, min(fitting, self.max_trials or fitting), before_s + trial_s + after_s)
+
+    def rounds_s(self, num_trainings: int, each_s: float) -> float:
+        """Seconds of so many trainings, `places` at once."""
+        return math.ceil(num_trainings / self.places) * each_s
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Forecast of a search within a budget: how many whole trials fit, and the seconds that the baselines, one trial
+    and the retraining need. Its text is a line of the plan."""
+
+    budget: TimeBudget
+    num_trials: int
+    needed_s: float
+
+    def check(self) -> None:
+        """Raises BadInput if the budget does not suffice for the baselines, one trial and the retraining."""
+        if self.needed_s > self.budget.limit_s:
+            minutes = math.ceil(self.needed_s / 6) / 10
+            baselines = "the baselines, " if self.budget.num_baseline_folds else ""
+            expected = f"at least {minutes:g} minutes for {baselines}{self.work}"
+            raise BadInput(Problem("search.minutes", expected, f"{self.budget.limit_s / 60:g}"))
+
+    @property
+    def work(self) -> str:
+        """The trials and the retraining, with the seconds of each training."""
+        trials = counted(self.num_trials, "trial")
+        work = f"{trials} of {self.budget.num_folds} folds ({_short(self.budget.fold_s)} a fold)"
+        if self.budget.num_retrainings:
+            each = _short(self.budget.retraining_s)
+            work += f" and {counted(self.budget.num_retrainings, 'retraining')} ({each} each)"
+        return work
+
+    def __str__(self) -> str:
+        return f"{self.budget.limit_s / 60:g} minutes: about {self.work}"
+
+
+def too_late_for_trial(budget: TimeBudget, history: SearchHistory, now_s: float) -> str | None:
+    """Returns the reason if a new trial would not leave the time for the retraining; None if it may start.
+
+    A trial is expected to take as many folds as the ended ones did, on average: where racing stops many, one more fits
+    sooner. As long as no trial is complete and none is running, one starts at any time within the budget, as the search
+    would have no result without.
+    """
+    trials = history.trials.values()
+    if not any(trial.state in ("complete", "running") for trial in trials):
+        ends_s = now_s
+    else:
+        ends_s = now_s + expected_folds(0, _lengths(history), budget.num_folds) * mean_fold_s(budget, trials)
+        ends_s += closing_s(budget, history)
+    return None if ends_s <= budget.started_s + budget.limit_s else spent_reason(budget, history)
+
+
+def fits_rest_of(trial: TrialRecord, budget: TimeBudget, history: SearchHistory, now_s: float) -> bool:
+    """Whether the folds that a running trial is expected to take leave the time for the retraining.
+
+    The running trial with most folds always fits as long as none is complete.
+    """
+    if not any(other.state == "complete" for other in history.trials.values()):
+        running = (other for other in history.trials.values() if other.state == "running")
+        if trial is max(running, key=lambda other: (len(other.folds), -other.number)):
+            return True
+    folds = expected_folds(len(trial.folds), _lengths(history), budget.num_folds)
+    rest_s = folds * mean_fold_s(budget, [trial] if trial.folds else history.trials.values())
+    return now_s + rest_s + closing_s(budget, history) <= budget.started_s + budget.limit_s
+
+
+def expected_folds(trained: int, lengths: Iterable[float], num_folds: int) -> float:
+    """Number of folds that a trial with `trained` folds is expected to take yet, of `num_folds`.
+
+    `lengths` are those of ended trials, in folds: the mean rest of those that went as far.
+
+    >>> expected_folds(0, [6, 1, 1, 4], num_folds=6), expected_folds(1, [6, 1, 1, 4], num_folds=6)
+    (3.0, 4.0)
+    """
+    rests = [length - trained for length in lengths if length > trained]
+    return fmean(rests) if rests else num_folds - trained
+
+
+def mean_fold_s(budget: TimeBudget, trials: Iterable[TrialRecord]) -> float:
+    """Mean duration of the folds of `trials`, in seconds; that of the timed steps if there are none."""
+    durations_s = [fold.duration_s for trial in trials for fold in trial.folds]
+    return fmean(durations_s) if durations_s else budget.fold_s
+
+
+def closing_s(budget: TimeBudget, history: SearchHistory) -> float:
+    """Seconds from the last fold to the end of the command: the retraining of the best trial so far, and the rest.
+
+    A retraining takes longer than a fold of the same configuration by as much as the timed steps say.
+    """
+    trials = history.trials.values()
+    best = best_trial(trials)
+    fold_s = mean_fold_s(budget, trials if best is None else [best])
+    each_s = fold_s * budget.retraining_s / budget.fold_s
+    return budget.rounds_s(budget.num_retrainings, each_s) + CLOSING_S
+
+
+def spent_reason(budget: TimeBudget, history: SearchHistory) -> str:
+    """Reason of a search that starts no more trials for the sake of its end."""
+    what = "retraining and report" if budget.num_retrainings else "report"
+    kept = f"about {clock(closing_s(budget, history))} of it is for {what}"
+    return f"search.minutes = {budget.limit_s / 60:g} is spent: {kept}"
+
+
+def _lengths(history: SearchHistory) -> list[float]:
+    trials = history.trials.values()
+    return [trial.num_trained for trial in trials if trial.state in ("complete", "pruned")]
+
+
+def _short(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
