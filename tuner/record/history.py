@@ -9,7 +9,14 @@ from statistics import fmean
 from typing import Any, Self
 
 from trainables.results import FoldResult, RetrainResult
+from tuner.experiment.settings import Baseline
+from tuner.record.baselines import BaselineRecord, apply_to_baseline
 from tuner.record.events import (
+    BaselineFailed,
+    BaselineFoldFinished,
+    BaselineRetrained,
+    BaselineRetrainingFailed,
+    BaselineStarted,
     CellFailed,
     CellFinished,
     ComparisonEnded,
@@ -158,7 +165,7 @@ class _History:
 
 @dataclass
 class SearchHistory(_History):
-    """State of a search: every trial by number, and the events of the search as a whole.
+    """State of a search: every trial by number, every baseline by name, and the events of the search as a whole.
 
     `ended_trials` are in the order in which they ended. `undecided` is the last result if no event of a trial follows
     it: a crash may have come before the decision about it. `ended` is None while a command works on the search, and
@@ -169,6 +176,7 @@ class SearchHistory(_History):
     """
 
     trials: dict[int, TrialRecord] = field(default_factory=dict)
+    baselines: dict[Baseline, BaselineRecord] = field(default_factory=dict)
     ended_trials: list[int] = field(default_factory=list)
     undecided: FoldFinished | RungReached | None = None
     warm_started: WarmStarted | None = None
@@ -198,6 +206,14 @@ class SearchHistory(_History):
                 self._retrain_failures[event.seed] = event
             case ModelRegistered():
                 self._model = event
+            case (
+                BaselineStarted()
+                | BaselineFoldFinished()
+                | BaselineFailed()
+                | BaselineRetrained()
+                | BaselineRetrainingFailed()
+            ):
+                apply_to_baseline(self.baselines, event)
             case TrialStarted() | RungReached() | FoldAhead() | FoldFinished() | TrialEnded():
                 self.undecided = event if isinstance(event, RungReached | FoldFinished) else None
                 self._apply_to_trial(event)
@@ -236,12 +252,18 @@ class SearchHistory(_History):
 
     @property
     def has_model(self) -> bool:
-        """Whether any trial's model is registered."""
+        """Whether any trial's or baseline's model is registered."""
         return self._model is not None
 
-    def model_uri(self, trial: int) -> str | None:
-        """Returns the URI of the registered model of that trial's configuration, if there is one."""
-        return self._model.uri if self._model is not None and self._model.trial == trial else None
+    def model_uri(self, of: int | Baseline) -> str | None:
+        """Returns the URI of the registered model of that trial's or baseline's configuration, if there is one."""
+        model = self._model
+        return model.uri if model is not None and of in (model.trial, model.baseline) else None
+
+    @property
+    def num_baseline_folds(self) -> int:
+        """Number of fold trainings that the baselines took."""
+        return sum(len(baseline.results) for baseline in self.baselines.values())
 
     def count(self, state: TrialState) -> int:
         """Returns the number of trials in `state`."""

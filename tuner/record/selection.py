@@ -1,11 +1,12 @@
-"""Selection of the best trial: pure functions over records of the search, which hold no test scores."""
+"""Selection of the best trial and of the winner, by validation: no function reads a test score."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from statistics import fmean, stdev
 
-from tuner.record.history import TrialRecord
+from tuner.record.baselines import BaselineRecord
+from tuner.record.history import SearchHistory, TrialRecord
 
 
 def best_trial(trials: Iterable[TrialRecord]) -> TrialRecord | None:
@@ -15,6 +16,17 @@ def best_trial(trials: Iterable[TrialRecord]) -> TrialRecord | None:
     """
     complete = [trial for trial in trials if trial.state == "complete"]
     return max(complete, key=lambda trial: (trial.val_top1 or 0.0, -trial.number), default=None)
+
+
+def winner_of(history: SearchHistory) -> TrialRecord | BaselineRecord | None:
+    """Returns the best trial or the complete baseline with the highest mean validation top-1; of equals the trial.
+
+    Its configuration is that of the registered model. Returns None if nothing is complete.
+    """
+    best = best_trial(history.trials.values())
+    complete = [baseline for baseline in history.baselines.values() if baseline.state == "complete"]
+    candidates: list[TrialRecord | BaselineRecord] = [*([] if best is None else [best]), *complete]
+    return max(candidates, key=lambda record: record.val_top1 or 0.0, default=None)  # of equals the first
 
 
 def mean_and_sd(scores: Iterable[float]) -> tuple[float, float | None]:

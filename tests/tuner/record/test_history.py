@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.tuner.tiny import fold, record, search_started
+from tests.tuner.tiny import baseline_events, fold, record, search_started
 from trainables.results import RetrainResult
 from tuner.record.events import (
     CellFailed,
@@ -62,6 +62,22 @@ def test_what_a_trial_has_come_to_is_its_own() -> None:
     assert history.failed_retrainings(2) == {0: "diverged"}
     assert history.failed_retrainings(1) == {}
     assert (history.model_uri(2), history.model_uri(1)) == ("models:/x@champion", None)
+    assert history.model_uri("linear_probe") is None
+
+
+def test_a_baselines_model_is_its_own() -> None:
+    history = SearchHistory.of([ModelRegistered(baseline="linear_probe", uri="models:/x@champion")])
+    assert history.has_model
+    assert history.model_uri("linear_probe") == "models:/x@champion"
+    assert [history.model_uri(of) for of in ("fine_tuning", 0)] == [None, None]
+
+
+def test_baselines_leave_the_trials_as_they_are() -> None:
+    *before, last = trial(0, 0.5, state="running")
+    history = SearchHistory.of([*baseline_events("linear_probe", [0.5, 0.7]), *before, last])
+    assert list(history.trials) == [0]
+    assert history.undecided is last
+    assert history.num_baseline_folds == 2
 
 
 def test_a_result_that_nothing_follows_is_undecided() -> None:

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.tuner.tiny import add_trial, record, search_journal
+from tests.tuner.tiny import add_trial, baseline_of, history_of, record, search_journal
 from trainables.results import RetrainResult
 from tuner.record import selection
 from tuner.record.events import RetrainingFinished
 from tuner.record.journal import open_search_journal
-from tuner.record.selection import best_trial, mean_and_sd
+from tuner.record.selection import best_trial, mean_and_sd, winner_of
 
 
 def test_the_highest_mean_wins() -> None:
@@ -43,6 +43,37 @@ def test_only_a_complete_trial_can_win(state: str) -> None:
 
 def test_of_no_trials_there_is_no_best() -> None:
     assert best_trial([]) is None
+
+
+def test_a_baseline_wins_where_it_is_better_than_every_trial() -> None:
+    history = history_of(record(0, [0.6, 0.6]), record(1, [0.7, 0.5]))
+    history.baselines = {"linear_probe": baseline_of("linear_probe", 0.6, 0.7)}
+    assert winner_of(history) is history.baselines["linear_probe"]
+    history.trials[2] = record(2, [0.7, 0.7])
+    assert winner_of(history) is history.trials[2]
+
+
+def test_of_equals_the_trial_wins_and_then_the_earlier_baseline() -> None:
+    history = history_of(record(0, [0.5, 0.7]))
+    history.baselines = {
+        "linear_probe": baseline_of("linear_probe", 0.7, 0.5),
+        "fine_tuning": baseline_of("fine_tuning", 0.6, 0.6),
+    }
+    assert winner_of(history) is history.trials[0]
+    history.trials = {}
+    assert winner_of(history) is history.baselines["linear_probe"]
+
+
+def test_only_a_complete_baseline_can_win() -> None:
+    lucky = baseline_of("fine_tuning", 0.99)
+    lucky.num_folds = 2
+    failed = baseline_of("linear_probe", 0.99)
+    failed.reason = "diverged"
+    history = history_of(record(0, [0.0, 0.1]))
+    history.baselines = {"fine_tuning": lucky, "linear_probe": failed}
+    assert winner_of(history) is history.trials[0]
+    history.trials = {}
+    assert winner_of(history) is None
 
 
 @pytest.mark.parametrize("seed", range(5))
