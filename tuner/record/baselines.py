@@ -1,4 +1,4 @@
-"""Baselines of a search: their state after the events so far."""
+"""Baselines of a search: their state after the events so far. Like trials, they hold no test scores."""
 
 from __future__ import annotations
 
@@ -6,17 +6,10 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any, Literal
 
-from trainables.results import FoldResult, RetrainResult
+from trainables.results import FoldResult
 from tuner.experiment.settings import Baseline
-from tuner.record.events import (
-    BaselineFailed,
-    BaselineFoldFinished,
-    BaselineRetrained,
-    BaselineRetrainingFailed,
-    BaselineStarted,
-)
+from tuner.record.events import BaselineFailed, BaselineFoldFinished, BaselineStarted
 
-BaselineEvent = BaselineStarted | BaselineFoldFinished | BaselineFailed | BaselineRetrained | BaselineRetrainingFailed
 BaselineState = Literal["running", "complete", "failed"]
 
 LABELS: dict[Baseline, str] = {"linear_probe": "linear probe", "fine_tuning": "fine-tuning"}
@@ -31,8 +24,7 @@ class BaselineRecord:
     """State of one baseline.
 
     `config` is every leaf of its TrialConfig by dotted path, empty if it could not be built. `results` are those of its
-    folds by number, in the order in which they ended; `retrained` and `retrain_failures` are by seed. `reason` says why
-    it failed.
+    folds by number, in the order in which they ended. `reason` says why it failed.
     """
 
     name: Baseline
@@ -42,8 +34,6 @@ class BaselineRecord:
     ended_s: float | None = None
     reason: str = ""
     results: dict[int, FoldResult] = field(default_factory=dict)
-    retrained: dict[int, RetrainResult] = field(default_factory=dict)
-    retrain_failures: dict[int, str] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -77,13 +67,10 @@ class BaselineRecord:
         """Mean validation top-1 in [0, 1] of a complete baseline; None for any other."""
         return fmean(self.fold_scores) if self.state == "complete" else None
 
-    @property
-    def test_scores(self) -> dict[int, float]:
-        """Test top-1 of each retraining, by seed."""
-        return {seed: result.test_top1 for seed, result in sorted(self.retrained.items())}
 
-
-def apply_to_baseline(baselines: dict[Baseline, BaselineRecord], event: BaselineEvent) -> None:
+def apply_to_baseline(
+    baselines: dict[Baseline, BaselineRecord], event: BaselineStarted | BaselineFoldFinished | BaselineFailed
+) -> None:
     """Updates the record of the event's baseline in `baselines`, which is made if there is none."""
     record = baselines.setdefault(event.baseline, BaselineRecord(event.baseline, started_s=event.time_s))
     match event:
@@ -94,7 +81,3 @@ def apply_to_baseline(baselines: dict[Baseline, BaselineRecord], event: Baseline
             record.ended_s = event.time_s
         case BaselineFailed():
             record.reason, record.ended_s = event.reason, event.time_s
-        case BaselineRetrained():
-            record.retrained[event.result.seed] = event.result
-        case BaselineRetrainingFailed():
-            record.retrain_failures[event.seed] = event.reason

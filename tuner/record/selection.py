@@ -1,4 +1,5 @@
-"""Selection of the best trial and of the winner, by validation: no function reads a test score."""
+"""Selection of the best trial and of the winner: pure functions over records of the search, which hold no test
+scores."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ from collections.abc import Iterable
 from statistics import fmean, stdev
 
 from tuner.record.baselines import BaselineRecord
-from tuner.record.history import SearchHistory, TrialRecord
+from tuner.record.history import TrialRecord
 
 
 def best_trial(trials: Iterable[TrialRecord]) -> TrialRecord | None:
@@ -18,14 +19,16 @@ def best_trial(trials: Iterable[TrialRecord]) -> TrialRecord | None:
     return max(complete, key=lambda trial: (trial.val_top1 or 0.0, -trial.number), default=None)
 
 
-def winner_of(history: SearchHistory) -> TrialRecord | BaselineRecord | None:
+def winner_of(
+    trials: Iterable[TrialRecord], baselines: Iterable[BaselineRecord]
+) -> TrialRecord | BaselineRecord | None:
     """Returns the best trial or the complete baseline with the highest mean validation top-1; of equals the trial.
 
     Its configuration is that of the registered model. Returns None if nothing is complete.
     """
-    best = best_trial(history.trials.values())
-    complete = [baseline for baseline in history.baselines.values() if baseline.state == "complete"]
-    candidates: list[TrialRecord | BaselineRecord] = [*([] if best is None else [best]), *complete]
+    best = best_trial(trials)
+    candidates: list[TrialRecord | BaselineRecord] = [] if best is None else [best]
+    candidates += [baseline for baseline in baselines if baseline.state == "complete"]
     return max(candidates, key=lambda record: record.val_top1 or 0.0, default=None)  # of equals the first
 
 

@@ -5,13 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tests.tuner.tiny import baseline_events, fold
-from trainables.results import RetrainResult
 from tuner.record.baselines import BaselineRecord
 from tuner.record.events import (
     BaselineFailed,
     BaselineFoldFinished,
-    BaselineRetrained,
-    BaselineRetrainingFailed,
     BaselineStarted,
     Event,
 )
@@ -49,16 +46,7 @@ def test_one_that_could_not_be_built_has_no_configuration() -> None:
     assert (failed.state, failed.config, failed.folds) == ("failed", {}, [])
 
 
-def test_retrainings_are_by_seed() -> None:
-    events = baseline_events("fine_tuning", [0.5, 0.5], [0.6, 0.7])
-    diverged = BaselineRetrainingFailed(baseline="fine_tuning", seed=2, reason="diverged")
-    record = record_of(*reversed(events), diverged)
-    assert record.test_scores == {0: 0.6, 1: 0.7}
-    assert record.retrain_failures == {2: "diverged"}
-
-
 def test_each_baseline_is_its_own() -> None:
-    probe = BaselineRetrained(baseline="linear_probe", result=RetrainResult(0, 0.5, 1.0, [], {}))
-    history = SearchHistory.of([STARTED, probe])
+    history = SearchHistory.of([STARTED, *baseline_events("linear_probe", [0.5])])
     assert list(history.baselines) == ["fine_tuning", "linear_probe"]
-    assert history.baselines["fine_tuning"].test_scores == {}
+    assert history.baselines["fine_tuning"].folds == []
