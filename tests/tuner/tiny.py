@@ -11,11 +11,23 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from trainables.results import FoldResult
+from trainables.results import FoldResult, RetrainResult
+from tuner.experiment.dimensions import spell
 from tuner.experiment.search_experiment import SearchExperiment, parse_experiment
+from tuner.experiment.settings import Baseline
 from tuner.experiment.tree import set_leaf
+from tuner.record.baselines import BaselineRecord
 from tuner.record.directory import RunDirectory
-from tuner.record.events import FoldFinished, SearchStarted, TrialEnded, TrialStarted
+from tuner.record.events import (
+    BaselineFoldFinished,
+    BaselineRetrained,
+    BaselineStarted,
+    Event,
+    FoldFinished,
+    SearchStarted,
+    TrialEnded,
+    TrialStarted,
+)
 from tuner.record.history import SearchHistory, TrialRecord
 from tuner.record.journal import SearchJournal, open_search_journal
 
@@ -112,6 +124,20 @@ def add_trial(
         journal.append(FoldFinished(trial=number, result=fold(k, score)))
     if state != "running":
         journal.append(TrialEnded(trial=number, state=state, reason=reason))
+
+
+def baseline_events(name: Baseline, scores: Sequence[float], test_scores: Sequence[float] = ()) -> list[Event]:
+    """The events of a whole baseline, and of its retrainings with as many seeds as there are test scores."""
+    config = {"data.dataset": "digits", "method.name": "l2" if name == "fine_tuning" else "feature_extraction"}
+    started = BaselineStarted(baseline=name, config=config, num_folds=len(scores))
+    folds = [BaselineFoldFinished(baseline=name, result=fold(k, score)) for k, score in enumerate(scores, start=1)]
+    retrained = [RetrainResult(seed, score, 1.0, [], {}) for seed, score in enumerate(test_scores)]
+    return [started, *folds, *(BaselineRetrained(baseline=name, result=result) for result in retrained)]
+
+
+def baseline_of(name: Baseline, *scores: float) -> BaselineRecord:
+    results = {k: fold(k, score) for k, score in enumerate(scores, start=1)}
+    return BaselineRecord(name, num_folds=len(scores), results=results)
 
 
 def events_in(file: Path) -> list[dict[str, Any]]:

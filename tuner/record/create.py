@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 MAY_CHANGE = (
     "search.trials",
+    "search.baselines",
     "search.concurrency",
     "search.folds_in_parallel",
     "search.minutes",

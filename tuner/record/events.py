@@ -15,6 +15,7 @@ from pydantic import ConfigDict, Field
 
 from trainables.frozen import Frozen
 from trainables.results import FoldResult, RetrainResult
+from tuner.experiment.settings import Baseline
 
 FORMAT = 1
 """Number of the journal's format; raised whenever a field's meaning changes."""
@@ -66,13 +67,16 @@ class SearchStarted(_Timed):
 class SearchEnded(_Timed):
     """End of a command's work on the search. `why` is the reason; `best_trial` is None if no trial is complete.
 
-    Test scores are means and sample standard deviations over the retrainings, if there were any.
+    `best_baseline` is set if a baseline has a higher validation score than `best_trial`; its model is then the
+    registered one. Scores are those of the winner. Test scores are means and sample standard deviations over the
+    retrainings, if there were any.
     """
 
     event: Literal["search_ended"] = "search_ended"
     outcome: Outcome
     why: str
     best_trial: int | None = None
+    best_baseline: Baseline | None = None
     val_top1: float | None = None
     test_top1_mean: float | None = None
     test_top1_sd: float | None = None
@@ -135,6 +139,32 @@ class ShareGrown(_Timed):
     gpus: float
     reason: str
     trial: int | None = None
+
+
+class BaselineStarted(_Timed):
+    """Start of a baseline, before the first trial, on the same `num_folds` folds as the trials."""
+
+    event: Literal["baseline_started"] = "baseline_started"
+    baseline: Baseline
+    config: dict[str, Any]
+    """Every leaf of its TrialConfig, by dotted path."""
+    num_folds: int
+
+
+class BaselineFoldFinished(_Timed):
+    """Result of a fold of a baseline. Folds end in any order."""
+
+    event: Literal["baseline_fold_finished"] = "baseline_fold_finished"
+    baseline: Baseline
+    result: FoldResult
+
+
+class BaselineFailed(_Timed):
+    """End of a baseline without a score: the experiment has none such, or a fold failed. It is not repeated."""
+
+    event: Literal["baseline_failed"] = "baseline_failed"
+    baseline: Baseline
+    reason: str
 
 
 class TrialStarted(_Timed):
@@ -201,11 +231,29 @@ class RetrainingFailed(_Timed):
     reason: str
 
 
+class BaselineRetrained(_Timed):
+    """Training of a baseline on the full training split, scored on the test split."""
+
+    event: Literal["baseline_retrained"] = "baseline_retrained"
+    baseline: Baseline
+    result: RetrainResult
+
+
+class BaselineRetrainingFailed(_Timed):
+    """Retraining of a baseline that diverged; it would again with the same seed."""
+
+    event: Literal["baseline_retraining_failed"] = "baseline_retraining_failed"
+    baseline: Baseline
+    seed: int
+    reason: str
+
+
 class ModelRegistered(_Timed):
-    """Registration of the retrained network of `trial` in MLflow."""
+    """Registration of the retrained network of `trial`, or of `baseline`, in MLflow."""
 
     event: Literal["model_registered"] = "model_registered"
-    trial: int
+    trial: int | None = None
+    baseline: Baseline | None = None
     uri: str
 
 
@@ -269,6 +317,9 @@ SearchEvent = (
     | WarmStarted
     | ShareMeasured
     | ShareGrown
+    | BaselineStarted
+    | BaselineFoldFinished
+    | BaselineFailed
     | TrialStarted
     | RungReached
     | FoldAhead
@@ -276,6 +327,8 @@ SearchEvent = (
     | TrialEnded
     | RetrainingFinished
     | RetrainingFailed
+    | BaselineRetrained
+    | BaselineRetrainingFailed
     | ModelRegistered
 )
 ComparisonEvent = (

@@ -9,7 +9,14 @@ from statistics import fmean
 from typing import Any, Self
 
 from trainables.results import FoldResult, RetrainResult
+from tuner.experiment.settings import Baseline
+from tuner.record.baselines import BaselineRecord, apply_to_baseline
 from tuner.record.events import (
+    BaselineFailed,
+    BaselineFoldFinished,
+    BaselineRetrained,
+    BaselineRetrainingFailed,
+    BaselineStarted,
     CellFailed,
     CellFinished,
     ComparisonEnded,
@@ -156,9 +163,21 @@ class _History:
         self.gpus = max(self.gpus or 0.0, event.gpus)
 
 
+Contender = int | Baseline
+"""Number of a trial or name of a baseline: what may be retrained and registered."""
+
+RetrainingEvent = RetrainingFinished | RetrainingFailed | BaselineRetrained | BaselineRetrainingFailed
+_Place = tuple[Baseline | None, int]
+"""Baseline, None for the best trial at the time, and seed."""
+
+
+def _contender(event: RetrainingEvent) -> Contender:
+    return event.trial if isinstance(event, RetrainingFinished | RetrainingFailed) else event.baseline
+
+
 @dataclass
 class SearchHistory(_History):
-    """State of a search: every trial by number, and the events of the search as a whole.
+    """State of a search: every trial by number, every baseline by name, and the events of the search as a whole.
 
     `ended_trials` are in the order in which they ended. `undecided` is the last result if no event of a trial follows
     it: a crash may have come before the decision about it. `ended` is None while a command works on the search, and
@@ -169,6 +188,7 @@ class SearchHistory(_History):
     """
 
     trials: dict[int, TrialRecord] = field(default_factory=dict)
+    baselines: dict[Baseline, BaselineRecord] = field(default_factory=dict)
     ended_trials: list[int] = field(default_factory=list)
     undecided: FoldFinished | RungReached | None = None
     warm_started: WarmStarted | None = None
@@ -176,8 +196,8 @@ class SearchHistory(_History):
     """The first start; `last_started` is that of the latest command."""
     last_started: SearchStarted | None = None
     ended: SearchEnded | None = None
-    _retrained: dict[int, RetrainingFinished] = field(default_factory=dict)
-    _retrain_failures: dict[int, RetrainingFailed] = field(default_factory=dict)
+    _retrained: dict[_Place, RetrainingFinished | BaselineRetrained] = field(default_factory=dict)
+    _retrain_failures: dict[_Place, RetrainingFailed | BaselineRetrainingFailed] = field(default_factory=dict)
     _model: ModelRegistered | None = None
 
     def apply(self, event: Event) -> None:  # one case a kind, each a line
@@ -192,15 +212,22 @@ class SearchHistory(_History):
                 self.warm_started = event
             case ShareMeasured() | ShareGrown():
                 self._apply_share(event)
-            case RetrainingFinished():
-                self._retrained[event.result.seed] = event
-            case RetrainingFailed():
-                self._retrain_failures[event.seed] = event
+            case RetrainingFinished() | BaselineRetrained() | RetrainingFailed() | BaselineRetrainingFailed():
+                self._apply_retraining(event)
             case ModelRegistered():
                 self._model = event
+            case BaselineStarted() | BaselineFoldFinished() | BaselineFailed():
+                apply_to_baseline(self.baselines, event)
             case TrialStarted() | RungReached() | FoldAhead() | FoldFinished() | TrialEnded():
                 self.undecided = event if isinstance(event, RungReached | FoldFinished) else None
                 self._apply_to_trial(event)
+
+    def _apply_retraining(self, event: RetrainingEvent) -> None:
+        baseline = event.baseline if isinstance(event, BaselineRetrained | BaselineRetrainingFailed) else None
+        if isinstance(event, RetrainingFinished | BaselineRetrained):
+            self._retrained[baseline, event.result.seed] = event
+        else:
+            self._retrain_failures[baseline, event.seed] = event
 
     def _apply_to_trial(self, event: TrialStarted | RungReached | FoldAhead | FoldFinished | TrialEnded) -> None:
         if isinstance(event, TrialStarted):
@@ -221,27 +248,33 @@ class SearchHistory(_History):
                 trial.ahead, trial.discarded = {}, event.discarded
                 self.ended_trials.append(event.trial)
 
-    def retrainings(self, trial: int) -> dict[int, RetrainResult]:
-        """Returns the retrainings of one trial by seed.
+    def retrainings(self, of: Contender) -> dict[int, RetrainResult]:
+        """Returns the retrainings of one trial, or of a baseline, by seed.
 
         A resumed search with more trials may have retrained another.
         """
-        done = sorted(self._retrained.items())
-        return {seed: event.result for seed, event in done if event.trial == trial}
+        done = sorted(self._retrained.items(), key=lambda item: item[0][1])
+        return {seed: event.result for (_, seed), event in done if _contender(event) == of}
 
-    def failed_retrainings(self, trial: int) -> dict[int, str]:
-        """Returns the reasons of the retrainings of one trial that diverged, by seed."""
-        failed = sorted(self._retrain_failures.items())
-        return {seed: event.reason for seed, event in failed if event.trial == trial}
+    def failed_retrainings(self, of: Contender) -> dict[int, str]:
+        """Returns the reasons of the retrainings of one trial, or of a baseline, that diverged, by seed."""
+        failed = sorted(self._retrain_failures.items(), key=lambda item: item[0][1])
+        return {seed: event.reason for (_, seed), event in failed if _contender(event) == of}
 
     @property
     def has_model(self) -> bool:
-        """Whether any trial's model is registered."""
+        """Whether any trial's or baseline's model is registered."""
         return self._model is not None
 
-    def model_uri(self, trial: int) -> str | None:
-        """Returns the URI of the registered model of that trial's configuration, if there is one."""
-        return self._model.uri if self._model is not None and self._model.trial == trial else None
+    def model_uri(self, of: Contender) -> str | None:
+        """Returns the URI of the registered model of that trial's or baseline's configuration, if there is one."""
+        model = self._model
+        return model.uri if model is not None and of in (model.trial, model.baseline) else None
+
+    @property
+    def num_baseline_folds(self) -> int:
+        """Number of fold trainings that the baselines took."""
+        return sum(len(baseline.results) for baseline in self.baselines.values())
 
     def count(self, state: TrialState) -> int:
         """Returns the number of trials in `state`."""

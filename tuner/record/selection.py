@@ -1,10 +1,12 @@
-"""Selection of the best trial: pure functions over records of the search, which hold no test scores."""
+"""Selection of the best trial and of the winner: pure functions over records of the search, which hold no test
+scores."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from statistics import fmean, stdev
 
+from tuner.record.baselines import BaselineRecord
 from tuner.record.history import TrialRecord
 
 
@@ -15,6 +17,19 @@ def best_trial(trials: Iterable[TrialRecord]) -> TrialRecord | None:
     """
     complete = [trial for trial in trials if trial.state == "complete"]
     return max(complete, key=lambda trial: (trial.val_top1 or 0.0, -trial.number), default=None)
+
+
+def winner_of(
+    trials: Iterable[TrialRecord], baselines: Iterable[BaselineRecord]
+) -> TrialRecord | BaselineRecord | None:
+    """Returns the best trial or the complete baseline with the highest mean validation top-1; of equals the trial.
+
+    Its configuration is that of the registered model. Returns None if nothing is complete.
+    """
+    best = best_trial(trials)
+    candidates: list[TrialRecord | BaselineRecord] = [] if best is None else [best]
+    candidates += [baseline for baseline in baselines if baseline.state == "complete"]
+    return max(candidates, key=lambda record: record.val_top1 or 0.0, default=None)  # of equals the first
 
 
 def mean_and_sd(scores: Iterable[float]) -> tuple[float, float | None]:

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.tuner.tiny import fold, record, search_started
+from tests.tuner.tiny import baseline_events, fold, record, search_started
 from trainables.results import RetrainResult
 from tuner.record.events import (
+    BaselineRetrainingFailed,
     CellFailed,
     CellFinished,
     ComparisonEnded,
@@ -13,6 +14,7 @@ from tuner.record.events import (
     FoldFinished,
     ModelRegistered,
     RetrainingFailed,
+    RetrainingFinished,
     RowSearched,
     SearchEnded,
     ShareGrown,
@@ -62,6 +64,35 @@ def test_what_a_trial_has_come_to_is_its_own() -> None:
     assert history.failed_retrainings(2) == {0: "diverged"}
     assert history.failed_retrainings(1) == {}
     assert (history.model_uri(2), history.model_uri(1)) == ("models:/x@champion", None)
+    assert history.model_uri("linear_probe") is None
+
+
+def test_a_baselines_model_is_its_own() -> None:
+    history = SearchHistory.of([ModelRegistered(baseline="linear_probe", uri="models:/x@champion")])
+    assert history.has_model
+    assert history.model_uri("linear_probe") == "models:/x@champion"
+    assert [history.model_uri(of) for of in ("fine_tuning", 0)] == [None, None]
+
+
+def test_retrainings_of_baselines_are_beside_those_of_the_best_trial() -> None:
+    probe = baseline_events("linear_probe", [0.5], [0.6])
+    plain = baseline_events("fine_tuning", [0.5], [0.7, 0.8])
+    best = [RetrainingFinished(trial=0, result=RetrainResult(seed, 0.9, 1.0, [], {})) for seed in (1, 0)]
+    diverged = BaselineRetrainingFailed(baseline="fine_tuning", seed=2, reason="diverged")
+    history = SearchHistory.of([*probe, *best, *plain, diverged])
+    assert {seed: result.test_top1 for seed, result in history.retrainings("fine_tuning").items()} == {0: 0.7, 1: 0.8}
+    assert list(history.retrainings("linear_probe")) == [0]
+    assert list(history.retrainings(0)) == [0, 1]
+    assert history.failed_retrainings("fine_tuning") == {2: "diverged"}
+    assert history.failed_retrainings(0) == {}
+
+
+def test_baselines_leave_the_trials_as_they_are() -> None:
+    *before, last = trial(0, 0.5, state="running")
+    history = SearchHistory.of([*baseline_events("linear_probe", [0.5, 0.7]), *before, last])
+    assert list(history.trials) == [0]
+    assert history.undecided is last
+    assert history.num_baseline_folds == 2
 
 
 def test_a_result_that_nothing_follows_is_undecided() -> None:

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.tuner.tiny import add_trial, record, search_journal
+from tests.tuner.tiny import add_trial, baseline_of, record, search_journal
 from trainables.results import RetrainResult
 from tuner.record import selection
 from tuner.record.events import RetrainingFinished
 from tuner.record.journal import open_search_journal
-from tuner.record.selection import best_trial, mean_and_sd
+from tuner.record.selection import best_trial, mean_and_sd, winner_of
 
 
 def test_the_highest_mean_wins() -> None:
@@ -45,6 +45,28 @@ def test_of_no_trials_there_is_no_best() -> None:
     assert best_trial([]) is None
 
 
+def test_a_baseline_wins_where_it_is_better_than_every_trial() -> None:
+    trials, probe = [record(0, [0.6, 0.6]), record(1, [0.7, 0.5])], baseline_of("linear_probe", 0.6, 0.7)
+    assert winner_of(trials, [probe]) is probe
+    better = record(2, [0.7, 0.7])
+    assert winner_of([*trials, better], [probe]) is better
+
+
+def test_of_equals_the_trial_wins_and_then_the_earlier_baseline() -> None:
+    trial, probe = record(0, [0.5, 0.7]), baseline_of("linear_probe", 0.7, 0.5)
+    plain = baseline_of("fine_tuning", 0.6, 0.6)
+    assert winner_of([trial], [probe, plain]) is trial
+    assert winner_of([], [probe, plain]) is probe
+
+
+def test_only_a_complete_baseline_can_win() -> None:
+    part, failed = baseline_of("fine_tuning", 0.99), baseline_of("linear_probe", 0.99)
+    part.num_folds, failed.reason = 2, "diverged"
+    trial = record(0, [0.0, 0.1])
+    assert winner_of([trial], [part, failed]) is trial
+    assert winner_of([], [part, failed]) is None
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_whatever_the_test_scores_are_the_choice_is_the_same(tmp_path: Path, seed: int) -> None:
     rng = random.Random(seed)
@@ -72,7 +94,8 @@ def test_the_module_has_no_way_to_a_test_score() -> None:
     imported = {f"{node.module}.{alias.name}" for node in froms for alias in node.names}
     assert not any(isinstance(node, ast.Import) for node in ast.walk(tree))
     assert {name for name in imported if name.startswith(("tuner", "trainables"))} == {
-        "tuner.record.history.TrialRecord"
+        "tuner.record.baselines.BaselineRecord",
+        "tuner.record.history.TrialRecord",
     }
     used = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     assert used == {"state", "val_top1", "number"}

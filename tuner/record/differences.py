@@ -1,0 +1,68 @@
+"""Differences of scores with their confidence intervals, paired over folds and over training seeds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from statistics import fmean, stdev
+
+from trainables.frozen import Frozen
+
+CONFIDENCE = 0.95
+"""Coverage of the intervals."""
+
+
+class Difference(Frozen):
+    """Mean difference of two paired scores, in the scores' unit, with its 95 % confidence interval.
+
+    There is no interval of fewer than two pairs, nor where all pairs differ equally: their spread says nothing then.
+    """
+
+    mean: float
+    low: float | None = None
+    high: float | None = None
+    num_pairs: int
+
+
+def fold_difference(scores: Sequence[float], reference: Sequence[float], num_parts: int) -> Difference:
+    """Returns scores − reference, paired over the folds of a cross-validation in `num_parts` parts, dealt once or more.
+
+    Trainings of a cross-validation share most of their examples, so that their scores are no independent draws. The
+    interval is that of the corrected resampled t test: the variance of the mean is σ² (1/n + n_test/n_train) instead
+    of σ²/n (Nadeau & Bengio, 2003, https://doi.org/10.1023/A:1024068626366; of repeated cross-validation, Bouckaert &
+    Frank, 2004), where n_test/n_train is 1/(`num_parts` − 1). It does not correct for a choice: the validation score
+    of the best of many trials is optimistic.
+
+    >>> fold_difference([0.875, 0.75, 0.875], [0.75, 0.75, 0.75], num_parts=3).mean
+    0.08333333333333333
+    """
+    differences = [score - other for score, other in zip(scores, reference, strict=True)]
+    return _with_interval(differences, 1 / len(differences) + 1 / (num_parts - 1))
+
+
+def seed_difference(scores: Mapping[int, float], reference: Mapping[int, float] | float) -> Difference | None:
+    """Returns scores − reference, paired over the seeds that both have. Returns None if there is no such seed.
+
+    A number as reference is a score that is the same for every seed. The interval is Student's t. It is about the draws
+    of the trainings: all are scored on the same test images, whose choice it leaves out.
+
+    >>> seed_difference({0: 0.75, 1: 0.875}, 0.5).mean
+    0.3125
+    """
+    if isinstance(reference, Mapping):
+        differences = [scores[seed] - reference[seed] for seed in sorted(scores.keys() & reference.keys())]
+    else:
+        differences = [score - reference for _, score in sorted(scores.items())]
+    return _with_interval(differences, 1 / len(differences)) if differences else None
+
+
+def _with_interval(differences: Sequence[float], variance_factor: float) -> Difference:
+    """Returns the mean of `differences`, with the interval for a mean whose variance is s² × `variance_factor`."""
+    from scipy.special import stdtrit  # slow to import, and not needed to read a journal
+
+    num_pairs, mean = len(differences), fmean(differences)
+    spread = stdev(differences) if num_pairs > 1 else 0.0
+    if spread <= 1e-12 * max(map(abs, differences)):  # equal, up to rounding
+        return Difference(mean=mean, num_pairs=num_pairs)
+    half = float(stdtrit(num_pairs - 1, (1 + CONFIDENCE) / 2)) * spread * math.sqrt(variance_factor)
+    return Difference(mean=mean, low=mean - half, high=mean + half, num_pairs=num_pairs)
