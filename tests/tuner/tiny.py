@@ -12,7 +12,6 @@ import yaml
 from PIL import Image
 
 from trainables.results import FoldResult, RetrainResult
-from tuner.experiment.dimensions import spell
 from tuner.experiment.search_experiment import SearchExperiment, parse_experiment
 from tuner.experiment.settings import Baseline
 from tuner.experiment.tree import set_leaf
