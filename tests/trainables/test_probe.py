@@ -16,7 +16,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from tests.trainables.tiny import CPU, NUM_CLASSES, tiny_network
+from tests.trainables.tiny import CPU, tiny_network
 from tests.trainables.tiny_bert import tiny_bert
 from trainables.config import TrialConfig
 from trainables.data.batches import evaluation_batches
@@ -129,14 +129,6 @@ class TestTheRegression:
         expected = scikit_learn(probe.regularisation).fit(features.astype(np.float64), LABELS)
         logits = head(torch.from_numpy(features)).detach().numpy()
         np.testing.assert_allclose(logits, expected.decision_function(features), atol=1e-4)
-
-
-@pytest.fixture
-def images() -> LabelledImages:
-    pixels = rng_for(0, "pixels").integers(0, 100, (30, 10, 10, 3), dtype=np.uint8)
-    labels = np.arange(30) % NUM_CLASSES
-    pixels[np.arange(30), :, :, labels] += 120
-    return LabelledImages.of(pixels, labels, ("red", "green", "blue"))
 
 
 def config_of(**sections: Any) -> TrialConfig:
