@@ -32,10 +32,13 @@ from trainables.seeding import seed_for
 
 Floats = NDArray[np.floating]
 
-GRID = tuple(float(c) for c in 10.0 ** np.arange(-4, 1.01, 0.5))
-"""The values of scikit-learn's C that are tried, from the strongest regularisation to the weakest."""
+GRID = tuple(float(strength) for strength in 10.0 ** np.arange(2, -1.51, -0.5))
+"""The values of D·C that are tried, from weak regularisation to strong: C is scikit-learn's, and D·C the factor of the
+loss where the features are scaled to a mean squared length of 1 instead of D. With the first one a network's features
+separate any classes that they can: weaker regularisation makes the weights longer, and fine-tuning from them unstable.
+"""
 NUM_INNER_FOLDS = 3
-"""Number of folds of the cross-validation that chooses C."""
+"""Number of folds of the cross-validation that chooses D·C."""
 PROBE_SEED = 0
 """Root of the addresses of all probes. It is no setting: trials, and retrainings with several seeds, share probes."""
 AUGMENTATION_FIELDS = {"crop", "flip"}
@@ -90,9 +93,9 @@ def pooled_features(
 def fit_probe(features_ND: Floats, labels_N: Ints, num_classes: int, seed: int = PROBE_SEED) -> Probe:
     """Fits logistic regression with L2 regularisation to standardised features, by scikit-learn.
 
-    C is the one of `GRID` with the smallest log loss in a stratified cross-validation inside these examples, whose
-    folds are drawn at (seed, "probe"). Standardisation is by all of them. A class without an example gets no weights
-    and a small probability (see `_logistic_regression`).
+    C is chosen from `GRID` by the log loss of a stratified cross-validation inside these examples, whose folds are
+    drawn at (seed, "probe"). Standardisation is by all of them. A class without an example gets zero weights, and a
+    bias with which its probability is about that of one example in N.
 
     >>> rng = np.random.default_rng(0)
     >>> features, labels = rng.normal(size=(60, 5)), np.arange(60) % 2
@@ -103,7 +106,7 @@ def fit_probe(features_ND: Floats, labels_N: Ints, num_classes: int, seed: int =
     """
     scaler = StandardScaler().fit(features_ND.astype(np.float64))
     rotated_NR, axes_DR = _rotated(scaler.transform(features_ND.astype(np.float64)))
-    c = _chosen_c(rotated_NR, labels_N, num_classes, seed)
+    c = _chosen_c([strength / features_ND.shape[1] for strength in GRID], rotated_NR, labels_N, seed)
     weight_KR, bias_K = _Regression(num_classes, tolerance=1e-6).fit(rotated_NR, labels_N, c)
     weight_KD = weight_KR @ axes_DR.T / scaler.scale_
     return Probe(weight_KD.astype(np.float32), (bias_K - weight_KD @ scaler.mean_).astype(np.float32), c)
@@ -122,21 +125,30 @@ def _rotated(centred_ND: Floats) -> tuple[Floats, Floats]:
     return np.ascontiguousarray(coordinates_RN.T), axes_DR
 
 
-def _chosen_c(features_ND: Floats, labels_N: Ints, num_classes: int, seed: int) -> float:
-    """The C of `GRID` with the smallest sum of log losses over the validation parts; of equal ones the smallest."""
+def _chosen_c(grid: list[float], features_ND: Floats, labels_N: Ints, seed: int) -> float:
+    """The C of `grid` (from large to small) after which the log loss, summed over the validation parts, increases.
+
+    The log loss has one minimum in practice, and stronger regularisation than that is not fitted. Of equal ones the
+    strongest is taken.
+    """
     num_folds = min(NUM_INNER_FOLDS, len(labels_N))
     if num_folds < 2:
-        return GRID[0]
-    folds = stratified_folds(labels_N, num_folds, seed_for(seed, "probe"))
-    losses = np.zeros(len(GRID))
-    for fold in folds:
-        train = np.ascontiguousarray(features_ND[fold.train])
-        regression = _Regression(num_classes, tolerance=1e-4)
-        for i, c in enumerate(GRID):
+        return grid[-1]
+    present, labels_N = np.unique(labels_N, return_inverse=True)  # classes without an example have no say
+    parts = [
+        (_Regression(len(present), tolerance=1e-4), features_ND[fold.train], features_ND[fold.validation], fold)
+        for fold in stratified_folds(labels_N, num_folds, seed_for(seed, "probe"))
+    ]
+    best_c, least = grid[0], np.inf
+    for c in grid:
+        loss = 0.0
+        for regression, train, validation, fold in parts:
             weight_KD, bias_K = regression.fit(train, labels_N[fold.train], c)
-            logits = features_ND[fold.validation] @ weight_KD.T + bias_K
-            losses[i] += _log_loss(logits, labels_N[fold.validation])
-    return GRID[int(losses.argmin())]
+            loss += _log_loss(validation @ weight_KD.T + bias_K, labels_N[fold.validation])
+        if loss > least:
+            break
+        best_c, least = c, loss
+    return best_c
 
 
 class _Regression:

@@ -7,6 +7,14 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from tests.trainables.tiny import tiny_network
+from tests.trainables.tiny_trials import coloured_images
+from trainables import trial
+from trainables.backbones.config import BackboneConfig
+from trainables.backbones.network import TransferNetwork
+from trainables.data.images import LabelledImages
+from trainables.probe import ProbeCache
+
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
@@ -23,3 +31,31 @@ def float64() -> Iterator[None]:
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(before)
+
+
+@pytest.fixture
+def built(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Replaces networks by tiny ones with equal pre-trained weights; lists which were built with a source head."""
+    kept: list[bool] = []
+
+    def build(config: BackboneConfig, num_classes: int, seed: int, keep_source_head: bool) -> TransferNetwork:
+        kept.append(keep_source_head)
+        pretrained = tiny_network(source_head=keep_source_head, dropout=0.1)
+        return TransferNetwork(pretrained.backbone, pretrained.source_head, num_classes, seed)
+
+    monkeypatch.setattr(trial, "build_network", build)
+    return kept
+
+
+@pytest.fixture
+def probes(monkeypatch: pytest.MonkeyPatch) -> ProbeCache:
+    """The probes of one test alone."""
+    cache = ProbeCache(max_bytes=10**6)
+    monkeypatch.setattr(trial, "PROBES", cache)
+    return cache
+
+
+@pytest.fixture
+def images() -> LabelledImages:
+    """Thirty noisy images, stored at 10×10, with a colour for each class."""
+    return coloured_images()

@@ -20,7 +20,9 @@ from trainables.data.batches import evaluation_batches
 from trainables.data.images import LabelledImages
 from trainables.errors import BadInput
 from trainables.methods.stoch_norm import StochNormConfig, make_stochastic
+from trainables.probe import fit_probe, pooled_features
 from trainables.training.evaluation import predicted_probabilities
+from trainables.trial import train_full
 
 CLASSES = ("cat", "dog", "label")
 CPU = torch.device("cpu")
@@ -94,6 +96,26 @@ def test_a_network_with_stochastic_norms_is_rebuilt_with_plain_ones(tmp_path: Pa
     stored = np.random.default_rng(1).integers(0, 256, (5, 72, 72, 3), dtype=np.uint8)
     expected = Classifier(network, config, CLASSES, CPU).predict_proba(stored)
     np.testing.assert_allclose(Classifier.load(tmp_path, CPU).predict_proba(stored), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_linear_probe_is_a_model_too(tmp_path: Path) -> None:
+    """Trained for no step, saved, loaded, and asked: the answers are those of logistic regression on its features."""
+    stored = np.random.default_rng(1).integers(0, 256, (12, 72, 72, 3), dtype=np.uint8)
+    images = LabelledImages.of(stored, np.arange(12) % 3, CLASSES)
+    probe_alone = {
+        "method": {"name": "feature_extraction", "backbone_mode": "eval"},
+        "training": {"num_steps": 0, "head_init": "probe"},
+    }
+    config = TrialConfig.model_validate(make_config().model_dump() | probe_alone)
+    network, fit = train_full(config, images, CPU)
+    assert fit.step == 0
+    save_classifier(tmp_path, network, config, CLASSES)
+    probe = fit_probe(pooled_features(network, images, config, CPU), images.labels, 3)
+    unseen = images.take([5, 1, 8])
+    expected = torch.from_numpy(probe.logits(pooled_features(network, unseen, config, CPU))).softmax(dim=1)
+    classifier = Classifier.load(tmp_path, CPU)
+    assert classifier.config == config
+    np.testing.assert_allclose(classifier.predict_proba(stored[[5, 1, 8]]), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("resize", ["squash", "short_side"])

@@ -4,7 +4,7 @@ import pickle
 
 import pytest
 
-from trainables.errors import BadInput, Diverged, Problem, did_you_mean, nearest
+from trainables.errors import BadInput, Collapsed, Diverged, Problem, TrainingFailed, did_you_mean, nearest
 
 ROOT = Problem("root", "a folder", "'/nowhere'")
 WHOLE = Problem("", "a mapping", "a list")
@@ -55,6 +55,19 @@ def test_diverged_survives_the_way_from_a_worker() -> None:
     assert type(back) is Diverged
     assert (back.step, back.term) == (7, "loss term 'feature'")
     assert str(back) == str(error) == "diverged: loss term 'feature' is not finite at step 7"
+
+
+def test_collapsed_survives_the_way_from_a_worker() -> None:
+    error = Collapsed(40)
+    back = pickle.loads(pickle.dumps(error))
+    assert type(back) is Collapsed
+    assert back.num_examples == 40
+    assert str(back) == str(error) == "collapsed: the network predicts the same for all 40 examples"
+
+
+def test_a_training_fails_in_two_ways() -> None:
+    assert issubclass(Diverged, TrainingFailed)
+    assert issubclass(Collapsed, TrainingFailed)
 
 
 def test_nearest_finds_slips_whatever_their_case() -> None:

@@ -5,78 +5,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
-from tests.trainables.tiny import CPU, NUM_CLASSES, tiny_network
+from tests.trainables.tiny import CPU
+from tests.trainables.tiny_trials import AtStep, never, trained_folds, training_of, trial_of, without_time
 from trainables import trial
-from trainables.backbones.config import BackboneConfig
-from trainables.backbones.network import TransferNetwork
 from trainables.config import TrialConfig
 from trainables.data.folds import stratified_folds
 from trainables.data.images import LabelledImages
 from trainables.errors import Diverged
 from trainables.methods import METHODS
 from trainables.results import FoldResult
-from trainables.seeding import rng_for, seed_for
+from trainables.seeding import seed_for
 from trainables.training.checkpoint import Checkpoints
-from trainables.trial import (
-    FoldTraining,
-    accuracy_on,
-    identity_of,
-    start_fit,
-    train_full,
-)
+from trainables.trial import accuracy_on, identity_of, start_fit, train_full
 from trainables.types import Batch
 
-
-@pytest.fixture(autouse=True)
-def built(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """Replaces networks by tiny ones with equal pre-trained weights; lists which were built with a source head."""
-    kept: list[bool] = []
-
-    def build(config: BackboneConfig, num_classes: int, seed: int, keep_source_head: bool) -> TransferNetwork:
-        kept.append(keep_source_head)
-        pretrained = tiny_network(source_head=keep_source_head, dropout=0.1)
-        return TransferNetwork(pretrained.backbone, pretrained.source_head, num_classes, seed)
-
-    monkeypatch.setattr(trial, "build_network", build)
-    return kept
-
-
-@pytest.fixture
-def images() -> LabelledImages:
-    """Thirty noisy images, stored at 10×10, with a colour for each class."""
-    labels = np.arange(30) % NUM_CLASSES
-    pixels = rng_for(0, "pixels").integers(0, 100, (30, 10, 10, 3), dtype=np.uint8)
-    pixels[np.arange(30), :, :, labels] += 120
-    return LabelledImages.of(pixels, labels, ("red", "green", "blue"))
-
-
-QUICK = {"delta": {"attention_head_steps": 20}}
-
-
-def trial_of(method: str = "smile", seed: int = 0, **training: Any) -> TrialConfig:
-    return TrialConfig.model_validate(
-        {
-            "data": {"dataset": "digits", "size_px": 8, "resize_px": 10},
-            "backbone": {"name": "tiny"},
-            "method": {"name": method} | QUICK.get(method, {}),
-            "training": {"num_steps": 12, "batch_size": 8, "learning_rate": 0.1, "eval_batch_size": 7} | training,
-            "seed": seed,
-        }
-    )
-
-
-def without_time(results: list[FoldResult]) -> list[FoldResult]:
-    return [replace(result, duration_s=0) for result in results]
-
-
-def trained_folds(config: TrialConfig, images: LabelledImages, *numbers: int) -> list[FoldResult]:
-    """The results of these of three folds (from 1), trained in this order."""
-    folds = stratified_folds(images.labels, 3, config.seed)
-    return [FoldTraining(config, images, number, folds[number - 1], CPU).result() for number in numbers]
+pytestmark = pytest.mark.usefixtures("built")
 
 
 class TestFoldTraining:
@@ -150,24 +96,6 @@ class TestTrainingOnEverything:
         assert first != second
 
 
-class AtStep(Checkpoints):
-    """Writes at one step alone, and cuts the training off at another."""
-
-    def __init__(self, path: Path, written_at: int, cut_off_at: int | None = None) -> None:
-        super().__init__(path, period_s=0)
-        self.written_at, self.cut_off_at, self.asked = written_at, cut_off_at, 0
-
-    def due(self) -> bool:
-        self.asked += 1
-        if self.asked == self.cut_off_at:
-            raise KeyboardInterrupt
-        return self.asked == self.written_at
-
-
-def training_of(config: TrialConfig, images: LabelledImages, checkpoints: Checkpoints | None = None) -> FoldTraining:
-    return FoldTraining(config, images, 2, stratified_folds(images.labels, 3, 0)[1], CPU, checkpoints)
-
-
 class TestGoingOn:
     @pytest.mark.parametrize("method", METHODS)
     def test_gives_the_undisturbed_result_to_the_bit(
@@ -239,10 +167,6 @@ class TestScoringInBetween:
         assert early == training.score_at(1) < training.result().val_top1
 
 
-def never(*_: Any) -> None:
-    raise AssertionError("it is in the checkpoint")
-
-
 class TestStarting:
     def test_tells_the_method_what_it_is_part_of(self, images: LabelledImages) -> None:
         context = start_fit(trial_of(batch_size=8), images, 5, CPU).method.context
@@ -271,6 +195,14 @@ class TestStarting:
             weight = student.backbone.stem[0].weight
             assert weight.shape == (4, 3, 3, 3)
             assert weight.is_contiguous(memory_format=torch.channels_last) == channels_last
+
+    def test_counts_the_steps_of_epochs_by_the_examples(self, images: LabelledImages) -> None:
+        config = trial_of(num_steps=None, num_epochs=5, batch_size=8)
+        whole, fold = start_fit(config, images, 0, CPU), start_fit(config, images.take(range(20)), 0, CPU)
+        assert (whole.num_steps, whole.method.context.num_steps) == (15, 15)
+        assert (fold.num_steps, fold.method.context.num_steps) == (10, 10)
+        fold.run()
+        assert fold.history.steps == list(range(1, 11))
 
 
 def test_a_fold_result_is_plain_data() -> None:

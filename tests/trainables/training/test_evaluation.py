@@ -7,8 +7,9 @@ import torch
 from torch.testing import assert_close
 
 from tests.trainables.tiny import CPU, NUM_CLASSES, tiny_batch, tiny_network
+from trainables.seeding import torch_seeded
 from trainables.training.config import TrainingConfig
-from trainables.training.evaluation import predicted_probabilities, top1_accuracy
+from trainables.training.evaluation import is_constant, predicted_probabilities, top1_accuracy
 from trainables.types import Batch
 
 CONFIG = TrainingConfig()
@@ -73,3 +74,30 @@ def test_probabilities_are_in_full_precision_under_autocast() -> None:
     assert_close(rounded.sum(dim=1), torch.ones(15))
     assert not torch.equal(rounded, exact)
     assert_close(rounded, exact, rtol=0, atol=0.02)
+
+
+class TestConstantPredictions:
+    def test_are_the_same_for_all_examples(self) -> None:
+        assert is_constant(torch.tensor([[0.2, 0.5, 0.3]]).expand(5, 3))
+        assert is_constant(torch.tensor([[0.0, 1.0, 0.0]]).expand(5, 3))
+        assert is_constant(torch.full((5, 3), 1 / 3) + 1e-6 * torch.randn(5, 3))
+
+    def test_are_not_those_of_one_class_with_other_certainties(self) -> None:
+        assert not is_constant(torch.tensor([[0.1, 0.9], [0.2, 0.8], [0.1, 0.9]]))
+
+    @pytest.mark.parametrize("num_classes", [2, 30, 1000])
+    def test_are_not_those_of_a_random_head(self, num_classes: int) -> None:
+        with torch_seeded(0, "head"):
+            features = torch.randn(40, 1280).clamp(min=0)
+            logits = torch.nn.Linear(1280, num_classes)(features).detach()
+        assert not is_constant(logits.softmax(dim=1))
+
+    def test_are_not_those_of_an_untrained_network(self) -> None:
+        assert not is_constant(predicted_probabilities(tiny_network(), BATCHES, CONFIG, CPU)[0])
+
+    def test_come_from_dead_features(self) -> None:
+        network = tiny_network()
+        last = network.backbone.stage[1]
+        torch.nn.init.zeros_(last.weight)
+        torch.nn.init.constant_(last.bias, -1)
+        assert is_constant(predicted_probabilities(network, BATCHES, CONFIG, CPU)[0])

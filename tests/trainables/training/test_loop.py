@@ -13,7 +13,7 @@ from trainables.errors import Diverged
 from trainables.methods import Method, MethodConfig
 from trainables.methods.mixup import MixupConfig
 from trainables.training.config import TrainingConfig
-from trainables.training.loop import Fit, LossHistory
+from trainables.training.loop import Fit, LossHistory, clip
 from trainables.types import Batch, LossTerms
 
 NOT_FINITE = [math.nan, math.inf, -math.inf]
@@ -48,6 +48,11 @@ def fit_of(script: Callable[[int, Tensor], Tensor], num_steps: int = 8) -> Fit:
 def step_itself(step: int, x: Tensor) -> Tensor:
     """A term with a known value."""
     return x - x.detach() + step
+
+
+def steep(step: int, x: Tensor) -> Tensor:
+    """A term with a large gradient."""
+    return 100 * x
 
 
 class TestDivergence:
@@ -99,6 +104,13 @@ class TestSteps:
         fit.run(until=3, watch=lambda: seen.append((fit.step, list(fit.method.stepped))))
         assert seen == [(1, [1]), (2, [1, 2]), (3, [1, 2, 3])]
 
+    def test_may_be_none(self) -> None:
+        config = TrainingConfig(num_steps=0, head_init="probe")
+        fit = Fit(Scripted(step_itself), tiny_batch, config, CPU)
+        fit.run()
+        assert fit.step == 0
+        assert (fit.history.steps, fit.history.terms) == ([], {})
+
     def test_put_the_student_into_training_mode(self) -> None:
         fit = fit_of(step_itself)
         fit.method.student.eval()
@@ -113,6 +125,85 @@ class TestSteps:
             torch.manual_seed(until)
             parted.run(until=until)
         assert parted.history == whole.history
+
+
+def gradients(sizes: tuple[int, ...] = (3, 40, 1), scale: float = 1.0) -> list[Tensor]:
+    rng = torch.Generator().manual_seed(0)
+    return [scale * torch.randn(size, generator=rng) for size in sizes]
+
+
+class TestClipping:
+    @pytest.mark.parametrize("scale", [1e-3, 1, 1e3])
+    @pytest.mark.parametrize("max_norm", [0.5, 6])
+    def test_is_torchs_own_to_the_bit(self, scale: float, max_norm: float) -> None:
+        parameters = [torch.nn.Parameter(torch.zeros_like(gradient)) for gradient in gradients()]
+        for parameter, gradient in zip(parameters, gradients(scale=scale), strict=True):
+            parameter.grad = gradient
+        expected = torch.nn.utils.clip_grad_norm_(parameters, max_norm)
+        ours = gradients(scale=scale)
+        norm = clip(ours, torch.stack([gradient.norm() for gradient in ours]), max_norm)
+        assert torch.equal(norm, expected)
+        assert all(torch.equal(a, b.grad) for a, b in zip(ours, parameters, strict=True))
+
+    def test_bounds_the_joint_norm_and_keeps_the_direction(self) -> None:
+        before, after = gradients(scale=100), gradients(scale=100)
+        norm = clip(after, torch.stack([gradient.norm() for gradient in after]), max_norm=1)
+        assert float(torch.cat(after).norm()) == pytest.approx(1, rel=1e-5)
+        torch.testing.assert_close(torch.cat(after), torch.cat(before) / norm)
+
+    def test_changes_nothing_that_is_short(self) -> None:
+        after = gradients(scale=1e-3)
+        clip(after, torch.stack([gradient.norm() for gradient in after]), max_norm=1)
+        assert all(torch.equal(a, b) for a, b in zip(after, gradients(scale=1e-3), strict=True))
+
+    def test_limits_a_step_of_the_optimiser(self) -> None:
+        """A step of plain SGD is the gradient, with the learning rate as factor."""
+        settings = {"num_steps": 3, "learning_rate": 1.0, "momentum": 0, "nesterov": False, "weight_decay": 0}
+        fit = Fit(Scripted(steep), tiny_batch, TrainingConfig(max_grad_norm=0.01, **settings), CPU)
+        before = [parameter.detach().clone() for parameter in fit.method.student.parameters()]
+        fit.run(until=1)
+        moved = [after.detach() - start for after, start in zip(fit.method.student.parameters(), before, strict=True)]
+        assert float(torch.cat([each.flatten() for each in moved]).norm()) == pytest.approx(0.01, rel=1e-3)
+
+    def test_reports_the_norm_before_it(self) -> None:
+        config = TrainingConfig(num_steps=3, max_grad_norm=0.01)
+        fit = Fit(Scripted(steep), tiny_batch, config, CPU)
+        fit.run()
+        assert len(fit.history.terms["gradient_norm"]) == 3
+        assert fit.history.terms["gradient_norm"][0] > 1
+        unclipped = fit_of(steep, 3)
+        unclipped.run()
+        assert "gradient_norm" not in unclipped.history.terms
+
+    def test_that_never_bites_changes_no_training(self) -> None:
+        plain, clipped = (
+            fit_of(step_itself),
+            Fit(
+                Scripted(step_itself),
+                tiny_batch,
+                TrainingConfig(num_steps=8, learning_rate=0.01, max_grad_norm=1e6),
+                CPU,
+            ),
+        )
+        plain.run()
+        clipped.run()
+        assert clipped.history.terms["sound"] == plain.history.terms["sound"]
+
+    @pytest.mark.parametrize("value", NOT_FINITE)
+    def test_of_what_is_not_finite_is_none(self, value: float) -> None:
+        fit = Fit(Scripted(lambda step, x: x * value), tiny_batch, TrainingConfig(num_steps=3, max_grad_norm=1), CPU)
+        with pytest.raises(Diverged):
+            fit.run()
+        assert all(parameter.isfinite().all() for parameter in fit.method.student.parameters())
+
+    def test_is_resumed_to_the_bit(self) -> None:
+        config = TrainingConfig(num_steps=8, learning_rate=0.01, max_grad_norm=0.1)
+        whole, stopped, resumed = (Fit(Scripted(steep), tiny_batch, config, CPU) for _ in range(3))
+        whole.run()
+        stopped.run(until=3)
+        resumed.load_state_dict(through_a_file(stopped.state_dict()))
+        resumed.run()
+        assert resumed.history == whole.history
 
 
 class TestHistory:

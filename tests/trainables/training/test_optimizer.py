@@ -12,7 +12,7 @@ from tests.trainables.tiny import tiny_batch, tiny_context, tiny_network
 from trainables.methods.base import Method
 from trainables.methods.l2 import L2, L2Config
 from trainables.methods.smile import Smile, SmileConfig
-from trainables.training.config import TrainingConfig
+from trainables.training.config import TrainingConfig, num_steps_of
 from trainables.training.optimizer import build_optimizer, gradients_of, lr_factor, set_learning_rate
 
 
@@ -137,6 +137,24 @@ class TestTheConfig:
         assert (config.num_steps, config.batch_size, config.learning_rate) == (9000, 48, 0.01)
         assert (config.momentum, config.weight_decay, config.head_lr_multiplier) == (0.9, 1e-4, 1)
         assert (config.optimizer, config.nesterov, config.schedule) == ("sgd", True, "step")
+
+    def test_length_is_in_steps_or_in_epochs(self) -> None:
+        assert TrainingConfig(num_epochs=2).num_steps is None
+        with pytest.raises(ValidationError, match="num_steps: null beside num_epochs, got num_steps: 5"):
+            TrainingConfig(num_steps=5, num_epochs=2)
+        with pytest.raises(ValidationError, match="num_steps above 0"):
+            TrainingConfig(num_steps=0)
+
+    @pytest.mark.parametrize(("num_epochs", "num_steps"), [(1, 6), (2.5, 15), (0.01, 1)])
+    def test_length_in_epochs_is_one_of_full_batches(self, num_epochs: float, num_steps: int) -> None:
+        config = TrainingConfig(num_epochs=num_epochs, batch_size=16)
+        assert num_steps_of(config, num_examples=100) == num_steps
+        assert config.resolved(6).resolved_num_steps == num_steps
+
+    def test_length_in_steps_is_the_same_for_all(self) -> None:
+        config = TrainingConfig(num_steps=7)
+        assert config.resolved(6) is config
+        assert num_steps_of(config, 100) == num_steps_of(config, 10) == 7
 
     def test_nesterov_needs_momentum(self) -> None:
         with pytest.raises(ValidationError, match=r"momentum > 0 with nesterov: true .*, got momentum=0"):
