@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from trainables.backbones.frozen_batchnorm import FrozenBatchNorm
 from trainables.errors import Diverged
 from trainables.methods.base import Method
 from trainables.seeding import global_generators_restored, seed_for
@@ -68,6 +69,7 @@ class Fit:
         self.step = 0
         self.optimizer = build_optimizer(config, method)
         self.history = LossHistory(every=max(1, config.num_steps // 25))
+        self.batch_norm = batch_norm_of(method, config, device)
 
     def run(self, until: int | None = None, watch: Callable[[], None] | None = None) -> None:
         """Trains up to step `until` (None: `num_steps`); `watch` is called after every step.
@@ -77,7 +79,8 @@ class Fit:
         """
         until = self.config.num_steps if until is None else min(until, self.config.num_steps)
         self.method.student.train()
-        with global_generators_restored(), compiled(self.method.student.backbone, self.config.compile):
+        compiled_backbone = compiled(self.method.student.backbone, self.config.compile)
+        with global_generators_restored(), compiled_backbone, self.batch_norm.in_force():
             while self.step < until:
                 self.step += 1
                 self._one_step()
@@ -126,6 +129,18 @@ class Fit:
         self.method.load_state_dict(state["method"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.history.load_state_dict(state["history"])
+
+
+def batch_norm_of(method: Method, config: TrainingConfig, device: torch.device) -> FrozenBatchNorm:
+    """The BatchNorms that `config` freezes: none, or those of the student and of the method's other networks.
+
+    They are folded where that was measured to be faster (docs/decisions/0031), and where no hook reads between.
+    """
+    if config.batch_norm == "train":
+        return FrozenBatchNorm(fold=False)
+    is_plain = config.compile == "none" and config.precision == "fp32" and device.type == "cpu"
+    fold = is_plain and not method.uses_forward_hooks
+    return FrozenBatchNorm(method.student.backbone, method.extra_modules(), fold=fold)
 
 
 @contextmanager
