@@ -66,10 +66,10 @@ class Fit:
         self.batch_at = batch_at
         self.config = config
         self.device = device
+        self.batch_norm = batch_norm_of(method, config, device)
         self.step = 0
         self.optimizer = build_optimizer(config, method)
         self.history = LossHistory(every=max(1, config.num_steps // 25))
-        self.batch_norm = batch_norm_of(method, config, device)
 
     def run(self, until: int | None = None, watch: Callable[[], None] | None = None) -> None:
         """Trains up to step `until` (None: `num_steps`); `watch` is called after every step.
@@ -131,18 +131,6 @@ class Fit:
         self.history.load_state_dict(state["history"])
 
 
-def batch_norm_of(method: Method, config: TrainingConfig, device: torch.device) -> FrozenBatchNorm:
-    """The BatchNorms that `config` freezes: none, or those of the student and of the method's other networks.
-
-    They are folded where that was measured to be faster (docs/decisions/0031), and where no hook reads between.
-    """
-    if config.batch_norm == "train":
-        return FrozenBatchNorm(fold=False)
-    is_plain = config.compile == "none" and config.precision == "fp32" and device.type == "cpu"
-    fold = is_plain and not method.uses_forward_hooks
-    return FrozenBatchNorm(method.student.backbone, method.extra_modules(), fold=fold)
-
-
 @contextmanager
 def compiled(module: nn.Module, mode: CompileMode) -> Iterator[None]:
     """Compiles `module` inside the block; evaluation, with batches of any size, is outside of it.
@@ -162,3 +150,15 @@ def compiled(module: nn.Module, mode: CompileMode) -> Iterator[None]:
 def autocast(config: TrainingConfig, device: torch.device) -> torch.autocast:
     """Autocast context of `config.precision`."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=config.precision == "bf16")
+
+
+def batch_norm_of(method: Method, config: TrainingConfig, device: torch.device) -> FrozenBatchNorm:
+    """The BatchNorms that `config` freezes: none, or those of the student and of the method's other networks.
+
+    They are folded where that was measured to be faster (docs/decisions/0031), and where no hook reads between.
+    """
+    if config.batch_norm == "train":
+        return FrozenBatchNorm(fold=False)
+    is_plain = config.compile == "none" and config.precision == "fp32" and device.type == "cpu"
+    fold = is_plain and not method.uses_forward_hooks
+    return FrozenBatchNorm(method.student.backbone, method.extra_modules(), fold=fold)
