@@ -34,3 +34,11 @@ class TrialConfig(Frozen):
         if training.compile != "none" and method is not None and METHODS[method.name].uses_forward_hooks:
             raise ValueError(f"compile: none with {method.name}, which hooks into the network, got {training.compile}")
         return training
+
+    @field_validator("training")
+    @classmethod
+    def _statistics_where_needed(cls, training: TrainingConfig, before: ValidationInfo) -> TrainingConfig:
+        method = before.data.get("method")
+        if training.batch_norm == "frozen" and method is not None and METHODS[method.name].needs_batch_statistics:
+            raise ValueError(f"batch_norm: train with {method.name}, which normalises by the batch, got frozen")
+        return training

@@ -48,6 +48,7 @@ def test_the_name_chooses_the_method() -> None:
         ({"training": {"optimizer": "lion"}}, ("training", "optimizer")),
         ({"training": {"compile": "fast"}}, ("training", "compile")),
         ({"method": {"name": "delta"}, "training": {"compile": "default"}}, ("training",)),
+        ({"method": {"name": "stoch_norm"}, "training": {"batch_norm": "frozen"}}, ("training",)),
         ({"method": {"name": "smiel"}}, ("method",)),
         ({"method": {"gamma_fe": 0.1}}, ("method",)),
         ({"method": {"name": "mixup", "gamma_fe": 0.1}}, ("method", "mixup", "gamma_fe")),
@@ -65,6 +66,12 @@ def test_a_mistake_is_refused_where_it_is(changed: dict[str, Any], where: tuple[
     with pytest.raises(ValidationError) as caught:
         trial(**changed)
     assert [error["loc"] for error in caught.value.errors()] == [where]
+
+
+def test_frozen_statistics_are_refused_to_a_method_that_needs_those_of_the_batch() -> None:
+    with pytest.raises(ValidationError, match=r"batch_norm: train with stoch_norm, which normalises by .*, got frozen"):
+        trial(method={"name": "stoch_norm"}, training={"batch_norm": "frozen"})
+    assert trial(method={"name": "l2"}, training={"batch_norm": "frozen"}).training.batch_norm == "frozen"
 
 
 def test_a_configuration_stays_as_it_is() -> None:

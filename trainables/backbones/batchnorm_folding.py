@@ -61,12 +61,13 @@ class FoldedNetwork:
 
     def _fold(self, inputs: Tensor) -> None:
         with torch.autocast(inputs.device.type, enabled=False):
-            names = _pairs_in(self._network, inputs)
+            embedded = self._network.embed(inputs)
+            names = pairs_in(self._network.backbone, embedded)
             folded = structural_copy(self._network)
-            pairs = [_replaced(self._network, folded, *pair) for pair in names]
+            pairs = [_replaced(self._network.backbone, folded.backbone, *pair) for pair in names]
             for pair in pairs:
                 _refresh(pair)
-            if pairs and not _is_close(self._network, folded, inputs):
+            if pairs and not is_close(self._network.backbone(embedded), folded.backbone(embedded)):
                 folded, pairs = structural_copy(self._network), []
             if self._compile != "none":
                 folded.backbone.compile(mode=self._compile)
@@ -84,13 +85,16 @@ class FoldedNetwork:
         return sum(t._version for conv, norm, _ in self._pairs for t in _sources(conv, norm))
 
 
-def _pairs_in(network: TransferNetwork, inputs: Tensor) -> list[tuple[str, str]]:
-    """Names (convolution, normalisation that takes its output) of the pairs in which each runs once."""
+def pairs_in(backbone: nn.Module, embedded: Tensor) -> list[tuple[str, str]]:
+    """Names (convolution, normalisation that takes its output) of the pairs in which each runs once.
+
+    Runs the backbone, which is in evaluation mode.
+    """
     made: list[tuple[Tensor, str]] = []  # keeps the tensors alive, so that their identities stay unique
     took: list[tuple[str, str]] = []
     runs: list[str] = []
     hooks = []
-    for name, module in network.backbone.named_modules(prefix="backbone"):
+    for name, module in backbone.named_modules():
         if isinstance(module, nn.Conv2d):
 
             def after(_: nn.Module, __: object, output: Tensor, name: str = name) -> None:
@@ -106,7 +110,7 @@ def _pairs_in(network: TransferNetwork, inputs: Tensor) -> list[tuple[str, str]]
 
             hooks.append(module.register_forward_pre_hook(before))
     try:
-        network(network.embed(inputs))
+        backbone(embedded)
     finally:
         for hook in hooks:
             hook.remove()
@@ -114,10 +118,10 @@ def _pairs_in(network: TransferNetwork, inputs: Tensor) -> list[tuple[str, str]]
     return [(conv, norm) for conv, norm in took if runs.count(conv) == runs.count(norm) == convs.count(conv) == 1]
 
 
-def _replaced(network: TransferNetwork, folded: TransferNetwork, conv_name: str, norm_name: str) -> Pair:
+def _replaced(backbone: nn.Module, folded: nn.Module, conv_name: str, norm_name: str) -> Pair:
     conv, norm, both = (
-        network.get_submodule(conv_name),
-        network.get_submodule(norm_name),
+        backbone.get_submodule(conv_name),
+        backbone.get_submodule(norm_name),
         folded.get_submodule(conv_name),
     )
     assert isinstance(conv, nn.Conv2d)
@@ -151,7 +155,8 @@ def _sources(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> list[Tensor]:
     return [tensor for tensor in tensors if tensor is not None]
 
 
-def _is_close(network: TransferNetwork, folded: TransferNetwork, inputs: Tensor) -> bool:
-    (features, pooled), (ours, ours_pooled) = (each.backbone(each.embed(inputs)) for each in (network, folded))
-    pairs = ((features, ours), (pooled, ours_pooled))
-    return all(bool((mine - exact).norm() <= TOLERANCE * exact.norm()) for exact, mine in pairs)
+def is_close(exact: tuple[Tensor, Tensor], ours: tuple[Tensor, Tensor]) -> bool:
+    """Whether features and pooled features differ by no more than `TOLERANCE`, relative to their norms."""
+    return all(
+        bool((mine - theirs).norm() <= TOLERANCE * theirs.norm()) for mine, theirs in zip(ours, exact, strict=True)
+    )

@@ -60,6 +60,8 @@ class Method(ABC):
     """Number of independent augmentations of each training image in a batch; with 2, `Batch.second_inputs` is set."""
     uses_forward_hooks: ClassVar[bool] = False
     """Whether `loss` registers forward hooks in the student. Compiled code ignores hooks that come and go."""
+    needs_batch_statistics: ClassVar[bool] = False
+    """Whether its own normalisation reads the statistics of the batch, which `batch_norm: frozen` has not."""
     config: MethodConfig
 
     def __init__(self, config: Any, student: TransferNetwork, context: MethodContext) -> None:

@@ -16,6 +16,7 @@ class FeatureExtractionConfig(MethodConfig):
     name: Literal["feature_extraction"] = "feature_extraction"
     backbone_mode: Literal["train", "eval"] = "train"
     """`train`: BatchNorm uses and updates the statistics of the target data, and dropout within the backbone is on.
+    With `training.batch_norm: frozen` the statistics stay pre-trained, and `train` is about dropout alone.
     `eval`: the backbone computes the pre-trained function, and the training is a linear probe."""
 
 
@@ -23,7 +24,7 @@ class FeatureExtraction(Method):
     """Training of the target head alone; the backbone keeps its pre-trained parameters.
 
     The loss is cross-entropy on the target labels. The backbone's parameters take no gradient and never enter the
-    optimiser; its BatchNorm statistics follow the target data with `backbone_mode: train`.
+    optimiser; its BatchNorm statistics follow the target data with `backbone_mode: train`, unless they are frozen.
     """
 
     Config = FeatureExtractionConfig

@@ -39,6 +39,7 @@ class StochNorm(Method):
     The authors' code draws from NumPy's global generator and drops `num_batches_tracked`; TLlib's ignores p.
     """
 
+    needs_batch_statistics = True
     Config = StochNormConfig
     config: StochNormConfig
 

@@ -31,9 +31,9 @@ class TrainingConfig(Frozen):
     """Initial target head: `random`, or `probe`, the logistic regression on the features of the pre-trained network
     (linear probing, then fine-tuning: Kumar et al., 2022, https://arxiv.org/abs/2202.10054)."""
     batch_norm: Literal["train", "frozen"] = "train"
-    """Whether the student's BatchNorm normalises by the batch and updates its running statistics, or keeps the
-    pre-trained ones and normalises by them. Scale and shift are trained either way. `frozen` works at a tenth of the
-    learning rate that `train` does."""
+    """Whether BatchNorm normalises by the batch and updates its running statistics, or keeps the pre-trained ones and
+    normalises by them, in all networks of the training. Scale and shift are trained either way. `frozen` works at a
+    tenth of the learning rate that `train` does, and costs less; `stoch_norm` refuses it. See docs/decisions/0031."""
     max_grad_norm: PositiveFloat | None = None
     """Largest norm of the gradient of all trained parameters together; a longer one is scaled down to it."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9

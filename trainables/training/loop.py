@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from trainables.backbones.frozen_batchnorm import FrozenBatchNorm
 from trainables.errors import Diverged
 from trainables.methods.base import Method
 from trainables.seeding import global_generators_restored, seed_for
@@ -65,6 +66,7 @@ class Fit:
         self.batch_at = batch_at
         self.config = config
         self.device = device
+        self.batch_norm = batch_norm_of(method, config, device)
         self.step = 0
         self.optimizer = build_optimizer(config, method)
         self.num_steps = config.resolved_num_steps
@@ -78,7 +80,8 @@ class Fit:
         """
         until = self.num_steps if until is None else min(until, self.num_steps)
         self.method.student.train()
-        with global_generators_restored(), compiled(self.method.student.backbone, self.config.compile):
+        compiled_backbone = compiled(self.method.student.backbone, self.config.compile)
+        with global_generators_restored(), compiled_backbone, self.batch_norm.in_force():
             while self.step < until:
                 self.step += 1
                 self._one_step()
@@ -161,3 +164,15 @@ def compiled(module: nn.Module, mode: CompileMode) -> Iterator[None]:
 def autocast(config: TrainingConfig, device: torch.device) -> torch.autocast:
     """Autocast context of `config.precision`."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=config.precision == "bf16")
+
+
+def batch_norm_of(method: Method, config: TrainingConfig, device: torch.device) -> FrozenBatchNorm:
+    """The BatchNorms that `config` freezes: none, or those of the student and of the method's other networks.
+
+    They are folded where that was measured to be faster (docs/decisions/0031), and where no hook reads between.
+    """
+    if config.batch_norm == "train":
+        return FrozenBatchNorm(fold=False)
+    is_plain = config.compile == "none" and config.precision == "fp32" and device.type == "cpu"
+    fold = is_plain and not method.uses_forward_hooks
+    return FrozenBatchNorm(method.student.backbone, method.extra_modules(), fold=fold)

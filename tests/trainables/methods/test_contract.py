@@ -152,6 +152,46 @@ class TestATraining:
         assert student(student.embed(batch.inputs)).target_logits.shape == (4, NUM_CLASSES)
 
 
+FROZEN = TRAINING.model_copy(update={"batch_norm": "frozen"})
+
+
+@pytest.mark.parametrize(
+    "config",
+    [config for config in SETTINGS.values() if not METHODS[config.name].needs_batch_statistics],
+    ids=[name for name, config in SETTINGS.items() if not METHODS[config.name].needs_batch_statistics],
+)
+class TestATrainingWithFrozenBatchNorm:
+    def test_keeps_the_statistics_to_the_bit_and_trains_scale_and_shift(self, config: MethodConfig) -> None:
+        fit = start(config, FROZEN)
+        modules = nn.ModuleList([fit.method.student, *modules_beside_the_student(fit.method)])
+        before = copy.deepcopy(modules.state_dict())
+        fit.run()
+        after = modules.state_dict()
+        assert after.keys() == before.keys()
+        statistics = [name for name in after if name.endswith(("running_mean", "running_var", "num_batches_tracked"))]
+        assert len(statistics) >= 6
+        for name in statistics:
+            assert torch.equal(after[name], before[name]), name
+        norm = dict(fit.method.student.backbone.stem[1].named_parameters(prefix="0.backbone.stem.1"))
+        for name, parameter in norm.items():
+            assert torch.equal(parameter, before[name]) == (config.name in FREEZES_THE_BACKBONE), name
+
+    def test_goes_on_from_a_checkpoint_to_the_bit(self, config: MethodConfig) -> None:
+        """Also where it is scored on the way."""
+        whole = start(config, FROZEN)
+        whole.run()
+        stopped = start(config, FROZEN)
+        stopped.run(until=2)
+        student = stopped.method.student.eval()
+        student(student.embed(tiny_batch(count=4).inputs))
+        stopped.run(until=3)
+        resumed = start(config, FROZEN)
+        resumed.load_state_dict(through_a_file(stopped.state_dict()))
+        resumed.run()
+        assert resumed.history == whole.history
+        assert_identical(resumed.state_dict(), whole.state_dict())
+
+
 def test_losses_are_equal_in_another_process() -> None:
     command = [sys.executable, "-m", "tests.trainables.methods.contract"]
     environment = os.environ | {"PYTHONHASHSEED": "4321"}

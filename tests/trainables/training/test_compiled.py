@@ -67,6 +67,20 @@ def test_every_method_after_every_other_in_one_process() -> None:
             )
 
 
+@pytest.mark.usefixtures("traced_only")
+def test_frozen_batch_norm_says_the_same() -> None:
+    """Compiled, where it is not folded, as not compiled, where it is."""
+    plain, fit = (
+        start(SETTINGS["smile"], in_mode(mode).model_copy(update={"batch_norm": "frozen"}), dropout=0)
+        for mode in ("none", "default")
+    )
+    plain.run()
+    fit.run()
+    assert total_losses(fit) == pytest.approx(total_losses(plain), rel=1e-4)
+    for ours, theirs in zip(fit.method.student.buffers(), plain.method.student.buffers(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_who_hooks_into_the_student_says_so(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     fit = start(SETTINGS[name])
