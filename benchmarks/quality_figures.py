@@ -77,10 +77,14 @@ def best_peer(by_name: Mapping[str, Sequence[Run]]) -> str | None:
 
 
 def score_lines(runs: Iterable[Run]) -> list[str]:
-    """A line a contestant of one folder: test top-1 mean ± sd over seeds."""
-    lines = []
-    for name, each in _by_contestant(runs).items():
-        lines.append(f"quality-{_figure_name(each[0].folder)}-{name} {_scores(each)}")
+    """A line a contestant of one folder: test top-1 mean ± sd over seeds, and by how much ours is ahead of it."""
+    by_name, lines = _by_contestant(runs), []
+    for name, each in by_name.items():
+        line = f"quality-{_figure_name(each[0].folder)}-{name} {_scores(each)}"
+        if name != OURS and _lead(by_name, OURS, name) is not None:
+            points, over_seeds, over_photographs = _cells(by_name[OURS], each)
+            line += f", ours {points} points (95 %: {over_seeds} over seeds, {over_photographs} over photographs)"
+        lines.append(line)
     return lines
 
 

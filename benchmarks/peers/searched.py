@@ -54,8 +54,7 @@ def main() -> None:
         search = run_search(task, settings_of(task, Path(folder)), Path(folder))
         _, test = splits_of(task.root)
         classes = classes_of(task, search.run / "model", test.files)
-    said = "; ".join(line.strip() for line in search.printed if line.startswith((f"{NAME}: ", "  best ")))
-    hand_in(task, search.seconds, " ".join(said.split()), test.files, classes)
+    hand_in(task, search.seconds, said_of(search), test.files, classes)
 
 
 def settings_of(task: SearchTask, folder: Path) -> dict[str, Any]:
@@ -106,6 +105,12 @@ def run_search(task: SearchTask, settings: Mapping[str, Any], folder: Path) -> S
     print(output, flush=True)
     (run,) = (folder / NAME).iterdir()
     return Search(run, tuple(output.splitlines()), seconds)
+
+
+def said_of(search: Search) -> str:
+    """How many trials there were, and the best of them, from the lines with which the command closes."""
+    closing = [" ".join(line.split()) for line in search.printed if line.startswith((f"{NAME}: ", "  best "))]
+    return "; ".join(closing[-2:])
 
 
 def classes_of(task: SearchTask, model: Path, files: Sequence[Path]) -> list[str]:

@@ -44,10 +44,20 @@ def test_a_line_a_figure() -> None:
         "quality-my_photos-ours_time_over_minutes 1.150 1.15 ok",
         "quality-my_photos-ours_in_a_third_time_over_minutes 1.200 1.15 short",
     ]
+
+
+def test_a_line_a_contestant() -> None:
+    runs = [
+        *runs_of(OURS, "11111", "11110"),
+        *runs_of("linear_probe", "11100", "11100"),
+        *runs_of("fastai", "11110", "11111"),
+    ]
+    ahead = "(95 %: -97.1 … +157.1 over seeds, -9.2 … +69.2 over photographs)"
     assert score_lines(runs)[:2] == [
         "quality-my_photos-ours 0.9000 ± 0.1414",
-        "quality-my_photos-ours_in_a_third 0.6000 ± 0.0000",
+        f"quality-my_photos-linear_probe 0.6000 ± 0.0000, ours +30.0 points {ahead}",
     ]
+    assert score_lines(runs[:1] + runs[2:3])[1].endswith("points (95 %: – over seeds, -8.0 … +88.0 over photographs)")
 
 
 def test_a_failed_run_is_no_score() -> None:

@@ -8,7 +8,17 @@ from pathlib import Path
 import pytest
 
 from benchmarks.peers import searched
-from benchmarks.peers.searched import NAME, SPACE, SearchTask, classes_of, search_command, seconds_of_parts, settings_of
+from benchmarks.peers.searched import (
+    NAME,
+    SPACE,
+    Search,
+    SearchTask,
+    classes_of,
+    said_of,
+    search_command,
+    seconds_of_parts,
+    settings_of,
+)
 from tests.benchmarks.photographs import written_pictures
 from tuner.search import parser
 
@@ -88,6 +98,17 @@ def test_the_parts_of_a_search_are_read_from_its_journal(
 
     monkeypatch.setattr(searched, "run_in", run_in)
     assert seconds_of_parts(task, tmp_path) == [12.0, 19.0, 27.0]
+
+
+def test_the_closing_lines_say_what_was_found() -> None:
+    printed = (
+        "quality: 6 trials × 3 folds",
+        "[0:00] searching",
+        "quality: 4 complete trials in 3:21",
+        "  best    trial-2",
+    )
+    search = Search(Path("run"), (*printed, "  validation  top-1 0.5"), 201.0)
+    assert said_of(search) == "quality: 4 complete trials in 3:21; best trial-2"
 
 
 def test_classes_are_asked_for_by_the_command(task: SearchTask, monkeypatch: pytest.MonkeyPatch) -> None:
