@@ -6,7 +6,7 @@ ARGS ?=
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadgroup
 
 .PHONY: help install search ui check format test test-fast test-nightly test-cluster test-bounds chaos pictures clean
-.PHONY: bench bench-quick bench-methods bench-search
+.PHONY: bench bench-quick bench-methods bench-search bench-quality
 
 help:            ## this list
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | column -t -s '	'
@@ -74,3 +74,10 @@ bench-methods: $(BIN)/.installed ## what a step of each method costs, paired wit
 
 bench-search: $(BIN)/.installed  ## what the service costs in a thousand trials that train nothing, beside bare Ray Tune
 	$(BIN)/python -m benchmarks.search $(ARGS)
+
+# fastai is a peer of that benchmark alone, which skips it where it cannot be installed, and says so.
+$(BIN)/.bench-installed: $(BIN)/.installed
+	$(BIN)/python -m pip install --quiet --editable '.[bench]' && touch $@ || true
+
+bench-quality: $(BIN)/.bench-installed ## test top-1 at equal minutes, against what a user would pick instead; ARGS="--root FOLDER…"
+	$(BIN)/python -m benchmarks.quality $(ARGS)

@@ -1,1 +1,3 @@
-"""Speed, as paired ratios: what is compared runs in turn in one process, so that a busy machine slows both."""
+"""Speed, as paired ratios: what is compared runs in turn in one process, so that a busy machine slows both.
+
+`quality.py` is about scores instead, at equal wall-clock."""

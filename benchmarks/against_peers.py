@@ -21,6 +21,7 @@ import yaml
 from PIL import Image
 
 from benchmarks.figures import Figure, report
+from benchmarks.peers.arguments import as_arguments
 from benchmarks.peers.task import SCORED, Task
 from trainables.data.config import DataConfig
 from trainables.data.loading import plan_splits
@@ -75,7 +76,7 @@ def course_of_peer(name: str, task: Task) -> Course:
     """Runs one, without the environment of our workers."""
     environment = {key: value for key, value in os.environ.items() if key not in WORKER_ENVIRONMENT}
     started_s = time.time()
-    command = [sys.executable, "-W", "ignore", "-m", f"benchmarks.peers.{name}", *task.arguments()]
+    command = [sys.executable, "-W", "ignore", "-m", f"benchmarks.peers.{name}", *as_arguments(task)]
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     scored = (line.split()[1:] for line in done.stdout.splitlines() if line.startswith(SCORED))
     return [(float(time_s) - started_s, float(score)) for time_s, score in scored]

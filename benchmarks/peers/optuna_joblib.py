@@ -16,7 +16,8 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import MaxTrialsCallback
 
-from benchmarks.peers.task import FIRST_POINT, LOG_UNIFORM, SCORED, UNIFORM, Task, parsed
+from benchmarks.peers.arguments import from_arguments
+from benchmarks.peers.task import FIRST_POINT, LOG_UNIFORM, SCORED, UNIFORM, Task
 from benchmarks.peers.usual import fold_scores
 
 STUDY = "peer"
@@ -24,7 +25,7 @@ STUDY = "peer"
 
 def main() -> None:
     """Runs the task."""
-    task, num_jobs = parsed(), os.cpu_count() or 1
+    task, num_jobs = from_arguments(Task), os.cpu_count() or 1
     with TemporaryDirectory() as folder:
         file = Path(folder) / "study.log"
         study = optuna.create_study(study_name=STUDY, storage=storage(file), direction="maximize")

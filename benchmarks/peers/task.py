@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,10 +40,6 @@ class Task:
         """Side to which images are resized before they are cropped."""
         return round(self.size_px / 0.875)
 
-    def arguments(self) -> list[str]:
-        """As `parsed` reads them."""
-        return [f"--{name.replace('_', '-')}={value}" for name, value in vars(self).items()]
-
     def experiment(self, directory: Path) -> dict[str, Any]:
         """The same as this project's experiment."""
         return {
@@ -72,12 +67,3 @@ class Task:
             "tracking": {"uri": f"sqlite:///{directory / 'mlflow.db'}", "directory": str(directory)},
             "retrain": {"seeds": 0},
         }
-
-
-def parsed() -> Task:
-    """The task that the command line states."""
-    parser = argparse.ArgumentParser()
-    for name, default in vars(Task(Path())).items():
-        kind = (lambda text: text == "True") if isinstance(default, bool) else type(default)
-        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, default=default)
-    return Task(**vars(parser.parse_args()))

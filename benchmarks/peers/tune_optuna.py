@@ -19,13 +19,14 @@ from ray.air.integrations.mlflow import MLflowLoggerCallback
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
 
-from benchmarks.peers.task import FIRST_POINT, LOG_UNIFORM, SCORED, UNIFORM, Task, parsed
+from benchmarks.peers.arguments import from_arguments
+from benchmarks.peers.task import FIRST_POINT, LOG_UNIFORM, SCORED, UNIFORM, Task
 from benchmarks.peers.usual import fold_scores
 
 
 def main() -> None:
     """Runs the task."""
-    task = parsed()
+    task = from_arguments(Task)
     os.environ["RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS"] = "0"
     ray.init(include_dashboard=False, num_cpus=os.cpu_count(), log_to_driver=False)
     space = {name: tune.loguniform(*ends) for name, ends in LOG_UNIFORM.items()}
