@@ -53,7 +53,11 @@ class BadInput(Exception):
         return BadInput(replace(p, file=p.file or file) for p in self.problems)
 
 
-class Diverged(Exception):
+class TrainingFailed(Exception):
+    """Base of the errors for a training that ends without a usable network. It is reproducible for its settings."""
+
+
+class Diverged(TrainingFailed):
     """Error for a training with a loss term or gradient that is not finite, first at optimiser step `step` (from 1)."""
 
     def __init__(self, step: int, term: str) -> None:
@@ -63,6 +67,20 @@ class Diverged(Exception):
 
     def __reduce__(self) -> tuple[type[Diverged], tuple[int, str]]:
         return type(self), (self.step, self.term)
+
+
+class Collapsed(TrainingFailed):
+    """Error for a trained network with the same prediction for all of `num_examples`, as after its features died.
+
+    Nothing in its training was infinite, and its top-1 accuracy is that of guessing one class.
+    """
+
+    def __init__(self, num_examples: int) -> None:
+        self.num_examples = num_examples
+        super().__init__(f"collapsed: the network predicts the same for all {num_examples} examples")
+
+    def __reduce__(self) -> tuple[type[Collapsed], tuple[int]]:
+        return type(self), (self.num_examples,)
 
 
 def first_line(error: BaseException, length: int = 200) -> str:

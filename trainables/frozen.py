@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 from pydantic import BaseModel, ConfigDict
 
 
@@ -9,3 +12,6 @@ class Frozen(BaseModel):
     """Base class of configurations: immutable, and unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    replaced_keys: ClassVar[Mapping[str, str]] = {}
+    """Key that there was in earlier versions → noun phrase for what says the same today, for the error."""

@@ -39,7 +39,7 @@ class RetrainResult:
 
 @dataclass(frozen=True)
 class RetrainFailed:
-    """A retraining that diverged, which is reproducible for its seed."""
+    """A retraining that diverged or collapsed, which is reproducible for its seed."""
 
     seed: int
     reason: str

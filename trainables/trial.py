@@ -13,14 +13,15 @@ from trainables.backbones import build_network
 from trainables.backbones.network import TransferNetwork
 from trainables.config import TrialConfig
 from trainables.data.batches import evaluation_batches, steps_per_epoch, training_batch
-from trainables.data.examples import Examples, as_inputs
+from trainables.data.examples import Examples, as_inputs, selection_key
 from trainables.data.folds import Fold
-from trainables.errors import Diverged
+from trainables.errors import Collapsed, TrainingFailed
 from trainables.methods import MethodContext, build_method, uses_source_head
+from trainables.probe import PROBES
 from trainables.results import FoldResult, RetrainFailed, RetrainResult
 from trainables.seeding import seed_for
 from trainables.training.checkpoint import Checkpoints
-from trainables.training.evaluation import top1_accuracy
+from trainables.training.evaluation import is_constant, predicted_probabilities, top1_accuracy
 from trainables.training.loop import Fit
 from trainables.types import Batch
 
@@ -117,12 +118,15 @@ class FoldTraining:
         return self.training.fit.step
 
     def score_at(self, step: int) -> float:
-        """Trains up to `step` and returns the top-1 accuracy in [0, 1] on the validation part. Raises Diverged."""
+        """Trains up to `step` and returns the top-1 accuracy in [0, 1] on the validation part.
+
+        Raises TrainingFailed: Diverged or Collapsed.
+        """
         self.training.run(step)
         return self._score()
 
     def result(self) -> FoldResult:
-        """Trains to the end and scores the validation part. Raises Diverged."""
+        """Trains to the end and scores the validation part. Raises TrainingFailed, as `score_at`."""
         self.training.run()
         history, accuracy = self.training.fit.history, self._score()
         seconds, taken_up_at = self.training.duration_s, self.training.taken_up_at
@@ -137,8 +141,7 @@ def identity_of(config: TrialConfig, examples: Examples, seed: int) -> str:
 
     Like `source_key`, it does not depend on the pixels of the images.
     """
-    selection = hashlib.sha256(examples.index.tobytes() + examples.labels.tobytes()).hexdigest()
-    fields = [config.model_dump(mode="json"), seed, len(examples), examples.class_names, selection, torch.__version__]
+    fields = [config.model_dump(mode="json"), seed, selection_key(examples), torch.__version__]
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
@@ -147,23 +150,27 @@ def start_fit(
 ) -> Fit:
     """Builds the training of `config` on `examples` at step 0, after `Method.prepare`, or at `state`.
 
-    `seed` is the root of the addresses of its draws.
+    `seed` is the root of the addresses of its draws. With `head_init: probe` the target head is that of `PROBES` before
+    the method is built, so that copies of the student have it, too.
     """
-    training = config.training
+    num_batches = steps_per_epoch(len(examples), config.training.batch_size)
+    training = config.training.resolved(num_batches)
     network = build_network(config.backbone, examples.num_classes, seed, uses_source_head(config.method)).to(device)
     if training.channels_last:
         network = network.to(memory_format=torch.channels_last)
+    if state is None and training.head_init == "probe":
+        PROBES.get(config, examples, network, device).write_to(network.target_head)
     context = MethodContext(
         seed=seed,
-        num_steps=training.num_steps,
-        steps_per_epoch=steps_per_epoch(len(examples), training.batch_size),
+        num_steps=max(1, training.resolved_num_steps),  # methods divide by it
+        steps_per_epoch=num_batches,
         num_classes=examples.num_classes,
         num_examples=len(examples),
         compile=training.compile,
     )
     method = build_method(config.method, network, context)
     inputs = as_inputs(examples, config.data, network.backbone.tokenizer)
-    if state is None:
+    if state is None and training.num_steps != 0:
         method.prepare(lambda: evaluation_batches(inputs, config.data, training.eval_batch_size, device))
 
     def batch_at(step: int) -> Batch:
@@ -176,10 +183,24 @@ def start_fit(
 
 
 def accuracy_on(network: TransferNetwork, examples: Examples, config: TrialConfig, device: torch.device) -> float:
-    """Top-1 accuracy in [0, 1] of `network` on `examples`, images as centre crops."""
+    """Top-1 accuracy in [0, 1] of `network` on `examples`, images as centre crops.
+
+    Raises Collapsed if the network predicts the same for all of them, and with its initial weights did not.
+    """
+    probabilities, labels = _predicted(network, examples, config, device)
+    if is_constant(probabilities):
+        initial = build_network(config.backbone, examples.num_classes, config.seed, False).to(device)
+        if not is_constant(_predicted(initial, examples, config, device)[0]):
+            raise Collapsed(len(examples))
+    return top1_accuracy(probabilities, labels)
+
+
+def _predicted(
+    network: TransferNetwork, examples: Examples, config: TrialConfig, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
     inputs = as_inputs(examples, config.data, network.backbone.tokenizer)
     batches = evaluation_batches(inputs, config.data, config.training.eval_batch_size, device)
-    return top1_accuracy(network, batches, config.training, device)
+    return predicted_probabilities(network, batches, config.training, device)
 
 
 def default_device() -> torch.device:
@@ -201,13 +222,14 @@ def train_and_test(
 ) -> tuple[RetrainResult, TransferNetwork] | RetrainFailed:
     """Trains on all of `train` in this process, and scores the network on `test`.
 
-    `config` is that of `reseeded(…, seed)`. A training that diverges is returned as RetrainFailed, not raised.
+    `config` is that of `reseeded(…, seed)`. A training that diverges or collapses is returned as RetrainFailed, not
+    raised.
     """
     device = default_device()
     started = time.monotonic()
     try:
         network, fit = train_full(config, train, device, checkpoints)
-    except Diverged as diverged:
-        return RetrainFailed(seed, str(diverged))
-    accuracy = accuracy_on(network, test, config, device)
+        accuracy = accuracy_on(network, test, config, device)
+    except TrainingFailed as failed:
+        return RetrainFailed(seed, str(failed))
     return RetrainResult(seed, accuracy, time.monotonic() - started, fit.history.steps, fit.history.terms), network

@@ -56,7 +56,9 @@ def test_the_name_chooses_the_method() -> None:
         ({"method": {"name": "smile", "alpha": 0}}, ("method", "smile", "alpha")),
         ({"method": {"name": "smile", "ema_decay": 1.1}}, ("method", "smile", "ema_decay")),
         ({"method": {"name": "smile", "ema_period_steps": 0}}, ("method", "smile", "ema_period_steps")),
-        ({"method": {"name": "smile", "formulation": "code"}}, ("method", "smile", "formulation")),
+        ({"method": {"name": "smile", "feature_loss": "code"}}, ("method", "smile", "feature_loss")),
+        ({"method": {"name": "smile", "source_loss": "code"}}, ("method", "smile", "source_loss")),
+        ({"method": {"name": "smile", "formulation": "paper"}}, ("method", "smile", "formulation")),
     ],
 )
 def test_a_mistake_is_refused_where_it_is(changed: dict[str, Any], where: tuple[str, ...]) -> None:
@@ -81,5 +83,6 @@ def test_a_configuration_survives_json_and_pickle() -> None:
 
 def test_smile_has_its_authors_defaults() -> None:
     config = SmileConfig()
-    assert (config.formulation, config.gamma_fe, config.gamma_fc, config.alpha) == ("authors", 0.01, 0.1, 0.2)
+    assert (config.feature_loss, config.source_loss) == ("authors", "authors")
+    assert (config.gamma_fe, config.gamma_fc, config.alpha) == (0.01, 0.1, 0.2)
     assert (config.ema_decay, config.ema_period_steps, config.ema_reference_steps) == (0.999, 10, 9000)

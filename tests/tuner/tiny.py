@@ -12,7 +12,6 @@ import yaml
 from PIL import Image
 
 from trainables.results import FoldResult
-from tuner.experiment.dimensions import spell
 from tuner.experiment.search_experiment import SearchExperiment, parse_experiment
 from tuner.experiment.tree import set_leaf
 from tuner.record.directory import RunDirectory
@@ -22,6 +21,22 @@ from tuner.record.journal import SearchJournal, open_search_journal
 
 GAMMA = {"log_uniform": [0.01, 0.1]}
 ALPHA = {"uniform": [0.1, 1.0]}
+METHODS: dict[str, Any] = {
+    "choice": [
+        {"name": "l2"},
+        {"name": "mixup", "alpha": {"log_uniform": [0.1, 1.0]}},
+        {"name": "smile", "gamma_fe": GAMMA, "alpha": {"uniform": [0.1, 0.5]}, "gamma_fc": 0.05},
+    ]
+}
+"""Three methods, of which two have dimensions, and both of these an `alpha`."""
+TRAININGS: dict[str, Any] = {
+    "num_steps": 2,
+    "batch_size": 8,
+    "choice": [
+        {"label": "frozen", "batch_norm": "frozen", "learning_rate": {"log_uniform": [3e-4, 3e-3]}},
+        {"label": "moving", "learning_rate": {"log_uniform": [3e-3, 3e-2]}},
+    ],
+}
 
 
 def tree_of(**changes: Any) -> dict[str, Any]:
@@ -84,8 +99,7 @@ def search_journal(directory: Path) -> SearchJournal:
 def search_started(space: SearchExperiment | None = None, run: str = "run", **changes: Any) -> SearchStarted:
     """The event with which a command begins to work on `space`."""
     space = space or space_of()
-    words = {path: spell(dimension) for path, dimension in space.dimensions.items()}
-    return SearchStarted(name=space.name, run=run, space=space.as_tree(), dimensions=words, **changes)
+    return SearchStarted(name=space.name, run=run, space=space.as_tree(), dimensions=space.dimension_words, **changes)
 
 
 def add_trial(

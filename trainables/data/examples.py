@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 from trainables.data.config import DataConfig
 from trainables.data.images import LabelledImages
 from trainables.data.texts import LabelledTexts, TokenisedTexts
@@ -20,3 +22,10 @@ def as_inputs(examples: Examples, config: DataConfig, tokenize: Tokenize | None)
         return examples
     assert tokenize is not None, "texts need a backbone with a tokenizer"  # checked with the experiment
     return examples.tokenised(tokenize, config.max_tokens)
+
+
+def selection_key(examples: Examples) -> str:
+    """Hash of which examples of a sample these are, in which order, and of their labels; not of their contents."""
+    selection = hashlib.sha256(examples.index.tobytes() + examples.labels.tobytes())
+    selection.update("\n".join(examples.class_names).encode())
+    return selection.hexdigest()

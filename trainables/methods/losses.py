@@ -5,11 +5,18 @@ All are computed in full precision, also inside autocast.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from trainables.types import num_positions
+
+REFERENCE_BATCH_SIZE = 48
+"""Batch of the SMILE paper's trainings on images."""
+REFERENCE_POSITIONS = 7 * 7
+"""Positions of the feature map in them: 224 px, of which the backbones keep every 32nd in each direction."""
 
 
 def full_precision(x: Tensor) -> Tensor:
@@ -46,11 +53,25 @@ def frobenius_per_position(output: Tensor, target: Tensor) -> Tensor:
 
     `output` and `target` are feature maps of one shape (see `num_positions`).
 
-    Its gradient has norm 1/(H·W) whatever the error; its value grows with √N.
+    Its gradient has norm 1/(H·W) whatever the error and N; its value grows with √N.
     """
     difference = full_precision(output) - full_precision(target)
     norm: Tensor = torch.linalg.vector_norm(difference)
     return norm / num_positions(output)
+
+
+def frobenius_scale(features: Tensor) -> float:
+    """Factor √(48/N)·√(H·W/49) that gives `frobenius_per_position` of maps like `features` one strength at every size.
+
+    The gradient of a mean cross-entropy at a feature map falls as 1/√(N·H·W), the distance's as 1/(H·W): beside the
+    cross-entropy, it weighs √(N/(H·W)) times a constant. With the factor it weighs what it does for the batch of 48 and
+    the map of 7×7 positions of the paper, where the factor is exactly 1.
+
+    >>> frobenius_scale(torch.empty(48, 1280, 7, 7)), frobenius_scale(torch.empty(12, 384))
+    (1.0, 0.2857142857142857)
+    """
+    batch_size = len(features)
+    return math.sqrt(REFERENCE_BATCH_SIZE / batch_size) * math.sqrt(num_positions(features) / REFERENCE_POSITIONS)
 
 
 def mean_squared_norm(output: Tensor, target: Tensor) -> Tensor:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveInt
@@ -15,6 +16,7 @@ from trainables.methods.losses import (
     cross_entropy,
     entropy,
     frobenius_per_position,
+    frobenius_scale,
     full_precision,
     mean_squared_norm,
     one_hot,
@@ -23,18 +25,29 @@ from trainables.methods.mixing import Mix, MixAlpha, draw_mix
 from trainables.methods.teacher import TeacherPrecision, ema_update, frozen_copy, scaled_decay, teacher_autocast
 from trainables.types import Batch, LossTerms, Outputs
 
+Form = Literal["authors", "paper"]
+"""Form of a term of the loss: of the authors' code, or as the paper prints it."""
+
 
 class SmileConfig(MethodConfig):
     """Settings of SMILE. Defaults are those of the authors' code.
 
-    γ_FE and γ_FC depend on the `formulation`: its two distances differ in scale by orders of magnitude, so a value
-    tuned for one does not transfer to the other.
+    A γ belongs to the form of its term: the two forms differ in scale by orders of magnitude, so a value tuned for one
+    does not transfer to the other. For a form it means the same strength beside the cross-entropy for every size of
+    batch and feature map (docs/decisions/0029).
     """
 
+    replaced_keys: ClassVar[Mapping[str, str]] = {
+        "formulation": "the keys feature_loss and source_loss, each authors or paper"
+    }
+
     name: Literal["smile"] = "smile"
-    formulation: Literal["authors", "paper"] = "authors"
-    """`authors`: ‖ΔF‖_F/(H·W) over the whole batch and soft cross-entropy, as in their code.
-    `paper`: Eq. 4 and 5 as printed, squared distances of the pooled features and of the source-class probabilities."""
+    feature_loss: Form = "authors"
+    """Form of L_FE. `authors`: ‖ΔF‖_F/(H·W) of the feature maps over the whole batch, as in their code, times
+    `frobenius_scale`. `paper`: Eq. 4 as printed, the mean squared distance of the pooled features."""
+    source_loss: Form = "authors"
+    """Form of L_FC. `authors`: soft cross-entropy, as in their code. `paper`: Eq. 5 as printed, the mean squared
+    distance of the source-class probabilities."""
     gamma_fe: NonNegativeFloat = 0.01
     """γ_FE, weight of the feature term L_FE."""
     gamma_fc: NonNegativeFloat = 0.1
@@ -101,8 +114,9 @@ class Smile(Method):
 
     def _feature_loss(self, outputs: Outputs, teacher_outputs: Outputs, mix: Mix) -> torch.Tensor:
         """L_FE. Not zero even at step 0: the student normalises by the batch, the teacher by its running statistics."""
-        if self.config.formulation == "authors":
-            return frobenius_per_position(outputs.features, mix.blend(full_precision(teacher_outputs.features)))
+        if self.config.feature_loss == "authors":
+            gap = frobenius_per_position(outputs.features, mix.blend(full_precision(teacher_outputs.features)))
+            return frobenius_scale(outputs.features) * gap
         return mean_squared_norm(outputs.pooled, mix.blend(full_precision(teacher_outputs.pooled)))
 
     def _source_label_loss(self, outputs: Outputs, teacher_outputs: Outputs, mix: Mix) -> torch.Tensor:
@@ -110,7 +124,7 @@ class Smile(Method):
         assert outputs.source_logits is not None  # by uses_source_head
         assert teacher_outputs.source_logits is not None
         target_NS = mix.blend(full_precision(teacher_outputs.source_logits).softmax(dim=1))
-        if self.config.formulation == "authors":
+        if self.config.source_loss == "authors":
             gap = cross_entropy(outputs.source_logits, target_NS)
             self.diagnostics["source_label_excess"] = gap.detach() - entropy(target_NS)
             return gap

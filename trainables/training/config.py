@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
+from trainables.data.batches import steps_per_epoch
 from trainables.frozen import Frozen
 from trainables.types import CompileMode
 
@@ -81,6 +82,12 @@ class TrainingConfig(Frozen):
             raise ValueError("momentum > 0 with nesterov: true (or nesterov: false), got momentum=0")
         return self
 
+    @property
+    def resolved_num_steps(self) -> int:
+        """`num_steps` of a configuration that `resolved` returned, or that never had `num_epochs`."""
+        assert self.num_steps is not None, "the number of steps depends on the number of examples; see num_steps_of"
+        return self.num_steps
+
     def resolved(self, steps_per_epoch: int) -> TrainingConfig:
         """The same settings with their length in `num_steps`, for a training set of so many batches.
 
@@ -91,3 +98,12 @@ class TrainingConfig(Frozen):
             return self
         num_steps = max(1, round(self.num_epochs * steps_per_epoch))
         return self.model_copy(update={"num_steps": num_steps, "num_epochs": None})
+
+
+def num_steps_of(config: TrainingConfig, num_examples: int) -> int:
+    """Number of optimiser steps of a training of `config` on `num_examples`, those of a fold's training part.
+
+    >>> num_steps_of(TrainingConfig(num_epochs=3, batch_size=16), num_examples=100)
+    18
+    """
+    return config.resolved(steps_per_epoch(num_examples, config.batch_size)).resolved_num_steps

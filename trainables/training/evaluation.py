@@ -28,9 +28,16 @@ def predicted_probabilities(
     return torch.cat(probabilities), torch.cat(labels)
 
 
-def top1_accuracy(
-    network: TransferNetwork, batches: Iterable[Batch], config: TrainingConfig, device: torch.device
-) -> float:
+def top1_accuracy(probabilities: Tensor, labels: Tensor) -> float:
     """Top-1 accuracy in [0, 1]: the share of examples whose most probable class is their label."""
-    probabilities, labels = predicted_probabilities(network, batches, config, device)
     return float((probabilities.argmax(dim=1) == labels).double().mean())
+
+
+CONSTANT_SPREAD = 1e-3
+"""Largest standard deviation of log probabilities over examples that is called constant."""
+
+
+def is_constant(probabilities: Tensor) -> bool:
+    """Whether probabilities N×K are those of one and the same prediction for all examples."""
+    log_probabilities = probabilities.double().clamp(min=1e-12).log()
+    return bool(log_probabilities.std(dim=0, correction=0).max() < CONSTANT_SPREAD)

@@ -67,7 +67,8 @@ class Fit:
         self.device = device
         self.step = 0
         self.optimizer = build_optimizer(config, method)
-        self.history = LossHistory(every=max(1, config.num_steps // 25))
+        self.num_steps = config.resolved_num_steps
+        self.history = LossHistory(every=max(1, self.num_steps // 25))
 
     def run(self, until: int | None = None, watch: Callable[[], None] | None = None) -> None:
         """Trains up to step `until` (None: `num_steps`); `watch` is called after every step.
@@ -75,7 +76,7 @@ class Fit:
         Raises:
             Diverged: at the first step with a loss term or a gradient that is not finite.
         """
-        until = self.config.num_steps if until is None else min(until, self.config.num_steps)
+        until = self.num_steps if until is None else min(until, self.num_steps)
         self.method.student.train()
         with global_generators_restored(), compiled(self.method.student.backbone, self.config.compile):
             while self.step < until:
@@ -94,17 +95,19 @@ class Fit:
         with autocast(self.config, self.device):
             terms = self.method.loss(batch)
         torch.autograd.backward(torch.stack(list(terms.values())).sum())
-        self._check_finite(terms)
+        gradients = gradients_of(self.optimizer)
+        norms = torch.stack(torch._foreach_norm(gradients))
+        self._check_finite(terms, norms)
+        watched = terms | self.method.diagnostics
+        if self.config.max_grad_norm is not None:
+            watched["gradient_norm"] = clip(gradients, norms, self.config.max_grad_norm)
         self.optimizer.step()
         self.method.after_step(self.step)
-        self.history.add(self.step, terms | self.method.diagnostics, last=self.step == self.config.num_steps)
+        self.history.add(self.step, watched, last=self.step == self.num_steps)
 
-    def _check_finite(self, terms: dict[str, Tensor]) -> None:
+    def _check_finite(self, terms: dict[str, Tensor], norms: Tensor) -> None:
         """Raises Diverged, with one device-to-host copy: a sum of norms is not finite if any gradient is not."""
-        norms = torch._foreach_norm(gradients_of(self.optimizer))
-        flags = torch.stack(
-            [*(t.detach().float() for t in terms.values()), torch.stack(norms).sum().float()]
-        ).isfinite()
+        flags = torch.stack([*(t.detach().float() for t in terms.values()), norms.sum().float()]).isfinite()
         if not bool(flags.all()):
             names = [f"loss term {name!r}" for name in terms] + ["the gradient"]
             raise Diverged(self.step, names[flags.tolist().index(False)])
@@ -126,6 +129,17 @@ class Fit:
         self.method.load_state_dict(state["method"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.history.load_state_dict(state["history"])
+
+
+def clip(gradients: list[Tensor], norms: Tensor, max_norm: float) -> Tensor:
+    """Scales `gradients` in place so that their joint norm is at most `max_norm`. Returns the norm before.
+
+    `norms` are those of the single gradients. It is `torch.nn.utils.clip_grad_norm_` without its own pass over the
+    gradients, and queues its work without waiting for the device.
+    """
+    norm: Tensor = torch.linalg.vector_norm(norms)
+    torch._foreach_mul_(gradients, (max_norm / (norm + 1e-6)).clamp(max=1))
+    return norm
 
 
 @contextmanager

@@ -43,15 +43,15 @@ def _trained(module: nn.Module) -> list[nn.Parameter]:
 
 
 def lr_factor(config: TrainingConfig, step: int) -> float:
-    """Factor of the schedule on the learning rate at optimiser step `step` (from 1) of `config.num_steps`.
+    """Factor of the schedule on the learning rate at optimiser step `step` (from 1) of a resolved configuration.
 
     >>> config = TrainingConfig(num_steps=90, schedule="step", step_drop_at=2 / 3, step_drop_factor=0.1)
     >>> lr_factor(config, step=60), lr_factor(config, step=61)
     (1.0, 0.1)
     """
-    progress = (step - 1) / config.num_steps
+    progress = (step - 1) / config.resolved_num_steps
     if progress < config.warmup_fraction:
-        return step / (config.warmup_fraction * config.num_steps + 1)
+        return step / (config.warmup_fraction * config.resolved_num_steps + 1)
     decayed = (progress - config.warmup_fraction) / (1 - config.warmup_fraction)
     match config.schedule:
         case "step":

@@ -26,10 +26,10 @@ from tuner.execution.check import check_search, check_with_store
 from tuner.execution.observer import Observer
 from tuner.execution.run_context import open_run, run_directory
 from tuner.execution.run_search import run_search as search_in_context
+from tuner.experiment.alternatives import override_leaf
 from tuner.experiment.checks import load_images
 from tuner.experiment.packaged_spaces import find_space
 from tuner.experiment.search_experiment import SearchExperiment, load_experiment, parse_experiment
-from tuner.experiment.tree import set_leaf
 from tuner.record.history import ComparisonHistory, SearchHistory
 from tuner.record.journal import SearchJournal
 from tuner.reports.search_result import SearchResult
@@ -149,7 +149,7 @@ def _flags(overrides: Overrides) -> dict[str, str]:
 def _overridden(tree: Mapping[str, Any], overrides: Overrides) -> dict[str, Any]:
     changed = {key: dict(value) if isinstance(value, Mapping) else value for key, value in tree.items()}
     for path, value in overrides.items():
-        set_leaf(changed, path, value)
+        override_leaf(changed, path, value)
     return changed
 
 

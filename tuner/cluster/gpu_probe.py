@@ -13,7 +13,7 @@ import torch
 from trainables.config import TrialConfig
 from trainables.data.folds import Fold, stratified_folds
 from trainables.data.loading import source_key
-from trainables.errors import Diverged
+from trainables.errors import TrainingFailed
 from trainables.trial import FoldTraining, default_device
 from tuner.cluster.tasks import GpuOutOfMemory, WorkerFailed, as_completed, put_shared
 from tuner.cluster.trainable import ImagesByKey, prepare_process
@@ -133,7 +133,7 @@ def _fits(config: TrialConfig, images: ImagesByKey, num_folds: int, device: torc
     whole = stratified_folds(examples.labels, num_folds, config.seed)[0]
     fold = Fold(whole.train, whole.validation[: config.training.eval_batch_size])
     try:
-        with contextlib.suppress(Diverged):  # as it may at the largest learning rate
+        with contextlib.suppress(TrainingFailed):  # as it may at the largest learning rate
             FoldTraining(config, examples, 1, fold, device).score_at(PROBED_STEPS)
     except RuntimeError as error:
         if not is_gpu_out_of_memory(error):

@@ -32,9 +32,9 @@ def retrain(
 ) -> Iterator[RetrainResult | RetrainFailed]:
     """Trains `config` once for each seed, as many at a time as the share says. Yields each result as it ends.
 
-    A training that diverged yields a `RetrainFailed`. The network of `MODEL_SEED` is saved to the run's `model/` before
-    its result is yielded. Trainings write checkpoints every `checkpoint_period_s` (None: never), which are removed when
-    the caller asks for the next result.
+    A training that diverged or collapsed yields a `RetrainFailed`. The network of `MODEL_SEED` is saved to the run's
+    `model/` before its result is yielded. Trainings write checkpoints every `checkpoint_period_s` (None: never), which
+    are removed when the caller asks for the next result.
 
     Raises:
         WorkerFailed: if a training raised an error, or its process died too often.

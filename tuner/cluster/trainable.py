@@ -20,7 +20,7 @@ from trainables.data.examples import Examples
 from trainables.data.folds import stratified_folds
 from trainables.data.images import LabelledImages
 from trainables.data.loading import source_key
-from trainables.errors import Diverged
+from trainables.errors import TrainingFailed
 from trainables.training.checkpoint import Checkpoints
 from trainables.trial import FoldTraining, default_device
 from tuner.cluster.watchdog import time_limit
@@ -124,8 +124,8 @@ class FoldTrainable(tune.Trainable):
         try:
             with time_limit(None if limit is None else limit - self.spent_s, stacks):
                 return self._to_next_report()
-        except Diverged as diverged:
-            return self._ended(FoldFailed(self.fold, f"fold {self.fold} {diverged}"))
+        except TrainingFailed as failed:
+            return self._ended(FoldFailed(self.fold, f"fold {self.fold} {failed}"))
         except GPU_ERRORS:
             raise  # the GPU may be full for now, or this process's context broken: another process retries
         except Exception as error:  # an error of a trial's code ends that trial, not its actor

@@ -20,13 +20,14 @@ from trainables.data.config import DataConfig
 from trainables.data.loading import check_data
 from trainables.errors import BadInput, Problem
 from tuner.comparison.settings import BASE, SAMPLE_SIZE, ColumnSettings, CompareSettings, RowSettings, Tree
+from tuner.experiment.alternatives import override_leaf
 from tuner.experiment.checks import Plan, check_experiment, problems_of_sections
 from tuner.experiment.extends import deep_merge, locate_problems
 from tuner.experiment.search_experiment import SearchExperiment, parse_experiment, read_tree
 from tuner.experiment.sections import section_problems
 from tuner.experiment.settings import ResourceSettings, SearchSettings, TrackingSettings
 from tuner.experiment.smoke import smoke_overrides
-from tuner.experiment.tree import absolute_path, plain, set_leaf
+from tuner.experiment.tree import absolute_path, plain
 from tuner.messages.validation import problems_from_pydantic
 
 SECTIONS = ("name", *BASE, "search", "resources", "tracking", "compare")
@@ -257,7 +258,7 @@ def _made_tiny(tree: Mapping[str, Any], comparison: ComparisonExperiment) -> Tre
     size = {"data.train_images": check_data(first.column_data, num_folds=None).num_train, "data.train_fraction": 1.0}
     for path, value in (size | smoke_overrides(first.space)).items():
         if path.partition(".")[0] in BASE or path == "name":
-            set_leaf(tiny, path, value)
+            override_leaf(tiny, path, value)
     compare = plain(comparison.compare.model_dump(mode="json"))
     compare |= {"seeds": SMOKE_SEEDS, "columns": compare["columns"][:2]}
     for part in (*compare["rows"], *compare["columns"]):

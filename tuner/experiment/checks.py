@@ -18,9 +18,10 @@ from trainables.data.loading import DataSummary, check_data, check_decodes, load
 from trainables.errors import BadInput, Problem
 from trainables.methods import check_method, uses_source_head
 from tuner.experiment.dimensions import Choice, spell
-from tuner.experiment.points import boundary_points, grid
-from tuner.experiment.search_experiment import SearchExperiment, fixed_section
+from tuner.experiment.search_experiment import SearchExperiment
 from tuner.experiment.settings import SearchSettings
+from tuner.experiment.splitting import section_at_first
+from tuner.experiment.tree import is_within
 
 Result = TypeVar("Result")
 Item = TypeVar("Item")
@@ -91,10 +92,10 @@ def problems_of_sections(tree: Mapping[str, Any], with_folds: bool = True) -> li
     """
     problems: dict[Problem, None] = {}
     with suppress(ValidationError):
-        data = DataConfig.model_validate(fixed_section(tree, "data"))
+        data = DataConfig.model_validate(section_at_first(tree, "data"))
         _collect("data", partial(check_data, data, SearchSettings().folds if with_folds else None), problems)
     with suppress(ValidationError):
-        backbone = BackboneConfig.model_validate(fixed_section(tree, "backbone"))
+        backbone = BackboneConfig.model_validate(section_at_first(tree, "backbone"))
         _collect("backbone", partial(check_backbone, backbone), problems)
     return list(problems)
 
@@ -149,17 +150,22 @@ def _distinct(items: Iterator[Item]) -> list[Item]:
 
 def _undecodable_dimensions(space: SearchExperiment) -> Iterator[Problem]:
     """A range over what is decoded has infinitely many variants, and each would have to be held in memory."""
-    first = next(boundary_points(space.dimensions))
-    for path, dimension in space.dimensions.items():
-        if path.startswith("data.") and not isinstance(dimension, Choice):
-            low, high = (space.trial_config(first | {path: value}).data for value in dimension.bounds())
+    branches = space.branches
+    for key, dimension in space.dimensions.items():
+        if branches.path_of(key).startswith("data.") and not isinstance(dimension, Choice):
+            points = (
+                branches.completed(space.dimensions, {**branches.required(key), key: value})
+                for value in dimension.bounds()
+            )
+            low, high = (space.trial_config(point).data for point in points)
             if source_key(low) != source_key(high):
                 expected = "a choice of a few values, since this leaf changes which images are decoded"
-                yield Problem(path, expected, spell(dimension))
+                yield Problem(branches.place_of(key), expected, spell(dimension))
 
 
 def _data_variants(space: SearchExperiment) -> list[DataConfig]:
     """The data configuration of every combination of the values that the data section is searched over."""
-    first = next(boundary_points(space.dimensions))
-    searched = {path: d.bounds() for path, d in space.dimensions.items() if path.startswith("data.")}
-    return [config.data for config in space.valid_configs(first | point for point in grid(searched))]
+    branches = space.branches
+    searched = {key: d.bounds() for key, d in space.dimensions.items() if is_within(branches.path_of(key), "data")}
+    points = (branches.completed(space.dimensions, point) for point in branches.grid(searched))
+    return [config.data for config in space.valid_configs(points)]

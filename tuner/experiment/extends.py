@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeGuard
 
 from trainables.errors import BadInput, Problem
+from tuner.experiment.alternatives import CHOICE, NAME, are_alternatives, are_named, without_leaf
 from tuner.experiment.dimensions import DIMENSIONS
 from tuner.experiment.strict_yaml import read_document
 from tuner.experiment.tree import enclosing, is_within
@@ -54,13 +55,21 @@ def layers(file: Path, above: tuple[Path, ...] = ()) -> Iterator[Layer]:
 def deep_merge(base: Mapping[str, Any], tree: Mapping[str, Any]) -> dict[str, Any]:
     """Merges `tree` into `base`: sections key by key; everything else, dimensions and lists too, replaces as a whole.
 
+    A section with alternatives by `name` replaces, and one by `name` or `choice` replaces it, as a whole. Where
+    alternatives have labels alone, the later file counts for a key that one file has within them and one beside them.
+
     >>> deep_merge({"a": {"x": 1, "y": [1, 2]}}, {"a": {"y": [3]}})
     {'a': {'x': 1, 'y': [3]}}
     """
-    merged = dict(base)
+    written = (
+        {leaf for each in tree[CHOICE] if isinstance(each, Mapping) for leaf in each} if are_alternatives(tree) else ()
+    )
+    merged = {key: value for key, value in base.items() if key not in written}
+    for key in tree.keys() - {CHOICE}:
+        merged = without_leaf(merged, str(key))
     for key, value in tree.items():
         below = base.get(key)
-        merged[key] = deep_merge(below, value) if _is_section(below) and _is_section(value) else value
+        merged[key] = deep_merge(below, value) if _is_merged(below, value) else value
     return merged
 
 
@@ -117,7 +126,7 @@ def _replaced(base: Mapping[str, Any], tree: Mapping[str, Any], prefix: str = ""
     """Yields the paths whose values `deep_merge` replaces as a whole."""
     for key, value in tree.items():
         below = base.get(key)
-        if _is_section(below) and _is_section(value):
+        if _is_merged(below, value):
             yield from _replaced(below, value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}"
@@ -148,5 +157,14 @@ def _readable(path: Path) -> Path:
     return path.relative_to(here) if path.is_relative_to(here) else path
 
 
+def _is_merged(below: Any, value: Any) -> TypeGuard[Mapping[str, Any]]:
+    """Whether the section `value` is merged into `below`, which is then a section, too."""
+    if not _is_section(below) or not _is_section(value) or are_named(value):
+        return False
+    return not are_named(below) or not {NAME, CHOICE} & value.keys()
+
+
 def _is_section(value: Any) -> TypeGuard[Mapping[str, Any]]:
-    return isinstance(value, Mapping) and not (len(value) == 1 and next(iter(value)) in DIMENSIONS)
+    return are_alternatives(value) or (
+        isinstance(value, Mapping) and not (len(value) == 1 and next(iter(value)) in DIMENSIONS)
+    )

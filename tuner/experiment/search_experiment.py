@@ -7,10 +7,9 @@ dimension are validated here, so that a range with invalid trials is refused at 
 from __future__ import annotations
 
 import contextlib
-import copy
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,12 +19,16 @@ from pydantic import ValidationError
 from trainables.config import TrialConfig
 from trainables.errors import BadInput, Problem
 from trainables.frozen import Frozen
-from tuner.experiment.dimensions import Dimension, parse_dimension, spell
+from tuner.experiment.alternatives import Branches, override_leaf
+from tuner.experiment.defaults import clashing_labels, dependent_defaults, sections_of, with_defaults
+from tuner.experiment.dimensions import Dimension, spell
 from tuner.experiment.extends import locate_problems, read_extended
-from tuner.experiment.points import boundary_points, by_path, config_at, first_point_problems
+from tuner.experiment.first_points import by_path, first_point_problems
+from tuner.experiment.points import boundary_points, config_at
 from tuner.experiment.sections import section_problems
 from tuner.experiment.settings import ResourceSettings, RetrainSettings, SearchSettings, TrackingSettings
-from tuner.experiment.tree import absolute_path, plain, set_leaf, short_names
+from tuner.experiment.splitting import SplitSections, split_sections
+from tuner.experiment.tree import plain, short_names
 from tuner.messages.redaction import without_credentials
 from tuner.messages.validation import problems_from_pydantic
 from tuner.messages.wording import shown
@@ -73,7 +76,8 @@ class SearchExperiment:
     """A search that has been checked.
 
     `fixed` is the nested tree of TrialConfig's sections without its searched leaves; `dimensions` holds those by
-    dotted path (`method.gamma_fe`), which is the key of a dimension everywhere but in what is displayed.
+    dotted path (`method.gamma_fe`), which is the key of a dimension everywhere but in what is displayed. `branches` has
+    what depends on the alternative that a trial chooses of a section, and what the keys of dimensions there mean.
     """
 
     file: str
@@ -84,6 +88,7 @@ class SearchExperiment:
     resources: ResourceSettings
     tracking: TrackingSettings
     retrain: RetrainSettings
+    branches: Branches = field(default_factory=Branches)
 
     @property
     def short_names(self) -> dict[str, str]:
@@ -92,8 +97,13 @@ class SearchExperiment:
 
     @property
     def dimension_words(self) -> dict[str, str]:
-        """Dotted path of each dimension → its range as a person would write it: `log_uniform [0.01, 0.1]`."""
-        return {path: spell(dimension) for path, dimension in self.dimensions.items()}
+        """Key of each dimension → its range as a person would write it, `log_uniform [0.01, 0.1]`, and where it has a
+        condition that: `log_uniform [0.01, 0.1] if method = smile`."""
+        conditions = {key: self.branches.labels_of(key) for key in self.dimensions}
+        return {
+            key: spell(dimension) + (f" if {conditions[key]}" if conditions[key] else "")
+            for key, dimension in self.dimensions.items()
+        }
 
     @property
     def model_name(self) -> str:
@@ -101,17 +111,23 @@ class SearchExperiment:
         return self.tracking.registered_model or self.name
 
     def trial_config(self, params: Mapping[str, Any]) -> TrialConfig:
-        """Builds the TrialConfig at one point, `params` by dotted path. Raises pydantic's ValidationError.
+        """Builds the TrialConfig at one point, `params` by key, without which no dimension may be that exists there.
+        Raises pydantic's ValidationError.
 
         >>> experiment = load_experiment(Path("search_spaces/smile.yaml"))
         >>> experiment.trial_config(next(boundary_points(experiment.dimensions))).method.name
         'smile'
         """
-        return config_at(self.fixed, {path: params[path] for path in self.dimensions}, self.search.seed)
+        point = {key: params[key] for key in self.branches.active(self.dimensions, params)}
+        return config_at(self.fixed, point, self.search.seed, self.branches)
 
     def boundary_configs(self) -> Iterator[TrialConfig]:
         """Yields the configuration at every boundary value of every dimension; see `boundary_points`."""
-        return map(self.trial_config, boundary_points(self.dimensions))
+        return map(self.trial_config, self.boundary_points())
+
+    def boundary_points(self) -> Iterator[dict[str, Any]]:
+        """Yields the points at which the space can be invalid."""
+        return boundary_points(self.dimensions, self.branches)
 
     def valid_configs(self, points: Iterable[Mapping[str, Any]]) -> Iterator[TrialConfig]:
         """Yields the configurations at `points`, without those that no trial can have."""
@@ -124,9 +140,7 @@ class SearchExperiment:
 
         First points are by dotted path. Credentials in the tracking URI are left out.
         """
-        tree: dict[str, Any] = {"name": self.name, **copy.deepcopy(self.fixed)}
-        for path, dimension in self.dimensions.items():
-            set_leaf(tree, path, plain(dimension.model_dump(by_alias=True)))
+        tree: dict[str, Any] = {"name": self.name, **sections_of(self.fixed, self.dimensions, self.branches)}
         for section in SETTINGS:
             tree[section] = plain(getattr(self, section).model_dump(mode="json"))
         if self.tracking.uri is not None:
@@ -165,19 +179,15 @@ def read_tree(file: Path, overrides: Mapping[str, Any] | None = None) -> dict[st
     """
     tree = read_extended(file)
     for path, value in (overrides or {}).items():
-        set_leaf(tree, path, value)
+        override_leaf(tree, path, value)
     return tree
 
 
 def parse_experiment(tree: Mapping[str, Any], file: str = "") -> SearchExperiment:
     """Builds the checked experiment that `tree` describes. Raises BadInput with every problem found."""
     problems = dict.fromkeys([*section_problems(tree, SECTIONS, REQUIRED), *_name_problems(tree.get("name"))])
-    fixed: dict[str, Any] = {}
-    dimensions: dict[str, Dimension] = {}
-    for section in SEARCHABLE:
-        if isinstance(tree.get(section), Mapping):
-            fixed[section] = _split(tree[section], section, dimensions, problems)
-    invalid = [p.where for p in problems if p.where.startswith(tuple(f"{section}." for section in SEARCHABLE))]
+    split = split_sections(tree, SEARCHABLE)
+    problems |= dict.fromkeys(split.problems)
     settings: dict[str, Any] = {}
     for section, model in SETTINGS.items():
         try:
@@ -185,49 +195,29 @@ def parse_experiment(tree: Mapping[str, Any], file: str = "") -> SearchExperimen
         except ValidationError as error:
             problems |= dict.fromkeys(problems_from_pydantic(error, model, prefix=section))
     known = {p.where for p in problems}
-    problems |= {p: None for p in _trial_problems(fixed, dimensions) if p.where not in known}
-    problems |= dict.fromkeys(first_point_problems(_first_points(tree), dimensions, invalid))
+    dependent = list(dependent_defaults(split.fixed, split.dimensions, split.branches))
+    if split.is_whole:  # else what is in which alternative is not known
+        refused = {p.where.partition(".")[0] for p in dependent}
+        found = (p for p in _trial_problems(split) if p.where.partition(".")[0] not in refused)
+        problems |= {p: None for p in (*dependent, *found) if p.where not in known}
+        points = _first_points(tree)
+        problems |= dict.fromkeys(first_point_problems(points, split.dimensions, split.invalid, split.branches))
     if problems:
         raise BadInput(problems).in_file(file)
-    fixed = {key: absolute_path(key, section) for key, section in _with_defaults(fixed, dimensions).items()}
-    first_points = tuple(by_path(point, dimensions) for point in settings["search"].first_points)
+    fixed, branches = with_defaults(split.fixed, split.dimensions, split.branches)
+    if clashing := list(clashing_labels(fixed, split.dimensions, branches)):
+        raise BadInput(clashing).in_file(file)
+    first_points = tuple(by_path(p, split.dimensions, branches) for p in settings["search"].first_points)
     settings["search"] = settings["search"].model_copy(update={"first_points": first_points})
-    return SearchExperiment(file=file, name=tree["name"], fixed=fixed, dimensions=dimensions, **settings)
-
-
-def fixed_section(tree: Mapping[str, Any], section: str) -> dict[str, Any]:
-    """Returns a section of `tree` with every dimension at its first value, to check it where others are broken."""
-    dimensions: dict[str, Dimension] = {}
-    content = tree.get(section)
-    filled = {section: _split(content if isinstance(content, Mapping) else {}, section, dimensions, {})}
-    for path, dimension in dimensions.items():
-        set_leaf(filled, path, dimension.bounds()[0])
-    return filled[section]
+    return SearchExperiment(
+        file=file, name=tree["name"], fixed=fixed, dimensions=split.dimensions, branches=branches, **settings
+    )
 
 
 def _name_problems(name: Any) -> Iterator[Problem]:
     if not isinstance(name, str) or not NAME.fullmatch(name):
         expected = "a name of letters, digits, '.', '_' and '-' that starts with a letter or digit, "
         yield Problem("name", f"{expected}at most {MAX_NAME_CHARACTERS} long", shown(name))
-
-
-def _split(
-    tree: Mapping[str, Any], path: str, dimensions: dict[str, Dimension], problems: dict[Problem, None]
-) -> dict[str, Any]:
-    """Returns `tree` without its dimensions, which go to `dimensions`; those that are invalid go to `problems`."""
-    fixed: dict[str, Any] = {}
-    for key, value in tree.items():
-        where = f"{path}.{key}"
-        try:
-            dimension = parse_dimension(value, where)
-        except BadInput as bad:
-            problems |= dict.fromkeys(bad.problems)
-            continue
-        if dimension is not None:
-            dimensions[where] = dimension
-        else:
-            fixed[key] = _split(value, where, dimensions, problems) if isinstance(value, Mapping) else value
-    return fixed
 
 
 def _first_points(tree: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -239,26 +229,15 @@ def _first_points(tree: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     ]
 
 
-def _trial_problems(fixed: Mapping[str, Any], dimensions: Mapping[str, Dimension]) -> list[Problem]:
+def _trial_problems(split: SplitSections) -> list[Problem]:
     found: dict[Problem, None] = {}
-    for point in boundary_points(dimensions):
+    for point in boundary_points(split.dimensions, split.branches):
         try:
-            config_at(fixed, point)
+            config_at(split.fixed, point, branches=split.branches)
         except ValidationError as error:
-            found |= dict.fromkeys(problems_from_pydantic(error, TrialConfig))
+            for problem in problems_from_pydantic(error, TrialConfig):
+                found[replace(problem, where=split.branches.locate(problem.where, point, split.common))] = None
     return list(found)
-
-
-def _with_defaults(fixed: Mapping[str, Any], dimensions: Mapping[str, Dimension]) -> dict[str, Any]:
-    """Returns `fixed` with every default written out, so that a record keeps its meaning when defaults change."""
-    tree = config_at(fixed, next(boundary_points(dimensions))).model_dump(mode="json", exclude={"seed"})
-    for path in dimensions:
-        *parents, leaf = path.split(".")
-        inner = tree
-        for parent in parents:
-            inner = inner[parent]
-        del inner[leaf]
-    return tree
 
 
 def dump_experiment(space: Experiment) -> str:

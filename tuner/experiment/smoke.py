@@ -37,4 +37,5 @@ def smoke_overrides(space: SearchExperiment) -> dict[str, Any]:
 
 def _points_without(space: SearchExperiment, paths: Collection[str]) -> list[dict[str, Any]]:
     """Returns the first points without the dimensions `paths`, which become fixed."""
-    return [{path: value for path, value in point.items() if path not in paths} for point in space.search.first_points]
+    path_of = space.branches.path_of
+    return [{key: value for key, value in p.items() if path_of(key) not in paths} for p in space.search.first_points]

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from trainables.errors import Problem, did_you_mean
+from trainables.frozen import Frozen
 from tuner.messages.wording import NOTHING, shorten, shown
 
 # By pydantic's type of error; the names in braces are in its context.
@@ -76,6 +77,8 @@ def _problem(detail: ErrorDetails, model: type[BaseModel], prefix: str) -> Probl
         case "extra_forbidden":
             _, parent = _resolve(detail["loc"][:-1], model)
             known = _keys_of(parent)
+            if instead := _replacement(parent, str(keys[-1])):
+                return Problem(where, instead, f"{shown(keys[-1])}, a key of earlier versions")
             unknown = f"the unknown key {shown(keys[-1])}{did_you_mean(str(keys[-1]), known, count=1)}"
             return Problem(where, f"one of the keys {', '.join(known)}", unknown)
         case "union_tag_invalid" | "union_tag_not_found":
@@ -162,6 +165,12 @@ def _keys_of(annotation: Any) -> list[str]:
     """The keys of a model as they are in the file."""
     models = [member for member in _members(annotation) if _is_model(member)]
     return [field.alias or name for model in models for name, field in model.model_fields.items()]
+
+
+def _replacement(annotation: Any, key: str) -> str | None:
+    """What a model says to use in place of a key of earlier versions (`Frozen.replaced_keys`)."""
+    models = (m for m in _members(annotation) if isinstance(m, type) and issubclass(m, Frozen))
+    return next((model.replaced_keys[key] for model in models if key in model.replaced_keys), None)
 
 
 def _tags(member: Any, key: str) -> list[str]:

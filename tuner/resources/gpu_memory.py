@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from trainables.config import TrialConfig
 from trainables.data.gpu_pixels import SHARE_OF_FREE_MEMORY
 from tuner.experiment.dimensions import Choice, Dimension, Scalar
-from tuner.experiment.points import grid
 from tuner.experiment.search_experiment import SearchExperiment
 
 HEADROOM = 1.15
@@ -108,8 +107,8 @@ def largest_configs(spaces: Iterable[SearchExperiment], most: int = 32) -> list[
 
 
 def _largest_of(space: SearchExperiment) -> Iterator[TrialConfig]:
-    values = {path: _largest(path, dimension) for path, dimension in space.dimensions.items()}
-    return space.valid_configs(grid(values))
+    values = {key: _largest(space.branches.path_of(key), d) for key, d in space.dimensions.items()}
+    return space.valid_configs(space.branches.grid(values))
 
 
 def _largest(path: str, dimension: Dimension) -> tuple[Scalar, ...]:

@@ -7,10 +7,10 @@ resumed search proposes what it would have without the interruption.
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean
@@ -18,6 +18,7 @@ from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import ValidationError
@@ -25,6 +26,7 @@ from pydantic import ValidationError
 from trainables.config import TrialConfig
 from trainables.results import FoldResult
 from trainables.seeding import rng_for, seed_for
+from tuner.experiment.alternatives import NO_BRANCHES, Branches, Condition
 from tuner.experiment.dimensions import Choice, Dimension, Integer, LogUniform, Uniform
 from tuner.experiment.search_experiment import SearchExperiment
 from tuner.experiment.settings import Sampler
@@ -44,8 +46,9 @@ STATES = {
 class Proposal:
     """Configuration to try.
 
-    `params` are the dimensions by dotted path, `config` the whole configuration, checked. It is None if the combination
-    is invalid, which `problem` explains. `attrs` are the sampler's attributes, from which its study is rebuilt.
+    `params` are the dimensions that exist in the trial, by key, `config` the whole configuration, checked. It is None
+    if the combination is invalid, which `problem` explains. `attrs` are the sampler's attributes, from which its study
+    is rebuilt.
     """
 
     number: int
@@ -100,9 +103,11 @@ class TrialSampler:
         """
         settings, number = self._space.search, self._num_proposed
         seed = seed_for(settings.seed, "proposal", number)
-        before, self._study.sampler = self._study.sampler, build_sampler(settings.sampler, settings.trials, seed)
+        before, self._study.sampler = self._study.sampler, self._build_sampler(settings.sampler, seed)
         if isinstance(before, TPESampler) and isinstance(self._study.sampler, TPESampler):
-            self._study.sampler._search_space = before._search_space  # else it would process every trial again
+            # Else it would process every trial again. It does so for the groups of a space with alternatives: their
+            # order would depend on the order in which trials ended, which a resumed search does not have.
+            self._study.sampler._search_space = before._search_space
         point = self._first_points[number] if number < len(self._first_points) else {}
         trial = self._ask(point)
         if self._was_tried(trial.params) and not self.exhausted:
@@ -122,9 +127,27 @@ class TrialSampler:
             return Proposal(number, params, source, attrs, None, f"its configuration is invalid: {problems}")
 
     def _ask(self, point: Mapping[str, Any]) -> optuna.Trial:
+        """Asks for a trial at `point`, which may be partial; dimension by dimension, as one decides on others."""
         if point:
             self._study.enqueue_trial(dict(point))
-        return self._study.ask(self._distributions)
+        trial = self._study.ask()
+        params: Params = {}
+        for key, distribution in self._distributions.items():
+            if self._space.branches.is_active(key, params):
+                params[key] = trial._suggest(key, distribution)
+        if self._space.branches.alternatives:
+            self._forget_drawn(trial)
+        return trial
+
+    def _forget_drawn(self, trial: optuna.Trial) -> None:
+        """Removes what a sampler drew together. Part of it is for alternatives that were not chosen, and would be taken
+        for a running trial there; the rest is in the trial's parameters."""
+        for attr in list(self._last.system_attrs):
+            if attr.startswith(DRAWN):
+                self._study._storage.set_trial_system_attr(trial._trial_id, attr, "")
+
+    def _build_sampler(self, kind: Sampler, seed: int) -> BaseSampler:
+        return build_sampler(kind, self._space.search.trials, seed, self._space.branches)
 
     @property
     def _last(self) -> FrozenTrial:
@@ -137,8 +160,7 @@ class TrialSampler:
     @cached_property
     def _num_configurations(self) -> float:
         """Number of configurations; infinite if a dimension is continuous."""
-        counts = (len(values) if values else math.inf for values in map(values_of, self._space.dimensions.values()))
-        return math.prod(counts)
+        return num_configurations(self._space.dimensions, self._space.branches)
 
     def _ask_untried(self, point: Mapping[str, Any], number: int) -> optuna.Trial:
         """Asks for a configuration that has not been tried.
@@ -149,12 +171,10 @@ class TrialSampler:
         seed = self._space.search.seed
         if self._num_configurations > MAX_LISTED:
             if not point:
-                self._study.sampler = build_sampler("random", 0, seed_for(seed, "no repetition", number))
+                self._study.sampler = self._build_sampler("random", seed_for(seed, "no repetition", number))
             return self._ask({})
-        values = itertools.product(*(values_of(dimension) or () for dimension in self._space.dimensions.values()))
-        untried = [
-            p for p in (dict(zip(self._distributions, v, strict=True)) for v in values) if not self._was_tried(p)
-        ]
+        values = {key: values_of(dimension) or () for key, dimension in self._space.dimensions.items()}
+        untried = [params for params in self._space.branches.grid(values) if not self._was_tried(params)]
         at_point = [params for params in untried if point.items() <= params.items()] or untried
         return self._ask(at_point[rng_for(seed, "no repetition", number).integers(len(at_point))])
 
@@ -182,12 +202,15 @@ class TrialSampler:
         return optuna.trial.create_trial(
             state=STATES[record.state],
             params=record.params,
-            distributions=self._distributions,
+            distributions={key: self._distributions[key] for key in record.params},
             value=record.val_top1,
             intermediate_values=intermediate_values(record, self._space.search.folds) if is_incomplete else {},
             system_attrs=record.attrs,
         )
 
+
+DRAWN = ("tpe:relative_params", "gp:relative_params")
+"""Prefixes of the attributes in which samplers keep what they have drawn for a running trial."""
 
 MAX_LISTED = 10_000
 """Number of configurations up to which they are enumerated to find an untried one."""
@@ -237,24 +260,75 @@ def values_of(dimension: Dimension) -> Sequence[Any] | None:
             return None
 
 
-def build_sampler(kind: Sampler, num_trials: int, seed: int) -> BaseSampler:
+def num_configurations(dimensions: Mapping[str, Dimension], branches: Branches) -> float:
+    """Number of configurations of a space; infinite if a dimension is continuous.
+
+    >>> num_configurations({"data.crop": Choice(choice=(True, False))}, NO_BRANCHES)
+    2
+    """
+    return _count(dimensions, branches, None)
+
+
+def _count(dimensions: Mapping[str, Dimension], branches: Branches, condition: Condition | None) -> float:
+    """Counts the combinations of the dimensions that have exactly this condition, and of those that depend on them."""
+    count: float = 1
+    for key, dimension in dimensions.items():
+        if branches.conditions.get(key) == condition:
+            if key in branches.alternatives:
+                labels = branches.alternatives[key].fixed
+                count *= sum(_count(dimensions, branches, (key, label)) for label in labels)
+            else:
+                values = values_of(dimension)
+                count *= len(values) if values else math.inf
+    return count
+
+
+class _UnconditionalCmaEs(CmaEsSampler):
+    """CMA-ES over the dimensions without a condition; the others are drawn at random.
+
+    Optuna's takes the dimensions of all complete trials. These lose some once a second alternative is tried, and CMA-ES
+    can go on in no other space than it began in.
+    """
+
+    def __init__(self, conditions: Collection[str], seed: int) -> None:
+        super().__init__(seed=seed, warn_independent_sampling=False)
+        self._conditions = conditions
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        found = super().infer_relative_search_space(study, trial)
+        return {key: distribution for key, distribution in found.items() if key not in self._conditions}
+
+
+def build_sampler(kind: Sampler, num_trials: int, seed: int, branches: Branches = NO_BRANCHES) -> BaseSampler:
     """Builds Optuna's sampler of that name.
 
     TPE and GP draw at random for the first quarter of the trials, at least 3 and at most 10 of them. TPE also uses
     pruned trials, which it ranks below the complete ones, by progress and then by score. GP uses complete trials only,
     and CMA-ES only those of them that it proposed itself.
+
+    In a space with alternatives, TPE models the dimensions of each alternative as a group, from the trials that chose
+    it. GP models the dimensions that all of its trials have, CMA-ES those without a condition; they draw the others at
+    random.
     """
     seed %= 2**32
     num_startup = min(10, max(3, num_trials // 4))
     match kind:
         case "tpe":
-            return TPESampler(seed=seed, n_startup_trials=num_startup, multivariate=True, constant_liar=True)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ExperimentalWarning)  # of `group`
+                return TPESampler(
+                    seed=seed,
+                    n_startup_trials=num_startup,
+                    multivariate=True,
+                    constant_liar=True,
+                    group=bool(branches.alternatives),
+                )
         case "random":
             return RandomSampler(seed=seed)
         case "gp":
             return GPSampler(seed=seed, n_startup_trials=num_startup, warn_independent_sampling=False)
         case "cmaes":
-            return CmaEsSampler(seed=seed, warn_independent_sampling=False)
+            return _UnconditionalCmaEs(branches.conditions, seed)
 
 
 def _key(params: Mapping[str, Any]) -> str:

@@ -8,10 +8,12 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import torch
 
 from search_spaces.paper.generate import FOLDER, PARTS, Cell, cells, written
 from tests.loops import check_each
 from tests.trainables.data.layouts import LAYOUTS
+from trainables.methods.losses import frobenius_scale
 from tuner.experiment import checks as experiment
 from tuner.experiment.checks import check_experiment
 from tuner.experiment.extends import layers
@@ -134,14 +136,22 @@ def test_only_smile_is_searched() -> None:
         if cell.dataset == "sst5":
             searched["smile"] = searched["smile_without_fc"]
         assert list(space.dimensions) == searched.get(cell.method, [])
-        papers = (0.01, 0.1) if cell.dataset != "sst5" else (1e-4, 0.1)
-        assert all(dimension.bounds() == papers for dimension in space.dimensions.values())
+        if cell.dataset != "sst5":
+            assert all(dimension.bounds() == (0.01, 0.1) for dimension in space.dimensions.values())
         assert (space.search.folds, space.retrain.seeds) == (3, 5)
         method, _, mixed = cell.method.partition("_on_")
         assert space.fixed["method"]["name"] == ("smile" if method.startswith("smile_") else method)
         assert space.fixed["method"].get("mixing", "none") == (mixed or "none")
 
     check_each(CELLS, check, named)
+
+
+def test_smile_on_texts_is_searched_where_the_literal_distance_is() -> None:
+    """Literally, γ_FE from 0.0001 to 0.1, and 0.002 first."""
+    space = loaded("table4/sst5/n100/smile.yaml")
+    scale = frobenius_scale(torch.empty(space.fixed["training"]["batch_size"], 768))
+    gammas = (*space.dimensions["method.gamma_fe"].bounds(), space.search.first_points[0]["method.gamma_fe"])
+    assert [scale * gamma for gamma in gammas] == pytest.approx([1e-4, 0.1, 0.002], rel=1e-3)
 
 
 def test_backbones_are_the_papers() -> None:

@@ -260,43 +260,34 @@ def co_tuning(student: TransferNetwork, batch: Batch, R: Tensor, lam: float, pi:
     return {"target_label": mixed_label_loss(out.target_logits, batch, lam, pi), "source_label": mean(soft)}
 
 
-def smile_authors(
-    student: TransferNetwork, teacher: TransferNetwork, batch: Batch, lam: float, pi: Tensor
+def smile(
+    student: TransferNetwork,
+    teacher: TransferNetwork,
+    batch: Batch,
+    lam: float,
+    pi: Tensor,
+    feature_loss: str,
+    source_loss: str,
 ) -> dict[str, Tensor]:
-    """SMILE as its authors' code computes it: a Frobenius norm over the batch's maps, and soft cross-entropy."""
+    """SMILE with each distance as its authors' code computes it, or as printed in Eq. 4 and 5."""
     out, teacher_out = student(mixed(student.embed(batch.inputs), lam, pi)), teacher(teacher.embed(batch.inputs))
     _, _, height, width = out.features.shape
-    squares = []
+    squares, of_pooled, soft, of_classes = [], [], [], []
     for b, partner in enumerate(pi):
-        target = lam * teacher_out.features[b] + (1 - lam) * teacher_out.features[partner]
-        squares.append(((out.features[b] - target) ** 2).sum())
-    q = [softmax(z) for z in teacher_out.source_logits]
-    soft = []
-    for b, partner in enumerate(pi):
-        q_mixed = lam * q[b] + (1 - lam) * q[partner]
-        soft.append(-(q_mixed * log_softmax(out.source_logits[b])).sum())
-    return {
-        "target_label": mixed_label_loss(out.target_logits, batch, lam, pi),
-        "feature": torch.stack(squares).sum().sqrt() / (height * width),
-        "source_label": mean(soft),
-    }
-
-
-def smile_paper(
-    student: TransferNetwork, teacher: TransferNetwork, batch: Batch, lam: float, pi: Tensor
-) -> dict[str, Tensor]:
-    """SMILE as printed: Eq. 3 for target labels, Eq. 4 for feature vectors, Eq. 5 for source-class probabilities."""
-    out, teacher_out = student(mixed(student.embed(batch.inputs), lam, pi)), teacher(teacher.embed(batch.inputs))
-    features, classes = [], []
-    for b, partner in enumerate(pi):
+        map_mixed = lam * teacher_out.features[b] + (1 - lam) * teacher_out.features[partner]
+        squares.append(((out.features[b] - map_mixed) ** 2).sum())
         g_mixed = lam * teacher_out.pooled[b] + (1 - lam) * teacher_out.pooled[partner]
-        features.append(((g_mixed - out.pooled[b]) ** 2).sum())
+        of_pooled.append(((g_mixed - out.pooled[b]) ** 2).sum())
         z_mixed = lam * softmax(teacher_out.source_logits[b]) + (1 - lam) * softmax(teacher_out.source_logits[partner])
-        classes.append(((z_mixed - softmax(out.source_logits[b])) ** 2).sum())
+        soft.append(-(z_mixed * log_softmax(out.source_logits[b])).sum())
+        of_classes.append(((z_mixed - softmax(out.source_logits[b])) ** 2).sum())
+    authors = {"feature": torch.stack(squares).sum().sqrt() / (height * width), "source_label": mean(soft)}
+    paper = {"feature": mean(of_pooled), "source_label": mean(of_classes)}
+    forms = {"authors": authors, "paper": paper}
     return {
         "target_label": mixed_label_loss(out.target_logits, batch, lam, pi),
-        "feature": mean(features),
-        "source_label": mean(classes),
+        "feature": forms[feature_loss]["feature"],
+        "source_label": forms[source_loss]["source_label"],
     }
 
 

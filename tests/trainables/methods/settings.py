@@ -49,7 +49,8 @@ SETTINGS: dict[str, MethodConfig] = {
     "co_tuning, direct, mixup": CoTuningConfig(relationship="direct", source_logit_scale=0.9, mixing="mixup"),
     "bi_tuning, short queues": BiTuningConfig(queue_length=1, projection_dim=5),
     "smile": SmileConfig(ema_period_steps=2),
-    "smile, as printed": SmileConfig(formulation="paper", ema_period_steps=2),
+    "smile, as printed": SmileConfig(feature_loss="paper", source_loss="paper", ema_period_steps=2),
+    "smile, features as printed": SmileConfig(feature_loss="paper", ema_period_steps=2),
     "smile without feature term": SmileConfig(gamma_fe=0, ema_period_steps=2),
     "smile without source head": SmileConfig(gamma_fc=0, ema_period_steps=2),
 }

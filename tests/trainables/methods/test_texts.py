@@ -19,14 +19,14 @@ from trainables.methods.mixup import MixupConfig
 from trainables.methods.smile import Smile, SmileConfig
 from trainables.types import LossTerms
 
-SMILE = SmileConfig(gamma_fe=0.002, gamma_fc=0)
+SMILE = SmileConfig(gamma_fe=0.01, gamma_fc=0)
 TABLE_4: list[MethodConfig] = [
     L2Config(),
     MixupConfig(),
     L2SPConfig(),
     BSSConfig(eta=0.1),
     SMILE,
-    SMILE.model_copy(update={"formulation": "paper"}),
+    SMILE.model_copy(update={"feature_loss": "paper"}),
     BSSConfig(eta=0.1, mixing="mixup"),
 ]
 pytestmark = pytest.mark.usefixtures("float64")
@@ -65,11 +65,11 @@ def test_smile_without_weights_is_mixup(tmp_path: Path) -> None:
     assert values(smile.loss(text_batch())) == values(started(MixupConfig(), tmp_path).loss(text_batch()))
 
 
-@pytest.mark.parametrize("formulation", ["authors", "paper"])
+@pytest.mark.parametrize("feature_loss", ["authors", "paper"])
 def test_smiles_feature_term_is_zero_on_unmixed_texts_at_the_start(
-    formulation: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    feature_loss: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = SmileConfig.model_validate({**SMILE.model_dump(), "formulation": formulation})
+    config = SmileConfig.model_validate({**SMILE.model_dump(), "feature_loss": feature_loss})
     unmixed = Mix(1.0, torch.arange(6).flip(0))
     monkeypatch.setattr("trainables.methods.smile.draw_mix", lambda *_: unmixed)
     method = build_method(config, tiny_bert(tmp_path, dropout=0.1), tiny_context())

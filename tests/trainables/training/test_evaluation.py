@@ -23,7 +23,7 @@ def test_accuracy_is_the_share_of_hits() -> None:
         for image, label in zip(batch.inputs, batch.labels, strict=True)
     ]
     assert 0 < sum(hits) < len(hits)
-    assert top1_accuracy(network, BATCHES, CONFIG, CPU) == sum(hits) / 15
+    assert top1_accuracy(*predicted_probabilities(network, BATCHES, CONFIG, CPU)) == sum(hits) / 15
 
 
 @pytest.mark.parametrize("right", [0, 1, 6])
@@ -35,7 +35,7 @@ def test_accuracy_counts_every_example_once(right: int) -> None:
     labels[right:] = (labels[right:] + 1) % NUM_CLASSES
     inputs = BATCHES[0].inputs
     parts = [Batch(inputs[:5], labels[:5], torch.arange(5), 0), Batch(inputs[5:], labels[5:], torch.arange(1), 0)]
-    assert top1_accuracy(network, parts, CONFIG, CPU) == right / 6
+    assert top1_accuracy(*predicted_probabilities(network, parts, CONFIG, CPU)) == right / 6
 
 
 def test_probabilities_are_in_the_order_of_the_batches() -> None:

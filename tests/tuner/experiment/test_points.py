@@ -1,12 +1,8 @@
 from __future__ import annotations
 
-from typing import Any
-
-import pytest
-
 from tests.tuner.tiny import space_of
 from tuner.experiment.dimensions import Choice, Dimension, Integer
-from tuner.experiment.points import MAX_COMBINATIONS, boundary_points, by_path, grid
+from tuner.experiment.points import MAX_COMBINATIONS, boundary_points
 
 
 def integer(low: int, high: int) -> Integer:
@@ -35,26 +31,3 @@ def test_boundary_configs_have_the_seed_of_the_search() -> None:
 def test_valid_configs_leave_out_what_no_trial_can_have() -> None:
     points = [{"method.gamma_fe": gamma_fe, "method.alpha": 0.5} for gamma_fe in (0.02, -1, 0.03)]
     assert [config.method.gamma_fe for config in space_of().valid_configs(points)] == [0.02, 0.03]
-
-
-def test_a_grid_has_every_combination() -> None:
-    assert list(grid({"a": (1, 2), "b": "xy"})) == [
-        {"a": 1, "b": "x"},
-        {"a": 1, "b": "y"},
-        {"a": 2, "b": "x"},
-        {"a": 2, "b": "y"},
-    ]
-    assert list(grid({})) == [{}]
-
-
-@pytest.mark.parametrize(
-    ("point", "renamed"),
-    [
-        ({"gamma_fe": 1}, {"method.gamma_fe": 1}),
-        ({"method.gamma_fe": 1}, {"method.gamma_fe": 1}),
-        ({"method.name": "l2", "name": 2}, {"method.name": "l2", "name": 2}),  # two dimensions end in `name`
-        ({"unknown": 1}, {"unknown": 1}),
-    ],
-)
-def test_short_names_become_paths(point: dict[str, Any], renamed: dict[str, Any]) -> None:
-    assert by_path(point, ["method.gamma_fe", "method.name", "backbone.name"]) == renamed

@@ -222,7 +222,11 @@ class TestBadInput:
             ({"method__alpha": {"uniform": [-0.5, 1]}}, "method.alpha", "a number of at least 0"),
             ({"method__ema_decay": {"uniform": [0.5, 1.1]}}, "method.ema_decay", "a number of at most 1"),
             ({"training__batch_size": {"uniform": [8, 16.5]}}, "training.batch_size", "a whole number"),
-            ({"method__name": {"choice": ["smile", "l2"]}}, "method.gamma_fe", "one of the keys name, "),
+            (
+                {"method__name": {"choice": ["smile", "l2"]}},
+                "method.name",
+                "`method: {choice: [{name: smile, …}, {name: l2, …}]}`",
+            ),
             ({"search__trials": 0}, "search.trials", "a number above 0"),
             (
                 {"search__max_fold_trainings": 1},

@@ -37,6 +37,12 @@ def problems_of(**changes: Any) -> list[Problem]:
             "gamma_fe, gamma_fc",
             "the unknown key 'gama_fe' (did you mean 'gamma_fe'?)",
         ),
+        (
+            {"method__formulation": "paper"},
+            "method.formulation",
+            "the keys feature_loss and source_loss, each authors or paper",
+            "'formulation', a key of earlier versions",
+        ),
         ({"method__name": "smyle"}, "method.name", "one of l2, ", "'smyle' (did you mean 'smile'?)"),
         ({"method__name": None}, "method.name", "one of l2, ", "nothing"),
         ({"training__num_steps": 0}, "training.num_steps", "a number above 0", "0"),
