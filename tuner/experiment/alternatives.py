@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeGuard, TypeVar
 
 from tuner.experiment.dimensions import Dimension
-from tuner.experiment.tree import is_within, set_leaf
+from tuner.experiment.tree import flatten, is_within, set_leaf
 
 CHOICE, LABEL, NAME = "choice", "label", "name"
 
@@ -85,6 +85,10 @@ class Branches:
             leaves |= self.alternatives[key].fixed[value] if key in self.alternatives else {self.path_of(key): value}
         return leaves
 
+    def all_leaves(self, fixed: Mapping[str, Any], point: Mapping[str, Any]) -> dict[str, Any]:
+        """Every leaf of the configuration at `point` by dotted path; `fixed` is the nested tree beside alternatives."""
+        return {path: value for path, value in flatten(fixed).items() if value != {}} | self.leaves(point)
+
     def completed(self, dimensions: Mapping[str, Dimension], point: Mapping[str, Any]) -> dict[str, Any]:
         """Adds the first value of every other dimension that exists at `point`."""
         whole: dict[str, Any] = {}
@@ -132,6 +136,12 @@ class Branches:
         inner = [k for k, condition in self.conditions.items() if condition == (key, label)]
         searched = [self.path_of(k) for k in inner if k not in self.alternatives]
         return [*self.alternatives[key].fixed[label], *searched]
+
+    def identity(self, key: str, label: str) -> list[str]:
+        """Leaves by which a configuration is one of this alternative: its `name`, else all that it fixes."""
+        alternatives = self.alternatives[key]
+        name = f"{alternatives.path}.{NAME}"
+        return [name] if name in alternatives.fixed[label] else list(alternatives.fixed[label])
 
     def within(self, condition: Condition | None) -> list[str]:
         """Keys of the alternatives that have exactly this condition."""
