@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -69,13 +69,26 @@ def check_experiment(space: SearchExperiment, with_folds: bool = True) -> Plan:
             _collect("backbone", partial(check_reads, facts, data), problems)
     problems |= dict.fromkeys(_undecodable_dimensions(space))
     if problems:
-        raise BadInput(problems).in_file(space.file)
+        raise BadInput(_in_alternatives(problems, space, with_folds)).in_file(space.file)
     config = configs[0]
     training = config.training
     trials = space.search.trials if space.dimensions else 1
     return Plan(
         summaries[0], describe(config.backbone), trials, space.search.folds, training.num_steps, training.batch_size
     )
+
+
+def _in_alternatives(problems: Iterable[Problem], space: SearchExperiment, with_folds: bool) -> Iterable[Problem]:
+    """Locates problems in the alternatives that have them, by checking each by itself."""
+    if not space.branches.alternatives:
+        return problems
+    found: dict[Problem, None] = {}
+    for chosen in space.branches.grid({key: each.fixed for key, each in space.branches.alternatives.items()}):
+        try:
+            check_experiment(space.at_alternatives(chosen), with_folds)
+        except BadInput as bad:
+            found |= {replace(problem, where=space.locate(problem.where, chosen)): None for problem in bad.problems}
+    return found
 
 
 def check_reads(backbone: BackboneFacts, data: DataConfig) -> None:
