@@ -8,6 +8,7 @@ that chose that alternative. A trial's point holds the dimensions that exist in 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeGuard, TypeVar
@@ -164,6 +165,15 @@ def are_alternatives(value: Any) -> TypeGuard[Mapping[str, Any]]:
 def are_named(value: Any) -> bool:
     """Whether a section has alternatives that differ in `name`, as of methods and backbones."""
     return are_alternatives(value) and any(isinstance(each, Mapping) and NAME in each for each in value[CHOICE])
+
+
+def beside_alternatives(place: str) -> str:
+    """The place of a key if it stood beside all alternatives.
+
+    >>> beside_alternatives("data.choice[1].root")
+    'data.root'
+    """
+    return re.sub(rf"\.{CHOICE}\[\d+\]", "", place)
 
 
 def override_leaf(tree: dict[str, Any], path: str, value: Any) -> None:
