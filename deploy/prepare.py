@@ -17,9 +17,11 @@ import yaml
 from deploy.results import ABSOLUTE_PATH, is_absolute
 from deploy.settings import load_settings
 from trainables.errors import BadInput, Problem
+from tuner.experiment.alternatives import beside_alternatives
 from tuner.experiment.checks import check_experiment
 from tuner.experiment.extends import locate_problems
 from tuner.experiment.search_experiment import SearchExperiment, parse_experiment, read_tree
+from tuner.experiment.splitting import split_sections
 from tuner.experiment.tree import PATHS, flatten
 from tuner.messages.redaction import without_credentials
 
@@ -84,6 +86,9 @@ def prepare(file: Path, overrides: Mapping[str, Any], job: str) -> PreparedExper
 def _relative_paths(tree: Mapping[str, Any]) -> Iterator[Problem]:
     leaves = {"tracking.directory": (tree.get("tracking") or {}).get("directory")}
     leaves |= {f"{section}.{key}": (tree.get(section) or {}).get(key) for section, key in PATHS.items()}
+    for each in split_sections(tree, PATHS).branches.alternatives.values():
+        leaf = f"{each.path}.{PATHS[each.path]}"
+        leaves |= {f"{each.place_of(label)}.{PATHS[each.path]}": fixed.get(leaf) for label, fixed in each.fixed.items()}
     for where, value in leaves.items():
         if isinstance(value, str) and not is_absolute(value):
             yield Problem(where, ABSOLUTE_PATH, repr(value))
@@ -111,5 +116,5 @@ def _problems_here(space: SearchExperiment) -> list[Problem]:
     try:
         check_experiment(space)
     except BadInput as bad:
-        return [problem for problem in bad.problems if problem.where not in CHECKED_ON_CLUSTER]
+        return [problem for problem in bad.problems if beside_alternatives(problem.where) not in CHECKED_ON_CLUSTER]
     return []

@@ -17,6 +17,7 @@ FOLDER = PurePosixPath("tests/end_to_end")
 GROUPS = {
     "searches": ("test_browser", "test_failures", "test_report", "test_resume", "test_search"),
     "commands": (
+        "test_alternatives",
         "test_bad_input",
         "test_cards",
         "test_chaos",

@@ -11,6 +11,7 @@ from deploy.prepare import prepare
 from deploy.settings import load_settings
 from tests.tuner.tiny import write_yaml
 from trainables.errors import BadInput, Problem
+from tuner.experiment.checks import check_experiment
 from tuner.experiment.search_experiment import load_experiment
 
 
@@ -133,3 +134,18 @@ def test_what_only_the_cluster_has_is_not_missed_here(tmp_path: Path, monkeypatc
     with pytest.raises(BadInput) as refused:
         prepare(write_yaml(tmp_path), {}, "mine")
     assert [p.where for p in refused.value.problems] == ["method"]
+
+
+def test_paths_in_alternatives_are_absolute_and_looked_for_on_the_cluster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deploy.prepare.check_experiment", check_experiment)
+
+    def data(root: str) -> dict[str, object]:
+        folders = [{"label": "a", "root": "/nowhere/a"}, {"label": "b", "root": root}]
+        return {"dataset": "imagefolder", "size_px": 32, "choice": folders}
+
+    assert prepare(write_yaml(tmp_path, data=data("/nowhere/b")), {}, "mine").space.branches.alternatives
+    with pytest.raises(BadInput) as bad:
+        prepare(write_yaml(tmp_path, data=data("nowhere/b")), {}, "mine")
+    assert [problem.where for problem in bad.value.problems] == ["data.choice[1].root"]

@@ -43,4 +43,4 @@ def write_photos(folder: Path) -> Path:
 def write_space(folder: Path, photos: Path, **changes: Any) -> Path:
     """Writes the experiment as `tiny.yaml`; `changes` by dotted path, with `__` for the dots."""
     data = {"dataset": "imagefolder", "root": str(photos), "size_px": 32, "flip": False}
-    return tiny.write_yaml(folder, **deepcopy(SPACE), data=data, **changes)
+    return tiny.write_yaml(folder, **{**deepcopy(SPACE), "data": data, **changes})

@@ -90,10 +90,12 @@ def _arms(comparison: ComparisonExperiment, plans: Sequence[Plan]) -> Table:
 
 def _dimensions(space: SearchExperiment) -> Table:
     table = Table(title="dimensions", title_justify="left", box=None, padding=(0, 2, 0, 0))
-    for heading in ("name", "leaf", "range"):
+    branches = space.branches
+    for heading in ("name", "leaf", "range", *(["if"] if branches.conditions else [])):
         table.add_column(heading)
-    for path, dimension in space.dimensions.items():
-        table.add_row(space.short_names[path], path, Text(spell(dimension)))
+    for key, dimension in space.dimensions.items():
+        words = (space.short_names[key], branches.path_of(key), spell(dimension), branches.labels_of(key))
+        table.add_row(*map(Text, words[: len(table.columns)]))
     return table
 
 

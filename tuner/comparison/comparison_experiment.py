@@ -20,7 +20,7 @@ from trainables.data.config import DataConfig
 from trainables.data.loading import check_data
 from trainables.errors import BadInput, Problem
 from tuner.comparison.settings import BASE, SAMPLE_SIZE, ColumnSettings, CompareSettings, RowSettings, Tree
-from tuner.experiment.alternatives import override_leaf
+from tuner.experiment.alternatives import override_leaf, without_leaf
 from tuner.experiment.checks import Plan, check_experiment, problems_of_sections
 from tuner.experiment.extends import deep_merge, locate_problems
 from tuner.experiment.search_experiment import SearchExperiment, parse_experiment, read_tree
@@ -218,11 +218,11 @@ def _row_problems(row: RowSettings, space: SearchExperiment) -> Iterator[Problem
         if key not in SAMPLE_SIZE:
             expected = f"only {' or '.join(SAMPLE_SIZE)} of a row's own (other data is another column)"
             yield Problem(f"data.{key}", expected, repr(row.data[key]))
-    for path in space.dimensions:
+    for path in map(space.branches.place_of, space.dimensions):
         section, _, key = path.partition(".")
         if row.search is None:
             yield Problem(path, "a value, as only a row with a `search` has dimensions", "a dimension")
-        elif section not in ("method", "training") or key.partition(".")[0] not in getattr(row, section):
+        elif section not in ("method", "training") or re.split(r"[.\[]", key)[0] not in getattr(row, section):
             yield Problem(path, "a value, as only a row's `method` and `training` have dimensions", "a dimension")
     if "seed" in (row.search or {}):
         yield Problem(
@@ -275,10 +275,16 @@ def _made_tiny(tree: Mapping[str, Any], comparison: ComparisonExperiment) -> Tre
     compare = plain(comparison.compare.model_dump(mode="json"))
     compare |= {"seeds": SMOKE_SEEDS, "columns": compare["columns"][:2]}
     for part in (*compare["rows"], *compare["columns"]):
-        part["training"] = {
-            k: v for k, v in part["training"].items() if k not in ("num_steps", "num_epochs", "batch_size")
-        }
-        part["data"] = {k: v for k, v in part["data"].items() if k not in SAMPLE_SIZE}
+        part["training"] = _without(part["training"], ("num_steps", "num_epochs", "batch_size"))
+        part["data"] = _without(part["data"], SAMPLE_SIZE)
     for row in compare["rows"]:
         row["search"] = row["search"] and {**row["search"], **SMOKE_SEARCH}
     return {**tiny, "compare": compare}
+
+
+def _without(section: Mapping[str, Any], keys: Iterable[str]) -> Tree:
+    """Returns a section without leaves that the tiny base has, also in its alternatives."""
+    tree = dict(section)
+    for key in keys:
+        tree = without_leaf({k: value for k, value in tree.items() if k != key}, key)
+    return tree

@@ -8,12 +8,13 @@ that chose that alternative. A trial's point holds the dimensions that exist in 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeGuard, TypeVar
 
 from tuner.experiment.dimensions import Dimension
-from tuner.experiment.tree import is_within, set_leaf
+from tuner.experiment.tree import flatten, is_within, set_leaf
 
 CHOICE, LABEL, NAME = "choice", "label", "name"
 
@@ -85,6 +86,10 @@ class Branches:
             leaves |= self.alternatives[key].fixed[value] if key in self.alternatives else {self.path_of(key): value}
         return leaves
 
+    def all_leaves(self, fixed: Mapping[str, Any], point: Mapping[str, Any]) -> dict[str, Any]:
+        """Every leaf of the configuration at `point` by dotted path; `fixed` is the nested tree beside alternatives."""
+        return {path: value for path, value in flatten(fixed).items() if value != {}} | self.leaves(point)
+
     def completed(self, dimensions: Mapping[str, Dimension], point: Mapping[str, Any]) -> dict[str, Any]:
         """Adds the first value of every other dimension that exists at `point`."""
         whole: dict[str, Any] = {}
@@ -133,6 +138,12 @@ class Branches:
         searched = [self.path_of(k) for k in inner if k not in self.alternatives]
         return [*self.alternatives[key].fixed[label], *searched]
 
+    def identity(self, key: str, label: str) -> list[str]:
+        """Leaves by which a configuration is one of this alternative: its `name`, else all that it fixes."""
+        alternatives = self.alternatives[key]
+        name = f"{alternatives.path}.{NAME}"
+        return [name] if name in alternatives.fixed[label] else list(alternatives.fixed[label])
+
     def within(self, condition: Condition | None) -> list[str]:
         """Keys of the alternatives that have exactly this condition."""
         return [key for key in self.alternatives if self.conditions.get(key) == condition]
@@ -154,6 +165,15 @@ def are_alternatives(value: Any) -> TypeGuard[Mapping[str, Any]]:
 def are_named(value: Any) -> bool:
     """Whether a section has alternatives that differ in `name`, as of methods and backbones."""
     return are_alternatives(value) and any(isinstance(each, Mapping) and NAME in each for each in value[CHOICE])
+
+
+def beside_alternatives(place: str) -> str:
+    """The place of a key if it stood beside all alternatives.
+
+    >>> beside_alternatives("data.choice[1].root")
+    'data.root'
+    """
+    return re.sub(rf"\.{CHOICE}\[\d+\]", "", place)
 
 
 def override_leaf(tree: dict[str, Any], path: str, value: Any) -> None:

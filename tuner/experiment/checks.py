@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -13,13 +13,12 @@ from pydantic import ValidationError
 
 from trainables.backbones import BackboneFacts, BackboneSizes, check_backbone, describe, facts_about
 from trainables.backbones.config import BackboneConfig
-from trainables.data.batches import steps_per_epoch
 from trainables.data.config import DataConfig
 from trainables.data.examples import Examples
 from trainables.data.loading import DataSummary, check_data, check_decodes, load_train, source_key, test_key
 from trainables.errors import BadInput, Problem
 from trainables.methods import check_method, uses_source_head
-from trainables.training.config import TrainingConfig
+from trainables.training.config import TrainingConfig, num_steps_of
 from tuner.experiment.dimensions import Choice, spell
 from tuner.experiment.repeats import repeats_note, with_repeats
 from tuner.experiment.search_experiment import SearchExperiment
@@ -104,7 +103,7 @@ def check_experiment(space: SearchExperiment, with_folds: bool = True) -> Plan:
             _collect("backbone", partial(check_reads, facts, data), problems)
     problems |= dict.fromkeys(_undecodable_dimensions(space))
     if problems:
-        raise BadInput(problems).in_file(space.file)
+        raise BadInput(_in_alternatives(problems, space, with_folds)).in_file(space.file)
     config, num_train = configs[0], min(summary.num_train for summary in summaries)
     try:
         resolved = with_repeats(space, num_train)
@@ -121,16 +120,22 @@ def check_experiment(space: SearchExperiment, with_folds: bool = True) -> Plan:
     )
 
 
-def num_steps_of(training: TrainingConfig, num_examples: int) -> int:
-    """Returns the number of optimiser steps of a training on so many examples."""
-    num_steps = training.resolved(steps_per_epoch(num_examples, training.batch_size)).num_steps
-    assert num_steps is not None  # as `resolved` says
-    return num_steps
-
-
 def num_fold_steps(training: TrainingConfig, num_train: int, num_folds: int) -> int:
     """Returns the number of optimiser steps of fold 1, whose training part is the smallest."""
     return num_steps_of(training, num_train - math.ceil(num_train / num_folds))
+
+
+def _in_alternatives(problems: Iterable[Problem], space: SearchExperiment, with_folds: bool) -> Iterable[Problem]:
+    """Locates problems in the alternatives that have them, by checking each by itself."""
+    if not space.branches.alternatives:
+        return problems
+    found: dict[Problem, None] = {}
+    for chosen in space.branches.grid({key: each.fixed for key, each in space.branches.alternatives.items()}):
+        try:
+            check_experiment(space.at_alternatives(chosen), with_folds)
+        except BadInput as bad:
+            found |= {replace(problem, where=space.locate(problem.where, chosen)): None for problem in bad.problems}
+    return found
 
 
 def check_reads(backbone: BackboneFacts, data: DataConfig) -> None:

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from trainables.config import TrialConfig
 from trainables.errors import BadInput, Problem
 from trainables.frozen import Frozen
-from tuner.experiment.alternatives import Branches, override_leaf
+from tuner.experiment.alternatives import NO_BRANCHES, Branches, override_leaf
 from tuner.experiment.defaults import clashing_labels, dependent_defaults, sections_of, with_defaults
 from tuner.experiment.dimensions import Dimension, spell
 from tuner.experiment.extends import locate_problems, read_extended
@@ -28,7 +28,7 @@ from tuner.experiment.points import boundary_points, config_at
 from tuner.experiment.sections import section_problems
 from tuner.experiment.settings import ResourceSettings, RetrainSettings, SearchSettings, TrackingSettings
 from tuner.experiment.splitting import SplitSections, split_sections
-from tuner.experiment.tree import plain, short_names
+from tuner.experiment.tree import plain, set_leaf, short_names
 from tuner.messages.redaction import without_credentials
 from tuner.messages.validation import problems_from_pydantic
 from tuner.messages.wording import shown
@@ -128,6 +128,29 @@ class SearchExperiment:
     def boundary_points(self) -> Iterator[dict[str, Any]]:
         """Yields the points at which the space can be invalid."""
         return boundary_points(self.dimensions, self.branches)
+
+    def at_alternatives(self, chosen: Mapping[str, str]) -> SearchExperiment:
+        """Returns the space of the trials that choose these labels of all alternatives, without alternatives."""
+        fixed: dict[str, Any] = {}
+        for path, value in self.branches.all_leaves(self.fixed, chosen).items():
+            set_leaf(fixed, path, value)
+        active = [key for key in self.branches.active(self.dimensions, chosen) if key not in chosen]
+        return replace(
+            self,
+            fixed=fixed,
+            dimensions={self.branches.path_of(key): self.dimensions[key] for key in active},
+            branches=NO_BRANCHES,
+            search=self.search.model_copy(update={"first_points": ()}),
+        )
+
+    def locate(self, where: str, chosen: Mapping[str, str]) -> str:
+        """Where in the file the key is that trials with the labels `chosen` have at the dotted path `where`."""
+        searched = (key for key in self.dimensions if not self.branches.required(key))
+        common = [
+            *self.branches.all_leaves(self.fixed, {}),
+            *(k for k in searched if k not in self.branches.alternatives),
+        ]
+        return self.branches.locate(where, chosen, common)
 
     def valid_configs(self, points: Iterable[Mapping[str, Any]]) -> Iterator[TrialConfig]:
         """Yields the configurations at `points`, without those that no trial can have."""

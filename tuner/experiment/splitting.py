@@ -53,15 +53,11 @@ class SplitSections:
     def common(self) -> list[str]:
         """Leaves that stand beside all alternatives, fixed and searched, by dotted path."""
         searched = (key for key in self.dimensions if key not in self.branches.alternatives)
-        return [*self._fixed_leaves, *(key for key in searched if key not in self.branches.conditions)]
+        return [*self.leaves({}), *(key for key in searched if key not in self.branches.conditions)]
 
     def leaves(self, point: Mapping[str, Any]) -> dict[str, Any]:
         """Every leaf of the configuration at `point`, by dotted path."""
-        return self._fixed_leaves | self.branches.leaves(point)
-
-    @property
-    def _fixed_leaves(self) -> dict[str, Any]:
-        return {path: value for path, value in flatten(self.fixed).items() if value != {}}  # of sections without any
+        return self.branches.all_leaves(self.fixed, point)
 
     def _take(self, tree: Mapping[str, Any], at: _Place) -> dict[str, Any]:
         """Returns the fixed part of a section; notes its dimensions and alternatives."""

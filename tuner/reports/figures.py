@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+from collections.abc import Sequence
 from functools import cache
 
 import plotly.graph_objects as go
@@ -12,23 +13,29 @@ from plotly.offline import get_plotlyjs
 
 from tuner.record.history import TrialRecord
 from tuner.reports import plots
-from tuner.reports.importance import Importance, parallel_plot
+from tuner.reports.importance import Importance, common_dimensions, leaf_name, parallel_plot
 from tuner.reports.search_run import SearchRun
+
+IMPORTANCE = "importance-plot"
 
 Figures = dict[str, tuple[go.Figure, int]]
 """Figures by the id of their element on the page, each with its height in pixels."""
 
 
-def figures_of(run: SearchRun, importance: Importance) -> Figures:
+def figures_of(run: SearchRun, importances: Sequence[Importance]) -> Figures:
     """Makes every figure that the search has data for."""
     trials = list(run.history.trials.values())
     best, names = run.best, run.names
     figures: Figures = {"history": (plots.history_plot(trials, names), 380)}
-    for position, (path, dimension) in enumerate(run.dimensions.items()):
-        figures[f"slice-{position}"] = (plots.slice_plot(path, dimension, trials, best, names), 250)
-    if importance.shares:
-        figures["importance-plot"] = (plots.importance_plot(importance.shares), 70 + 34 * len(importance.shares))
-    if (parallel := parallel_plot(run.dimensions, trials, names)) is not None:
+    for id_, key in (pair for slices in slices_of(run).values() for pair in slices.items()):
+        title = leaf_name(key, run.space.branches, names)
+        figures[id_] = (plots.slice_plot(key, run.dimensions[key], trials, best, names, title), 250)
+    for id_, importance in zip(importance_ids(importances), importances, strict=True):
+        if importance.shares:
+            figures[id_] = (plots.importance_plot(importance.shares), 70 + 34 * len(importance.shares))
+    common = common_dimensions(run.space)
+    is_together = len(common) > 1 or not run.space.branches.alternatives
+    if is_together and (parallel := parallel_plot(common, trials, names)) is not None:
         figures["parallel-plot"] = (parallel, 360)
     if best is not None:
         num_leaders = min(plots.MAX_LEADERS, run.history.count("complete"))
@@ -39,6 +46,22 @@ def figures_of(run: SearchRun, importance: Importance) -> Figures:
         num_folds = run.space.search.num_trial_folds
         figures["folds"] = (plots.folds_plot(trials, num_folds), 90 + (34 if num_folds <= 5 else 18) * num_folds)
     return figures
+
+
+def importance_ids(importances: Sequence[Importance]) -> list[str]:
+    """The ids of the figures of importance, in order."""
+    return [IMPORTANCE, *(f"{IMPORTANCE}-{position}" for position in range(1, len(importances)))]
+
+
+def slices_of(run: SearchRun) -> dict[str, dict[str, str]]:
+    """Groups the dimensions by their condition, in words: "" for those that every trial has, then `method = smile`.
+
+    Of each the id of its figure is mapped to its key.
+    """
+    groups: dict[str, dict[str, str]] = {"": {}}
+    for position, key in enumerate(run.dimensions):
+        groups.setdefault(run.space.branches.labels_of(key), {})[f"slice-{position}"] = key
+    return groups
 
 
 def loss_terms(best: TrialRecord | None) -> dict[str, str]:

@@ -7,13 +7,15 @@ an analysis is asked for.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 
+from tuner.experiment.alternatives import Branches
 from tuner.experiment.dimensions import Dimension
+from tuner.experiment.search_experiment import SearchExperiment
 from tuner.experiment.tree import by_short_name
 from tuner.record.history import TrialRecord
 from tuner.reports.plot_layout import BLUE, GREEN, GREY, with_report_layout
@@ -32,17 +34,49 @@ FANOVA_TREES = 16
 class Importance:
     """Share of the score's variation that each dimension explains, by displayed name; the shares add up to 1.
 
-    `note` says how they were found, or why there are none.
+    `note` says how they were found, or why there are none; `condition` which trials they are of, "" for all.
     """
 
     note: str
     shares: Mapping[str, float] = field(default_factory=dict)
+    condition: str = ""
+
+
+def importances_of(
+    space: SearchExperiment, trials: Iterable[TrialRecord], names: Mapping[str, str]
+) -> list[Importance]:
+    """Estimates the importance of the dimensions that every trial has, over all of them; then for each alternative with
+    dimensions of its own that of all dimensions of its trials, over these alone.
+
+    A dimension that exists in some trials only has no share of the variation between all of them.
+    """
+    branches, trials = space.branches, list(trials)
+    found = [importance_of(common_dimensions(space), trials, names)]
+    for condition in dict.fromkeys(branches.conditions.values()):
+        chosen = {**branches.required(condition[0]), condition[0]: condition[1]}
+        exist = [key for key in space.dimensions if branches.required(key).items() <= chosen.items()]
+        dimensions = {key: space.dimensions[key] for key in exist if key not in chosen}
+        of_trials = [trial for trial in trials if chosen.items() <= trial.params.items()]
+        own = {**names, **{key: leaf_name(key, branches, names) for key in dimensions}}
+        words = ", ".join(f"{key} = {label}" for key, label in chosen.items())
+        found.append(replace(importance_of(dimensions, of_trials, own), condition=words))
+    return found
+
+
+def common_dimensions(space: SearchExperiment) -> dict[str, Dimension]:
+    """The dimensions that every trial has."""
+    return {key: dimension for key, dimension in space.dimensions.items() if key not in space.branches.conditions}
+
+
+def leaf_name(key: str, branches: Branches, names: Mapping[str, str]) -> str:
+    """The name of a dimension among those of the same alternative, whose settings are its leaves."""
+    return branches.path_of(key).rpartition(".")[2] if key in branches.paths else names[key]
 
 
 def importance_of(
     dimensions: Mapping[str, Dimension], trials: Iterable[TrialRecord], names: Mapping[str, str]
 ) -> Importance:
-    """Estimates by complete trials alone on which dimensions the score depends.
+    """Estimates by complete trials alone, of those that have all `dimensions`, on which of them the score depends.
 
     With fewer than `MIN_TRIALS_PED_ANOVA` trials by fANOVA (Hutter et al., 2014), else by PED-ANOVA (Watanabe et al.,
     2023). `dimensions` are by dotted path, `names` the names that are displayed, by path.
@@ -102,7 +136,7 @@ def parallel_plot(
 
 
 def _complete(dimensions: Mapping[str, Dimension], trials: Iterable[TrialRecord]) -> list[TrialRecord]:
-    return [trial for trial in trials if trial.state == "complete" and trial.params.keys() == dimensions.keys()]
+    return [trial for trial in trials if trial.state == "complete" and trial.params.keys() >= dimensions.keys()]
 
 
 def _study_of(
@@ -118,7 +152,9 @@ def _study_of(
     distributions = {names[path]: distribution(dimension) for path, dimension in dimensions.items()}
     study.add_trials(
         optuna.trial.create_trial(
-            params=by_short_name(trial.params, names), distributions=distributions, value=trial.val_top1
+            params=by_short_name({key: trial.params[key] for key in dimensions}, names),
+            distributions=distributions,
+            value=trial.val_top1,
         )
         for trial in complete
     )

@@ -12,15 +12,22 @@ from urllib.parse import quote as url_quote
 
 from markupsafe import Markup
 
-from tuner.experiment.dimensions import spell
 from tuner.experiment.search_experiment import dump_experiment
 from tuner.experiment.tree import by_short_name, flatten
 from tuner.messages.wording import clock, counted, spell_scores
 from tuner.record.events import TrialState
 from tuner.record.history import TrialRecord
 from tuner.record.selection import mean_and_sd
-from tuner.reports.figures import Figures, figures_as_json, figures_of, loss_terms, packed_plotly
-from tuner.reports.importance import importance_of
+from tuner.reports.figures import (
+    Figures,
+    figures_as_json,
+    figures_of,
+    importance_ids,
+    loss_terms,
+    packed_plotly,
+    slices_of,
+)
+from tuner.reports.importance import importances_of
 from tuner.reports.page_templates import TEMPLATES
 from tuner.reports.search_run import SearchRun, best_space
 
@@ -60,8 +67,8 @@ class TrialRow:
 
 def report_page(run: SearchRun) -> str:
     """Renders the report as HTML."""
-    importance = importance_of(run.dimensions, run.history.trials.values(), run.names)
-    figures = figures_of(run, importance)
+    importances = importances_of(run.space, run.history.trials.values(), run.names)
+    figures = figures_of(run, importances)
     best = run.best
     alone = best_space(run)
     yaml = "" if alone is None else dump_experiment(alone)
@@ -75,8 +82,9 @@ def report_page(run: SearchRun) -> str:
         warm_start=_warm_start(run),
         contents=list(_contents(run, figures)),
         heights={id_: height for id_, (_, height) in figures.items()},
-        slices=[id_ for id_ in figures if id_.startswith("slice-")],
-        importance=importance.note,
+        slices={condition: list(ids) for condition, ids in slices_of(run).items() if ids},
+        importances=list(zip(importance_ids(importances), importances, strict=True)),
+        has_alternatives=bool(run.space.branches.alternatives),
         racing=racing_sentence(run),
         stopped_at=list(_stopped_at(run)),
         losses=list(loss_terms(best).items()),
@@ -125,13 +133,21 @@ def _stopped_at(run: SearchRun) -> Iterator[str]:
 
 
 def _subtitle(run: SearchRun) -> str:
-    fixed = run.space.fixed
     searched = f"{counted(len(run.dimensions), 'dimension')} of" if run.dimensions else "one configuration of"
-    method = fixed["method"].get("name", "a searched method")
-    backbone, dataset = fixed["backbone"].get("name", "searched backbones"), fixed["data"].get("dataset", "")
+    method = _fixed_or_listed(run, "method", "name") or "a searched method"
+    backbone = _fixed_or_listed(run, "backbone", "name") or "searched backbones"
+    dataset = _fixed_or_listed(run, "data", "dataset")
     started = run.history.started
     when = "" if started is None else f"begun {_local_time(started.time_s)}"
     return " · ".join(filter(None, (f"{searched} {method}", f"{backbone} on {dataset}", when)))
+
+
+def _fixed_or_listed(run: SearchRun, section: str, key: str) -> str:
+    """What a section fixes, or the labels of its alternatives; "" where it is a dimension."""
+    fixed = run.space.fixed[section].get(key)
+    if fixed is not None or section not in run.space.branches.alternatives:
+        return str(fixed or "")
+    return " or ".join(run.space.branches.alternatives[section].fixed)
 
 
 def _tiles(run: SearchRun) -> Iterator[Tile]:
@@ -256,8 +272,8 @@ def _facts(run: SearchRun) -> Iterator[tuple[str, str]]:
     packages = ({"Python": known.python} if known.python else {}) | known.packages
     if packages:
         yield "versions", ", ".join(f"{name} {version}" for name, version in packages.items())
-    for path, dimension in run.dimensions.items():
-        yield f"searched: {run.names[path]}", spell(dimension)
+    for key, words in run.space.dimension_words.items():
+        yield f"searched: {run.names[key]}", words
     search = flatten(run.space.search.model_dump(mode="json", exclude={"first_points"}, exclude_none=True))
     yield "search", ", ".join(f"{key} {_short(value)}" for key, value in search.items() if value != [])
 

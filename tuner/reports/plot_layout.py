@@ -13,8 +13,8 @@ import plotly.graph_objects as go
 BLUE, ORANGE, RED, GREEN, GREY = "#2f81c9", "#d0781f", "#d5483a", "#0f9d76", "#8a8f98"
 
 SMALL_MARGIN = {"l": 48, "r": 12, "t": 8, "b": 44}
-SCORE_AXIS = {"autorangeoptions": {"minallowed": -0.02, "maxallowed": 1.02}}
-"""An axis of scores, which shows no more than there can be."""
+SCORE_AXIS = {"autorangeoptions": {"clipmin": -0.02, "clipmax": 1.02}}
+"""An axis of scores over what was scored, which shows no more than there can be."""
 
 _AXIS = {
     "gridcolor": "rgba(128,128,128,.18)",

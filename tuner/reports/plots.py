@@ -79,11 +79,17 @@ def history_plot(trials: Iterable[TrialRecord], names: Names) -> go.Figure:
 
 
 def slice_plot(
-    path: str, dimension: Dimension, trials: Iterable[TrialRecord], best: TrialRecord | None, names: Names
+    path: str,
+    dimension: Dimension,
+    trials: Iterable[TrialRecord],
+    best: TrialRecord | None,
+    names: Names,
+    title: str | None = None,
 ) -> go.Figure:
-    """Plots the mean score against the dimension at `path`, over the range that was searched; `best` gets a ring."""
+    """Plots the mean score against the dimension with the key `path`, over the range that was searched; `best` gets a
+    ring. Only trials in which the dimension exists are shown. `title` is another one than its displayed name."""
     trials = [trial for trial in trials if trial.folds and path in trial.params]
-    figure = new_figure(xaxis_title=escape(names[path]), showlegend=False, margin=SMALL_MARGIN)
+    figure = new_figure(xaxis_title=escape(title or names[path]), showlegend=False, margin=SMALL_MARGIN)
     figure.update_xaxes(_axis_of(dimension))
     figure.update_yaxes(SCORE_AXIS)
     for state in ("pruned", "complete"):

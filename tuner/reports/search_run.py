@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from trainables.errors import BadInput, Problem
+from tuner.experiment.alternatives import NO_BRANCHES
 from tuner.experiment.dimensions import Dimension
 from tuner.experiment.search_experiment import MAX_NAME_CHARACTERS, SearchExperiment, parse_experiment
 from tuner.experiment.settings import SearchSettings
@@ -103,6 +104,7 @@ def best_space(run: SearchRun) -> SearchExperiment | None:
         name=f"{run.space.name[: MAX_NAME_CHARACTERS - len('-best')]}-best",
         fixed=run.space.trial_config(best.params).model_dump(mode="json", exclude={"seed"}),
         dimensions={},
+        branches=NO_BRANCHES,
         search=settings,
         tracking=run.space.tracking.model_copy(update={"registered_model": None}),
     )

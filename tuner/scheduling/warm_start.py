@@ -3,6 +3,7 @@
 A trial of an earlier search is evidence for the sampler if its score is comparable: everything that this search fixes
 had the same value in it (dataset, backbone, method, training, folds and seed). A dimension of this search may have had
 another range in the earlier one, or a fixed value; the trial is used if its value is within the range of this search.
+Of alternatives, it counts as a trial of the one that fixes what it had, whatever form the earlier search had.
 
 If no trial of an earlier search is comparable, its scores are ignored, but up to three of its best configurations are
 tried first: those within the ranges. The sampler completes them in dimensions that the earlier search did not have.
@@ -13,7 +14,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -152,8 +153,10 @@ def _collect_from(earlier: EarlierSearch, space: SearchExperiment, evidence: _Ev
 
 @dataclass(frozen=True)
 class _Comparability:
-    """Comparison of a trial with a search, by dotted path: the fixed settings that differ, the dimensions whose ranges
-    do not hold its value, and its values of the search's dimensions."""
+    """Comparison of a trial with a search: the fixed settings that differ, by dotted path; the dimensions whose ranges
+    do not hold its value; and its values of the search's dimensions, by key.
+
+    In a space with alternatives it is a trial of those that differ from it in the fewest settings."""
 
     differing: set[str]
     outside: set[str]
@@ -162,15 +165,29 @@ class _Comparability:
     @classmethod
     def of(cls, trial: ObservedTrial, num_folds: int | None, space: SearchExperiment) -> _Comparability:
         config = _with_defaults(trial.config)
-        fixed = {**flatten(space.fixed), "seed": space.search.seed}
-        keys = (fixed | config).keys() - space.dimensions.keys() - {*KEYS_WITHOUT_EFFECT}
+        labels = {key: each.fixed for key, each in space.branches.alternatives.items()}
+        compared = (cls._at(chosen, config, space) for chosen in space.branches.grid(labels))
+        found = min(compared, key=lambda each: (len(each.differing), len(each.outside)))
+        if num_folds == space.search.num_trial_folds:
+            return found
+        return replace(found, differing={*found.differing, "search.folds"})
+
+    @classmethod
+    def _at(cls, chosen: Mapping[str, str], config: dict[str, Any], space: SearchExperiment) -> _Comparability:
+        """Compares a configuration with the trials of this search that have the labels `chosen` of all alternatives."""
+        branches = space.branches
+        fixed = {**branches.all_leaves(space.fixed, chosen), "seed": space.search.seed}
+        searched = [key for key in branches.active(space.dimensions, chosen) if key not in chosen]
+        paths = {key: branches.path_of(key) for key in searched}
+        keys = (fixed | config).keys() - {*paths.values()} - {*KEYS_WITHOUT_EFFECT}
         differing = {key for key in keys if fixed.get(key) != config.get(key)}
-        differing |= space.dimensions.keys() - config.keys()
-        if num_folds != space.search.num_trial_folds:
-            differing.add("search.folds")
-        values = {path: config[path] for path in space.dimensions if path in config}
-        outside = {path for path, value in values.items() if not contains(space.dimensions[path], value)}
-        return cls(differing, outside, values)
+        differing |= {*paths.values()} - config.keys()
+        values = {key: config[path] for key, path in paths.items() if path in config}
+        other = {key for key, label in chosen.items() if not differing.isdisjoint(branches.identity(key, label))}
+        known = {**chosen, **values}
+        params = {k: known[k] for k in space.dimensions if k in known and other.isdisjoint((k, *branches.required(k)))}
+        outside = {key for key in values.keys() & params.keys() if not contains(space.dimensions[key], values[key])}
+        return cls(differing, outside, params)
 
 
 def _with_defaults(config: Mapping[str, Any]) -> dict[str, Any]:

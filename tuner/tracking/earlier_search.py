@@ -15,7 +15,7 @@ from trainables.errors import BadInput, Problem
 from tuner.messages.redaction import reason, without_credentials
 from tuner.record.events import FoldScore, TrialState
 from tuner.record.history import EarlierSearch, ObservedTrial
-from tuner.tracking.params import from_text
+from tuner.tracking.params import config_leaves
 from tuner.tracking.store import require_store, runs_with, use_gentle_defaults
 
 
@@ -45,7 +45,7 @@ def _trial(run: Run) -> ObservedTrial:
     tags = run.data.tags
     return ObservedTrial(
         number=int(tags["trial_id"].rpartition("-")[2]),
-        config={key: from_text(text) for key, text in run.data.params.items() if "." in key or key == "seed"},
+        config=config_leaves(run.data.params),
         state="running" if run.info.status == "KILLED" else cast(TrialState, tags["state"]),
         reason=tags.get("reason", ""),
         folds=tuple(_folds(run.data.metrics)),

@@ -6,9 +6,11 @@ A dimension goes by its short name, as a person looks for it in the UI; a leaf o
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
-from tuner.experiment.tree import flatten, short_names
+from tuner.experiment.splitting import split_sections
+from tuner.experiment.tree import short_names
 from tuner.record.events import Params, SearchStarted
 
 TRIAL_SECTIONS = ("data", "backbone", "method", "training")
@@ -17,18 +19,34 @@ TRIAL_SECTIONS = ("data", "backbone", "method", "training")
 
 def search_params(started: SearchStarted) -> dict[str, Any]:
     """Params of a search: each dimension in words, by short name, and each fixed leaf."""
-    return {**by_short_name(started, started.dimensions), **_fixed_leaves(started)}
+    return {**by_short_name(started, started.dimensions), **_leaves(started, {})}
 
 
 def trial_params(started: SearchStarted, params: Params) -> dict[str, Any]:
-    """Params of a trial: its point by short names, and each leaf of its TrialConfig.
+    """Params of a trial: its point by short names, and each leaf of its TrialConfig. A dimension of an alternative that
+    the trial did not choose is in neither.
 
     Args:
         started: the search that the trial belongs to.
-        params: value of each dimension, by dotted path.
+        params: value of each dimension of the trial, by key.
     """
     seed = started.space.get("search", {}).get("seed", 0)
-    return {**by_short_name(started, params), **_fixed_leaves(started), **params, "seed": seed}
+    return {**by_short_name(started, params), **_leaves(started, params), "seed": seed}
+
+
+def config_leaves(params: Mapping[str, str]) -> dict[str, Any]:
+    """Reads the leaves of a TrialConfig, by dotted path, back from the params of a trial in MLflow.
+
+    >>> config_leaves({"method": "mixup", "method.mixup.alpha": "0.2", "method.alpha": "0.2", "seed": "0"})
+    {'method.alpha': 0.2, 'seed': 0}
+    """
+    chosen = tuple(f"{section}.{params[section]}" for section in TRIAL_SECTIONS if section in params)
+    below = tuple(f"{key}." for key in chosen)  # names of dimensions within the alternatives that were chosen
+    return {
+        key: from_text(text)
+        for key, text in params.items()
+        if key == "seed" or ("." in key and key not in chosen and not key.startswith(below))
+    }
 
 
 def by_short_name(started: SearchStarted, values: Params) -> dict[str, Any]:
@@ -53,9 +71,5 @@ def from_text(text: str) -> Any:
         return text
 
 
-def _fixed_leaves(started: SearchStarted) -> dict[str, Any]:
-    sections = {name: started.space[name] for name in TRIAL_SECTIONS if name in started.space}
-    # A dimension is a mapping of one key, `{uniform: [0, 1]}`, and so a leaf one level below its path.
-    return {
-        path: value for path, value in flatten(sections).items() if path.rpartition(".")[0] not in started.dimensions
-    }
+def _leaves(started: SearchStarted, params: Params) -> dict[str, Any]:
+    return split_sections(started.space, TRIAL_SECTIONS).leaves(params)

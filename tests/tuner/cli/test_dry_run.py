@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 import yaml
 from rich.console import Console
 
-from tests.tuner.tiny import space_of
+from tests.tuner.tiny import METHODS, space_of
 from trainables.errors import BadInput
 from tuner.cli import dry_run
 from tuner.experiment.checks import check_experiment
@@ -87,3 +88,15 @@ assert not heavy, heavy
     environment.pop("MLFLOW_TRACKING_URI", None)
     command = [sys.executable, "-c", code]
     subprocess.run(command, cwd=tmp_path, env=environment, check=True, stdout=subprocess.DEVNULL)
+
+
+def test_dimensions_of_alternatives_say_when_there_are_any(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = printed(monkeypatch, Capacity(2, 0), method=METHODS)
+    rows = [re.split("  +", line.strip()) for line in said[said.rindex("dimensions") :].splitlines()[1:6]]
+    assert rows == [
+        ["name", "leaf", "range", "if"],
+        ["method", "method", "choice [l2, mixup, smile]"],
+        ["method.mixup.alpha", "method.alpha", "log_uniform [0.1, 1.0]", "method = mixup"],
+        ["gamma_fe", "method.gamma_fe", "log_uniform [0.01, 0.1]", "method = smile"],
+        ["method.smile.alpha", "method.alpha", "uniform [0.1, 0.5]", "method = smile"],
+    ]

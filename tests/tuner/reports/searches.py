@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import random
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from tests.tuner.tiny import search_started, space_of
+from tests.tuner.tiny import METHODS, TRAININGS, search_started, space_of
 from trainables.results import FoldResult
 from tuner.experiment.search_experiment import SearchExperiment
 from tuner.record.directory import RunDirectory
@@ -42,14 +43,15 @@ def write_search(
     why: str | None = "all 4 trials have ended",
     outcome: Outcome = "finished",
     environment: Environment | None = None,
+    points: Sequence[Mapping[str, Any]] | None = None,
 ) -> RunDirectory:
-    """Writes a search of `tiny`; `why` is None where it was cut off."""
+    """Writes a search of `tiny`; `why` is None where it was cut off. `points` are those of the trials, in order."""
     space = space or space_of()
     directory = RunDirectory(folder)
     with closing(open_search_journal(directory)) as journal:
         journal.append(search_started(space, directory.run))
         for number, (state, scores, reason) in enumerate(trials):
-            params = params_of(number) if space.dimensions else {}
+            params = dict(points[number]) if points is not None else params_of(number) if space.dimensions else {}
             journal.append(TrialStarted(trial=number, params=params, source="first_point"))
             for k, score in enumerate(scores, start=1):
                 journal.append(FoldFinished(trial=number, result=fold(k, score)))
@@ -64,3 +66,27 @@ def write_search(
 def many(count: int) -> list[Ended]:
     """Complete trials whose score depends on alpha, which `params_of` makes grow with the number."""
     return [("complete", (0.9 - 0.01 * number, 0.9 - 0.012 * number), "") for number in range(count)]
+
+
+def alternatives(count: int) -> tuple[SearchExperiment, list[dict[str, Any]], list[Ended]]:
+    """A space with alternatives of method and training, points of it, and trials there: SMILE is best, at a small
+    alpha, and frozen BatchNorm by a little; every seventh was stopped early."""
+    momentum = {"momentum": {"uniform": [0.5, 0.9]}}
+    space = space_of(method=METHODS, training=TRAININGS | momentum, search__trials=count)
+    rng = random.Random(0)
+    points: list[dict[str, Any]] = []
+    trials: list[Ended] = []
+    for number in range(count):
+        labels = {key: rng.choice(list(each.fixed)) for key, each in space.branches.alternatives.items()}
+        point: dict[str, Any] = {}
+        for key in space.branches.active(space.dimensions, labels):
+            values = space.dimensions[key].boundary_values()
+            point[key] = labels[key] if key in labels else rng.uniform(float(str(values[0])), float(str(values[1])))
+        alpha = next((value for key, value in point.items() if key.endswith(".alpha")), 0.5)
+        mean = {"l2": 0.86, "mixup": 0.88, "smile": 0.92}[point["method"]] - 0.05 * alpha
+        mean += 0.01 * (point["training"] == "frozen") + rng.gauss(0, 0.004)
+        points.append(point)
+        is_stopped = number % 7 == 6
+        scores = (mean - 0.03,) if is_stopped else (mean - 0.01, mean + 0.01)
+        trials.append(("pruned" if is_stopped else "complete", scores, "behind" if is_stopped else ""))
+    return space, points, trials

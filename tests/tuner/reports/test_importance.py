@@ -9,10 +9,11 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.tuner.reports.searches import alternatives
 from tests.tuner.tiny import record
 from tuner.experiment.dimensions import Dimension, LogUniform, Uniform
 from tuner.record.history import TrialRecord
-from tuner.reports.importance import MIN_TRIALS, importance_of, parallel_plot
+from tuner.reports.importance import MIN_TRIALS, importance_of, importances_of, parallel_plot
 from tuner.reports.plot_layout import GREEN
 
 DIMENSIONS: dict[str, Dimension] = {
@@ -69,3 +70,31 @@ def test_one_line_says_nothing() -> None:
 def test_optuna_is_imported_by_an_analysis_alone() -> None:
     code = "import sys, tuner.reports.importance; assert 'optuna' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_alternatives_are_important_over_all_trials_and_their_dimensions_over_their_own() -> None:
+    space, points, ended = alternatives(80)
+    known = [record(n, scores, state, points[n]) for n, (state, scores, _) in enumerate(ended)]
+    found = importances_of(space, known, space.short_names)
+    assert [each.condition for each in found] == [
+        "",
+        "method = mixup",
+        "method = smile",
+        "training = frozen",
+        "training = moving",
+    ]
+    of_all, _, of_smile, *_ = found
+    assert set(of_all.shares) == {"method", "training", "momentum"}
+    assert max(of_all.shares, key=lambda name: of_all.shares[name]) == "method"
+    assert set(of_smile.shares) == {"gamma_fe", "alpha", "training", "momentum"}
+    assert max(of_smile.shares, key=lambda name: of_smile.shares[name]) == "alpha"
+    num_smile = sum(trial.params["method"] == "smile" and trial.state == "complete" for trial in known)
+    assert f"the {num_smile} complete trials" in of_smile.note
+
+
+def test_an_alternative_with_too_few_trials_says_so() -> None:
+    space, points, ended = alternatives(15)
+    known = [record(n, scores, state, points[n]) for n, (state, scores, _) in enumerate(ended)]
+    of_all, of_mixup, *_ = importances_of(space, known, space.short_names)
+    assert of_all.shares
+    assert "needs 10 complete trials" in of_mixup.note

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from plotly.offline import get_plotlyjs
 
-from tests.tuner.reports.searches import MIXED, many, write_search
-from tests.tuner.tiny import space_of
+from tests.tuner.reports.searches import MIXED, alternatives, many, write_search
+from tests.tuner.tiny import METHODS, space_of
 from tuner.record.environment import Environment
 from tuner.reports import figures, page
 from tuner.reports.page import racing_sentence, report_page
@@ -160,3 +160,25 @@ def test_plotly_is_there_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     packed = figures.packed_plotly()
     assert gzip.decompress(base64.b64decode(packed)).decode() == get_plotlyjs()
+
+
+def test_alternatives_have_a_panel_and_each_its_own(tmp_path: Path) -> None:
+    space, points, trials = alternatives(30)
+    shown = Page(report_page(run_of(tmp_path, trials, space, points=points)))
+    assert "8 dimensions of l2 or mixup or smile" in shown.text
+    for said in ("method = smile", "method = mixup", "training = frozen", "log_uniform [0.01, 0.1] if method = smile"):
+        assert said in shown.text
+    assert "method = l2" not in shown.text  # which has no dimension
+    assert {f"slice-{position}" for position in range(8)} <= shown.ids
+    titles = [shown.figures[f"slice-{position}"]["layout"]["xaxis"]["title"]["text"] for position in range(8)]
+    assert titles == ["method", "alpha", "gamma_fe", "alpha", "training", "learning_rate", "learning_rate", "momentum"]
+    smile = [len(trace["x"]) for trace in shown.figures["slice-2"]["data"][:2]]
+    assert sum(smile) == sum(point["method"] == "smile" for point in points)
+
+
+def test_alternatives_alone_are_not_shown_together(tmp_path: Path) -> None:
+    space = space_of(method=METHODS)
+    points = [space.branches.completed(space.dimensions, {"method": method}) for method in ("l2", "mixup", "smile")]
+    shown = Page(report_page(run_of(tmp_path, many(3), space, points=points)))
+    assert "parallel-plot" not in shown.figures
+    assert set(shown.figures) >= {"slice-0", "slice-3"}

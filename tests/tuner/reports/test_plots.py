@@ -89,3 +89,12 @@ def test_what_a_user_wrote_is_no_markup_in_a_picture() -> None:
     assert "&lt;script&gt;" in text
     assert "&lt;b&gt;x=&lt;i&gt;" in text
     assert "<script>" not in text
+
+
+def test_an_axis_of_scores_is_that_of_the_scores() -> None:
+    """Differences of two points would look flat from 0 to 1; `minallowed` would be the axis's end, not its limit."""
+    axes = [plots.history_plot(TRIALS, NAMES).layout.yaxis]
+    axes.append(plots.slice_plot("method.x", Uniform(uniform=(0, 1)), TRIALS, TRIALS[2], NAMES).layout.yaxis)
+    for axis in axes:
+        assert axis.range is None
+        assert axis.autorangeoptions.to_plotly_json() == {"clipmin": -0.02, "clipmax": 1.02}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tuner.reports.searches import write_search
+from tests.tuner.reports.searches import alternatives, write_search
 from tests.tuner.tiny import history_of, record, space_of
 from trainables.results import RetrainResult
 from tuner.record.directory import RunDirectory
@@ -166,3 +166,17 @@ assert len(SearchResult.model_validate_json(Path({str(file)!r}).read_bytes()).tr
 assert not {{"torch", "mlflow", "ray", "optuna", "plotly"}} & sys.modules.keys()
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_trials_of_alternatives_have_a_column_a_dimension(tmp_path: Path) -> None:
+    space, points, trials = alternatives(12)
+    directory = write_search(tmp_path / "run", trials, space, points=points)
+    history = SearchHistory.read(directory.journal)
+    result = search_result_of(space, directory, history, "sqlite:///x.db", 1.0)
+    table = result.trials()
+    assert list(table.columns[3:7]) == ["method", "method.mixup.alpha", "gamma_fe", "method.smile.alpha"]
+    assert list(table["gamma_fe"].notna()) == [point["method"] == "smile" for point in points]
+    best = points[int(str(result.best_trial)[-4:])]
+    assert result.best_params["method"] == best["method"]
+    assert result.best_config["method"]["name"] == best["method"]
+    assert f"method={best['method']}" in "\n".join(closing_lines(result, history))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tuner.reports.searches import fold, params_of, write_search
+from tests.tuner.reports.searches import alternatives, fold, params_of, write_search
 from tests.tuner.tiny import search_started, space_of
 from trainables.errors import BadInput
 from tuner.experiment.search_experiment import MAX_NAME_CHARACTERS, dump_experiment, load_experiment
@@ -101,3 +101,15 @@ def test_an_event_of_a_trial_that_never_started_is_refused(tmp_path: Path) -> No
         file.write(encode(FoldFinished(trial=7, result=fold(1, 0.5))))
     with pytest.raises(BadInput, match="a journal that cannot be read"):
         read_run(directory)
+
+
+def test_the_best_of_alternatives_runs_alone(tmp_path: Path) -> None:
+    space, points, trials = alternatives(12)
+    run = read_run(write_search(tmp_path / "run", trials, space, points=points))
+    alone, best = best_space(run), run.best
+    assert alone is not None
+    assert best is not None
+    (tmp_path / "best.yaml").write_text(dump_experiment(alone), encoding="utf-8")
+    read_back = load_experiment(tmp_path / "best.yaml")
+    assert (read_back.dimensions, read_back.branches.alternatives) == ({}, {})
+    assert read_back.trial_config({}) == run.space.trial_config(best.params)

@@ -9,6 +9,8 @@ from mlflow import MlflowClient
 
 from tests.marks import MLFLOW_LEAKS
 from tests.tuner.scheduling.test_warm_start import later, searched
+from tests.tuner.scheduling.test_warm_start_alternatives import searched_alternatives
+from tests.tuner.tiny import METHODS
 from tests.tuner.tracking.searches import (
     NAME,
     RUN,
@@ -62,6 +64,19 @@ def test_from_mlflow_as_from_disk(uri: str, tmp_path: Path) -> None:
     from_disk = collect_warm_start(later(tmp_path, "earlier"))
     assert len(from_disk.trials) == 4
     from_mlflow = collect_warm_start(later(tmp_path, parent.info.run_id, tracking__uri=uri))
+    assert from_mlflow.model_dump(exclude={"time_s"}) == from_disk.model_dump(exclude={"time_s"})
+
+
+def test_alternatives_from_mlflow_as_from_disk(uri: str, tmp_path: Path) -> None:
+    run = searched_alternatives(tmp_path)
+    Projection(uri, "branches", run).advance()
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("branches")
+    assert experiment is not None
+    (parent,) = client.search_runs([experiment.experiment_id], f"attributes.run_name = '{run.run}'")
+    from_disk = collect_warm_start(later(tmp_path, "branches", method=METHODS))
+    assert len(from_disk.trials) == 3
+    from_mlflow = collect_warm_start(later(tmp_path, parent.info.run_id, method=METHODS, tracking__uri=uri))
     assert from_mlflow.model_dump(exclude={"time_s"}) == from_disk.model_dump(exclude={"time_s"})
 
 
