@@ -117,7 +117,7 @@ def _from_disk(directory: RunDirectory) -> EarlierSearch:
         return EarlierSearch(directory.full_name, None, ())
     space = parse_experiment(history.started.space, str(directory.space))
     trials = tuple(_observed(trial, space) for trial in history.trials.values())
-    return EarlierSearch(directory.full_name, space.search.num_trial_folds, trials)
+    return EarlierSearch(directory.full_name, space.search.num_trial_folds, trials, space.search.folds)
 
 
 def _observed(trial: TrialRecord, space: SearchExperiment) -> ObservedTrial:
@@ -131,7 +131,7 @@ def _observed(trial: TrialRecord, space: SearchExperiment) -> ObservedTrial:
 
 def _collect_from(earlier: EarlierSearch, space: SearchExperiment, evidence: _Evidence) -> None:
     ended = [trial for trial in earlier.trials if trial.state != "running"]
-    compared = [(trial, _Comparability.of(trial, earlier.num_folds, space)) for trial in ended]
+    compared = [(trial, _Comparability.of(trial, earlier, space)) for trial in ended]
     comparable = [(trial, found) for trial, found in compared if not found.differing]
     taken = [(trial, found) for trial, found in comparable if not found.outside]
     head = f"warm start from {earlier.label}:"
@@ -160,14 +160,16 @@ class _Comparability:
     params: Params
 
     @classmethod
-    def of(cls, trial: ObservedTrial, num_folds: int | None, space: SearchExperiment) -> _Comparability:
+    def of(cls, trial: ObservedTrial, earlier: EarlierSearch, space: SearchExperiment) -> _Comparability:
         config = _with_defaults(trial.config)
         fixed = {**flatten(space.fixed), "seed": space.search.seed}
         keys = (fixed | config).keys() - space.dimensions.keys() - {*KEYS_WITHOUT_EFFECT}
         differing = {key for key in keys if fixed.get(key) != config.get(key)}
         differing |= space.dimensions.keys() - config.keys()
-        if num_folds != space.search.num_trial_folds:
+        if earlier.folds_per_deal not in (None, space.search.folds):
             differing.add("search.folds")
+        elif earlier.num_folds != space.search.num_trial_folds:
+            differing.add("search.folds" if earlier.folds_per_deal is None else "search.repeats")
         values = {path: config[path] for path in space.dimensions if path in config}
         outside = {path for path, value in values.items() if not contains(space.dimensions[path], value)}
         return cls(differing, outside, values)
