@@ -70,7 +70,8 @@ def table_of(summaries: Iterable[Summary]) -> Table:
     now_s = time.time()
     for summary in summaries:
         counts = ", ".join(f"{count} {state}" for state, count in summary.counts.items() if count)
-        done = f"{sum(summary.counts.values())}/{summary.num_asked}"
+        limit = "" if summary.num_asked is None else f"/{summary.num_asked}"
+        done = f"{sum(summary.counts.values())}{limit}"
         last = f"{summary.last_event.replace('_', ' ')} {age(now_s - summary.last_event_s)} ago"
         table.add_row(
             f"{summary.name}/{summary.run}",

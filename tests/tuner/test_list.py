@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.tuner.summaries import FINISHED, write_search
+from tests.tuner.tiny import space_of
 from tuner.list import main
 
 
@@ -35,6 +36,14 @@ def test_the_table_and_its_json(tmp_path: Path, capsys: pytest.CaptureFixture[st
     ]
     assert main(["--directory", str(tmp_path), "--json", str(tmp_path / "list.json")]) == 0
     assert json.loads((tmp_path / "list.json").read_text()) == listed
+
+
+def test_a_search_that_time_alone_limits_has_no_number_to_reach(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_search(tmp_path / "tiny" / "a", FINISHED, space_of(search__trials=None, search__minutes=30))
+    main(["--directory", str(tmp_path)])
+    assert " 4 (2 complete" in capsys.readouterr().out
 
 
 def test_nothing_there_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

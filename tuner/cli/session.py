@@ -69,7 +69,7 @@ def run_guarded(
     except KeyboardInterrupt:
         display.say(f"interrupted: every finished {display.unit} is kept in {directory}")
     except Exception as error:  # a bug, or a cluster that failed: what is finished is kept
-        if isinstance(error, BadInput) and not directory.has_begun:
+        if isinstance(error, BadInput) and context.journal.history.started is None:
             raise
         logger.exception("%s failed", command)
         display.say(f"error: {without_credentials(one_line(error))}; the log is in {directory.logs}")

@@ -157,7 +157,8 @@ def check_comparison(comparison: ComparisonExperiment) -> list[Plan]:
         else:
             plans.append(plan)
             problems |= dict.fromkeys(_measure_problems(comparison.compare, arm, plan))
-            problems |= dict.fromkeys(_budget_problems(arm))
+            minutes = _located(BadInput(_budget_problems(arm)), comparison.compare, arm.row, arm.column)
+            problems |= dict.fromkeys(minutes.problems)
     if problems:
         raise BadInput(problems).in_file(comparison.file)
     return plans

@@ -44,4 +44,4 @@ def repeats_note(search: SearchSettings, num_train: int) -> str:
     """Reason for the repeats, for the plan; "" where the file gives them, or there is one deal."""
     if search.repeats != "auto" or num_repeats(num_train) == 1:
         return ""
-    return f" (repeats as there are {num_train} training examples)"
+    return f" ({num_repeats(num_train)} repeats, as there are {num_train} training examples)"

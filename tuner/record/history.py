@@ -126,11 +126,13 @@ class ObservedTrial:
 
 @dataclass(frozen=True)
 class EarlierSearch:
-    """Another search, as input of a warm start. `num_folds` is None if it is not recorded."""
+    """Another search, as input of a warm start. `num_folds` are those of a whole trial, `folds_per_deal` those into
+    which the examples were dealt each time; None if it is not recorded."""
 
     label: str
     num_folds: int | None
     trials: tuple[ObservedTrial, ...]
+    folds_per_deal: int | None = None
 
 
 @dataclass

@@ -64,8 +64,11 @@ class Journal(Generic[H]):
         return event
 
     def close(self) -> None:
-        """Closes the file; the history stays."""
+        """Closes the file, and removes one without an event, as of a run that was refused; the history stays."""
         self._file.close()
+        with contextlib.suppress(OSError):  # the disk may be gone
+            if self.path.stat().st_size == 0:
+                self.path.unlink()
 
 
 SearchJournal = Journal[SearchHistory]

@@ -31,7 +31,7 @@ class Summary:
     state: State
     why: str
     """Reason of its end, or the process that runs it."""
-    num_asked: int
+    num_asked: int | None
     """Number of trials, or trainings of a comparison, that were asked for."""
     counts: dict[str, int]
     """Numbers of those that have begun, by state."""
@@ -60,9 +60,9 @@ def summary_of(directory: RunDirectory) -> Summary:
     if events and isinstance(events[0], ComparisonStarted):
         comparison = ComparisonHistory.of(events)
         counts = {"complete": len(comparison.cells), "failed": len(comparison.cell_failures)}
-        num_asked = _num_cells(comparison.last_started)
+        num_cells = _num_cells(comparison.last_started)
         ending = _ending(comparison.ended) if holder is None else ("running", str(holder))
-        return _summary(directory, "comparison", ending, num_asked, counts, None, events[0].time_s, last)
+        return _summary(directory, "comparison", ending, num_cells, counts, None, events[0].time_s, last)
     search = SearchHistory.of(events)
     best = best_trial(search.trials.values())
     return _summary(
@@ -81,7 +81,7 @@ def _summary(
     directory: RunDirectory,
     kind: Literal["search", "comparison"],
     ending: tuple[State, str],
-    num_asked: int,
+    num_asked: int | None,
     counts: Mapping[str, int],
     best: float | None,
     started_s: float,
@@ -115,12 +115,13 @@ def _ending(ended: SearchEnded | ComparisonEnded | None) -> tuple[State, str]:
     return ended.outcome, "" if ended.outcome == "interrupted" else ended.why
 
 
-def _num_trials(started: SearchStarted | None) -> int:
-    """Number of trials asked for; 0 where it is not known, or time alone limits them."""
-    if started is None:
-        return 0
+def _num_trials(started: SearchStarted | None) -> int | None:
+    """Number of trials asked for; None where time alone limits them."""
+    if started is None or not started.dimensions:
+        return int(started is not None)
     search: dict[str, Any] = started.space.get("search", {})
-    return int(search.get("trials") or 0) if started.dimensions else 1
+    trials = search.get("trials", 0)
+    return None if trials is None else int(trials)
 
 
 def _num_cells(started: ComparisonStarted | None) -> int:

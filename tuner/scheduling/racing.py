@@ -57,6 +57,9 @@ def fold_racing_rule(
     It stops the trial if the mean difference is below −margin · sd of the mean difference of two equally good trials on
     as many folds. The sd is estimated from the better half of the complete trials, as weak ones are noisier. With few
     trials the estimate is uncertain, so that the margin is converted from the normal to Student's t distribution.
+
+    With repeats of the folds the rule is the same: the residual is what dealing and training add to a pair's difference
+    on the same examples. It is rather too large for whole deals, over which what a fold's examples add cancels.
     """
     complete = sorted((t for t in trials if t.state == "complete"), key=lambda t: (-(t.val_top1 or 0.0), t.number))
     if len(complete) < racing.min_complete:

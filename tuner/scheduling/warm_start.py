@@ -118,7 +118,7 @@ def _from_disk(directory: RunDirectory) -> EarlierSearch:
         return EarlierSearch(directory.full_name, None, ())
     space = parse_experiment(history.started.space, str(directory.space))
     trials = tuple(_observed(trial, space) for trial in history.trials.values())
-    return EarlierSearch(directory.full_name, space.search.num_trial_folds, trials)
+    return EarlierSearch(directory.full_name, space.search.num_trial_folds, trials, space.search.folds)
 
 
 def _observed(trial: TrialRecord, space: SearchExperiment) -> ObservedTrial:
@@ -132,7 +132,7 @@ def _observed(trial: TrialRecord, space: SearchExperiment) -> ObservedTrial:
 
 def _collect_from(earlier: EarlierSearch, space: SearchExperiment, evidence: _Evidence) -> None:
     ended = [trial for trial in earlier.trials if trial.state != "running"]
-    compared = [(trial, _Comparability.of(trial, earlier.num_folds, space)) for trial in ended]
+    compared = [(trial, _Comparability.of(trial, earlier, space)) for trial in ended]
     comparable = [(trial, found) for trial, found in compared if not found.differing]
     taken = [(trial, found) for trial, found in comparable if not found.outside]
     head = f"warm start from {earlier.label}:"
@@ -163,14 +163,12 @@ class _Comparability:
     params: Params
 
     @classmethod
-    def of(cls, trial: ObservedTrial, num_folds: int | None, space: SearchExperiment) -> _Comparability:
+    def of(cls, trial: ObservedTrial, earlier: EarlierSearch, space: SearchExperiment) -> _Comparability:
         config = _with_defaults(trial.config)
         labels = {key: each.fixed for key, each in space.branches.alternatives.items()}
         compared = (cls._at(chosen, config, space) for chosen in space.branches.grid(labels))
         found = min(compared, key=lambda each: (len(each.differing), len(each.outside)))
-        if num_folds == space.search.num_trial_folds:
-            return found
-        return replace(found, differing={*found.differing, "search.folds"})
+        return replace(found, differing={*found.differing, *_other_folds(earlier, space)})
 
     @classmethod
     def _at(cls, chosen: Mapping[str, str], config: dict[str, Any], space: SearchExperiment) -> _Comparability:
@@ -188,6 +186,14 @@ class _Comparability:
         params = {k: known[k] for k in space.dimensions if k in known and other.isdisjoint((k, *branches.required(k)))}
         outside = {key for key in values.keys() & params.keys() if not contains(space.dimensions[key], values[key])}
         return cls(differing, outside, params)
+
+
+def _other_folds(earlier: EarlierSearch, space: SearchExperiment) -> Iterator[str]:
+    """Yields the setting in which the folds of two searches differ, if they do."""
+    if earlier.folds_per_deal not in (None, space.search.folds):
+        yield "search.folds"
+    elif earlier.num_folds != space.search.num_trial_folds:
+        yield "search.folds" if earlier.folds_per_deal is None else "search.repeats"
 
 
 def _with_defaults(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from tests.tuner.tiny import METHODS, space_of
 from trainables.errors import BadInput
 from tuner.cli import dry_run
 from tuner.experiment.checks import check_experiment
+from tuner.experiment.timing import StepTimes
 from tuner.resources.share import Capacity
 
 
@@ -46,6 +47,33 @@ def test_says_what_may_end_it_sooner(monkeypatch: pytest.MonkeyPatch) -> None:
     said = printed(monkeypatch, Capacity(2, 0), **budgets, search__racing={"rule": "none"})
     assert "racing     none\n" in said
     assert "at most 600 s of wall-clock, or 9 fold trainings, or 8 trials without a gain above 0" in said
+
+
+def test_times_a_few_steps_where_minutes_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = StepTimes(setup_s=1.0, step_s=1.0, example_s=0.0)
+    asked: list[Any] = []
+
+    def time_steps(*arguments: Any) -> StepTimes:
+        asked.append(arguments)
+        return times
+
+    monkeypatch.setattr(dry_run, "time_steps", time_steps)
+    minutes = {"search__minutes": 2, "search__trials": None, "retrain__seeds": 2}
+    said = printed(monkeypatch, Capacity(2, 0), **minutes).replace("\n", " ")
+    assert "trials × 2 folds × 2 steps of 8 examples, tpe" in said
+    assert "at most 2 minutes of wall-clock, with the retraining" in said
+    # 120 s without 15 s of the start, one round of 3 s and 10 s of the end, on two places
+    assert "minutes    2 minutes: about 30 trials of 2 folds (3.0 s a fold) and 2 retrainings (3.0 s each)" in said
+    ((config, examples, num_folds),) = asked
+    assert (config.method.gamma_fe, len(examples), num_folds) == (0.01, 30, 2)
+
+
+def test_too_few_minutes_are_bad_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dry_run, "time_steps", lambda *_: StepTimes(1.0, 1.0, 0.0))
+    with pytest.raises(
+        BadInput, match=r"tiny.yaml: search.minutes: expected at least 0.6 minutes for 1 trial of 2 folds"
+    ):
+        printed(monkeypatch, Capacity(2, 0), search__minutes=0.5, retrain__seeds=2)
 
 
 def test_says_that_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:

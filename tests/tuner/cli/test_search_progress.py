@@ -47,6 +47,13 @@ def test_plain_lines_for_folds_and_trials(plain: Screen) -> None:
     )
 
 
+def test_many_folds_are_said_in_short(tmp_path: Path) -> None:
+    screen = Screen(tmp_path, search__repeats=3)
+    add_trial(screen.journal, 0, [0.5, 0.75, 0.5, 0.75, 0.25, 1.0])
+    assert "trial-0000 fold 5/6: 0.2500" in screen.lines[-2]
+    assert "val top-1 0.6250 (6 from 0.2500 to 1.0000)" in screen.lines[-1]
+
+
 def test_a_trial_that_was_stopped_says_why_and_is_counted(plain: Screen) -> None:
     add_trial(plain.journal, 0, [0.5], "pruned", "after 1 of 2 folds 0.0410 behind trial-0004, margin 0.0180")
     assert "trial-0000 pruned: after 1 of 2 folds 0.0410 behind trial-0004, margin 0.0180" in plain.lines[-1]
@@ -142,6 +149,27 @@ class TestTimeLeft:
         add_trial(plain.journal, 0, [0.5, 0.5])
         add_trial(plain.journal, 1, [0.5], "pruned")
         assert plain.progress.seconds_left() == pytest.approx(2 * 1.5 / 2)  # two trials of one and a half folds
+
+    @pytest.mark.parametrize(("num_trials", "left"), [(None, "1:40"), (4, "0:03")])
+    def test_is_at_most_the_rest_of_the_minutes(
+        self, plain: Screen, monkeypatch: pytest.MonkeyPatch, num_trials: int | None, left: str
+    ) -> None:
+        monkeypatch.setattr("time.monotonic", lambda: 1000.0)
+        plain.progress.num_trials = num_trials
+        plain.progress.deadline_s = 1100.0
+        add_trial(plain.journal, 0, [0.5, 0.75])
+        assert plain.progress.summary().endswith(f"about {left} left")
+        plain.progress.deadline_s = 1002.0
+        assert plain.progress.summary().endswith("about 0:02 left")
+
+    def test_without_a_limit_of_trials_the_bar_is_of_time(self, plain: Screen, monkeypatch: pytest.MonkeyPatch) -> None:
+        plain.progress.num_trials = None
+        plain.progress.deadline_s = plain.progress._started_s + 200.0
+        monkeypatch.setattr("time.monotonic", lambda: plain.progress._started_s + 50.0)
+        add_trial(plain.journal, 0, [0.5, 0.75])
+        assert "1 trials, 0 running" in plain.progress.summary()
+        bar = plain.progress._bar(plain.journal.history.trials.values())
+        assert (bar.total, bar.completed) == (200.0, 50.0)
 
     def test_is_nothing_at_the_end(self, plain: Screen) -> None:
         for number in range(4):

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from tests.tuner.tiny import space_of
+from trainables.data.folds import fold_at
 from trainables.data.images import LabelledImages
 from trainables.data.loading import source_key
 from trainables.errors import Diverged
@@ -101,6 +102,23 @@ class TestSteps:
     ) -> None:
         give(actor, assignment(folds=(2,)), settings)
         assert actor.step()["report"].fold == 2
+
+    def test_a_fold_of_a_later_deal_is_dealt_anew(
+        self, actor: FoldTrainable, settings: WorkerSettings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        dealt: list[list[int]] = []
+
+        class Recorded(FakeFold):
+            def __init__(self, config: Any, images: Any, number: int, fold: Any, *rest: Any) -> None:
+                super().__init__(config, images, number, fold, *rest)
+                dealt.append(fold.validation.tolist())
+
+        monkeypatch.setattr(trainable, "FoldTraining", Recorded)
+        give(actor, assignment(folds=(1, 2, 3, 4)), settings)
+        assert [actor.step()["report"].fold for _ in range(4)] == [1, 2, 3, 4]
+        labels = np.arange(6) % 2
+        assert dealt == [fold_at(labels, number, 2, seed=0).validation.tolist() for number in (1, 2, 3, 4)]
+        assert dealt[:2] != dealt[2:]
 
     def test_each_rung_is_a_step_of_the_first_fold(self, actor: FoldTrainable, settings: WorkerSettings) -> None:
         give(actor, assignment(3, rungs=(1, 5)), settings)

@@ -9,8 +9,14 @@ import pytest
 
 from tests.tuner.comparisons import COLUMNS, ROWS, SEARCHED, comparison_of, tree_of, write_yaml
 from trainables.errors import BadInput, Problem
-from tuner.comparison.comparison_experiment import check_comparison, load_comparison, parse_comparison
+from tuner.comparison.comparison_experiment import (
+    check_comparison,
+    load_comparison,
+    parse_comparison,
+    resolved_comparison,
+)
 from tuner.comparison.cost import ComparisonCost
+from tuner.experiment.repeats import num_repeats
 from tuner.experiment.search_experiment import dump_experiment
 from tuner.record.create import check_same_trials, latest_run, new_run
 
@@ -89,6 +95,30 @@ def test_all_rows_share_a_search_that_a_row_may_do_without() -> None:
     assert [arm.space.dimensions for arm in again.arms] == [arm.space.dimensions for arm in comparison.arms]
     found = problems_of(compare__all_rows={"trainings": {}})["compare.all_rows.trainings"]
     assert "unknown key" in found.got
+
+
+def test_a_searched_arm_is_dealt_as_often_as_its_own_images_ask_for() -> None:
+    rows = [*ROWS, {**SEARCHED, "search": {"folds": 2, "repeats": "auto"}}]
+    columns = [{"label": "few", "data": {"train_images": 40}}, {"label": "more", "data": {"train_images": 400}}]
+    comparison = comparison_of(compare__rows=rows, compare__columns=columns)
+    plans = check_comparison(comparison)
+    arms = resolved_comparison(comparison, plans).arms
+    assert {arm.column: arm.space.search.repeats for arm in arms if arm.is_searched} == {
+        "few": num_repeats(40),
+        "more": num_repeats(400),
+    }
+    assert [plan.space for plan in plans] == [arm.space for arm in arms]
+
+
+def test_minutes_are_refused_where_the_searches_are_compared() -> None:
+    rows = [*ROWS, {**SEARCHED, "search": {**SEARCHED["search"], "minutes": 5}}]
+    for comparison, where in (
+        (comparison_of(compare__rows=[*ROWS, SEARCHED], search__minutes=5), "search.minutes"),
+        (comparison_of(compare__rows=rows), "compare.rows[2].search.minutes"),
+    ):
+        with pytest.raises(BadInput) as bad:
+            check_comparison(comparison)
+        assert where in {problem.where for problem in bad.value.problems}
 
 
 def test_without_columns_there_is_one() -> None:

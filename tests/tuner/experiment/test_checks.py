@@ -8,8 +8,9 @@ import pytest
 from tests.tuner.tiny import space_of, write_photos
 from trainables.errors import BadInput
 from tuner.experiment.checks import check_experiment, load_images
-from tuner.experiment.search_experiment import SearchExperiment, load_experiment
+from tuner.experiment.search_experiment import SearchExperiment, load_experiment, parse_experiment
 from tuner.experiment.smoke import smoke_overrides
+from tuner.experiment.tree import set_leaf
 
 SHIPPED = Path(__file__).parents[3] / "search_spaces" / "smile.yaml"
 
@@ -39,6 +40,19 @@ class TestChecking:
         assert plan.total_steps == 24
         assert (plan.data.num_train, plan.data.num_test) == (30, 20)
         assert plan.backbone.num_source_classes == 1000
+
+    def test_a_length_in_epochs_is_resolved_for_folds_and_retraining(self) -> None:
+        plan = check_experiment(space_of(training__num_steps=None, training__num_epochs=3, search__folds=3))
+        assert (plan.num_steps, plan.num_retrain_steps) == (3 * 2, 3 * 3)  # 20 and 30 images in batches of 8
+        searched = {"training__num_steps": None, "training__num_epochs": {"choice": [2, 9]}}
+        assert check_experiment(space_of(**searched)).num_steps == 2
+
+    def test_where_minutes_alone_limit_the_trials_their_number_is_open(self) -> None:
+        plan = check_experiment(space_of(search__trials=None, search__minutes=5))
+        assert (plan.num_trials, plan.total_steps) == (None, None)
+        assert str(plan) == "trials × 2 folds × 2 steps of 8 examples"
+        assert check_experiment(space_of(search__trials=None)).num_trials == 20
+        assert check_experiment(space_of(search__minutes=5)).num_trials == 6
 
     def test_without_dimensions_there_is_one_trial(self) -> None:
         assert check_experiment(space_of(method__gamma_fe=0.1, method__alpha=0.2)).num_trials == 1
@@ -114,6 +128,7 @@ class TestSmoke:
         space = load_experiment(SHIPPED)
         tiny = load_experiment(SHIPPED, smoke_overrides(space))
         plan = check_experiment(tiny)
+        assert plan.total_steps is not None
         assert plan.total_steps <= 16
         assert plan.data.num_train == 30
         assert plan.data.num_test == 32
@@ -130,3 +145,13 @@ class TestSmoke:
 def test_smoke_leaves_out_of_the_first_points_what_it_fixes() -> None:
     space = space_of(training__batch_size={"int": [8, 64]}, search__first_points=[{"batch_size": 16, "alpha": 0.5}])
     assert smoke_overrides(space)["search.first_points"] == [{"method.alpha": 0.5}]
+
+
+def test_a_smoke_run_has_few_steps_whatever_the_length_is_given_in() -> None:
+    space = space_of(training__num_steps=None, training__num_epochs={"choice": [2, 9]}, search__minutes=30)
+    tree = space.as_tree()
+    for path, value in smoke_overrides(space).items():
+        set_leaf(tree, path, value)
+    tiny = parse_experiment(tree)
+    assert (tiny.search.trials, tiny.search.num_trial_folds, tiny.search.minutes) == (2, 2, None)
+    assert check_experiment(tiny).num_steps == 4

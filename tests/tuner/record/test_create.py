@@ -104,6 +104,7 @@ class TestLatestRun:
         [
             {"search__trials": 20},
             {"search__concurrency": 1},
+            {"search__minutes": 30, "search__trials": None},
             {"retrain__seeds": 1},
             {"resources__cpus": 2},
             {"tracking__uri": "sqlite:///other.db"},
@@ -122,6 +123,7 @@ class TestLatestRun:
             ({"training__num_steps": 5}, "training.num_steps"),
             ({"data__size_px": 64}, "data.size_px"),
             ({"search__folds": 3}, "search.folds"),
+            ({"search__repeats": 2}, "search.repeats"),
             ({"search__seed": 1}, "search.seed"),
             ({"search__sampler": "random"}, "search.sampler"),
             ({"search__first_points": [{"alpha": 0.2}]}, "search.first_points"),

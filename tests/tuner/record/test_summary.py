@@ -41,6 +41,11 @@ def test_a_search_without_dimensions_asks_for_one_trial(tmp_path: Path) -> None:
     assert summary_of(write_search(tmp_path / "tiny" / "a", space=space)).num_asked == 1
 
 
+def test_a_search_that_time_alone_limits_asks_for_no_number(tmp_path: Path) -> None:
+    space = space_of(search__trials=None, search__minutes=30)
+    assert summary_of(write_search(tmp_path / "tiny" / "a", space=space)).num_asked is None
+
+
 def test_one_that_runs_says_where(tmp_path: Path) -> None:
     directory = write_search(tmp_path / "tiny" / "a", INTERRUPTED)  # by an earlier command, which this one resumes
     with locked(directory):

@@ -15,7 +15,7 @@ from tuner.experiment.search_experiment import SearchExperiment
 from tuner.experiment.settings import Sampler
 from tuner.record.events import EarlierTrial, FoldScore, RungScore, WarmStarted
 from tuner.record.history import TrialRecord
-from tuner.scheduling.sampler import Proposal, TrialSampler, distribution, intermediate_values
+from tuner.scheduling.sampler import Proposal, TrialSampler, build_sampler, distribution, intermediate_values
 from tuner.scheduling.warm_start import SAMPLERS_WITHOUT_EVIDENCE
 
 NUM_TRIALS = {"tpe": 9, "random": 9, "cmaes": 9, "gp": 6}  # a Gaussian process takes a second a proposal
@@ -90,6 +90,11 @@ def test_rebuilt_from_the_records_it_goes_on_as_it_would_have(
     space: SearchExperiment, proposed: list[dict[str, Any]], rebuild_at: int
 ) -> None:
     assert params_of(search(space, rebuild_at)) == proposed
+
+
+def test_random_draws_are_those_of_the_default_where_time_alone_limits_the_trials() -> None:
+    for num_trials, num_random in ((8, 3), (20, 5), (None, 5), (400, 10)):
+        assert build_sampler("tpe", num_trials, 0)._n_startup_trials == num_random  # type: ignore[attr-defined]
 
 
 def test_another_seed_proposes_something_else(sampler: str) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from tests.tuner.scheduling.workers import next_of, resumed, run_to_end, scheduler_of
 from tests.tuner.tiny import fold, space_of
+from trainables.data.loading import source_key
 from tuner.record.journal import SearchJournal, open_search_journal
 from tuner.scheduling.scheduler import Decision, TrialScheduler
 
@@ -77,6 +78,14 @@ def test_a_decision_that_a_crash_cut_off_is_made_with_what_was_known_then(journa
     again = TrialScheduler(space, open_search_journal(journal.directory))
     states = {number: again.journal.history.trials[number].state for number in numbers}
     assert states == {0: "complete", 1: "running", 2: "complete", 3: "pruned"}
+
+
+def test_rungs_of_a_length_in_epochs_are_those_of_the_first_fold(journal: SearchJournal) -> None:
+    asha: dict[str, Any] = {"search__racing": {"rule": "asha"}, "training__num_steps": None, "training__num_epochs": 30}
+    space = space_of(**asha)
+    key = source_key(next(space.boundary_configs()).data)
+    scheduler = TrialScheduler(space, journal, num_train={key: 49})  # 24 in the first fold: 3 batches of 8, 90 steps
+    assert next_of(scheduler).rungs == (10, 30)
 
 
 def test_a_rung_that_was_passed_is_not_asked_for_again(journal: SearchJournal) -> None:

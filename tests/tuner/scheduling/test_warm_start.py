@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.tuner.tiny import fold, search_journal, search_started, space_of
+from tests.tuner.tiny import add_trial, fold, search_journal, search_started, space_of
 from trainables.errors import BadInput
 from tuner.experiment.search_experiment import SearchExperiment
 from tuner.record.create import new_run
@@ -52,6 +52,27 @@ def searched(root: Path, name: str = "earlier", left_open: bool = False, **chang
 
 def later(root: Path, *runs: str, **changes: Any) -> SearchExperiment:
     return space_of(name="later", tracking__directory=str(root), search__warm_start=list(runs), **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "differing"), [({"search__repeats": 2}, "search.repeats"), ({"search__folds": 3}, "search.folds")]
+)
+def test_other_folds_or_repeats_are_not_comparable(root: Path, changes: Any, differing: str) -> None:
+    searched(root)
+    found = collect_warm_start(later(root, "earlier", **changes))
+    assert found.trials == ()
+    assert f"not comparable (different: {differing})" in found.notes[0]
+
+
+def test_as_many_folds_of_another_dealing_are_not_comparable(root: Path) -> None:
+    space = space_of(name="two-deals", tracking__directory=str(root), search__repeats=2)
+    directory = new_run(space)
+    journal = open_search_journal(directory)
+    journal.append(search_started(space, directory.run))
+    add_trial(journal, 0, [0.5, 0.6, 0.7, 0.8])
+    journal.close()
+    assert len(collect_warm_start(later(root, "two-deals", search__repeats=2)).trials) == 1
+    assert collect_warm_start(later(root, "two-deals", search__folds=4)).trials == ()
 
 
 def taken(found: WarmStarted) -> dict[float, str]:

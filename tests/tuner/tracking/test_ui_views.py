@@ -11,7 +11,7 @@ from tests.tuner.tracking.searches import NAME, RUN, Store, finish_search, run_t
 from tuner.record.directory import RunDirectory
 from tuner.record.journal import SearchJournal
 from tuner.tracking.projection import Projection
-from tuner.tracking.ui_views import pages_of_searches
+from tuner.tracking.ui_views import pages_of_searches, view_of_trials
 
 pytestmark = MLFLOW_LEAKS
 
@@ -57,3 +57,12 @@ def test_the_view_of_trials_has_their_scores_and_what_was_searched(
     }
     page = f"#/experiments/{experiment.experiment_id}/runs?workflowType=machine_learning&viewStateShareKey=trials"
     assert pages_of_searches(uri) == {NAME: page}  # and not of the other experiment that is there
+
+
+def test_many_folds_are_no_columns_but_their_mean() -> None:
+    assert "fold_5/val_top1" in view_of_trials(5, [])
+    assert json.loads(view_of_trials(9, ["gamma_fe"]))["selectedColumns"] == [
+        "metrics.`val_top1`",
+        "params.`gamma_fe`",
+        "tags.`state`",
+    ]
