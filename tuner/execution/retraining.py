@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from trainables.config import TrialConfig
 from trainables.results import RetrainFailed, RetrainResult
 from trainables.trial import MODEL_SEED
 from tuner.cluster.gpu_probe import retry_with_larger_share
@@ -14,9 +13,9 @@ from tuner.cluster.tasks import WorkerFailed
 from tuner.cluster.trainable import ImagesByKey
 from tuner.execution.observer import Observer
 from tuner.execution.run_context import FLUSH_TIMEOUT_S, SearchContext
-from tuner.experiment.baselines import config_of_leaves
 from tuner.experiment.search_experiment import SearchExperiment
 from tuner.record.baselines import SEEDLESS, BaselineRecord
+from tuner.record.configs import config_of
 from tuner.record.events import (
     BaselineRetrained,
     BaselineRetrainingFailed,
@@ -84,13 +83,6 @@ def missing_retrainings(
             if seed not in done:
                 makes_model = record is records[0] and seed == MODEL_SEED
                 yield Retraining(record.key, config, seed, makes_model)
-
-
-def config_of(record: Record, space: SearchExperiment) -> TrialConfig:
-    """Builds the configuration of a trial or of a baseline."""
-    if isinstance(record, TrialRecord):
-        return space.trial_config(record.params)
-    return config_of_leaves(record.config)
 
 
 def _retrain(

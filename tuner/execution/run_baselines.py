@@ -15,11 +15,12 @@ from tuner.cluster.tasks import WorkerFailed
 from tuner.cluster.trainable import ImagesByKey
 from tuner.cluster.worker_reports import FoldFailed
 from tuner.execution.observer import Observer
-from tuner.experiment.baselines import baseline_configs, config_of_leaves
+from tuner.experiment.baselines import baseline_configs
 from tuner.experiment.search_experiment import SearchExperiment
 from tuner.experiment.settings import Baseline
 from tuner.experiment.tree import flatten
 from tuner.messages.redaction import without_credentials
+from tuner.record.configs import config_of
 from tuner.record.events import BaselineFailed, BaselineFoldFinished, BaselineStarted
 from tuner.record.journal import SearchJournal
 from tuner.resources.share import Share
@@ -42,7 +43,7 @@ def search_probes(
     space: SearchExperiment, images: ImagesByKey, share: Share, journal: SearchJournal, observer: Observer
 ) -> ProbesByKey:
     """Computes the probes that trials and baselines start from. Where that fails, each training computes its own."""
-    baselines = [config_of_leaves(record.config) for record in journal.history.baselines.values() if record.config]
+    baselines = [config_of(record, space) for record in journal.history.baselines.values() if record.config]
     try:
         return share_probes([*space.boundary_configs(), *baselines], images, space.search.folds, share)
     except WorkerFailed as failure:
@@ -67,7 +68,7 @@ def run_baselines(
         if not record.missing_folds:
             continue
         observer.enter_phase(f"scoring the baseline: {record.label}")
-        config = config_of_leaves(record.config)
+        config = config_of(record, space)
         try:
             _train_missing(name, config, space, images, probes, share, journal)
         except WorkerFailed as failure:

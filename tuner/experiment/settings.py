@@ -109,7 +109,7 @@ class SearchSettings(Frozen):
     """Wall-clock budget of this command's trials, without the retraining. Running trials stop after their current fold
     and continue with `--resume`."""
     max_fold_trainings: PositiveInt | None = None
-    """Budget in trainings of a fold, over all trials; at least `folds`."""
+    """Budget in trainings of a fold, over baselines and trials; at least those of the baselines and of one trial."""
     plateau: Plateau | None = None
     fold_timeout_s: PositiveFloat | None = None
     """Limit of one fold; a trial that exceeds it is taken to hang, and fails."""
@@ -127,9 +127,11 @@ class SearchSettings(Frozen):
     @field_validator("max_fold_trainings")
     @classmethod
     def _one_whole_trial(cls, budget: int | None, before: ValidationInfo) -> int | None:
-        folds = before.data.get("folds")  # missing where it was refused itself
-        if budget is not None and folds is not None and budget < folds:
-            raise ValueError(f"a budget of at least the {folds} folds of one trial, got {budget}")
+        folds, baselines = before.data.get("folds"), before.data.get("baselines", ())  # missing where refused itself
+        if budget is not None and folds is not None and budget < folds * (1 + len(baselines)):
+            others = f" and {len(baselines)} baselines (search.baselines: [] leaves them out)" if baselines else ""
+            least = f"the {folds * (1 + len(baselines))} folds of one trial{others}"
+            raise ValueError(f"a budget of at least {least}, got {budget}")
         return budget
 
 
