@@ -12,6 +12,7 @@ from plotly.offline import get_plotlyjs
 
 from tuner.record.history import TrialRecord
 from tuner.reports import plots
+from tuner.reports.baseline_panel import with_baselines
 from tuner.reports.importance import Importance, parallel_plot
 from tuner.reports.search_run import SearchRun
 
@@ -23,7 +24,8 @@ def figures_of(run: SearchRun, importance: Importance) -> Figures:
     """Makes every figure that the search has data for."""
     trials = list(run.history.trials.values())
     best, names = run.best, run.names
-    figures: Figures = {"history": (plots.history_plot(trials, names), 380)}
+    history = with_baselines(plots.history_plot(trials, names), run.history.baselines.values())
+    figures: Figures = {"history": (history, 380)}
     for position, (path, dimension) in enumerate(run.dimensions.items()):
         figures[f"slice-{position}"] = (plots.slice_plot(path, dimension, trials, best, names), 250)
     if importance.shares:

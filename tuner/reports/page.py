@@ -16,9 +16,11 @@ from tuner.experiment.dimensions import spell
 from tuner.experiment.search_experiment import dump_experiment
 from tuner.experiment.tree import by_short_name, flatten
 from tuner.messages.wording import clock, counted
+from tuner.record.baselines import BaselineRecord
 from tuner.record.events import TrialState
 from tuner.record.history import TrialRecord
 from tuner.record.selection import mean_and_sd
+from tuner.reports.baseline_panel import baseline_rows
 from tuner.reports.figures import Figures, figures_as_json, figures_of, loss_terms, packed_plotly
 from tuner.reports.importance import importance_of
 from tuner.reports.page_templates import TEMPLATES
@@ -71,6 +73,8 @@ def report_page(run: SearchRun) -> str:
         tiles=list(_tiles(run)),
         best=best,
         best_params=[] if best is None else _best_params(best, run),
+        baselines=list(baseline_rows(run.result)),
+        better_baseline=run.winner.label if isinstance(run.winner, BaselineRecord) else "",
         ending=_ending(run),
         warm_start=_warm_start(run),
         contents=list(_contents(run, figures)),
@@ -165,6 +169,8 @@ def _warm_start(run: SearchRun) -> str:
 
 
 def _contents(run: SearchRun, figures: Figures) -> Iterator[tuple[str, str]]:
+    if run.history.baselines:
+        yield "baselines", "Baselines"
     yield "how-it-went", "How it went"
     if run.dimensions:
         yield from (("dimensions", "Dimensions"), ("importance", "Importance"))
@@ -177,7 +183,7 @@ def _contents(run: SearchRun, figures: Figures) -> Iterator[tuple[str, str]]:
         if id_ in figures:
             yield section, name
     yield "trials", "All trials"
-    if run.best is not None:
+    if run.winner is not None:
         yield "best-configuration", "Best configuration"
     yield from (("going-on", "How to go on"), ("environment", "Where it ran"))
 

@@ -18,11 +18,9 @@ from tuner.cluster.retraining import Retraining
 from tuner.cluster.tasks import GpuOutOfMemory, WorkerFailed
 from tuner.execution import retraining
 from tuner.execution.retraining import contenders, missing_retrainings, register, retrain_contenders
-from tuner.experiment.baselines import baseline_config
 from tuner.experiment.search_experiment import SearchExperiment
 from tuner.experiment.settings import ResourceSettings
-from tuner.experiment.tree import flatten
-from tuner.record.events import BaselineRetrained, BaselineStarted, RetrainingFailed
+from tuner.record.events import BaselineRetrained, RetrainingFailed
 from tuner.record.journal import SearchJournal
 from tuner.resources.share import Capacity, Share, share_of
 from tuner.tracking import registry
@@ -46,10 +44,7 @@ class Stage:
         monkeypatch.setattr(retraining, "retrain", self.retrain)
 
     def add_baseline(self, name: Any, *scores: float) -> None:
-        started, *folds = baseline_events(name, scores)
-        assert isinstance(started, BaselineStarted)
-        config = flatten(baseline_config(SPACE, name).model_dump(mode="json"))
-        for event in (started.model_copy(update={"config": config}), *folds):
+        for event in baseline_events(name, scores):
             self.journal.append(event)
 
     def retrain(
