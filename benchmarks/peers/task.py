@@ -64,6 +64,8 @@ class Task:
             "search": {
                 "trials": self.trials,
                 "folds": self.folds,
+                "repeats": 1,
+                "baselines": [],
                 "seed": self.seed,
                 "first_points": [FIRST_POINT],
             },

@@ -210,7 +210,13 @@ def new_client(cluster: Cluster, user: str = "ada", trials: int = 3) -> Client:
     with (project / "tuner" / "cluster" / "trainable.py").open("a") as file:
         file.write(GATE.format(gate=str(gate)))
     settings: dict[str, Any] = {
-        "search": {"trials": trials, "folds": NUM_FOLDS, "racing": {"rule": "none"}},
+        "search": {
+            "trials": trials,
+            "folds": NUM_FOLDS,
+            "repeats": 1,
+            "baselines": [],
+            "racing": {"rule": "none"},
+        },
         "resources": {"cpus": 1, "gpus": GPU_SHARE},
         "retrain": {"seeds": 1},
         "tracking": {"directory": str(cluster.shared), "uri": f"sqlite:///{cluster.shared}/mlflow-{user}.db"},

@@ -46,7 +46,14 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 TRIALS, FOLDS, SEEDS = 4, 2, 1
 SPACE: dict[str, Any] = {
-    "search": {"trials": TRIALS, "folds": FOLDS, "concurrency": 1, "first_points": [{"gamma_fe": 0.02}]},
+    "search": {
+        "trials": TRIALS,
+        "folds": FOLDS,
+        "repeats": 1,
+        "baselines": [],
+        "concurrency": 1,
+        "first_points": [{"gamma_fe": 0.02}],
+    },
     "retrain": {"seeds": SEEDS},
 }
 LAST_EVENTS = 3

@@ -12,7 +12,14 @@ from sklearn.datasets import load_digits
 from tests.tuner import tiny
 
 SPACE: dict[str, Any] = {
-    "search": {"trials": 3, "folds": 2, "concurrency": 1, "first_points": [{"gamma_fe": 0.02}]},
+    "search": {
+        "trials": 3,
+        "folds": 2,
+        "repeats": 1,
+        "baselines": [],
+        "concurrency": 1,
+        "first_points": [{"gamma_fe": 0.02}],
+    },
     "resources": {"cpus": 1, "gpus": 0.25},
     "retrain": {"seeds": 2},
 }

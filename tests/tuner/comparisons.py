@@ -20,7 +20,7 @@ ROWS: list[dict[str, Any]] = [
 SEARCHED: dict[str, Any] = {
     "label": "searched",
     "method": {"name": "mixup", "alpha": {"uniform": [0.1, 1.0]}},
-    "search": {"trials": 2, "folds": 2},
+    "search": {"trials": 2, "folds": 2, "repeats": 1},
 }
 COLUMNS: list[dict[str, Any]] = [
     {"label": "20", "data": {"train_images": 20}},
