@@ -18,6 +18,7 @@ GROUPS = {
     "searches": ("test_browser", "test_failures", "test_report", "test_resume", "test_search"),
     "commands": (
         "test_bad_input",
+        "test_baselines",
         "test_cards",
         "test_chaos",
         "test_compare",
