@@ -36,7 +36,7 @@ from tuner.record.directory import JOURNAL
 
 HERE = Path(__file__).resolve().parent.parent
 SPACE = "search_spaces/smile.yaml"
-ONE_STEP = ("search.trials=2", "training.num_steps=1", "retrain.seeds=0")
+ONE_STEP = ("search.trials=2", "search.baselines=[]", "training.num_steps=1", "retrain.seeds=0")
 """What makes a fold a single step, and the search short; two trials are as many as the default trains at once here."""
 TIMEOUT_S = 600.0
 NOT_INHERITED = {*WORKER_ENVIRONMENT, "PYTHONPATH", "MLFLOW_TRACKING_URI"}

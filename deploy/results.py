@@ -15,7 +15,7 @@ from trainables.errors import BadInput, Problem
 from tuner.record.directory import RunDirectory
 from tuner.record.find import runs_below
 from tuner.record.history import SearchHistory
-from tuner.record.selection import best_trial
+from tuner.record.selection import winner_of
 
 ABSOLUTE_PATH = "an absolute path on the cluster"
 """What `is_absolute` expects, for messages."""
@@ -64,9 +64,9 @@ def progress_of(run: RunDirectory) -> Progress:
         OSError: where it cannot be read.
     """
     history = SearchHistory.read(run.journal)
-    best = best_trial(history.trials.values())
+    winner = winner_of(history.trials.values(), history.baselines.values())
     has_finished = history.ended is not None and history.ended.outcome == "finished"
-    return Progress(len(history.trials), None if best is None else best.val_top1, has_finished)
+    return Progress(len(history.trials), None if winner is None else winner.val_top1, has_finished)
 
 
 def fetch_newest_run(mirror: str, folder: Path) -> RunDirectory | None:

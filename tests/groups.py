@@ -19,6 +19,7 @@ GROUPS = {
     "commands": (
         "test_alternatives",
         "test_bad_input",
+        "test_baselines",
         "test_cards",
         "test_chaos",
         "test_compare",

@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # imported when the command runs, so that `--help` is quick
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command. Exit code 0: there is a best configuration; 2: bad input; 1: any other end."""
+    """Runs the command. Exit code 0: there is a best configuration, or a baseline; 2: bad input; 1: any other end."""
     arguments = parse_arguments(parser(), argv)
     return guarded(lambda: run(resolve_space_file(arguments)))
 
@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
         return FAILED
     if arguments.json:
         result.write(arguments.json)
-    return SUCCEEDED if result.best_trial is not None else FAILED
+    return SUCCEEDED if result.winner is not None else FAILED
 
 
 def resolve_space(arguments: argparse.Namespace) -> SearchExperiment:

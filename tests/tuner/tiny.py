@@ -12,9 +12,10 @@ import yaml
 from PIL import Image
 
 from trainables.results import FoldResult, RetrainResult
+from tuner.experiment.baselines import baseline_config
 from tuner.experiment.search_experiment import SearchExperiment, parse_experiment
 from tuner.experiment.settings import Baseline
-from tuner.experiment.tree import set_leaf
+from tuner.experiment.tree import flatten, set_leaf
 from tuner.record.baselines import BaselineRecord
 from tuner.record.directory import RunDirectory
 from tuner.record.events import (
@@ -127,7 +128,7 @@ def add_trial(
 
 def baseline_events(name: Baseline, scores: Sequence[float], test_scores: Sequence[float] = ()) -> list[Event]:
     """The events of a whole baseline, and of its retrainings with as many seeds as there are test scores."""
-    config = {"data.dataset": "digits", "method.name": "l2" if name == "fine_tuning" else "feature_extraction"}
+    config = flatten(baseline_config(space_of(), name).model_dump(mode="json"))
     started = BaselineStarted(baseline=name, config=config, num_folds=len(scores))
     folds = [BaselineFoldFinished(baseline=name, result=fold(k, score)) for k, score in enumerate(scores, start=1)]
     retrained = [RetrainResult(seed, score, 1.0, [], {}) for seed, score in enumerate(test_scores)]

@@ -16,8 +16,20 @@ from tuner.cli.display import Display
 from tuner.experiment.search_experiment import SearchExperiment
 from tuner.experiment.tree import by_short_name
 from tuner.messages.wording import clock, share_growth_message, spell_params, spell_scores
-from tuner.record.events import Event, FoldFinished, RetrainingFailed, RetrainingFinished, ShareGrown, TrialEnded
-from tuner.record.history import SearchHistory, TrialRecord
+from tuner.record.baselines import LABELS, BaselineRecord
+from tuner.record.events import (
+    BaselineFailed,
+    BaselineFoldFinished,
+    BaselineRetrained,
+    BaselineRetrainingFailed,
+    Event,
+    FoldFinished,
+    RetrainingFailed,
+    RetrainingFinished,
+    ShareGrown,
+    TrialEnded,
+)
+from tuner.record.history import RetrainingEvent, SearchHistory, TrialRecord
 from tuner.record.selection import best_trial
 
 
@@ -52,11 +64,30 @@ class SearchProgress(Display):
                 self._say_fold(trials[event.trial], event.result)
             case ShareGrown():
                 self.say(share_growth_message(event.gpus))
-            case RetrainingFailed():
-                self.say(f"retraining with seed {event.seed} failed: {event.reason}")
-            case RetrainingFinished(result=result):
-                score, took = f"{result.test_top1:.4f}", clock(result.duration_s)
-                self.say(f"retrained with seed {result.seed}: test top-1 {score} in {took}")
+            case BaselineFoldFinished() | BaselineFailed():
+                self._say_baseline(self.history.baselines[event.baseline], event)
+            case RetrainingFailed() | RetrainingFinished() | BaselineRetrained() | BaselineRetrainingFailed():
+                self._say_retraining(event)
+
+    def _say_baseline(self, baseline: BaselineRecord, event: BaselineFoldFinished | BaselineFailed) -> None:
+        if isinstance(event, BaselineFailed):
+            self.say(f"{baseline.label} is left out: {event.reason}")
+        elif baseline.val_top1 is not None:
+            scores = " ".join(f"{score:.4f}" for score in baseline.fold_scores)
+            self.say(f"{baseline.label}: validation top-1 {baseline.val_top1:.4f} ({scores})")
+        elif not self._live:
+            result = event.result
+            fold = f"fold {result.fold}/{baseline.num_folds}"
+            self.say(f"{baseline.label} {fold}: {result.val_top1:.4f} in {clock(result.duration_s)}")
+
+    def _say_retraining(self, event: RetrainingEvent) -> None:
+        baseline = event.baseline if isinstance(event, BaselineRetrained | BaselineRetrainingFailed) else None
+        whose = "" if baseline is None else f"{LABELS[baseline]}: "
+        if isinstance(event, RetrainingFailed | BaselineRetrainingFailed):
+            self.say(f"{whose}retraining with seed {event.seed} failed: {event.reason}")
+        else:
+            score, took = f"{event.result.test_top1:.4f}", clock(event.result.duration_s)
+            self.say(f"{whose}retrained with seed {event.result.seed}: test top-1 {score} in {took}")
 
     def _say_fold(self, trial: TrialRecord, result: FoldResult) -> None:
         if len(trial.folds) < self.num_folds:
@@ -75,7 +106,7 @@ class SearchProgress(Display):
         return spell_params(by_short_name(trial.params, self.names))
 
     def summary(self) -> str:
-        """Returns trials done and running, the best so far, and the time left, in one line."""
+        """Returns trials done and running, the best so far, the baselines, and the time left, in one line."""
         best = best_trial(self.history.trials.values())
         limit = "" if self.num_trials is None else f"/{self.num_trials}"
         parts = [f"{self.num_done}{limit} trials", f"{self.history.count('running')} running"]
@@ -85,6 +116,8 @@ class SearchProgress(Display):
             parts.append(f"{failed} failed")
         if best is not None:
             parts.append(f"best {best.val_top1:.4f} ({best.trial_id})")
+        scored = [baseline for baseline in self.history.baselines.values() if baseline.val_top1 is not None]
+        parts += [f"{baseline.label} {baseline.val_top1:.4f}" for baseline in scored]
         if (left := self.seconds_left()) is not None:
             parts.append(f"about {clock(left)} left")
         return ", ".join(parts)
@@ -128,6 +161,10 @@ class SearchProgress(Display):
         trials = self.history.trials.values()
         bar = self._bar(trials)
         table = Table(box=None, padding=(0, 2), show_header=False)
+        for baseline in self.history.baselines.values():
+            if baseline.missing_folds:
+                scores = " ".join(f"{score:.4f}" for score in baseline.fold_scores)
+                table.add_row(baseline.label, f"fold {baseline.missing_folds[0]}/{baseline.num_folds}", scores, "")
         for trial in trials:
             if trial.state == "running":
                 scores = spell_scores(trial.fold_scores)

@@ -1,53 +1,82 @@
-"""Retraining of the best configuration on the full training split with several seeds; the first use of the test
+"""Retraining of the best configuration and of the baselines on the full training split; the first use of the test
 split."""
 
 from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from trainables.backbones.network import TransferNetwork
 from trainables.classifier import save_classifier
 from trainables.config import TrialConfig
 from trainables.data.examples import Examples
+from trainables.data.loading import load_test, source_key, test_key
+from trainables.probe import PROBES
 from trainables.results import RetrainFailed, RetrainResult
 from trainables.training.checkpoint import Checkpoints
-from trainables.trial import MODEL_SEED, reseeded, train_and_test
+from trainables.trial import reseeded, train_and_test
+from tuner.cluster.probes import ProbesByKey
 from tuner.cluster.tasks import as_completed, put_shared
-from tuner.cluster.trainable import prepare_process
+from tuner.cluster.trainable import ImagesByKey, prepare_process
 from tuner.record.directory import RunDirectory
+from tuner.record.history import Contender
 from tuner.resources.share import Share
 
 
+@dataclass(frozen=True)
+class Retraining:
+    """Training number `seed` of `config` on the full training split, on behalf of a trial or a baseline.
+
+    The network of one with `makes_model` becomes the model.
+    """
+
+    of: Contender
+    config: TrialConfig
+    seed: int
+    makes_model: bool = False
+
+    def checkpoint_file(self, directory: RunDirectory) -> Path:
+        """Returns the file of its checkpoint."""
+        return directory.retraining_checkpoint(self.seed, self.of if isinstance(self.of, str) else "")
+
+
 def retrain(
-    config: TrialConfig,
-    seeds: list[int],
-    train: Examples,
-    test: Examples,
+    retrainings: Sequence[Retraining],
+    images: ImagesByKey,
+    probes: ProbesByKey,
     share: Share,
     directory: RunDirectory,
     checkpoint_period_s: float | None = None,
-) -> Iterator[RetrainResult | RetrainFailed]:
-    """Trains `config` once for each seed, as many at a time as the share says. Yields each result as it ends.
+) -> Iterator[tuple[Retraining, RetrainResult | RetrainFailed]]:
+    """Runs every retraining, as many at a time as the share says. Yields each with its result as it ends.
 
-    A training that diverged or collapsed yields a `RetrainFailed`. The network of `MODEL_SEED` is saved to the run's
-    `model/` before its result is yielded. Trainings write checkpoints every `checkpoint_period_s` (None: never), which
-    are removed when the caller asks for the next result.
+    `images` are the training splits; the test splits are loaded here. A training that diverged or collapsed has a
+    `RetrainFailed`. The network that becomes the model is saved to the run's `model/` before its result is yielded.
+    Trainings write checkpoints every `checkpoint_period_s` (None: never), which are removed when the caller asks for
+    the next result.
 
     Raises:
         WorkerFailed: if a training raised an error, or its process died too often.
         MemoryError: if the examples do not fit into the object store.
     """
-    train_ref, test_ref = put_shared(train), put_shared(test)
-    checkpoint_files = {seed: directory.retraining_checkpoint(seed) for seed in seeds}
-    jobs = [(config, seed, train_ref, test_ref, share, checkpoint_files[seed], checkpoint_period_s) for seed in seeds]
-    for retrained, files in as_completed(_retrain_once, jobs, share):
+    train_data = {source_key(data): data for data in (each.config.data for each in retrainings)}
+    test_data = {test_key(data): data for data in train_data.values()}
+    train_refs = {key: put_shared(images[key]) for key in train_data}
+    test_refs = {key: put_shared(load_test(data)) for key, data in test_data.items()}
+    probes_ref = put_shared(dict(probes))
+    jobs = []
+    for each in retrainings:
+        data = each.config.data
+        examples = (train_refs[source_key(data)], test_refs[test_key(data)], probes_ref)
+        jobs.append((each, *examples, share, each.checkpoint_file(directory), checkpoint_period_s))
+    for each, retrained, files in as_completed(_retrain_once, jobs, share):
         if files:
             put_folder(directory.model, files)
-        yield retrained
-        Checkpoints(checkpoint_files[retrained.seed], 0).discard()
+        yield each, retrained
+        Checkpoints(each.checkpoint_file(directory), 0).discard()
 
 
 def put_folder(directory: Path, files: Mapping[str, bytes]) -> None:
@@ -62,22 +91,24 @@ def put_folder(directory: Path, files: Mapping[str, bytes]) -> None:
 
 
 def _retrain_once(
-    config: TrialConfig,
-    seed: int,
+    retraining: Retraining,
     train: Examples,
     test: Examples,
+    probes: ProbesByKey,
     share: Share,
     checkpoint_file: Path,
     checkpoint_period_s: float | None,
-) -> tuple[RetrainResult | RetrainFailed, dict[str, bytes]]:
+) -> tuple[Retraining, RetrainResult | RetrainFailed, dict[str, bytes]]:
     prepare_process(share)
-    config = reseeded(config, seed)
+    PROBES.add(probes)
+    config = reseeded(retraining.config, retraining.seed)
     checkpoints = None if checkpoint_period_s is None else Checkpoints(checkpoint_file, checkpoint_period_s)
-    ended = train_and_test(config, seed, train, test, checkpoints)
+    ended = train_and_test(config, retraining.seed, train, test, checkpoints)
     if isinstance(ended, RetrainFailed):
-        return ended, {}
+        return retraining, ended, {}
     retrained, network = ended
-    return retrained, _classifier_files(network, config, train.class_names) if seed == MODEL_SEED else {}
+    files = _classifier_files(network, config, train.class_names) if retraining.makes_model else {}
+    return retraining, retrained, files
 
 
 def _classifier_files(network: TransferNetwork, config: TrialConfig, class_names: tuple[str, ...]) -> dict[str, bytes]:

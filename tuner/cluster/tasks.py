@@ -45,7 +45,7 @@ def as_completed(
     """Runs `task(*job)` for every job on the cluster, as many at a time as the share says; yields results as they end.
 
     An argument from `put_shared` arrives as the value that was put. `accelerator` is the type of GPU to use, "" for
-    any.
+    any. Jobs that still run when the caller closes the iterator are cancelled.
 
         for score in as_completed(train, [(config, 0), (config, 1)], share):
             print(score)
@@ -61,18 +61,20 @@ def as_completed(
     remote: Any = ray.remote(num_cpus=share.cpus, max_retries=MAX_RETRIES, **options)(task)
     waiting = deque(jobs)
     running: list[Any] = []
-    while waiting or running:
-        while waiting and len(running) < share.concurrency:
-            running.append(remote.remote(*waiting.popleft()))
-        (ready,), running = ray.wait(running, num_returns=1)
-        try:
-            result = ray.get(ready)
-        except RayError as error:
-            for other in running:
-                ray.cancel(other, force=True)
-            reason = death_reason(error)
-            raise (GpuOutOfMemory if is_gpu_out_of_memory(reason) else WorkerFailed)(reason) from error
-        yield result
+    try:
+        while waiting or running:
+            while waiting and len(running) < share.concurrency:
+                running.append(remote.remote(*waiting.popleft()))
+            (ready,), running = ray.wait(running, num_returns=1)
+            try:
+                result = ray.get(ready)
+            except RayError as error:
+                reason = death_reason(error)
+                raise (GpuOutOfMemory if is_gpu_out_of_memory(reason) else WorkerFailed)(reason) from error
+            yield result
+    finally:
+        for other in running:
+            ray.cancel(other, force=True)
 
 
 class WorkerFailed(Exception):

@@ -21,6 +21,7 @@ from trainables.data.folds import fold_at
 from trainables.data.images import LabelledImages
 from trainables.data.loading import source_key
 from trainables.errors import TrainingFailed
+from trainables.probe import PROBES, Probe
 from trainables.training.checkpoint import Checkpoints
 from trainables.trial import FoldTraining, default_device
 from tuner.cluster.watchdog import time_limit
@@ -89,9 +90,10 @@ class FoldTrainable(tune.Trainable):
     has_ended = False
 
     def setup(  # type: ignore[override]  # `with_parameters` adds them
-        self, config: dict[str, Any], images: ImagesByKey
+        self, config: dict[str, Any], images: ImagesByKey, probes: Mapping[str, Probe]
     ) -> None:
         prepare_process(config["share"])
+        PROBES.add(probes)
         self.images_by_key = images
         self.device = default_device()
         self.reset_config(config)
@@ -124,16 +126,8 @@ class FoldTrainable(tune.Trainable):
         try:
             with time_limit(None if limit is None else limit - self.spent_s, stacks):
                 return self._to_next_report()
-        except TrainingFailed as failed:
-            return self._ended(FoldFailed(self.fold, f"fold {self.fold} {failed}"))
-        except GPU_ERRORS:
-            raise  # the GPU may be full for now, or this process's context broken: another process retries
         except Exception as error:  # an error of a trial's code ends that trial, not its actor
-            if is_gpu_out_of_memory(error):  # raised by another library
-                raise
-            logger.exception("trial failed")
-            reason = f"fold {self.fold}: {one_line(error)}"
-            return self._ended(FoldFailed(self.fold, reason, traceback.format_exc()))
+            return self._ended(failure_of(self.fold, error))
         finally:
             self.spent_s += time.monotonic() - started
 
@@ -169,6 +163,20 @@ class FoldTrainable(tune.Trainable):
         if self.checkpoints is not None:
             self.checkpoints.discard()
         self.training, self.checkpoints, self.spent_s, self.has_ended = None, None, 0.0, False
+
+
+def failure_of(fold: int, error: Exception) -> FoldFailed:
+    """Describes an error of a fold's training, to be called where it is handled.
+
+    Raises the error again if another process may succeed: the GPU may be full for now, or this process's context
+    broken.
+    """
+    if isinstance(error, TrainingFailed):
+        return FoldFailed(fold, f"fold {fold} {error}")
+    if isinstance(error, GPU_ERRORS) or is_gpu_out_of_memory(error):  # the latter raised by another library
+        raise error
+    logger.exception("fold %d failed", fold)
+    return FoldFailed(fold, f"fold {fold}: {one_line(error)}", traceback.format_exc())
 
 
 def prepare_process(share: Share) -> None:

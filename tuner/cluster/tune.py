@@ -16,6 +16,7 @@ from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 from ray.tune.stopper import NoopStopper, Stopper
 
+from tuner.cluster.probes import ProbesByKey
 from tuner.cluster.tasks import death_reason, object_store_errors
 from tuner.cluster.trainable import FoldTrainable, ImagesByKey, WorkerSettings
 from tuner.cluster.worker_reports import FoldDone, FoldFailed, Report, RungScored
@@ -27,8 +28,10 @@ from tuner.scheduling.scheduler import Decision, TrialScheduler
 logger = logging.getLogger(__name__)
 
 
-def run_trials(scheduler: TrialScheduler, images: ImagesByKey, share: Share) -> None:
+def run_trials(scheduler: TrialScheduler, images: ImagesByKey, share: Share, probes: ProbesByKey | None = None) -> None:
     """Runs every trial that the scheduler assigns; returns when there are no more.
+
+    `probes` are from `share_probes`; a worker computes those that it lacks.
 
     Ray Tune's own files are never read: a search is resumed from its journal.
 
@@ -43,7 +46,7 @@ def run_trials(scheduler: TrialScheduler, images: ImagesByKey, share: Share) -> 
     settings = WorkerSettings(journal.directory, search.checkpoint_period_s, search.fold_timeout_s)
     settings.remove_checkpoints(journal.history.trials)
     with object_store_errors():
-        with_images = tune.with_parameters(FoldTrainable, images=dict(images))
+        with_images = tune.with_parameters(FoldTrainable, images=dict(images), probes=dict(probes or {}))
     trainable = tune.with_resources(with_images, _resources_of)
     # Tune would pass the driver's AWS keys to its workers in an environment that Ray's agent writes to its log.
     class_cache.ENV_VARS_TO_PROPAGATE -= {name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")}

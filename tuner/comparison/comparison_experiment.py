@@ -30,6 +30,8 @@ from tuner.experiment.smoke import smoke_overrides
 from tuner.experiment.tree import absolute_path, plain
 from tuner.messages.validation import problems_from_pydantic
 
+NO_BASELINES: Tree = {"baselines": []}
+"""Part of `search` in a comparison: its rows are what is compared."""
 SECTIONS = ("name", *BASE, "search", "resources", "tracking", "compare")
 
 SMOKE_SEEDS = 2
@@ -190,7 +192,7 @@ def _base(tree: Mapping[str, Any]) -> Tree:
 
 
 def _search(tree: Mapping[str, Any]) -> SearchSettings:
-    return SearchSettings.model_validate(tree.get("search") or {})
+    return SearchSettings.model_validate({**(tree.get("search") or {}), **NO_BASELINES})
 
 
 def _arms(
@@ -207,7 +209,7 @@ def _arms(
 def _arm(base: Tree, tree: Mapping[str, Any], column: ColumnSettings, row: RowSettings, file: str) -> Arm:
     others = {key: tree.get(key) for key in ("name", "search", "resources", "tracking") if tree.get(key) is not None}
     of_column = deep_merge({**others, **base}, column.overlay)
-    space = parse_experiment(deep_merge(of_column, row.overlay))
+    space = parse_experiment(deep_merge(deep_merge(of_column, row.overlay), {"search": NO_BASELINES}))
     if found := list(_row_problems(row, space)):
         raise BadInput(found)
     column_data = DataConfig.model_validate(absolute_path("data", of_column["data"]))

@@ -58,6 +58,9 @@ class RunContext(Generic[H]):
         return replace(self, share=share)
 
 
+SearchContext = RunContext[SearchHistory]
+
+
 @contextlib.contextmanager
 def run_directory(experiment: Experiment, resume: bool, say: Say) -> Iterator[RunDirectory]:
     """Creates the run's directory, or finds the latest one if `resume`, and locks it for the block.

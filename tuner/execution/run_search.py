@@ -1,4 +1,4 @@
-"""Steps of a search: run the trials, retrain the best configuration, register its model, write the report.
+"""Steps of a search: score the baselines, run the trials, retrain the best of both, register a model, write the report.
 
 `tuner.search` and the Python API run all of them, the search of a comparison's row only `search_trials`.
 """
@@ -8,31 +8,29 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-from trainables.data.loading import load_test, source_key
-from trainables.results import RetrainResult
-from trainables.trial import MODEL_SEED
-from tuner.cluster.gpu_probe import resolve_share, retry_with_larger_share
-from tuner.cluster.retraining import retrain
+from tuner.cluster.gpu_probe import resolve_share
+from tuner.cluster.probes import ProbesByKey
 from tuner.cluster.trainable import ImagesByKey
 from tuner.cluster.tune import run_trials
 from tuner.execution.observer import Observer
-from tuner.execution.run_context import FLUSH_TIMEOUT_S, RunContext, end_recorded, search_ended, wait_for_mlflow
+from tuner.execution.retraining import register, retrain_contenders
+from tuner.execution.run_baselines import run_baselines, search_probes, start_baselines
+from tuner.execution.run_context import SearchContext, end_recorded, search_ended, wait_for_mlflow
 from tuner.execution.time_budget import timed_budget
 from tuner.experiment.checks import Plan
 from tuner.experiment.search_experiment import SearchExperiment
+from tuner.record.baselines import BaselineRecord
 from tuner.record.directory import RunDirectory
-from tuner.record.events import ModelRegistered, RetrainingFailed, RetrainingFinished, SearchEnded, SearchStarted
-from tuner.record.history import SearchHistory, TrialRecord
+from tuner.record.events import SearchEnded, SearchStarted
+from tuner.record.history import SearchHistory
 from tuner.record.journal import SearchJournal
-from tuner.record.selection import best_trial
+from tuner.record.selection import best_trial, winner_of
 from tuner.reports.search_result import SearchResult, search_result_of
 from tuner.reports.write import try_to_write_report
 from tuner.resources.share import Share
 from tuner.scheduling.minutes import TimeBudget
 from tuner.scheduling.scheduler import TrialScheduler
 from tuner.scheduling.warm_start import apply_warm_start
-
-SearchContext = RunContext[SearchHistory]
 
 
 def run_search(
@@ -70,15 +68,15 @@ def run_search(
             observer.enter_phase("measuring the GPU memory of a trial")
         share = resolve_share(context.share, [space], images, plan.num_folds, journal)
         observer.concurrency = space.search.folds_at_once(share.concurrency, plan.num_trials)
-        ending = search_trials(space, images, share, journal, observer, time_budget)
-        best = best_trial(journal.history.trials.values())
-        if best is not None and space.retrain.seeds:
-            observer.enter_phase("retraining the best configuration")
-            retrain_best(space, best, images, share, journal)
+        start_baselines(space, journal)
+        probes = search_probes(space, images, share, journal, observer)
+        run_baselines(space, images, probes, share, journal, observer)
+        ending = search_trials(space, images, share, journal, observer, probes, time_budget)
+        retrain_contenders(space, images, probes, share, journal, observer)
         register(context, space, images, observer)
         duration_s = time.monotonic() - started_s
         result = search_result_of(space, context.directory, journal.history, context.uri, duration_s, ending)
-        journal.append(_ended(result, best, ending, duration_s))
+        journal.append(_ended(result, journal.history, ending, duration_s))
         report = try_to_write_report(context.directory, observer.say)
         wait_for_mlflow(context, observer)
         return result.model_copy(update={"report": None if report is None else str(report)})
@@ -104,11 +102,12 @@ def search_trials(
     share: Share,
     journal: SearchJournal,
     observer: Observer,
+    probes: ProbesByKey | None = None,
     time_budget: TimeBudget | None = None,
 ) -> str:
     """Runs all trials that are left, after the warm start. Returns why there are no more.
 
-    The test split is not loaded.
+    `probes` are from `search_probes`. The test split is not loaded.
     """
     if time_budget is not None:
         time_budget = replace(time_budget, places=share.concurrency)
@@ -117,69 +116,18 @@ def search_trials(
     observer.enter_phase(f"searching, {share.concurrency} trials at once")
     num_train = {key: len(split) for key, split in images.items()}
     scheduler = TrialScheduler(space, journal, num_train=num_train, time_budget=time_budget)
-    run_trials(scheduler, images, share)
+    run_trials(scheduler, images, share, probes)
     return scheduler.ending
 
 
-def retrain_best(
-    space: SearchExperiment, best: TrialRecord, images: ImagesByKey, share: Share, journal: SearchJournal
-) -> None:
-    """Retrains the best configuration with every seed that is left. The test split is loaded only here."""
-    config = space.trial_config(best.params)
-
-    def retrain_missing(share: Share) -> None:
-        history = journal.history
-        done = history.retrainings(best.number).keys() | history.failed_retrainings(best.number).keys()
-        seeds = [seed for seed in range(space.retrain.seeds) if seed not in done]
-        if not seeds:
-            return
-        train, test = images[source_key(config.data)], load_test(config.data)
-        period_s = space.search.checkpoint_period_s
-        for result in retrain(config, seeds, train, test, share, journal.directory, period_s):
-            if isinstance(result, RetrainResult):
-                journal.append(RetrainingFinished(trial=best.number, result=result))
-            else:
-                journal.append(RetrainingFailed(trial=best.number, seed=result.seed, reason=result.reason))
-
-    retry_with_larger_share(share, journal, retrain_missing, trial=best.number)
-
-
-def register(context: SearchContext, space: SearchExperiment, images: ImagesByKey, observer: Observer) -> str | None:
-    """Registers the retrained model and returns its URI.
-
-    Returns None if there is no model, or MLflow fails; the observer then says where the model is.
-    """
-    from tuner.tracking.registry import TrackingFailed, register_model  # slow to import, and only needed at the end
-
-    history = context.journal.history
+def _ended(result: SearchResult, history: SearchHistory, ending: str, duration_s: float) -> SearchEnded:
     best = best_trial(history.trials.values())
-    if best is None or not history.retrainings(best.number):
-        return None
-    if MODEL_SEED not in history.retrainings(best.number):
-        observer.say(f"no model is registered: it would be that of seed {MODEL_SEED}, which diverged")
-        return None
-    if (registered := history.model_uri(best.number)) is not None:
-        return registered  # before this run was resumed
-    observer.enter_phase("registering the model")
-    model, example = context.directory.model, next(iter(images.values())).sample(2)
-    try:
-        if not context.sync.flush(FLUSH_TIMEOUT_S):
-            raise TrackingFailed("the store does not answer")
-        model_uri = register_model(
-            context.uri, space.name, context.directory.run, MODEL_SEED, model, space.model_name, example
-        )
-        context.journal.append(ModelRegistered(trial=best.number, uri=model_uri))
-        return model_uri
-    except TrackingFailed as failure:
-        observer.say(f"the model is not registered ({failure}); it is in {model}")
-        return None
-
-
-def _ended(result: SearchResult, best: TrialRecord | None, ending: str, duration_s: float) -> SearchEnded:
+    winner = winner_of(history.trials.values(), history.baselines.values())
     return SearchEnded(
         outcome="finished",
         why=ending,
         best_trial=None if best is None else best.number,
+        best_baseline=winner.name if isinstance(winner, BaselineRecord) else None,
         val_top1=result.val_top1,
         test_top1_mean=result.test_top1_mean,
         test_top1_sd=result.test_top1_sd,

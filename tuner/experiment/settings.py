@@ -116,7 +116,7 @@ class SearchSettings(Frozen):
     """Wall-clock budget of this command's trials, without the retraining. Running trials stop after their current fold
     and continue with `--resume`."""
     max_fold_trainings: PositiveInt | None = None
-    """Budget in trainings of a fold, over all trials; at least those of one trial."""
+    """Budget in trainings of a fold, over baselines and trials; at least those of the baselines and of one trial."""
     plateau: Plateau | None = None
     fold_timeout_s: PositiveFloat | None = None
     """Limit of one fold; a trial that exceeds it is taken to hang, and fails."""
@@ -153,10 +153,13 @@ class SearchSettings(Frozen):
     @classmethod
     def _one_whole_trial(cls, budget: int | None, before: ValidationInfo) -> int | None:
         folds, repeats = before.data.get("folds"), before.data.get("repeats")  # missing where refused themselves
-        if budget is not None and folds is not None:
-            folds *= repeats if isinstance(repeats, int) else 1
-            if budget < folds:
-                raise ValueError(f"a budget of at least the {folds} folds of one trial, got {budget}")
+        if budget is None or folds is None:
+            return budget
+        baselines = before.data.get("baselines", ())
+        least = folds * (repeats if isinstance(repeats, int) else 1) * (1 + len(baselines))
+        if budget < least:
+            others = f" and {len(baselines)} baselines (search.baselines: [] leaves them out)" if baselines else ""
+            raise ValueError(f"a budget of at least the {least} folds of one trial{others}, got {budget}")
         return budget
 
 

@@ -36,6 +36,11 @@ class BaselineRecord:
     results: dict[int, FoldResult] = field(default_factory=dict)
 
     @property
+    def key(self) -> Baseline:
+        """Its name: what `SearchHistory.retrainings` and `model_uri` are asked by."""
+        return self.name
+
+    @property
     def label(self) -> str:
         """Name in messages: `linear probe`."""
         return LABELS[self.name]

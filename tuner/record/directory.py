@@ -144,9 +144,9 @@ class RunDirectory:
         """Checkpoint of a fold that is being trained."""
         return self.trial_checkpoints(trial) / f"fold-{fold}.pt"
 
-    def retraining_checkpoint(self, seed: int) -> Path:
-        """Checkpoint of a retraining that is in progress."""
-        return self.path / "checkpoints" / f"retrain-{seed}.pt"
+    def retraining_checkpoint(self, seed: int, baseline: str = "") -> Path:
+        """Checkpoint of a retraining that is in progress, of the best trial or of `baseline`."""
+        return self.path / "checkpoints" / f"retrain-{f'{baseline}-' if baseline else ''}{seed}.pt"
 
     def hung_stacks(self, trial: str, fold: int) -> Path:
         """Stack traces of a fold that exceeded its time limit."""

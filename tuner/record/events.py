@@ -67,9 +67,8 @@ class SearchStarted(_Timed):
 class SearchEnded(_Timed):
     """End of a command's work on the search. `why` is the reason; `best_trial` is None if no trial is complete.
 
-    `best_baseline` is set if a baseline has a higher validation score than `best_trial`; its model is then the
-    registered one. Scores are those of the winner. Test scores are means and sample standard deviations over the
-    retrainings, if there were any.
+    Scores are those of `best_trial`; test scores are means and sample standard deviations over its retrainings, if
+    there were any. `best_baseline` is set if a baseline has a higher validation score: its model is the registered one.
     """
 
     event: Literal["search_ended"] = "search_ended"

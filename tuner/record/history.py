@@ -69,6 +69,11 @@ class TrialRecord:
     _val_top1: float | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
+    def key(self) -> int:
+        """Its number: what `SearchHistory.retrainings` and `model_uri` are asked by."""
+        return self.number
+
+    @property
     def trial_id(self) -> str:
         """Name of the trial in MLflow and on the screen."""
         return trial_id(self.number)

@@ -15,7 +15,7 @@ from tuner.record.find import runs_below
 from tuner.record.history import ComparisonHistory, SearchHistory
 from tuner.record.lines import read_events
 from tuner.record.lock import holder_of
-from tuner.record.selection import best_trial
+from tuner.record.selection import winner_of
 
 State = Literal["running", "finished", "interrupted", "failed", "died", "unreadable"]
 """`interrupted` is by Ctrl-C or `tuner.stop`, `failed` by an error; `died` means that the process was killed."""
@@ -36,6 +36,7 @@ class Summary:
     counts: dict[str, int]
     """Numbers of those that have begun, by state."""
     best: float | None
+    """Validation score of the winner, the best trial or a baseline."""
     started_s: float
     last_event_s: float
     last_event: str
@@ -64,14 +65,14 @@ def summary_of(directory: RunDirectory) -> Summary:
         ending = _ending(comparison.ended) if holder is None else ("running", str(holder))
         return _summary(directory, "comparison", ending, num_cells, counts, None, events[0].time_s, last)
     search = SearchHistory.of(events)
-    best = best_trial(search.trials.values())
+    winner = winner_of(search.trials.values(), search.baselines.values())
     return _summary(
         directory,
         "search",
         _ending(search.ended) if holder is None else ("running", str(holder)),
         _num_trials(search.last_started),
         dict(Counter(trial.state for trial in search.trials.values())),
-        None if best is None else best.val_top1,
+        None if winner is None else winner.val_top1,
         changed_s if search.started is None else search.started.time_s,
         last,
     )

@@ -13,6 +13,7 @@ from plotly.offline import get_plotlyjs
 
 from tuner.record.history import TrialRecord
 from tuner.reports import plots
+from tuner.reports.baseline_panel import with_baselines
 from tuner.reports.importance import Importance, common_dimensions, leaf_name, parallel_plot
 from tuner.reports.search_run import SearchRun
 
@@ -26,7 +27,8 @@ def figures_of(run: SearchRun, importances: Sequence[Importance]) -> Figures:
     """Makes every figure that the search has data for."""
     trials = list(run.history.trials.values())
     best, names = run.best, run.names
-    figures: Figures = {"history": (plots.history_plot(trials, names), 380)}
+    history = with_baselines(plots.history_plot(trials, names), run.history.baselines.values())
+    figures: Figures = {"history": (history, 380)}
     for id_, key in (pair for slices in slices_of(run).values() for pair in slices.items()):
         title = leaf_name(key, run.space.branches, names)
         figures[id_] = (plots.slice_plot(key, run.dimensions[key], trials, best, names, title), 250)

@@ -15,9 +15,11 @@ from markupsafe import Markup
 from tuner.experiment.search_experiment import dump_experiment
 from tuner.experiment.tree import by_short_name, flatten
 from tuner.messages.wording import clock, counted, spell_scores
+from tuner.record.baselines import BaselineRecord
 from tuner.record.events import TrialState
 from tuner.record.history import TrialRecord
 from tuner.record.selection import mean_and_sd
+from tuner.reports.baseline_panel import baseline_rows
 from tuner.reports.figures import (
     Figures,
     figures_as_json,
@@ -78,6 +80,8 @@ def report_page(run: SearchRun) -> str:
         tiles=list(_tiles(run)),
         best=best,
         best_params=[] if best is None else _best_params(best, run),
+        baselines=list(baseline_rows(run.result)),
+        better_baseline=run.winner.label if isinstance(run.winner, BaselineRecord) else "",
         ending=_ending(run),
         warm_start=_warm_start(run),
         contents=list(_contents(run, figures)),
@@ -185,6 +189,8 @@ def _warm_start(run: SearchRun) -> str:
 
 
 def _contents(run: SearchRun, figures: Figures) -> Iterator[tuple[str, str]]:
+    if run.history.baselines:
+        yield "baselines", "Baselines"
     yield "how-it-went", "How it went"
     if run.dimensions:
         yield from (("dimensions", "Dimensions"), ("importance", "Importance"))
@@ -197,7 +203,7 @@ def _contents(run: SearchRun, figures: Figures) -> Iterator[tuple[str, str]]:
         if id_ in figures:
             yield section, name
     yield "trials", "All trials"
-    if run.best is not None:
+    if run.winner is not None:
         yield "best-configuration", "Best configuration"
     yield from (("going-on", "How to go on"), ("environment", "Where it ran"))
 

@@ -14,10 +14,13 @@ from trainables.frozen import Frozen
 from tuner.experiment.tree import by_short_name, short_names
 from tuner.messages.redaction import without_credentials
 from tuner.messages.wording import clock, counted, spell_params, spell_scores
+from tuner.record.baselines import BaselineRecord
 from tuner.record.directory import RunDirectory
 from tuner.record.events import TrialState
 from tuner.record.history import SearchHistory, TrialRecord
-from tuner.record.selection import best_trial, mean_and_sd
+from tuner.record.selection import best_trial, mean_and_sd, winner_of
+from tuner.record.standings import retraining_scores
+from tuner.reports.baseline_result import BaselineResult, baseline_results, retraining_lines, validation_lines
 from tuner.reports.redacted_record import redacted_events
 
 if TYPE_CHECKING:
@@ -29,7 +32,8 @@ if TYPE_CHECKING:
 class SearchResult(Frozen):
     """The end of a search. `--json` writes it under the same names; `trial_counts` is `trials` there.
 
-    Scores are top-1 in [0, 1]. What belongs to the best trial is None or empty where no trial has trained every fold.
+    Scores are top-1 in [0, 1]; those outside of `baselines` are the best trial's, also where a baseline is the winner.
+    What belongs to the best trial is None or empty where no trial has trained every fold.
 
         result = SearchResult.model_validate_json(Path("result.json").read_bytes())
         print(result.val_top1, result.best_params)         # 0.9311 {'gamma_fe': 0.0214, 'alpha': 0.37}
@@ -54,6 +58,11 @@ class SearchResult(Frozen):
     test_top1_mean: float | None = None
     test_top1_sd: float | None = None
     """Sample standard deviation; None of fewer than two retrainings."""
+    baselines: dict[str, BaselineResult] = Field(default_factory=dict)
+    """What the best trial is compared with, by name: `linear_probe`, `fine_tuning`."""
+    winner: str | None = None
+    """Best trial or baseline with the highest validation score, whose model is registered: `trial-0005` or
+    `linear_probe`."""
     trial_counts: dict[str, int] = Field(
         default_factory=dict, validation_alias=AliasChoices("trial_counts", "trials"), serialization_alias="trials"
     )
@@ -109,6 +118,7 @@ def search_result_of(
     """Collects the result from the history; `why` says why no more trials were started."""
     raced = [trial for trial in history.trials.values() if trial.state in ("complete", "pruned")]
     best = best_trial(history.trials.values())
+    winner = winner_of(history.trials.values(), history.baselines.values())
     return SearchResult(
         name=space.name,
         directory=str(directory),
@@ -118,12 +128,15 @@ def search_result_of(
         folds_trained=round(sum(trial.num_trained for trial in raced), 2),
         folds_planned=space.search.num_trial_folds * len(raced),
         seconds=duration_s,
+        baselines=baseline_results(history, space.search.folds),
+        winner=winner.name if isinstance(winner, BaselineRecord) else None if winner is None else winner.trial_id,
+        model_uri=None if winner is None else history.model_uri(winner.key),
         **({} if best is None else _of_best(best, space, history)),
     )
 
 
 def _of_best(best: TrialRecord, space: SearchExperiment, history: SearchHistory) -> dict[str, Any]:
-    tests = {str(seed): result.test_top1 for seed, result in history.retrainings(best.number).items()}
+    tests = {str(seed): score for seed, score in retraining_scores(history, best).items()}
     mean, sd = mean_and_sd(tests.values()) if tests else (None, None)
     return {
         "best_trial": best.trial_id,
@@ -134,7 +147,6 @@ def _of_best(best: TrialRecord, space: SearchExperiment, history: SearchHistory)
         "test_scores": tests,
         "test_top1_mean": mean,
         "test_top1_sd": sd,
-        "model_uri": history.model_uri(best.number),
     }
 
 
@@ -168,10 +180,17 @@ def closing_lines(result: SearchResult, history: SearchHistory) -> Iterator[str]
         found = spell_params(result.best_params) or "nothing was searched"
         yield f"  best           {result.best_trial}: {found}"
         yield f"  validation     top-1 {result.val_top1:.4f} over {len(result.fold_scores)} folds ({scores})"
+    yield from validation_lines(result.baselines)
     if result.test_top1_mean is not None:
         spread = f" ± {result.test_top1_sd:.4f}" if result.test_top1_sd is not None else ""
         seeds = counted(len(result.test_scores), "seed")
         yield f"  test           top-1 {result.test_top1_mean:.4f}{spread} ({seeds}, full training split)"
+    elif any(baseline.test_scores for baseline in result.baselines.values()):
+        yield "  test           (full training split)"
+    yield from retraining_lines(result.baselines)
+    if result.winner in result.baselines:
+        label = result.baselines[result.winner].label
+        yield f"  winner         the {label}: no trial has a higher validation score, so its model is the result"
     store = shlex.quote(result.tracking_uri)
     if result.model_uri:
         yield f"  model          {result.model_uri}"

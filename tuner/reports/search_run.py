@@ -10,12 +10,14 @@ from tuner.experiment.alternatives import NO_BRANCHES
 from tuner.experiment.dimensions import Dimension
 from tuner.experiment.search_experiment import MAX_NAME_CHARACTERS, SearchExperiment, parse_experiment
 from tuner.experiment.settings import SearchSettings
+from tuner.record.baselines import BaselineRecord
+from tuner.record.configs import config_of
 from tuner.record.directory import RunDirectory
 from tuner.record.environment import Environment
 from tuner.record.events import ComparisonStarted, Event, SearchStarted
 from tuner.record.history import SearchHistory, TrialRecord
 from tuner.record.lock import holder_of
-from tuner.record.selection import best_trial
+from tuner.record.selection import best_trial, winner_of
 from tuner.reports.redacted_record import redacted_environment, redacted_events
 from tuner.reports.search_result import SearchResult, search_result_of
 
@@ -38,6 +40,11 @@ class SearchRun:
     def best(self) -> TrialRecord | None:
         """The best fully evaluated trial."""
         return best_trial(self.history.trials.values())
+
+    @property
+    def winner(self) -> TrialRecord | BaselineRecord | None:
+        """The best trial, or the baseline that is better: its model is the registered one."""
+        return winner_of(self.history.trials.values(), self.history.baselines.values())
 
     @property
     def dimensions(self) -> dict[str, Dimension]:
@@ -89,20 +96,19 @@ def read_run(directory: RunDirectory) -> SearchRun:
 
 
 def best_space(run: SearchRun) -> SearchExperiment | None:
-    """Makes an experiment of the best configuration, with nothing left to search; None where no trial is complete.
+    """Makes an experiment of the winner's configuration, with nothing left to search; None where nothing is complete.
 
     It has another name, so that it takes neither the search's place nor that of its model.
     """
-    best, asked = run.best, run.space.search
-    if best is None:
+    winner, asked = run.winner, run.space.search
+    if winner is None:
         return None
-    settings = SearchSettings(
-        trials=1, folds=asked.folds, repeats=asked.repeats, seed=asked.seed, concurrency=asked.concurrency
-    )
+    same = ("folds", "repeats", "seed", "concurrency")
+    settings = SearchSettings(trials=1, baselines=(), **{name: getattr(asked, name) for name in same})
     return replace(
         run.space,
         name=f"{run.space.name[: MAX_NAME_CHARACTERS - len('-best')]}-best",
-        fixed=run.space.trial_config(best.params).model_dump(mode="json", exclude={"seed"}),
+        fixed=config_of(winner, run.space).model_dump(mode="json", exclude={"seed"}),
         dimensions={},
         branches=NO_BRANCHES,
         search=settings,

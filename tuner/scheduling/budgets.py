@@ -36,13 +36,14 @@ def spent_fold_trainings(settings: SearchSettings, history: SearchHistory) -> st
     """Returns the reason if `search.max_fold_trainings` does not suffice for all folds of one more trial.
 
     Running trials count with all of their folds, so that the budget is never exceeded and no trial remains incomplete;
-    a trial that was stopped early counts with the folds that it trained.
+    a trial that was stopped early, and a baseline, counts with the folds that it trained.
     """
     budget = settings.max_fold_trainings
     if budget is None:
         return None
     folds = settings.num_trial_folds
     taken = sum(folds if t.state == "running" else t.num_trained for t in history.trials.values())
+    taken += history.num_baseline_folds
     if taken + folds <= budget:
         return None
     return f"search.max_fold_trainings = {budget} is spent: {taken:g} are trained, and a trial takes up to {folds}"

@@ -26,6 +26,14 @@ def loss_points(result: FoldResult | RetrainResult, prefix: str = "") -> Iterato
             yield Point(f"{prefix}loss/{term}", value, step)
 
 
+def fold_points(result: FoldResult) -> Iterator[Point]:
+    """Yields the score of a fold, as a metric of its own and as a point over folds, and its loss curves."""
+    k = result.fold
+    yield Point(f"fold_{k}/val_top1", result.val_top1)
+    yield Point("fold_val_top1", result.val_top1, k)
+    yield from loss_points(result, prefix=f"fold_{k}/")
+
+
 def as_metrics(points: Iterable[Point], time_s: float) -> list[Metric]:
     """Converts points to MLflow's metrics, all of the same Unix time. An infinity becomes NaN.
 

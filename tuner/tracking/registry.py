@@ -22,7 +22,9 @@ from mlflow.types.schema import AnyType
 from trainables.classifier import CLASS_PREFIX, LABEL, PROBABILITY, Classifier
 from trainables.data.images import Pixels
 from trainables.errors import BadInput, Problem
+from tuner.experiment.settings import Baseline
 from tuner.messages.redaction import reason, without_credentials
+from tuner.tracking.run_writer import retraining_tags
 from tuner.tracking.store import ensure_experiment, project_requirement, require_store, runs_with, use_gentle_defaults
 
 ALIAS = "champion"
@@ -57,6 +59,7 @@ def register_model(
     classifier_dir: Path,
     registered_name: str,
     example: Pixels | Sequence[str],
+    baseline: Baseline | None = None,
 ) -> str:
     """Logs a classifier to the run of a retraining, and registers it; returns its URI, `models:/<name>@champion`.
 
@@ -72,6 +75,7 @@ def register_model(
         classifier_dir: folder that `save_classifier` wrote.
         registered_name: name in the registry.
         example: input example that is logged with the model: uint8 N×H×W×3, or texts.
+        baseline: baseline that was retrained; None for the best trial.
 
     Raises:
         TrackingFailed: if the store refuses, or has no such run.
@@ -80,7 +84,7 @@ def register_model(
     try:
         mlflow.set_tracking_uri(uri)
         client = MlflowClient(uri)
-        run = _retraining(client, uri, experiment, search_run, seed)
+        run = _retraining(client, uri, experiment, search_run, seed, baseline)
         info = _log_model(client, run, classifier_dir, example)
         _register(client, registered_name, info.model_id, run)
     except STORE_ERRORS as error:
@@ -88,21 +92,26 @@ def register_model(
     return f"models:/{registered_name}@{ALIAS}"
 
 
-def has_model(uri: str, experiment: str, search_run: str, seed: int, registered_name: str) -> bool:
+def has_model(
+    uri: str, experiment: str, search_run: str, seed: int, registered_name: str, baseline: Baseline | None = None
+) -> bool:
     """Tells whether the model of that retraining is registered. Arguments and errors are those of `register_model`."""
     try:
         client = MlflowClient(uri)
-        run = _retraining(client, uri, experiment, search_run, seed)
+        run = _retraining(client, uri, experiment, search_run, seed, baseline)
         return bool(client.search_model_versions(f"name = '{registered_name}' and run_id = '{run.info.run_id}'"))
     except STORE_ERRORS as error:
         raise TrackingFailed(reason(error)) from None
 
 
-def _retraining(client: MlflowClient, uri: str, experiment: str, search_run: str, seed: int) -> Run:
+def _retraining(
+    client: MlflowClient, uri: str, experiment: str, search_run: str, seed: int, baseline: Baseline | None
+) -> Run:
     experiment_id = ensure_experiment(client, uri, experiment)
-    for run in runs_with(client, experiment_id, search_run=search_run, retrain_seed=str(seed)):
+    for run in runs_with(client, experiment_id, search_run=search_run, **retraining_tags(seed, baseline)):
         return run
-    raise TrackingFailed(f"no run of search {search_run} for retraining seed {seed}; MLflow may be behind")
+    of = "" if baseline is None else f" of {baseline}"
+    raise TrackingFailed(f"no run of search {search_run} for retraining seed {seed}{of}; MLflow may be behind")
 
 
 def load_model(model_uri: str, uri: str) -> Any:

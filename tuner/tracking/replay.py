@@ -13,13 +13,14 @@ from trainables.errors import BadInput, Problem
 from trainables.trial import MODEL_SEED
 from tuner.experiment.settings import tracking_uri
 from tuner.messages.redaction import reason, without_credentials
+from tuner.record.baselines import BaselineRecord
 from tuner.record.directory import RunDirectory
 from tuner.record.environment import Environment
 from tuner.record.events import ComparisonStarted, ModelRegistered, SearchStarted
-from tuner.record.history import SearchHistory
+from tuner.record.history import SearchHistory, TrialRecord
 from tuner.record.journal import open_search_journal
 from tuner.record.lock import locked
-from tuner.record.selection import best_trial
+from tuner.record.selection import winner_of
 from tuner.tracking.process import only_writer
 from tuner.tracking.projection import Projection, read_start
 from tuner.tracking.registry import TrackingFailed, has_model, register_model
@@ -83,28 +84,30 @@ def _register(directory: RunDirectory, uri: str, started: SearchStarted) -> str 
     """Registers the retrained model where the store lacks it; returns a line about it, None if it has it."""
     with closing(open_search_journal(directory)) as journal:
         history = journal.history
-        trial = _retrained_trial(history)
-        if trial is None:
+        winner = _retrained_winner(history)
+        if winner is None:
             return None
+        baseline = winner.name if isinstance(winner, BaselineRecord) else None
         name = started.space.get("tracking", {}).get("registered_model") or started.name
         run = (uri, started.name, started.run, MODEL_SEED)
         try:
-            known = history.model_uri(trial)
-            if (known or not history.has_model) and has_model(*run, name):
+            known = history.model_uri(winner.key)
+            if (known or not history.has_model) and has_model(*run, name, baseline):
                 return None
             example = _example(Classifier.load(directory.model))
-            model_uri = register_model(*run, directory.model, name, example)
+            model_uri = register_model(*run, directory.model, name, example, baseline)
         except (BadInput, TrackingFailed) as failure:
             return f"the model is not registered ({reason(failure)}); it is in {directory.model}"
         if known is None:
-            journal.append(ModelRegistered(trial=trial, uri=model_uri))
+            trial = winner.number if isinstance(winner, TrialRecord) else None
+            journal.append(ModelRegistered(trial=trial, baseline=baseline, uri=model_uri))
         return f"registered {model_uri}"
 
 
-def _retrained_trial(history: SearchHistory) -> int | None:
-    """Number of the trial whose configuration the model has."""
-    best = best_trial(history.trials.values())
-    return best.number if best is not None and MODEL_SEED in history.retrainings(best.number) else None
+def _retrained_winner(history: SearchHistory) -> TrialRecord | BaselineRecord | None:
+    """Trial or baseline whose configuration the model has."""
+    winner = winner_of(history.trials.values(), history.baselines.values())
+    return winner if winner is not None and MODEL_SEED in history.retrainings(winner.key) else None
 
 
 def _example(classifier: Classifier) -> Pixels | Sequence[str]:

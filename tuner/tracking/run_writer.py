@@ -187,13 +187,25 @@ def end_status(outcome: Outcome) -> EndStatus:
     return "FINISHED" if outcome == "finished" else "KILLED"
 
 
-def retraining_name(seed: int) -> str:
-    """Names the run of a retraining: `retrain-seed-0`."""
-    return f"retrain-seed-{seed}"
+def retraining_name(seed: int, baseline: str | None = None) -> str:
+    """Names the run of a retraining: `retrain-seed-0`, of a baseline `retrain-linear_probe-seed-0`."""
+    return f"retrain-seed-{seed}" if baseline is None else f"retrain-{baseline}-seed-{seed}"
+
+
+def baseline_name(baseline: str) -> str:
+    """Names the run of a baseline: `baseline-linear_probe`."""
+    return f"baseline-{baseline}"
+
+
+def retraining_tags(seed: int, baseline: str | None = None) -> dict[str, str]:
+    """Returns the tags by which the run of a retraining is found, of the best trial or of a baseline."""
+    if baseline is None:
+        return {"retrain_seed": str(seed)}
+    return {"of_baseline": baseline, "baseline_seed": str(seed)}
 
 
 def run_name(tags: Mapping[str, str]) -> str | None:
-    """Name of a trial's, a retraining's or a cell's run, from its tags; None for those of a parent.
+    """Name of a trial's, a baseline's, a retraining's or a cell's run, from its tags; None for those of a parent.
 
     >>> run_name({"row": "SMILE", "column": "15 %", "seed": "0"})
     'SMILE | 15 % | seed 0'
@@ -202,6 +214,10 @@ def run_name(tags: Mapping[str, str]) -> str | None:
         return cell_name(tags["row"], tags["column"], int(tags["seed"]))
     if "retrain_seed" in tags:
         return retraining_name(int(tags["retrain_seed"]))
+    if "baseline_seed" in tags:
+        return retraining_name(int(tags["baseline_seed"]), tags["of_baseline"])
+    if "baseline" in tags:
+        return baseline_name(tags["baseline"])
     return tags.get("trial_id")
 
 

@@ -1,4 +1,4 @@
-"""What MLflow shows of a search: a parent run, one run a trial, and one a retraining."""
+"""What MLflow shows of a search: a parent run, one run a trial, a baseline, and a retraining."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ from tuner.record.events import (
     trial_id,
 )
 from tuner.record.history import SearchHistory, TrialRecord
+from tuner.tracking.baseline_projection import BaselineEvent, BaselineProjection, standing_points
 from tuner.tracking.params import as_text, by_short_name, search_params, trial_params
-from tuner.tracking.points import Point, loss_points
-from tuner.tracking.run_writer import RunWriter, end_status, retraining_name
+from tuner.tracking.points import Point, fold_points, loss_points
+from tuner.tracking.run_writer import RunWriter, end_status, retraining_name, retraining_tags
 from tuner.tracking.ui_views import VIEW_TAG, view_of_trials
 
 DESCRIPTION = "mlflow.note.content"
@@ -36,6 +37,7 @@ class SearchProjection:
         self.writer = writer
         self._directory = directory
         self._started = started
+        self._baselines = BaselineProjection(writer, self.history)
 
     def apply(self, event: Event) -> None:
         """Takes an event that MLflow has into the history."""
@@ -63,10 +65,12 @@ class SearchProjection:
                 self.writer.write_parent(event.time_s, tags={"model_uri": event.uri})
             case SearchEnded():
                 self._search_ended(event)
+            case _ if isinstance(event, BaselineEvent):
+                self._baselines.project(event, self._started)
 
     def kill(self, time_s: float, why: str) -> None:
         """Ends the parent, and every trial that runs, as killed at `time_s`; `why` says the reason."""
-        self._kill_trials(time_s, why)
+        self._kill_open(time_s, why)
         self.writer.write_parent(time_s, tags={"why": why})
         self.writer.end(self.writer.parent, time_s, "KILLED")
 
@@ -80,6 +84,7 @@ class SearchProjection:
             if trial.state == "running":  # it was cut off with the search, and goes on with it
                 tags = {"trial_id": trial.trial_id, "state": "running", "reason": ""}
                 self.writer.open(trial.trial_id, event.time_s, tags)
+        self._baselines.reopen(event.time_s)
 
     def _trial_started(self, event: TrialStarted) -> None:
         name = trial_id(event.trial)
@@ -87,10 +92,7 @@ class SearchProjection:
         self.writer.open(name, event.time_s, tags, trial_params(self._started, event.params))
 
     def _fold_finished(self, event: FoldFinished) -> None:
-        fold = event.result
-        k = fold.fold
-        scores = [Point(f"fold_{k}/val_top1", fold.val_top1), Point("fold_val_top1", fold.val_top1, k)]
-        self._write_trial(event.trial, event.time_s, [*scores, *loss_points(fold, prefix=f"fold_{k}/")])
+        self._write_trial(event.trial, event.time_s, fold_points(event.result))
 
     def _trial_ended(self, event: TrialEnded) -> None:
         trial = self.history.trials[event.trial]
@@ -113,7 +115,7 @@ class SearchProjection:
     def _open_retraining(self, trial: int, seed: int, started_s: float, reason: str) -> str:
         """Makes the run of a retraining, and returns its name."""
         name = retraining_name(seed)
-        tags, params = {"retrain_seed": str(seed), "reason": reason}, {}
+        tags, params = {**retraining_tags(seed), "reason": reason}, {}
         if (record := self.history.trials.get(trial)) is not None:
             tags["of_trial"] = record.trial_id
             params = by_short_name(self._started, record.params)
@@ -121,20 +123,24 @@ class SearchProjection:
         return name
 
     def _search_ended(self, event: SearchEnded) -> None:
-        self._kill_trials(event.time_s, "the search ended before the trial did")
+        self._kill_open(event.time_s, "the search ended before the trial did")
         best = None if event.best_trial is None else self.history.trials.get(event.best_trial)
         tags = {"why": event.why, "best_trial": "" if event.best_trial is None else trial_id(event.best_trial)}
+        if event.best_baseline is not None:
+            tags["winner"] = event.best_baseline
         if best is not None and self._started.row is None:
             tags[DESCRIPTION] = self._description(best)
         points = [
             Point("test_top1_mean", event.test_top1_mean),
             Point("test_top1_sd", event.test_top1_sd),
             Point("duration_s", event.duration_s),
+            *standing_points(self.history, self._started.space.get("search", {}).get("folds", 2)),
         ]
         self.writer.write_parent(event.time_s, points, tags)
         self.writer.end(self.writer.parent, event.time_s, end_status(event.outcome))
 
-    def _kill_trials(self, time_s: float, why: str) -> None:
+    def _kill_open(self, time_s: float, why: str) -> None:
+        self._baselines.kill(time_s, why)
         for trial in self.history.trials.values():
             if trial.state == "running":
                 self._write_trial(trial.number, time_s, tags={"state": "failed", "reason": why})

@@ -9,10 +9,19 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from tests.tuner.tiny import add_trial, fold, search_journal, search_started, space_of
+from tests.tuner.tiny import add_trial, baseline_events, fold, search_journal, search_started, space_of
 from trainables.results import RetrainResult
 from tuner.cli.search_progress import SearchProgress
-from tuner.record.events import FoldFinished, RetrainingFailed, RetrainingFinished, ShareGrown, TrialEnded, TrialStarted
+from tuner.record.events import (
+    BaselineFailed,
+    BaselineRetrainingFailed,
+    FoldFinished,
+    RetrainingFailed,
+    RetrainingFinished,
+    ShareGrown,
+    TrialEnded,
+    TrialStarted,
+)
 
 
 class Screen:
@@ -52,6 +61,44 @@ def test_many_folds_are_said_in_short(tmp_path: Path) -> None:
     add_trial(screen.journal, 0, [0.5, 0.75, 0.5, 0.75, 0.25, 1.0])
     assert "trial-0000 fold 5/6: 0.2500" in screen.lines[-2]
     assert "val top-1 0.6250 (6 from 0.2500 to 1.0000)" in screen.lines[-1]
+
+
+def test_a_baseline_says_its_folds_and_its_score_and_is_in_every_summary(plain: Screen) -> None:
+    for event in baseline_events("linear_probe", [0.5, 0.75]):
+        plain.journal.append(event)
+    assert plain.lines == [
+        "[0:00] linear probe fold 1/2: 0.5000 in 0:01",
+        "[0:00] linear probe: validation top-1 0.6250 (0.5000 0.7500)",
+    ]
+    add_trial(plain.journal, 0, [0.5, 0.75])
+    assert "0 running, best 0.6250 (trial-0000), linear probe 0.6250, about" in plain.lines[-1]
+
+
+def test_a_baseline_that_failed_says_why(plain: Screen) -> None:
+    plain.journal.append(BaselineFailed(baseline="fine_tuning", reason="fold 1 collapsed"))
+    assert plain.lines == ["[0:00] fine-tuning is left out: fold 1 collapsed"]
+
+
+def test_a_retraining_of_a_baseline_says_whose_it_is(plain: Screen) -> None:
+    for event in baseline_events("linear_probe", [0.5], [0.875]):
+        plain.journal.append(event)
+    plain.journal.append(BaselineRetrainingFailed(baseline="fine_tuning", seed=1, reason="diverged"))
+    assert plain.lines[-2:] == [
+        "[0:00] linear probe: retrained with seed 0: test top-1 0.8750 in 0:01",
+        "[0:00] fine-tuning: retraining with seed 1 failed: diverged",
+    ]
+
+
+def test_a_baseline_is_shown_while_it_runs(tmp_path: Path) -> None:
+    screen = Screen(tmp_path, terminal=True)
+    started, first, second = baseline_events("fine_tuning", [0.5, 0.75])
+    with screen.progress:
+        for event in (started, first):
+            screen.journal.append(event)
+        screen.progress.console.print(screen.progress.render())
+        assert "fold 2/2" in screen.file.getvalue()
+        screen.journal.append(second)
+    assert not screen.journal.history.baselines["fine_tuning"].missing_folds
 
 
 def test_a_trial_that_was_stopped_says_why_and_is_counted(plain: Screen) -> None:

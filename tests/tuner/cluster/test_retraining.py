@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,12 +10,14 @@ import pytest
 from tests.tuner.tiny import space_of
 from trainables import trial
 from trainables.data.images import LabelledImages
+from trainables.data.loading import source_key
 from trainables.errors import Diverged
+from trainables.probe import Probe
 from trainables.results import RetrainFailed
 from trainables.training.checkpoint import Checkpoints
-from trainables.trial import MODEL_SEED, reseeded
+from trainables.trial import reseeded
 from tuner.cluster import retraining as retrain
-from tuner.cluster.retraining import put_folder
+from tuner.cluster.retraining import Retraining, put_folder
 from tuner.record.directory import RunDirectory
 from tuner.resources.share import Share
 
@@ -47,16 +50,23 @@ def test_every_seed_draws_anew() -> None:
     assert reseeded(config, 0).model_copy(update={"seed": 3}) == config
 
 
-def test_the_model_is_that_of_a_seed_fixed_beforehand(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert MODEL_SEED == 0
+CONFIG = space_of().trial_config({"method.gamma_fe": 0.02, "method.alpha": 0.5})
+IMAGES = LabelledImages.of(np.zeros((2, 8, 8, 3), dtype=np.uint8), np.arange(2), ("a", "b"))
+
+
+def once(each: Retraining, folder: Path) -> tuple[Any, dict[str, bytes]]:
+    """The result of a retraining, and the files of its model."""
+    _, result, files = retrain._retrain_once(each, IMAGES, IMAGES, {}, SHARE, folder, None)
+    return result, files
+
+
+def test_only_the_network_of_one_becomes_the_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     fit = SimpleNamespace(history=SimpleNamespace(steps=[], terms={}))
     monkeypatch.setattr(trial, "train_full", lambda *_: (None, fit))
     monkeypatch.setattr(retrain, "_classifier_files", lambda network, config, names: {"weights": b""})
-    config = space_of().trial_config({"method.gamma_fe": 0.02, "method.alpha": 0.5})
-    images = LabelledImages.of(np.zeros((2, 8, 8, 3), dtype=np.uint8), np.arange(2), ("a", "b"))
     for poison in (0.0, 1.0):  # whichever has the better test score
         monkeypatch.setattr(trial, "accuracy_on", lambda *_, poison=poison: poison)
-        kept = [retrain._retrain_once(config, seed, images, images, SHARE, tmp_path, None)[1] for seed in range(3)]
+        kept = [once(Retraining(0, CONFIG, seed, makes_model=seed == 0), tmp_path)[1] for seed in range(3)]
         assert kept == [{"weights": b""}, {}, {}]
 
 
@@ -65,10 +75,17 @@ def test_one_that_diverges_breaks_off_alone(monkeypatch: pytest.MonkeyPatch, tmp
         raise Diverged(7, "the gradient")
 
     monkeypatch.setattr(trial, "train_full", diverge)
-    config = space_of().trial_config({"method.gamma_fe": 0.02, "method.alpha": 0.5})
-    images = LabelledImages.of(np.zeros((2, 8, 8, 3), dtype=np.uint8), np.arange(2), ("a", "b"))
-    ended = retrain._retrain_once(config, 0, images, images, SHARE, tmp_path, None)
+    ended = once(Retraining(0, CONFIG, 0, makes_model=True), tmp_path)
     assert ended == (RetrainFailed(0, "diverged: the gradient is not finite at step 7"), {})
+
+
+def test_probes_of_the_search_are_known_to_the_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    known: list[object] = []
+    monkeypatch.setattr(retrain.PROBES, "add", known.append)
+    monkeypatch.setattr(retrain, "train_and_test", lambda *_: RetrainFailed(0, "diverged"))
+    probes = {"key": Probe(np.zeros((2, 3), np.float32), np.zeros(2, np.float32), 1.0)}
+    retrain._retrain_once(Retraining("linear_probe", CONFIG, 0), IMAGES, IMAGES, probes, SHARE, tmp_path, None)
+    assert known == [probes]
 
 
 def test_each_is_kept_while_it_trains_and_until_it_is_taken_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -80,12 +97,17 @@ def test_each_is_kept_while_it_trains_and_until_it_is_taken_in(monkeypatch: pyte
         checkpoints.save("me", {})
         return RetrainFailed(seed, "diverged")
 
+    loaded: list[object] = []
+    monkeypatch.setattr(retrain, "load_test", lambda data: loaded.append(data) or IMAGES)
     monkeypatch.setattr(retrain, "train_and_test", train_and_test)
     monkeypatch.setattr(retrain, "put_shared", lambda value: value)
     monkeypatch.setattr(retrain, "as_completed", lambda task, jobs, share: (task(*job) for job in jobs))
-    config = space_of().trial_config({"method.gamma_fe": 0.02, "method.alpha": 0.5})
-    images = LabelledImages.of(np.zeros((2, 8, 8, 3), dtype=np.uint8), np.arange(2), ("a", "b"))
-    folder = tmp_path / "checkpoints"
-    for broken_off in retrain.retrain(config, [0, 1], images, images, SHARE, RunDirectory(tmp_path), 30):
-        assert [path.name for path in folder.iterdir()] == [f"retrain-{broken_off.seed}.pt"]
+    jobs = [Retraining(4, CONFIG, 0), Retraining(4, CONFIG, 1), Retraining("fine_tuning", CONFIG, 1)]
+    images = {source_key(CONFIG.data): IMAGES}
+    folder, seen = tmp_path / "checkpoints", []
+    for each, broken_off in retrain.retrain(jobs, images, {}, SHARE, RunDirectory(tmp_path), 30):
+        assert broken_off.seed == each.seed
+        seen += [path.name for path in folder.iterdir()]
+    assert seen == ["retrain-0.pt", "retrain-1.pt", "retrain-fine_tuning-1.pt"]
     assert not folder.exists()
+    assert loaded == [CONFIG.data], "the test split is loaded once"

@@ -79,7 +79,7 @@ def actor(behaviour: dict[int, Any], settings: WorkerSettings) -> FoldTrainable:
     images = LabelledImages.of(pixels, np.arange(6) % 2, ("a", "b"))
     key = source_key(assignment().config.data)
     actor = object.__new__(FoldTrainable)  # `Trainable.__init__` looks for Ray
-    actor.setup({"assignment": assignment(), "settings": settings, "share": SHARE}, images={key: images})
+    actor.setup({"assignment": assignment(), "settings": settings, "share": SHARE}, images={key: images}, probes={})
     return actor
 
 

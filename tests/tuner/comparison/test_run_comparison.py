@@ -55,7 +55,7 @@ class Stage:
         monkeypatch.setattr(run_comparison, "load_test", self.load_test)
         monkeypatch.setattr(run_comparison, "synced", lambda journal, uri, name: io.StringIO())
 
-    def run_trials(self, scheduler: TrialScheduler, images: Any, share: Share) -> None:
+    def run_trials(self, scheduler: TrialScheduler, images: Any, share: Share, *_: Any) -> None:
         self.calls.append("search")
         while (assignment := scheduler.next_assignment()) is not None:
             for k in assignment.folds:
@@ -146,7 +146,7 @@ def test_a_share_of_a_card_that_a_search_found_too_little_is_so_for_all(
     stage.context = stage.context.with_share(share_of(nodes, ResourceSettings(gpus="auto"), "auto").sized_for(0.125))
     given: list[float] = []
 
-    def run_trials(scheduler: TrialScheduler, images: Any, share: Share) -> None:
+    def run_trials(scheduler: TrialScheduler, images: Any, share: Share, *_: Any) -> None:
         given.append(share.gpus)
         if len(given) == 1:
             assignment = scheduler.next_assignment()

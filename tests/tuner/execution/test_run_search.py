@@ -12,103 +12,93 @@ import pytest
 from rich.console import Console
 
 from tests.tuner.tiny import fold, search_journal, space_of
-from trainables.data.images import LabelledImages
 from trainables.results import RetrainResult
 from tuner.cli.search_progress import SearchProgress
-from tuner.cluster.tasks import GpuOutOfMemory
-from tuner.execution import run_search
-from tuner.execution.run_search import retrain_best, search_started, search_trials
+from tuner.cluster.worker_reports import FoldDone
+from tuner.execution import retraining, run_baselines, run_search
+from tuner.execution.retraining import retrain_contenders
+from tuner.execution.run_search import search_started, search_trials
 from tuner.experiment.checks import load_images
 from tuner.experiment.search_experiment import SearchExperiment
-from tuner.experiment.settings import ResourceSettings
 from tuner.record.create import new_run
 from tuner.record.events import FoldFinished, TrialEnded, TrialStarted
 from tuner.record.journal import SearchJournal, open_search_journal
 from tuner.record.selection import best_trial
-from tuner.resources.share import Capacity, Share, share_of
+from tuner.resources.share import Share
 from tuner.scheduling.scheduler import Decision, TrialScheduler
 
 SHARE = Share(1, 0, 1)
 
 
-def best_of(journal: SearchJournal) -> int:
-    best = best_trial(journal.history.trials.values())
-    assert best is not None
-    return best.number
-
-
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Trials whose score is alpha, and retrainings that say what they were given. `poison` is what a test score is."""
-    state: dict[str, Any] = {"poison": 0.5, "searching": False, "retrained": [], "test_loads": 0}
+    """Trials whose score is alpha, and retrainings that say what they were given. `poison` is what a test score is.
 
-    def run_trials(scheduler: TrialScheduler, images: Any, share: Share) -> None:
-        state["searching"] = True
+    Every fold of a baseline scores `baseline`; `told` is what was done, in its order.
+    """
+    state: dict[str, Any] = {"poison": 0.5, "baseline": 0.0, "retrained": [], "told": []}
+
+    def run_trials(scheduler: TrialScheduler, *_: Any) -> None:
+        state["told"].append("trials")
         while (assignment := scheduler.next_assignment()) is not None:
             for k in range(1, assignment.num_folds + 1):
                 if scheduler.fold_finished(assignment.number, fold(k, assignment.config.method.alpha)) is Decision.STOP:
                     break
-        state["searching"] = False
 
-    def load_test(data: Any) -> LabelledImages:
-        assert not state["searching"]
-        state["test_loads"] += 1
-        return LabelledImages.__new__(LabelledImages)
+    def train_baseline(name: str, config: Any, folds: list[int], *_: Any) -> Iterator[FoldDone]:
+        state["told"].append(name)
+        for k in folds:
+            yield FoldDone(fold(k, state["baseline"]))
 
-    def retrain(config: Any, seeds: list[int], *_: Any) -> Iterator[RetrainResult]:
-        state["retrained"].append((config.method.alpha, seeds))
-        for seed in seeds:
-            yield RetrainResult(seed, state["poison"], 1.0, [], {})
+    def retrain(retrainings: list[Any], *_: Any) -> Iterator[Any]:
+        state["told"].append("retraining")
+        state["retrained"].append([(each.of, each.seed, each.makes_model) for each in retrainings])
+        for each in retrainings:
+            yield each, RetrainResult(each.seed, state["poison"], 1.0, [], {})
 
     monkeypatch.setattr(run_search, "run_trials", run_trials)
-    monkeypatch.setattr(run_search, "load_test", load_test)
-    monkeypatch.setattr(run_search, "retrain", retrain)
+    monkeypatch.setattr(run_baselines, "train_baseline", train_baseline)
+    monkeypatch.setattr(run_baselines, "share_probes", lambda *_: {})
+    monkeypatch.setattr(retraining, "retrain", retrain)
     return state
 
 
-def run(space: SearchExperiment, directory: Path, share: Share = SHARE) -> SearchJournal:
-    """The trials and the retraining, without what comes before and after them."""
+def run(space: SearchExperiment, directory: Path) -> SearchJournal:
+    """Baselines, trials and retraining, without what comes before and after them."""
     journal = search_journal(directory)
     images = load_images(space)
     progress = SearchProgress(Console(file=io.StringIO()), space, space.search.trials, 1)
-    search_trials(space, images, share, journal, progress)
-    best = best_trial(journal.history.trials.values())
-    if best is not None and space.retrain.seeds:
-        retrain_best(space, best, images, share, journal)
+    run_search.start_baselines(space, journal)
+    probes = run_search.search_probes(space, images, SHARE, journal, progress)
+    run_search.run_baselines(space, images, probes, SHARE, journal, progress)
+    search_trials(space, images, SHARE, journal, progress, probes)
+    retrain_contenders(space, images, probes, SHARE, journal, progress)
     return journal
 
 
 def test_what_validation_has_chosen_is_retrained_with_every_seed(tmp_path: Path, fake: dict[str, Any]) -> None:
     journal = run(space_of(), tmp_path)
     best = max(journal.history.trials.values(), key=lambda trial: trial.params["method.alpha"])
-    assert fake["retrained"] == [(best.params["method.alpha"], [0, 1, 2])]
+    assert fake["retrained"] == [[(best.number, 0, True), (best.number, 1, False), (best.number, 2, False)]]
     assert list(journal.history.retrainings(best.number)) == [0, 1, 2]
 
 
-def test_a_retraining_that_finds_its_card_full_is_given_more(
-    tmp_path: Path, fake: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    given: list[tuple[float, list[int]]] = []
-
-    def retrain(config: Any, seeds: list[int], train: Any, test: Any, share: Share, *_: Any) -> Iterator[RetrainResult]:
-        given.append((share.gpus, seeds))
-        for seed in seeds:
-            if share.gpus < 1 and seed == 1:
-                raise GpuOutOfMemory("CUDA out of memory")
-            yield RetrainResult(seed, 0.5, 1.0, [], {})
-
-    monkeypatch.setattr(run_search, "retrain", retrain)
-    share = share_of([Capacity(8, 1)], ResourceSettings(gpus="auto"), "auto").sized_for(0.25)
-    journal = run(space_of(), tmp_path, share)
-    assert given == [(0.25, [0, 1, 2]), (0.5, [1, 2]), (1, [1, 2])]
-    assert len(journal.history.retrainings(best_of(journal))) == 3
+def test_baselines_come_first_and_are_retrained_beside_the_best(tmp_path: Path, fake: dict[str, Any]) -> None:
+    both = ["linear_probe", "fine_tuning"]
+    journal = run(space_of(search__baselines=both, retrain__seeds=2), tmp_path)
+    assert fake["told"] == [*both, "trials", "retraining"]
+    best = best_trial(journal.history.trials.values())
+    assert best is not None
+    retrained = [(best.number, 0, True), (best.number, 1, False), ("linear_probe", 0, False)]
+    assert fake["retrained"] == [[*retrained, ("fine_tuning", 0, False), ("fine_tuning", 1, False)]]
 
 
 def test_nothing_chooses_by_the_test_split(tmp_path: Path, fake: dict[str, Any]) -> None:
     chosen = []
     for poison in (0.0, 1.0):
         fake["poison"] = poison
-        trials = run(space_of(), tmp_path / str(poison)).history.trials.values()
+        space = space_of(search__baselines=["fine_tuning"])
+        trials = run(space, tmp_path / str(poison)).history.trials.values()
         best = best_trial(trials)
         assert best is not None
         chosen.append((best.number, [trial.params for trial in trials]))
@@ -116,31 +106,19 @@ def test_nothing_chooses_by_the_test_split(tmp_path: Path, fake: dict[str, Any])
     assert fake["retrained"][0] == fake["retrained"][1]
 
 
-def test_the_test_split_is_not_loaded_before_retraining(
-    tmp_path: Path, fake: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(data: Any) -> LabelledImages:
-        raise AssertionError("the test split was loaded")
-
-    monkeypatch.setattr(run_search, "load_test", refuse)
-    monkeypatch.setattr("trainables.data.loading.load_test", refuse)
-    run(space_of(retrain__seeds=0), tmp_path / "none")
-    with pytest.raises(AssertionError, match="the test split was loaded"):
-        run(space_of(retrain__seeds=1), tmp_path / "one")
-
-
 def test_what_is_retrained_is_not_repeated_unless_there_is_another_best(tmp_path: Path, fake: dict[str, Any]) -> None:
-    two = run(space_of(search__trials=2), tmp_path)
-    run(space_of(search__trials=2), tmp_path)
-    assert len(fake["retrained"]) == fake["test_loads"] == 1
+    settings = {"search__baselines": ["linear_probe"], "retrain__seeds": 2}
+    two = run(space_of(search__trials=2, **settings), tmp_path)
+    run(space_of(search__trials=2, **settings), tmp_path)
+    assert len(fake["retrained"]) == 1
     params = {"method.gamma_fe": 0.02, "method.alpha": 1.0}
     two.append(TrialStarted(trial=2, params=params, source="sampler"))
     for k in (1, 2):
         two.append(FoldFinished(trial=2, result=fold(k, 1.0)))
     two.append(TrialEnded(trial=2, state="complete"))
-    three = run(space_of(search__trials=3), tmp_path)
-    assert fake["retrained"][1:] == [(1.0, [0, 1, 2])]
-    assert list(three.history.retrainings(2)) == [0, 1, 2]
+    three = run(space_of(search__trials=3, **settings), tmp_path)
+    assert fake["retrained"][1:] == [[(2, 0, True), (2, 1, False)]]
+    assert list(three.history.retrainings(2)) == [0, 1]
 
 
 def test_an_earlier_search_is_taken_up_and_said(tmp_path: Path, fake: dict[str, Any]) -> None:

@@ -233,6 +233,12 @@ class TestBadInput:
                 "search.max_fold_trainings",
                 "a budget of at least the 2 folds of one trial",
             ),
+            (
+                {"search__max_fold_trainings": 5, "search__baselines": ["linear_probe", "fine_tuning"]},
+                "search.max_fold_trainings",
+                "a budget of at least the 6 folds of one trial and 2 baselines (search.baselines: [] leaves them out)",
+            ),
+            ({"search__baselines": ["probe"]}, "search.baselines[0]", "'linear_probe' or 'fine_tuning'"),
             ({"search__concurrency": 0}, "search.concurrency", "a number above 0 or 'auto'"),
             (
                 {"search__first_points": [{"gama_fe": 0.02}]},

@@ -13,7 +13,7 @@ from trainables.results import FoldResult
 from tuner.experiment.search_experiment import SearchExperiment
 from tuner.record.directory import RunDirectory
 from tuner.record.environment import Environment
-from tuner.record.events import FoldFinished, Outcome, SearchEnded, TrialEnded, TrialStarted
+from tuner.record.events import Event, FoldFinished, Outcome, SearchEnded, TrialEnded, TrialStarted
 from tuner.record.journal import open_search_journal
 
 Ended = tuple[Any, Sequence[float], str]
@@ -44,12 +44,16 @@ def write_search(
     outcome: Outcome = "finished",
     environment: Environment | None = None,
     points: Sequence[Mapping[str, Any]] | None = None,
+    baselines: Iterable[Event] = (),
 ) -> RunDirectory:
-    """Writes a search of `tiny`; `why` is None where it was cut off. `points` are those of the trials, in order."""
+    """Writes a search of `tiny`; `why` is None where it was cut off. `points` are those of the trials, in order, and
+    `baselines` events before the first trial."""
     space = space or space_of()
     directory = RunDirectory(folder)
     with closing(open_search_journal(directory)) as journal:
         journal.append(search_started(space, directory.run))
+        for event in baselines:
+            journal.append(event)
         for number, (state, scores, reason) in enumerate(trials):
             params = dict(points[number]) if points is not None else params_of(number) if space.dimensions else {}
             journal.append(TrialStarted(trial=number, params=params, source="first_point"))

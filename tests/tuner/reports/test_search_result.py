@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from tests.tuner.reports.searches import alternatives, write_search
-from tests.tuner.tiny import history_of, record, space_of
+from tests.tuner.tiny import baseline_events, history_of, record, space_of
 from trainables.results import RetrainResult
 from tuner.record.directory import RunDirectory
-from tuner.record.events import ModelRegistered, RetrainingFinished, RungScore
+from tuner.record.events import BaselineFailed, ModelRegistered, RetrainingFinished, RungScore
 from tuner.record.history import SearchHistory
 from tuner.reports.search_result import SearchResult, closing_lines, search_result_of
 
@@ -31,6 +31,8 @@ KEYS = [
     "test_scores",
     "test_top1_mean",
     "test_top1_sd",
+    "baselines",
+    "winner",
     "trials",
     "why",
     "folds_trained",
@@ -53,6 +55,17 @@ def history(*test_scores: float, model_uri: str | None = None) -> SearchHistory:
         history.apply(RetrainingFinished(trial=1, result=RetrainResult(seed, score, 1.0, [], {})))
     if model_uri is not None:
         history.apply(ModelRegistered(trial=1, uri=model_uri))
+    return history
+
+
+def with_baselines(history: SearchHistory, probe: float = 0.6) -> SearchHistory:
+    """The history with two complete baselines, retrained; `probe` is what the linear probe scores on each fold."""
+    events = [
+        *baseline_events("linear_probe", [probe, probe], [0.4]),
+        *baseline_events("fine_tuning", [0.5, 0.5], [0.4, 0.6]),
+    ]
+    for event in events:
+        history.apply(event)
     return history
 
 
@@ -95,6 +108,62 @@ def test_the_end_for_a_person() -> None:
     assert "python -m tuner.predict --model models:/tiny@champion" in text
     assert "python -m tuner.ui --tracking-uri 'sqlite:////my db'" in text
     assert "trial-0002: fold 2 diverged" in text
+
+
+def test_the_best_stands_beside_the_baselines(tmp_path: Path) -> None:
+    told = with_baselines(history(0.5, 0.7))
+    found = result_of(told)
+    assert (found.winner, list(found.baselines)) == ("trial-0001", ["linear_probe", "fine_tuning"])
+    probe, plain = found.baselines.values()
+    assert (probe.val_top1, probe.fold_scores, probe.test_scores) == (pytest.approx(0.6), [0.6, 0.6], {"0": 0.4})
+    assert probe.difference_val is not None
+    assert (probe.difference_val.mean, probe.difference_val.num_pairs) == (pytest.approx(0.05), 2)
+    assert probe.difference_test is not None
+    assert (probe.difference_test.mean, probe.difference_test.num_pairs) == (pytest.approx(0.2), 2)
+    assert plain.difference_test is not None
+    assert plain.difference_test.mean == pytest.approx(0.1)
+    assert (plain.test_top1_mean, plain.test_top1_sd) == pytest.approx((0.5, 0.1414), abs=1e-4)
+    assert plain.config["method.name"] == "l2"
+    found.write(tmp_path / "result.json")
+    assert SearchResult.model_validate_json((tmp_path / "result.json").read_bytes()) == found
+
+
+def test_the_end_says_how_the_best_stands_to_each_baseline() -> None:
+    told = with_baselines(history(0.5, 0.7))
+    told.apply(BaselineFailed(baseline="fine_tuning", reason="fold 1 diverged"))
+    lines = list(closing_lines(result_of(told), told))
+    start = next(i for i, line in enumerate(lines) if line.startswith("  validation"))
+    assert lines[start + 1 : start + 6] == [
+        "  linear probe   top-1 0.6000: best is +5.0 points (−105.0 to +115.0, 2 folds)",
+        "  fine-tuning    no score: fold 1 diverged",
+        "  test           top-1 0.6000 ± 0.1414 (2 seeds, full training split)",
+        "    linear probe top-1 0.4000: best is +20.0 points (−107.1 to +147.1, 2 seeds)",
+        "    fine-tuning  top-1 0.5000 ± 0.1414: best is +10.0 points (2 seeds, no interval: the same on each)",
+    ]
+
+
+def test_where_a_baseline_is_better_it_is_the_winner_and_that_is_said() -> None:
+    told = with_baselines(history(0.5, 0.7), probe=0.9)
+    told.apply(ModelRegistered(baseline="linear_probe", uri="models:/tiny@champion"))
+    found = result_of(told)
+    assert (found.winner, found.best_trial) == ("linear_probe", "trial-0001")
+    assert (found.model_uri, found.test_scores) == ("models:/tiny@champion", {"0": 0.5, "1": 0.7})
+    lines = list(closing_lines(found, told))
+    assert (
+        "  winner         the linear probe: no trial has a higher validation score, so its model is the result" in lines
+    )
+    assert any(line.startswith("  linear probe   top-1 0.9000: best is −25.0 points") for line in lines)
+
+
+def test_a_baseline_is_the_result_where_no_trial_is() -> None:
+    told = with_baselines(history_of(record(0, [0.5], "failed")))
+    found = result_of(told)
+    assert (found.winner, found.best_trial) == ("linear_probe", None)
+    assert found.baselines["linear_probe"].difference_val is None
+    lines = list(closing_lines(found, told))
+    assert "  linear probe   top-1 0.6000" in lines
+    assert "  test           (full training split)" in lines
+    assert "    linear probe top-1 0.4000" in lines
 
 
 def test_says_why_it_ended_and_what_racing_saved() -> None:

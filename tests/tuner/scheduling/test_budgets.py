@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from tests.tuner.tiny import history_of, record
+from tests.tuner.tiny import baseline_of, history_of, record
 from tuner.experiment.settings import SearchSettings
 from tuner.record.events import RungScore
 from tuner.record.history import SearchHistory, TrialRecord
@@ -20,7 +20,8 @@ def scored(*scores: float, state: str = "complete") -> list[TrialRecord]:
 
 
 def why(history: SearchHistory, num_trials: int = 20, elapsed_s: float = 0.0, **settings: Any) -> str | None:
-    return spent_budget(SearchSettings(folds=2, repeats=1, **settings), num_trials, history, elapsed_s)
+    asked = SearchSettings(folds=2, repeats=1, baselines=(), **settings)
+    return spent_budget(asked, num_trials, history, elapsed_s)
 
 
 def test_without_a_budget_only_trials_count() -> None:
@@ -43,6 +44,13 @@ class TestFoldTrainings:
     def test_what_runs_is_owed_and_what_was_stopped_makes_room(self) -> None:
         assert why(ended(record(0, [0.5], "running")), max_fold_trainings=3) is not None
         assert why(ended(record(0, [0.5], "pruned")), max_fold_trainings=3) is None
+
+    def test_folds_of_baselines_count(self) -> None:
+        history = ended(*scored(0.5))
+        history.baselines = {"linear_probe": baseline_of("linear_probe", 0.5, 0.5)}
+        assert why(history, max_fold_trainings=6) is None
+        said = why(history, max_fold_trainings=5)
+        assert said == "search.max_fold_trainings = 5 is spent: 4 are trained, and a trial takes up to 2"
 
     def test_a_fold_left_at_a_rung_counts_in_part(self) -> None:
         trial = record(0, [], "pruned")

@@ -14,6 +14,7 @@ from mlflow import MlflowClient
 from PIL import Image
 
 from tests.marks import MLFLOW_LEAKS
+from tests.tuner.tiny import baseline_events
 from tests.tuner.tracking.searches import DEAD, NAME, RUN, Store, start_search, whole_search
 from trainables.backbones import build_network
 from trainables.classifier import Classifier, save_classifier
@@ -126,6 +127,12 @@ def test_what_is_logged_with_a_model(
     assert {metric.key: metric.value for metric in logged.metrics or ()}["test_top1"] == 0.9
     again = register_model(uri, NAME, RUN, 1, classifier_dir, NAME, np.zeros((1, 32, 32, 3), dtype=np.uint8))
     assert load_model(again, uri).metadata.run_id == Store(uri).runs["retrain-seed-1"].info.run_id
+    for event in baseline_events("linear_probe", [0.5], [0.8]):
+        journal.append(event)
+    projection.advance()
+    example = np.zeros((1, 32, 32, 3), dtype=np.uint8)
+    probe = register_model(uri, NAME, RUN, 0, classifier_dir, NAME, example, "linear_probe")
+    assert load_model(probe, uri).metadata.run_id == Store(uri).runs["retrain-linear_probe-seed-0"].info.run_id
 
 
 def test_a_model_without_a_run_is_said_so(

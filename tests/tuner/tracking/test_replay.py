@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.marks import MLFLOW_LEAKS
+from tests.tuner.tiny import baseline_events
 from tests.tuner.tracking.searches import (
     DEAD,
     NAME,
@@ -26,6 +27,7 @@ from tuner import replay as track
 from tuner.record.directory import RunDirectory
 from tuner.record.environment import Environment
 from tuner.record.events import ComparisonStarted
+from tuner.record.history import SearchHistory
 from tuner.record.journal import ComparisonJournal, SearchJournal, open_comparison_journal
 from tuner.record.lock import locked
 from tuner.replay import main
@@ -134,6 +136,24 @@ def test_a_model_that_was_not_registered_is_tried_again(
     monkeypatch.setattr("tuner.tracking.replay.has_model", lambda *_: True)
     monkeypatch.setattr("tuner.tracking.replay.register_model", lambda *_: pytest.fail("registered twice"))
     assert replay(journal, uri) == 0
+
+
+def test_where_a_baseline_won_its_model_is_what_is_registered(
+    journal: SearchJournal, uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start_search(journal)
+    run_trial(journal, 0, [0.7])
+    for event in baseline_events("linear_probe", [0.9], [0.8]):
+        journal.append(event)
+    registered: list[object] = []
+    monkeypatch.setattr("tuner.tracking.replay.Classifier.load", lambda _: None)
+    monkeypatch.setattr("tuner.tracking.replay._example", lambda _: ["text"])
+    monkeypatch.setattr(
+        "tuner.tracking.replay.register_model", lambda *given: registered.append(given[-1]) or "models:/x"
+    )
+    assert replay(journal, uri) == 0
+    assert registered == ["linear_probe"]
+    assert SearchHistory.read(journal.path).model_uri("linear_probe") == "models:/x"
 
 
 class TestStoreOf:

@@ -1,0 +1,169 @@
+"""What is retrained: the winner, and what it is compared with."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from tests.tuner.tiny import add_trial, baseline_events, search_journal, space_of
+from trainables.results import RetrainFailed, RetrainResult
+from tuner.cli.search_progress import SearchProgress
+from tuner.cluster.retraining import Retraining
+from tuner.cluster.tasks import GpuOutOfMemory, WorkerFailed
+from tuner.execution import retraining
+from tuner.execution.retraining import contenders, missing_retrainings, register, retrain_contenders
+from tuner.experiment.search_experiment import SearchExperiment
+from tuner.experiment.settings import ResourceSettings
+from tuner.record.events import BaselineRetrained, RetrainingFailed
+from tuner.record.journal import SearchJournal
+from tuner.resources.share import Capacity, Share, share_of
+from tuner.tracking import registry
+
+SHARE = Share(1, 0, 1)
+SPACE = space_of(retrain__seeds=2)
+Each = tuple[int | str, int, bool]
+
+
+class Stage:
+    """A search up to its retraining, with trials 0 (0.6) and 1 (0.8); retrainings fail as `raises` says."""
+
+    def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.journal: SearchJournal = search_journal(directory)
+        self.screen = io.StringIO()
+        self.progress = SearchProgress(Console(file=self.screen), SPACE, 2, 1)
+        self.given: list[tuple[float, list[Each]]] = []
+        self.raises: dict[Each, Exception] = {}
+        add_trial(self.journal, 0, [0.6, 0.6])
+        add_trial(self.journal, 1, [0.8, 0.8])
+        monkeypatch.setattr(retraining, "retrain", self.retrain)
+
+    def add_baseline(self, name: Any, *scores: float) -> None:
+        for event in baseline_events(name, scores):
+            self.journal.append(event)
+
+    def retrain(
+        self, retrainings: list[Retraining], images: Any, probes: Any, share: Share, *_: Any
+    ) -> Iterator[tuple[Retraining, RetrainResult | RetrainFailed]]:
+        self.given.append((share.gpus, [(each.of, each.seed, each.makes_model) for each in retrainings]))
+        for each in retrainings:
+            place = (each.of, each.seed, each.makes_model)
+            if place in self.raises and not (isinstance(self.raises[place], GpuOutOfMemory) and share.gpus == 1):
+                raise self.raises[place]
+            yield each, RetrainResult(each.seed, 0.5, 1.0, [], {})
+
+    def run(self, space: SearchExperiment = SPACE, share: Share = SHARE) -> None:
+        retrain_contenders(space, {}, {}, share, self.journal, self.progress)
+
+
+@pytest.fixture
+def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
+    return Stage(tmp_path, monkeypatch)
+
+
+def test_the_winner_comes_first_and_makes_the_model(stage: Stage) -> None:
+    stage.add_baseline("linear_probe", 0.9, 0.9)
+    stage.add_baseline("fine_tuning", 0.7, 0.7)
+    stage.run()
+    probe, trial, plain = [("linear_probe", 0, True)], [(1, 0, False), (1, 1, False)], [("fine_tuning", 0, False)]
+    assert stage.given == [(0, [*probe, *trial, *plain, ("fine_tuning", 1, False)])]
+    history = stage.journal.history
+    assert [list(history.retrainings(of)) for of in ("linear_probe", 1, "fine_tuning", 0)] == [[0], [0, 1], [0, 1], []]
+    stage.run()
+    assert len(stage.given) == 1, "nothing is trained twice"
+
+
+def test_a_baseline_that_is_not_complete_is_not_retrained(stage: Stage) -> None:
+    started, first, _ = baseline_events("fine_tuning", [0.9, 0.9])
+    stage.journal.append(started)
+    stage.journal.append(first)
+    assert [record.key for record in contenders(stage.journal.history)] == [1]
+
+
+def test_without_seeds_nothing_is_retrained(stage: Stage) -> None:
+    stage.add_baseline("linear_probe", 0.9, 0.9)
+    stage.run(space_of(retrain__seeds=0))
+    assert stage.given == []
+
+
+def test_nothing_is_retrained_where_nothing_is_complete(tmp_path: Path) -> None:
+    history = search_journal(tmp_path / "empty").history
+    assert contenders(history) == []
+    assert list(missing_retrainings(SPACE, [], history)) == []
+
+
+def test_one_that_finds_its_card_full_is_given_more(stage: Stage) -> None:
+    stage.raises = {(1, 1, False): GpuOutOfMemory("CUDA out of memory")}
+    share = share_of([Capacity(8, 1)], ResourceSettings(gpus="auto"), "auto").sized_for(0.25)
+    stage.run(share=share)
+    both, second = [(1, 0, True), (1, 1, False)], [(1, 1, False)]
+    assert stage.given == [(0.25, both), (0.5, second), (1, second)]
+    assert len(stage.journal.history.retrainings(1)) == 2
+
+
+def test_a_baseline_whose_process_dies_does_not_take_the_model_along(stage: Stage) -> None:
+    stage.add_baseline("fine_tuning", 0.7, 0.7)
+    stage.raises = {("fine_tuning", 0, False): WorkerFailed("its process crashed")}
+    stage.run()
+    assert list(stage.journal.history.retrainings(1)) == [0, 1]
+    assert "compared with could be retrained: its process crashed" in stage.screen.getvalue()
+
+
+def test_a_winner_whose_process_dies_ends_the_search(stage: Stage) -> None:
+    stage.add_baseline("fine_tuning", 0.7, 0.7)
+    stage.raises = {(1, 1, False): WorkerFailed("its process crashed")}
+    with pytest.raises(WorkerFailed):
+        stage.run()
+
+
+class TestRegistering:
+    @pytest.fixture
+    def registered(self, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+        """The baseline of each model that was registered; None for a trial's."""
+        calls: list[Any] = []
+
+        def register_model(*arguments: Any) -> str:
+            calls.append(arguments[-1])
+            return "models:/tiny@champion"
+
+        monkeypatch.setattr(registry, "register_model", register_model)
+        return calls
+
+    def register(self, stage: Stage) -> str | None:
+        directory = stage.journal.directory
+        sync = SimpleNamespace(flush=lambda timeout_s: True)
+        context: Any = SimpleNamespace(journal=stage.journal, directory=directory, uri="sqlite://", sync=sync)
+        images: Any = {"": SimpleNamespace(sample=lambda count: None)}
+        return register(context, SPACE, images, stage.progress)
+
+    def test_it_is_the_winners_whichever_that_is(self, stage: Stage, registered: list[Any]) -> None:
+        stage.run()
+        assert self.register(stage) == self.register(stage) == "models:/tiny@champion"
+        assert registered == [None], "once"
+        stage.add_baseline("linear_probe", 0.9, 0.9)
+        stage.run()
+        self.register(stage)
+        assert registered == [None, "linear_probe"]
+        history = stage.journal.history
+        assert (history.model_uri("linear_probe"), history.model_uri(1)) == ("models:/tiny@champion", None)
+
+    def test_without_its_seed_there_is_no_model(self, stage: Stage, registered: list[Any]) -> None:
+        assert self.register(stage) is None
+        stage.journal.append(RetrainingFailed(trial=1, seed=0, reason="collapsed: the same for all 20 examples"))
+        assert self.register(stage) is None
+        assert registered == []
+        assert "it would be that of seed 0, which collapsed: the same for all 20 examples" in stage.screen.getvalue()
+
+
+def test_a_retraining_of_a_baseline_is_recorded_as_such(stage: Stage) -> None:
+    stage.add_baseline("linear_probe", 0.9, 0.9)
+    events: list[Any] = []
+    stage.journal.listeners.append(lambda event, history: events.append(event))
+    stage.run()
+    assert isinstance(events[0], BaselineRetrained)
+    assert [event.event for event in events] == ["baseline_retrained", "retraining_finished", "retraining_finished"]

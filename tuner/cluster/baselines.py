@@ -1,0 +1,95 @@
+"""Folds of the baselines, as Ray tasks with checkpoints, a time limit and a share of a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainables.config import TrialConfig
+from trainables.data.examples import Examples
+from trainables.data.folds import stratified_folds
+from trainables.probe import PROBES
+from trainables.training.checkpoint import Checkpoints
+from trainables.trial import FoldTraining, default_device
+from tuner.cluster.probes import ProbesByKey
+from tuner.cluster.tasks import as_completed, put_shared
+from tuner.cluster.trainable import failure_of, prepare_process
+from tuner.cluster.watchdog import time_limit
+from tuner.cluster.worker_reports import FoldDone, FoldFailed
+from tuner.experiment.settings import Baseline, SearchSettings
+from tuner.record.directory import RunDirectory
+from tuner.resources.share import Share
+
+
+@dataclass(frozen=True)
+class BaselineFold:
+    """One fold of a baseline for a worker: number `fold`, from 1, of `num_folds`.
+
+    `checkpoint_period_s` is None if there are to be no checkpoints; `stacks` is the file for the stack traces of a fold
+    that takes longer than `timeout_s` (None: no limit).
+    """
+
+    config: TrialConfig
+    fold: int
+    num_folds: int
+    checkpoint_file: Path
+    checkpoint_period_s: float | None
+    timeout_s: float | None
+    stacks: Path
+
+    @property
+    def checkpoints(self) -> Checkpoints | None:
+        """Checkpoints of this fold, to be made in the process that trains it."""
+        if self.checkpoint_period_s is None:
+            return None
+        return Checkpoints(self.checkpoint_file, self.checkpoint_period_s)
+
+
+def train_baseline(
+    name: Baseline,
+    config: TrialConfig,
+    folds: Sequence[int],
+    examples: Examples,
+    probes: ProbesByKey,
+    search: SearchSettings,
+    share: Share,
+    directory: RunDirectory,
+) -> Generator[FoldDone | FoldFailed]:
+    """Trains `folds` of a baseline, as many at a time as the share says. Yields the report of each as it ends.
+
+    The checkpoint of a fold is removed when the caller asks for the next report.
+
+    Raises:
+        WorkerFailed: if the process of a fold died too often.
+        GpuOutOfMemory: if its share of a GPU's memory was too small.
+        MemoryError: if the examples do not fit into the object store.
+    """
+    files = {fold: directory.fold_checkpoint(name, fold) for fold in folds}
+    examples_ref, probes_ref = put_shared(examples), put_shared(dict(probes))
+    jobs = []
+    for fold, file in files.items():
+        limits = (file, search.checkpoint_period_s, search.fold_timeout_s, directory.hung_stacks(name, fold))
+        jobs.append((BaselineFold(config, fold, search.folds, *limits), examples_ref, probes_ref, share))
+    for report in as_completed(train_fold, jobs, share):
+        yield report
+        Checkpoints(files[report.fold], 0).discard()
+
+
+def train_fold(job: BaselineFold, examples: Examples, probes: ProbesByKey, share: Share) -> FoldDone | FoldFailed:
+    """Trains one fold in this process and returns its report.
+
+    A fold that took too long, whose process has written its stack traces and ended, is not trained again.
+    """
+    prepare_process(share)
+    PROBES.add(probes)
+    if job.timeout_s is not None and job.stacks.exists() and job.stacks.stat().st_size:
+        limit = f"search.fold_timeout_s = {job.timeout_s:g} s"
+        return FoldFailed(job.fold, f"fold {job.fold} took longer than {limit}; its stack traces are in {job.stacks}")
+    part = stratified_folds(examples.labels, job.num_folds, job.config.seed)[job.fold - 1]
+    try:
+        with time_limit(job.timeout_s, job.stacks):
+            training = FoldTraining(job.config, examples, job.fold, part, default_device(), job.checkpoints)
+            return FoldDone(training.result())
+    except Exception as error:
+        return failure_of(job.fold, error)

@@ -1,0 +1,84 @@
+"""Panel of the report about the baselines: a table beside the best trial, and lines in the plot of all trials."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import plotly.graph_objects as go
+
+from tuner.record.baselines import BaselineRecord
+from tuner.record.differences import Difference
+from tuner.reports.baseline_result import BaselineResult, spell_difference
+from tuner.reports.plot_layout import GREY
+from tuner.reports.search_result import SearchResult
+
+DASHES = {"linear_probe": "dash", "fine_tuning": "dot"}
+"""Dash of each baseline's line."""
+
+
+@dataclass(frozen=True)
+class BaselineRow:
+    """A row of the table: scores of the best trial or of a baseline, and the best trial's differences to it."""
+
+    name: str
+    validation: str
+    folds: str
+    difference_val: str
+    test: str
+    difference_test: str
+    is_winner: bool
+
+
+def baseline_rows(result: SearchResult) -> Iterator[BaselineRow]:
+    """Yields the best trial and each baseline; nothing if there are no baselines."""
+    if not result.baselines:
+        return
+    if result.best_trial is not None:
+        yield BaselineRow(
+            name=result.best_trial,
+            validation=_score(result.val_top1),
+            folds=_folds(result.fold_scores),
+            difference_val="",
+            test=_score(result.test_top1_mean, result.test_top1_sd),
+            difference_test="",
+            is_winner=result.winner == result.best_trial,
+        )
+    for name, baseline in result.baselines.items():
+        yield _row(baseline, is_winner=result.winner == name)
+
+
+def _row(baseline: BaselineResult, is_winner: bool) -> BaselineRow:
+    return BaselineRow(
+        name=baseline.label,
+        validation=_score(baseline.val_top1),
+        folds=baseline.reason or _folds(baseline.fold_scores),
+        difference_val=_difference(baseline.difference_val, "fold"),
+        test=_score(baseline.test_top1_mean, baseline.test_top1_sd),
+        difference_test=_difference(baseline.difference_test, "seed"),
+        is_winner=is_winner,
+    )
+
+
+def with_baselines(figure: go.Figure, baselines: Iterable[BaselineRecord]) -> go.Figure:
+    """Adds a horizontal line at the mean validation score of each complete baseline, and returns the figure."""
+    for baseline in baselines:
+        if baseline.val_top1 is not None:
+            line = {"color": GREY, "width": 1.5, "dash": DASHES[baseline.name]}
+            text = f"{baseline.label} {baseline.val_top1:.4f}"
+            figure.add_hline(y=baseline.val_top1, line=line, annotation_text=text, annotation_position="top left")
+    return figure
+
+
+def _score(mean: float | None, sd: float | None = None) -> str:
+    if mean is None:
+        return "–"
+    return f"{mean:.4f}" + ("" if sd is None else f" ± {sd:.4f}")
+
+
+def _folds(scores: Iterable[float]) -> str:
+    return " ".join(f"{score:.4f}" for score in scores)
+
+
+def _difference(difference: Difference | None, noun: str) -> str:
+    return "–" if difference is None else spell_difference(difference, noun)
