@@ -18,7 +18,7 @@ from benchmarks.figures import Figure, report
 from trainables import probe
 from trainables.backbones import build_network
 from trainables.config import TrialConfig
-from trainables.data.examples import Examples
+from trainables.data.examples import Examples, as_inputs
 from trainables.data.loading import load_test, load_train
 from trainables.errors import TrainingFailed
 from trainables.trial import accuracy_on, default_device, train_full
@@ -59,8 +59,9 @@ def measure(arguments: argparse.Namespace) -> list[Figure]:
     network = build_network(config.backbone, train.num_classes, 0, False).to(device)
     if arguments.strength is not None:
         probe.GRID = (arguments.strength,)
+    inputs = as_inputs(train, config.data, network.backbone.tokenizer)
     started_s = time.monotonic()
-    features = probe.pooled_features(network, train, config, device)
+    features = probe.pooled_features(network, inputs, config, device)
     features_s, started_s = time.monotonic() - started_s, time.process_time()
     fitted = probe.fit_probe(features, train.labels, train.num_classes)
     probe_s = time.process_time() - started_s
