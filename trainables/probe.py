@@ -16,9 +16,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from trainables.backbones.network import TransferNetwork
@@ -32,10 +29,10 @@ from trainables.seeding import seed_for
 
 Floats = NDArray[np.floating]
 
-GRID = tuple(float(strength) for strength in 10.0 ** np.arange(2, -1.51, -0.5))
+GRID = tuple(float(strength) for strength in 10.0 ** np.arange(1, -1.51, -0.5))
 """The values of D·C that are tried, from weak regularisation to strong: C is scikit-learn's, and D·C the factor of the
-loss where the features are scaled to a mean squared length of 1 instead of D. With the first one a network's features
-separate any classes that they can: weaker regularisation makes the weights longer, and fine-tuning from them unstable.
+loss where the features are scaled to a mean squared length of 1 instead of D. Weaker regularisation than the first one
+gains no accuracy, and its long weights make fine-tuning collapse; see docs/decisions/0030.
 """
 NUM_INNER_FOLDS = 3
 """Number of folds of the cross-validation that chooses D·C."""
@@ -99,13 +96,15 @@ def fit_probe(features_ND: Floats, labels_N: Ints, num_classes: int, seed: int =
 
     >>> rng = np.random.default_rng(0)
     >>> features, labels = rng.normal(size=(60, 5)), np.arange(60) % 2
-    >>> features[:, 0] += 4 * labels
+    >>> features[:, 0] += 9 * labels
     >>> probe = fit_probe(features, labels, num_classes=2)
     >>> float((probe.logits(features).argmax(axis=1) == labels).mean())
     1.0
     """
-    scaler = StandardScaler().fit(features_ND.astype(np.float64))
-    rotated_NR, axes_DR = _rotated(scaler.transform(features_ND.astype(np.float64)))
+    from sklearn.preprocessing import StandardScaler  # takes a second, and few processes fit a probe
+
+    scaler = StandardScaler()
+    rotated_NR, axes_DR = _rotated(scaler.fit_transform(features_ND.astype(np.float64)))
     c = _chosen_c([strength / features_ND.shape[1] for strength in GRID], rotated_NR, labels_N, seed)
     weight_KR, bias_K = _Regression(num_classes, tolerance=1e-6).fit(rotated_NR, labels_N, c)
     weight_KD = weight_KR @ axes_DR.T / scaler.scale_
@@ -155,6 +154,8 @@ class _Regression:
     """Logistic regression over `num_classes`, each fit of which starts from the previous one."""
 
     def __init__(self, num_classes: int, tolerance: float) -> None:
+        from sklearn.linear_model import LogisticRegression
+
         self.num_classes = num_classes
         self.model = LogisticRegression(tol=tolerance, max_iter=1000, warm_start=True)
 
@@ -175,6 +176,8 @@ class _Regression:
         return weight_KD, bias_K
 
     def _fit_present(self, features_ND: Floats, labels_N: Ints, c: float) -> tuple[Floats, Floats]:
+        from sklearn.exceptions import ConvergenceWarning
+
         self.model.C = c
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # nearly converged is good enough for an initial head

@@ -15,7 +15,7 @@ from tests.tuner.tiny import space_of
 from trainables.data.folds import fold_at
 from trainables.data.images import LabelledImages
 from trainables.data.loading import source_key
-from trainables.errors import Diverged
+from trainables.errors import Collapsed, Diverged
 from trainables.results import FoldResult
 from trainables.training.checkpoint import Checkpoints
 from tuner.cluster import trainable
@@ -148,6 +148,11 @@ class TestSteps:
         behaviour[2] = Diverged(7, "target_label")
         actor.step()
         assert actor.step()["report"] == FoldFailed(2, "fold 2 diverged: target_label is not finite at step 7")
+
+    def test_a_collapsed_fold_fails_with_that_word(self, actor: FoldTrainable, behaviour: dict[int, Any]) -> None:
+        behaviour[1] = Collapsed(33)
+        reason = "fold 1 collapsed: the network predicts the same for all 33 examples"
+        assert actor.step()["report"] == FoldFailed(1, reason)
 
     @pytest.mark.parametrize("error", [ValueError("bad\nsecond line"), MemoryError(), KeyError("x")])
     def test_whatever_a_trial_raises_the_next_is_unaffected(
