@@ -15,7 +15,6 @@ from tests.trainables.methods import references
 from tests.trainables.methods.contract import TRAINING, start
 from tests.trainables.methods.parity import assert_parity, gradients
 from tests.trainables.tiny import NUM_SOURCE_CLASSES, TinyAffine, tiny_batch, tiny_context, tiny_network
-from trainables.backbones.frozen_batchnorm import FrozenBatchNorm
 from trainables.backbones.network import TransferNetwork
 from trainables.methods import smile
 from trainables.methods.losses import entropy
@@ -128,25 +127,6 @@ class TestTheFormulas:
 
     def test_batch_statistics_alone_part_student_and_teacher(self, loss_at: LossAt) -> None:
         assert loss_at(smile_on(tiny_network()), Mix(1.0, PARTNER))["feature"] > 0.01
-
-    @pytest.mark.parametrize("feature_loss", ["authors", "paper"])
-    @pytest.mark.parametrize("fold", [True, False])
-    def test_with_frozen_statistics_they_agree_on_unmixed_input_at_step_0(
-        self, loss_at: LossAt, monkeypatch: pytest.MonkeyPatch, feature_loss: Form, fold: bool
-    ) -> None:
-        """To the bit, where neither is folded, and to rounding, where both are; mixed, nonlinearity parts them."""
-        if not fold:
-            as_it_is = lambda teacher, _: lambda inputs: teacher(teacher.embed(inputs))  # noqa: E731
-            monkeypatch.setattr(smile, "FoldedNetwork", as_it_is)
-        method = smile_on(tiny_network(), SmileConfig(feature_loss=feature_loss, gamma_fe=1, gamma_fc=1))
-        student = method.student
-        with FrozenBatchNorm(student.backbone, method.extra_modules(), fold=fold).in_force():
-            terms = loss_at(method, Mix(1.0, PARTNER))
-            assert terms["feature"] < (1e-13 if fold else 1e-300)
-            mixed = loss_at(method, Mix(0.5, PARTNER))
-        assert mixed["feature"] > 1e-6
-        by_batch = loss_at(smile_on(tiny_network(), method.config), Mix(0.5, PARTNER))
-        assert mixed["feature"] < by_batch["feature"]
 
     @pytest.mark.parametrize("feature_loss", ["authors", "paper"])
     @pytest.mark.parametrize("weight", [0.5, 0.6, 0.9, 1.0])
