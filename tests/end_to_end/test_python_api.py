@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 TINY = {
     "data": {"train_images": 30, "test_images": 20},
     "training": {"num_steps": 4, "batch_size": 8},
-    "search": {"folds": 2, "first_points": []},
+    "search": {"folds": 2, "repeats": 1, "baselines": [], "first_points": []},
     "retrain": {"seeds": 1},
 }
 

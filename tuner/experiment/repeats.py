@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 from trainables.errors import BadInput, Problem
 from tuner.experiment.search_experiment import SearchExperiment
 from tuner.experiment.settings import SearchSettings
 
-MIN_VALIDATED = 300
-"""Number of validated examples of a trial, those of every deal counted, that `search.repeats: auto` reaches."""
-MAX_REPEATS = 5
+FEW_EXAMPLES = 300
+"""Number of training examples below which a second deal is worth more than the trials that it costs."""
 
 
 def num_repeats(num_train: int) -> int:
-    """Number of deals for so many training examples: the fewer there are, the more each deal's chance decides.
+    """Number of deals for so many training examples: 2 of few, as the noise of a fold is larger there than what sets
+    good configurations apart. More were not worth the trials that they cost: docs/decisions/0034.
 
     >>> [num_repeats(num_train) for num_train in (33, 130, 150, 300, 2000)]
-    [5, 3, 2, 1, 1]
+    [2, 2, 2, 1, 1]
     """
-    return min(MAX_REPEATS, max(1, math.ceil(MIN_VALIDATED / num_train)))
+    return 2 if num_train < FEW_EXAMPLES else 1
 
 
 def with_repeats(space: SearchExperiment, num_train: int) -> SearchExperiment:
