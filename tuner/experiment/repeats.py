@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from trainables.errors import BadInput, Problem
 from tuner.experiment.search_experiment import SearchExperiment
 from tuner.experiment.settings import SearchSettings
 
-FEW_EXAMPLES = 300
-"""Number of training examples below which a second deal is worth more than the trials that it costs."""
+MIN_VALIDATED = 150
+"""Number of validated examples of a trial, those of every deal counted, that `search.repeats: auto` reaches."""
+MAX_REPEATS = 3
 
 
 def num_repeats(num_train: int) -> int:
-    """Number of deals for so many training examples: 2 of few, as the noise of a fold is larger there than what sets
-    good configurations apart. More were not worth the trials that they cost: docs/decisions/0034.
+    """Number of deals for so many training examples.
 
-    >>> [num_repeats(num_train) for num_train in (33, 130, 150, 300, 2000)]
-    [2, 2, 2, 1, 1]
+    A second deal is worth the trials that it costs where the noise of a fold is twice what sets configurations apart,
+    measured at 130 to 150 examples; a third where it is three times that, as at 50. See docs/decisions/0034.
+
+    >>> [num_repeats(num_train) for num_train in (33, 50, 130, 150, 2000)]
+    [3, 3, 2, 1, 1]
     """
-    return 2 if num_train < FEW_EXAMPLES else 1
+    return min(MAX_REPEATS, max(1, math.ceil(MIN_VALIDATED / num_train)))
 
 
 def with_repeats(space: SearchExperiment, num_train: int) -> SearchExperiment:
