@@ -23,6 +23,8 @@ from tuner.scheduling.minutes import Forecast, TimeBudget
 
 STARTING_S = 15.0
 """Estimate of what precedes the trials: imports, Ray's start, decoding, and the timed steps."""
+STARTUP_S = 5.0
+"""Estimate of the start of new workers."""
 
 if TYPE_CHECKING:
     from tuner.comparison.comparison_experiment import ComparisonExperiment
@@ -161,7 +163,7 @@ def _forecast(plan: Plan, share: Share, address: str | None) -> Forecast:
         from tuner.cluster.time_probe import probe_step_times  # with Ray
 
         times = probe_step_times(config, images, plan.num_folds, share)
-    forecast = TimeBudget.of(plan, times, share.concurrency, started_s=0.0).forecast(STARTING_S)
+    forecast = TimeBudget.of(plan, times, share.concurrency, 0.0, STARTUP_S).forecast(STARTING_S)
     try:
         forecast.check()
     except BadInput as bad:

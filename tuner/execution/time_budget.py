@@ -28,8 +28,10 @@ def timed_budget(
         return None
     observer.enter_phase("timing a training")
     config = next(plan.space.boundary_configs())
+    asked_s = time.monotonic()
     times = probe_step_times(config, images, plan.num_folds, context.share)
-    budget = TimeBudget.of(plan, times, context.share.concurrency, started_s)
+    startup_s = max(0.0, time.monotonic() - asked_s - times.timed_s)
+    budget = TimeBudget.of(plan, times, context.share.concurrency, started_s, startup_s)
     observer.deadline_s = started_s + budget.limit_s
     forecast = budget.forecast(time.monotonic() - started_s)
     if not context.journal.history.count("complete"):

@@ -9,16 +9,19 @@ from trainables.errors import BadInput, Problem
 from tuner.experiment.search_experiment import SearchExperiment
 from tuner.experiment.settings import SearchSettings
 
-MIN_VALIDATED = 300
+MIN_VALIDATED = 150
 """Number of validated examples of a trial, those of every deal counted, that `search.repeats: auto` reaches."""
-MAX_REPEATS = 5
+MAX_REPEATS = 3
 
 
 def num_repeats(num_train: int) -> int:
-    """Number of deals for so many training examples: the fewer there are, the more each deal's chance decides.
+    """Number of deals for so many training examples.
 
-    >>> [num_repeats(num_train) for num_train in (33, 130, 150, 300, 2000)]
-    [5, 3, 2, 1, 1]
+    A second deal is worth the trials that it costs where the noise of a fold is twice what sets configurations apart,
+    measured at 130 to 150 examples; a third where it is three times that, as at 50. See docs/decisions/0034.
+
+    >>> [num_repeats(num_train) for num_train in (33, 50, 130, 150, 2000)]
+    [3, 3, 2, 1, 1]
     """
     return min(MAX_REPEATS, max(1, math.ceil(MIN_VALIDATED / num_train)))
 

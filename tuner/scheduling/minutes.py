@@ -44,9 +44,11 @@ class TimeBudget:
     num_baseline_folds: int = 0
     max_trials: int | None = None
     """Number of trials after which the search ends anyway."""
+    startup_s: float = 0.0
+    """Seconds until new worker processes train, before the trials and before the retraining."""
 
     @classmethod
-    def of(cls, plan: Plan, times: StepTimes, places: int, started_s: float) -> Self:
+    def of(cls, plan: Plan, times: StepTimes, places: int, started_s: float, startup_s: float = 0.0) -> Self:
         """Makes the budget of a plan whose `search.minutes` are set, by its timed steps."""
         search, retrain = plan.space.search, plan.space.retrain
         has_fine_tuning = "fine_tuning" in search.baselines
@@ -61,6 +63,7 @@ class TimeBudget:
             retraining_s=times.training_s(plan.num_retrain_steps, plan.data.num_test),
             num_baseline_folds=plan.num_trial_folds if has_fine_tuning else 0,
             max_trials=plan.num_trials,
+            startup_s=startup_s,
         )
 
     def forecast(self, passed_s: float) -> Forecast:
@@ -69,10 +72,15 @@ class TimeBudget:
         At least one trial is forecast. Racing may let more of them fit.
         """
         trial_s = self.num_folds * self.fold_s
-        after_s = self.rounds_s(self.num_retrainings, self.retraining_s) + CLOSING_S
-        before_s = passed_s + self.rounds_s(self.num_baseline_folds, self.fold_s)
+        after_s = self.closing_s(self.retraining_s)
+        before_s = passed_s + self.startup_s + self.rounds_s(self.num_baseline_folds, self.fold_s)
         fitting = max(1, self.places * math.floor((self.limit_s - before_s - after_s) / trial_s))
         return Forecast(self, min(fitting, self.max_trials or fitting), before_s + trial_s + after_s)
+
+    def closing_s(self, retraining_s: float) -> float:
+        """Seconds from the last fold to the end of the command, if each retraining takes `retraining_s`."""
+        retraining = self.startup_s + self.rounds_s(self.num_retrainings, retraining_s) if self.num_retrainings else 0.0
+        return retraining + CLOSING_S
 
     def rounds_s(self, num_trainings: int, each_s: float) -> float:
         """Seconds of so many trainings, `places` at once."""
@@ -166,8 +174,7 @@ def closing_s(budget: TimeBudget, history: SearchHistory) -> float:
     trials = history.trials.values()
     best = best_trial(trials)
     fold_s = mean_fold_s(budget, trials if best is None else [best])
-    each_s = fold_s * budget.retraining_s / budget.fold_s
-    return budget.rounds_s(budget.num_retrainings, each_s) + CLOSING_S
+    return budget.closing_s(fold_s * budget.retraining_s / budget.fold_s)
 
 
 def spent_reason(budget: TimeBudget, history: SearchHistory) -> str:

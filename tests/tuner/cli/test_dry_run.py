@@ -62,8 +62,8 @@ def test_times_a_few_steps_where_minutes_are_given(monkeypatch: pytest.MonkeyPat
     said = printed(monkeypatch, Capacity(2, 0), **minutes).replace("\n", " ")
     assert "trials × 2 folds × 2 steps of 8 examples, tpe" in said
     assert "at most 2 minutes of wall-clock, with the retraining" in said
-    # 120 s without 15 s of the start, one round of 3 s and 10 s of the end, on two places
-    assert "minutes    2 minutes: about 30 trials of 2 folds (3.0 s a fold) and 2 retrainings (3.0 s each)" in said
+    # 120 s without 15 s of the start, twice 5 s of workers, one round of 3 s and 10 s of the end, on two places
+    assert "minutes    2 minutes: about 26 trials of 2 folds (3.0 s a fold) and 2 retrainings (3.0 s each)" in said
     ((config, examples, num_folds),) = asked
     assert (config.method.gamma_fe, len(examples), num_folds) == (0.01, 30, 2)
 
@@ -71,7 +71,7 @@ def test_times_a_few_steps_where_minutes_are_given(monkeypatch: pytest.MonkeyPat
 def test_too_few_minutes_are_bad_input(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dry_run, "time_steps", lambda *_: StepTimes(1.0, 1.0, 0.0))
     with pytest.raises(
-        BadInput, match=r"tiny.yaml: search.minutes: expected at least 0.6 minutes for 1 trial of 2 folds"
+        BadInput, match=r"tiny.yaml: search.minutes: expected at least 0.8 minutes for 1 trial of 2 folds"
     ):
         printed(monkeypatch, Capacity(2, 0), search__minutes=0.5, retrain__seeds=2)
 

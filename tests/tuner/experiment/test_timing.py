@@ -27,7 +27,7 @@ def test_the_parts_of_a_training_are_timed_in_order(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(timing, "time", SimpleNamespace(monotonic=lambda: float(next(ticks))))
     config = config_of()
     times = time_steps(config, load_train(config.data), num_folds=2)
-    assert times == StepTimes(setup_s=1 - 1 / TIMED_STEPS, step_s=1 / TIMED_STEPS, example_s=1 / 15)
+    assert times == StepTimes(setup_s=1 - 1 / TIMED_STEPS, step_s=1 / TIMED_STEPS, example_s=1 / 15, timed_s=3)
 
 
 @pytest.mark.parametrize(

@@ -117,6 +117,11 @@ class TestEstimates:
         slow.folds = [fold(k, 0.9, 40.0) for k in (1, 2, 3)]
         assert closing_s(budget_of(), history_of(slow, record(1, [0.5, 0.5, 0.5]))) == 2 * 60 + CLOSING_S
 
+    def test_new_workers_start_before_trials_and_before_the_retraining(self) -> None:
+        budget = budget_of(startup_s=5)
+        assert closing_s(budget, history_of()) == 5 + 2 * 15 + CLOSING_S
+        assert budget.forecast(0).needed_s == 5 + 30 + 5 + 2 * 15 + CLOSING_S
+
     def test_without_a_retraining_the_report_is_left(self) -> None:
         assert closing_s(budget_of(num_retrainings=0), history_of()) == CLOSING_S
 
