@@ -102,7 +102,6 @@ def run_search(task: SearchTask, settings: Mapping[str, Any], folder: Path) -> S
     started_s = time.time()
     output = run_in(task.checkout, search_command(task, settings, folder))
     seconds = time.time() - started_s
-    print(output, flush=True)
     (run,) = (folder / NAME).iterdir()
     return Search(run, tuple(output.splitlines()), seconds)
 
@@ -125,10 +124,17 @@ def classes_of(task: SearchTask, model: Path, files: Sequence[Path]) -> list[str
 
 
 def run_in(checkout: Path, command: Sequence[str]) -> str:
-    """What a command prints, with the packages of `checkout`. Raises CalledProcessError."""
+    """What a command prints, with the packages of `checkout`; printed here, too. Raises CalledProcessError."""
     environment = os.environ | {"PYTHONPATH": str(checkout)}
-    done = subprocess.run(command, cwd=checkout, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    return done.stdout
+    lines = []
+    with subprocess.Popen(command, cwd=checkout, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            lines.append(line)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    return "".join(lines)
 
 
 if __name__ == "__main__":

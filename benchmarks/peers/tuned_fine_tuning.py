@@ -78,6 +78,7 @@ def search(task: PhotoTask, photographs: Split, epochs: int, seconds: float) -> 
                 num_samples=-1,
                 time_budget_s=max(1.0, seconds),
                 max_concurrent_trials=os.cpu_count(),
+                reuse_actors=True,
             ),
             run_config=tune.RunConfig(
                 name="peer",

@@ -9,7 +9,10 @@ import pytest
 
 from tests.benchmarks.photographs import written_pictures
 
-pytestmark = pytest.mark.skipif(find_spec("fastai") is None, reason="needs the extra `bench`")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(find_spec("fastai") is None, reason="needs the extra `bench`"),
+]
 
 SAME_MAP = """
 import sys
