@@ -35,6 +35,7 @@ from tuner.cli.search_progress import SearchProgress
 from tuner.cluster import trainable
 from tuner.cluster import tune as trials
 from tuner.cluster.connection import cluster
+from tuner.cluster.probes import ProbesByKey
 from tuner.cluster.trainable import ImagesByKey
 from tuner.execution.run_context import synced
 from tuner.execution.run_search import search_started
@@ -193,10 +194,10 @@ class Idle(trainable.FoldTrainable):
     """Everything about a trial but its training."""
 
     def setup(  # type: ignore[override]  # as in FoldTrainable
-        self, config: dict[str, Any], images: ImagesByKey
+        self, config: dict[str, Any], images: ImagesByKey, probes: ProbesByKey
     ) -> None:
         vars(trainable)["FoldTraining"] = NoTraining  # in the worker, which has a module of its own
-        super().setup(config, images)
+        super().setup(config, images, probes)
 
 
 class NoTraining:
