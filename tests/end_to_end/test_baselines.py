@@ -25,17 +25,14 @@ BOTH = ["linear_probe", "fine_tuning"]
 COMMAND = ("tuner.search", "--space", "tiny.yaml", "--json", "outcome.json")
 ONE_STEP: dict[str, Any] = {
     "method": {"name": "l2"},
-    "training": {"num_steps": 1, "batch_size": 8, "learning_rate": {"log_uniform": [1e-5, 1e-4]}},
-    "search": {"trials": 2, "folds": 2, "repeats": 1, "concurrency": 2},
+    "training__num_steps": 1,
+    "training__learning_rate": {"log_uniform": [1e-5, 1e-4]},
+    "search__trials": 2,
+    "search__concurrency": 2,
+    "search__first_points": [],
+    "search__baselines": BOTH,
 }
-"""Trials that take one short step with a random head: no better than chance."""
-
-
-def write(folder: Path, photos: Path, *, baselines: list[str], **training: Any) -> None:
-    """Writes a space of trials that take one step."""
-    settings = {**ONE_STEP, "training": {**ONE_STEP["training"], **training}}
-    settings["search"] = {**ONE_STEP["search"], "baselines": baselines}
-    write_space(folder, photos, **settings)
+"""Trials that take one short step: with a random head no better than chance."""
 
 
 def baseline_folds(events: list[Event]) -> list[tuple[str, int]]:
@@ -46,7 +43,7 @@ def baseline_folds(events: list[Event]) -> list[tuple[str, int]]:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Run:
     folder = tmp_path_factory.mktemp("probe")
-    write(folder, photos, baselines=BOTH)
+    write_space(folder, photos, **ONE_STEP)
     return run_command(*COMMAND, folder=folder)
 
 
@@ -54,7 +51,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Run:
 def runs(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> tuple[Run, list[Event], Run]:
     """A search that Ctrl-C stops among its baselines, its events then, and its second command."""
     folder = tmp_path_factory.mktemp("cut-off")
-    write(folder, photos, baselines=BOTH, head_init="probe")
+    write_space(folder, photos, **ONE_STEP, training__head_init="probe")
     first = start_process(*COMMAND, folder=folder)
     wait_until(lambda: baseline_folds(events_below(folder)) != [], first)
     os.killpg(first.pid, signal.SIGINT)

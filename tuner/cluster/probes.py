@@ -16,13 +16,16 @@ from trainables.probe import Probe, fit_probe, pooled_features, probe_key
 from trainables.trial import default_device
 from tuner.cluster.tasks import as_completed, put_shared
 from tuner.cluster.trainable import ImagesByKey, prepare_process
+from tuner.experiment.settings import SearchSettings
 from tuner.resources.share import Share
 
 ProbesByKey = Mapping[str, Probe]
 """Probes by `probe_key`, for `trainables.probe.PROBES.add`."""
 
 
-def share_probes(configs: Iterable[TrialConfig], images: ImagesByKey, num_folds: int, share: Share) -> dict[str, Probe]:
+def share_probes(
+    configs: Iterable[TrialConfig], images: ImagesByKey, search: SearchSettings, share: Share
+) -> dict[str, Probe]:
     """Fits the probes that trainings of `configs` with `head_init: probe` start from, in one Ray task.
 
     They are those of every fold's training part and of the full split, for each combination of evaluation view and
@@ -35,7 +38,7 @@ def share_probes(configs: Iterable[TrialConfig], images: ImagesByKey, num_folds:
     needed = probed(configs, images)
     if not needed:
         return {}
-    job = (needed, put_shared(dict(images)), num_folds, share)
+    job = (needed, put_shared(dict(images)), search, share)
     (probes,) = as_completed(fit_probes, [job], replace(share, concurrency=1))
     return probes
 
@@ -53,23 +56,25 @@ def probed(configs: Iterable[TrialConfig], images: ImagesByKey) -> list[TrialCon
     return list(distinct.values())
 
 
-def fit_probes(configs: Sequence[TrialConfig], images: ImagesByKey, num_folds: int, share: Share) -> dict[str, Probe]:
+def fit_probes(
+    configs: Sequence[TrialConfig], images: ImagesByKey, search: SearchSettings, share: Share
+) -> dict[str, Probe]:
     """Fits the probes of every fold and of the full split for each of `configs`, from features computed once."""
     prepare_process(share)
     probes: dict[str, Probe] = {}
     for config in configs:
-        probes |= _probes_of(config, images[source_key(config.data)], num_folds)
+        probes |= _probes_of(config, images[source_key(config.data)], search)
     return probes
 
 
-def _probes_of(config: TrialConfig, examples: Examples, num_folds: int) -> dict[str, Probe]:
+def _probes_of(config: TrialConfig, examples: Examples, search: SearchSettings) -> dict[str, Probe]:
     device = default_device()
     network = build_network(config.backbone, examples.num_classes, config.seed, False).to(device)
     if config.training.channels_last:
         network = network.to(memory_format=torch.channels_last)
     inputs = as_inputs(examples, config.data, network.backbone.tokenizer)
     features_ND = pooled_features(network, inputs, config, device)
-    folds = stratified_folds(examples.labels, num_folds, config.seed)
+    folds = stratified_folds(examples.labels, search.folds, config.seed)
     probes = {probe_key(config, examples): fit_probe(features_ND, examples.labels, examples.num_classes)}
     for fold in folds:
         part = examples.take(fold.train)

@@ -17,6 +17,7 @@ from tuner.comparison.cell import CellKey, MeasureSettings, train_cell
 from tuner.comparison.comparison_experiment import Arm, ComparisonExperiment
 from tuner.comparison.comparison_result import ComparisonResult, comparison_result_of, write_tables
 from tuner.execution.observer import Observer
+from tuner.execution.run_baselines import search_probes
 from tuner.execution.run_context import (
     RunContext,
     comparison_ended,
@@ -118,7 +119,8 @@ def _search_arm(
     ):
         started = search_started(space, directory, arm.row, arm.column)
         journal.append(started.model_copy(update={"run": f"{context.directory.run}-search-{directory.run}"}))
-        ending = search_trials(space, images, share, journal, observer)
+        probes = search_probes(space, images, share, journal, observer)
+        ending = search_trials(space, images, share, journal, observer, probes)
         best = best_trial(journal.history.trials.values())
         if (journal.history.gpus or 0.0) > share.gpus:
             assert journal.history.gpus is not None

@@ -45,7 +45,7 @@ def search_probes(
     """Computes the probes that trials and baselines start from. Where that fails, each training computes its own."""
     baselines = [config_of(record, space) for record in journal.history.baselines.values() if record.config]
     try:
-        return share_probes([*space.boundary_configs(), *baselines], images, space.search.folds, share)
+        return share_probes([*space.boundary_configs(), *baselines], images, space.search, share)
     except WorkerFailed as failure:
         observer.say(f"each training computes its own linear probe, as computing them together failed: {failure}")
         return {}

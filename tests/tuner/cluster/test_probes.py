@@ -27,6 +27,7 @@ SPACE = space_of(
     method={"name": "l2"},
     training__head_init={"choice": ["probe", "random"]},
     training__learning_rate={"log_uniform": [0.001, 0.1]},
+    search__folds=NUM_FOLDS,
 )
 CPU = torch.device("cpu")
 
@@ -82,7 +83,7 @@ def test_features_are_computed_once_a_search(
 ) -> None:
     configs = everything_that_starts_from_a_probe()
     (examples,) = images.values()
-    found = share_probes(configs, images, NUM_FOLDS, SHARE)
+    found = share_probes(configs, images, SPACE.search, SHARE)
     assert extractions == [len(examples)]
     assert len(found) == NUM_FOLDS + 1
     PROBES.add(found)
@@ -99,7 +100,7 @@ def test_features_are_computed_once_a_search(
 def test_they_are_those_that_a_training_computes_itself(images: dict[str, Any]) -> None:
     config = baseline_config(SPACE, "linear_probe")
     (examples,) = images.values()
-    shared = fit_probes([config], images, NUM_FOLDS, SHARE)
+    shared = fit_probes([config], images, SPACE.search, SHARE)
     fold = stratified_folds(examples.labels, NUM_FOLDS, config.seed)[1]
     part = examples.take(fold.train)
     training = FoldTraining(config, examples, 2, fold, CPU)
@@ -127,10 +128,10 @@ def test_another_view_of_the_data_has_probes_of_its_own(images: dict[str, Any]) 
 
 
 def test_where_no_head_starts_from_a_probe_there_is_no_task(images: dict[str, Any], without_ray: list[Share]) -> None:
-    assert share_probes(space_of().boundary_configs(), images, NUM_FOLDS, SHARE) == {}
+    assert share_probes(space_of().boundary_configs(), images, SPACE.search, SHARE) == {}
     assert without_ray == []
 
 
 def test_the_task_has_the_share_of_one_trial(images: dict[str, Any], without_ray: list[Share]) -> None:
-    share_probes([baseline_config(SPACE, "linear_probe")], images, NUM_FOLDS, Share(1, 0, 4))
+    share_probes([baseline_config(SPACE, "linear_probe")], images, SPACE.search, Share(1, 0, 4))
     assert without_ray == [Share(1, 0, 1)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from types import SimpleNamespace
 from typing import Any
 
@@ -79,6 +80,15 @@ def test_a_job_whose_gpu_is_full_ends_the_others_too(monkeypatch: pytest.MonkeyP
         list(as_completed(run, [(0,), (1,)], Share(1, 0.5, 2), accelerator="T4"))
     assert [job for _, job in fake.cancelled] == [(0,)]
     assert fake.options["accelerator_type"] == "T4"
+
+
+def test_jobs_that_nobody_waits_for_any_more_are_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeRay()
+    monkeypatch.setattr(tasks, "ray", fake)
+    results = as_completed(abs, [(-1,), (-2,), (-3,)], Share(1, 0, 3))
+    with contextlib.closing(results):  # type: ignore[type-var]  # a generator
+        assert next(results) == 3
+    assert [job for _, job in fake.cancelled] == [(-1,), (-2,)]
 
 
 @pytest.mark.parametrize("error", [ObjectStoreFullError("full"), OutOfDiskError("full")])
