@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from trainables.data.batches import steps_per_epoch
 from trainables.frozen import Frozen
@@ -17,6 +26,9 @@ PAPER_NUM_STEPS = 9000
 class TrainingConfig(Frozen):
     """Settings of the training loop. Defaults are those of the SMILE paper (§4.0.2), or else of its authors' code."""
 
+    head_init: Literal["random", "probe"] = "random"
+    """Initial target head: `random`, or `probe`, the logistic regression on the features of the pre-trained network
+    (linear probing, then fine-tuning: Kumar et al., 2022, https://arxiv.org/abs/2202.10054)."""
     num_steps: NonNegativeInt | None = None
     """Number of optimiser steps of one training, e.g. of one fold: 9,000 if `num_epochs` is not given, either. 0 trains
     nothing: with `head_init: probe` the network is the linear probe."""
@@ -27,9 +39,6 @@ class TrainingConfig(Frozen):
     learning_rate: PositiveFloat = 0.01
     head_lr_multiplier: PositiveFloat = 1.0
     """Learning rate of the target head relative to the backbone's."""
-    head_init: Literal["random", "probe"] = "random"
-    """Initial target head: `random`, or `probe`, the logistic regression on the features of the pre-trained network
-    (linear probing, then fine-tuning: Kumar et al., 2022, https://arxiv.org/abs/2202.10054)."""
     batch_norm: Literal["train", "frozen"] = "train"
     """Whether BatchNorm normalises by the batch and updates its running statistics, or keeps the pre-trained ones and
     normalises by them, in all networks of the training. Scale and shift are trained either way. `frozen` works at a
@@ -70,11 +79,12 @@ class TrainingConfig(Frozen):
             raise ValueError(f"num_steps: null beside num_epochs, got num_steps: {self.num_steps}")
         return self
 
-    @model_validator(mode="after")
-    def _zero_steps_only_of_a_probe(self) -> Self:
-        if self.num_steps == 0 and self.head_init != "probe":
-            raise ValueError("num_steps above 0 (or head_init: probe), got num_steps: 0")
-        return self
+    @field_validator("num_steps")
+    @classmethod
+    def _none_only_of_a_probe(cls, num_steps: int | None, before: ValidationInfo) -> int | None:
+        if num_steps == 0 and before.data.get("head_init") != "probe":  # missing where it was refused itself
+            raise ValueError("a number above 0 (0 with head_init: probe alone), got 0")
+        return num_steps
 
     @model_validator(mode="after")
     def _nesterov_needs_momentum(self) -> Self:

@@ -28,7 +28,7 @@ def problems_of(**changes: Any) -> list[Problem]:
         (
             {"training__num_step": 3},
             "training.num_step",
-            "one of the keys num_steps, ",
+            "one of the keys head_init, num_steps, ",
             "the unknown key 'num_step' (did you mean 'num_steps'?)",
         ),
         (
