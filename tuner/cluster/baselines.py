@@ -8,7 +8,7 @@ from pathlib import Path
 
 from trainables.config import TrialConfig
 from trainables.data.examples import Examples
-from trainables.data.folds import stratified_folds
+from trainables.data.folds import fold_at
 from trainables.probe import PROBES
 from trainables.training.checkpoint import Checkpoints
 from trainables.trial import FoldTraining, default_device
@@ -24,7 +24,7 @@ from tuner.resources.share import Share
 
 @dataclass(frozen=True)
 class BaselineFold:
-    """One fold of a baseline for a worker: number `fold`, from 1, of `num_folds`.
+    """One fold of a baseline for a worker: number `fold`, from 1, of deals into `num_folds`.
 
     `checkpoint_period_s` is None if there are to be no checkpoints; `stacks` is the file for the stack traces of a fold
     that takes longer than `timeout_s` (None: no limit).
@@ -86,7 +86,7 @@ def train_fold(job: BaselineFold, examples: Examples, probes: ProbesByKey, share
     if job.timeout_s is not None and job.stacks.exists() and job.stacks.stat().st_size:
         limit = f"search.fold_timeout_s = {job.timeout_s:g} s"
         return FoldFailed(job.fold, f"fold {job.fold} took longer than {limit}; its stack traces are in {job.stacks}")
-    part = stratified_folds(examples.labels, job.num_folds, job.config.seed)[job.fold - 1]
+    part = fold_at(examples.labels, job.fold, job.num_folds, job.config.seed)
     try:
         with time_limit(job.timeout_s, job.stacks):
             training = FoldTraining(job.config, examples, job.fold, part, default_device(), job.checkpoints)

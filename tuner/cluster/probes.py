@@ -10,7 +10,7 @@ import torch
 from trainables.backbones import build_network
 from trainables.config import TrialConfig
 from trainables.data.examples import Examples, as_inputs
-from trainables.data.folds import stratified_folds
+from trainables.data.folds import fold_at
 from trainables.data.loading import source_key
 from trainables.probe import Probe, fit_probe, pooled_features, probe_key
 from trainables.trial import default_device
@@ -74,7 +74,8 @@ def _probes_of(config: TrialConfig, examples: Examples, search: SearchSettings) 
         network = network.to(memory_format=torch.channels_last)
     inputs = as_inputs(examples, config.data, network.backbone.tokenizer)
     features_ND = pooled_features(network, inputs, config, device)
-    folds = stratified_folds(examples.labels, search.folds, config.seed)
+    numbers = range(1, search.num_trial_folds + 1)
+    folds = [fold_at(examples.labels, number, search.folds, config.seed) for number in numbers]
     probes = {probe_key(config, examples): fit_probe(features_ND, examples.labels, examples.num_classes)}
     for fold in folds:
         part = examples.take(fold.train)

@@ -36,7 +36,7 @@ def start_baselines(space: SearchExperiment, journal: SearchJournal) -> None:
             journal.append(BaselineFailed(baseline=name, reason=without_credentials(reason)))
         else:
             leaves = flatten(config.model_dump(mode="json"))
-            journal.append(BaselineStarted(baseline=name, config=leaves, num_folds=space.search.folds))
+            journal.append(BaselineStarted(baseline=name, config=leaves, num_folds=space.search.num_trial_folds))
 
 
 def search_probes(

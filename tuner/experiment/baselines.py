@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError
 
 from trainables.config import TrialConfig
 from trainables.errors import BadInput, Problem
-from tuner.experiment.dimensions import Choice, Dimension, Integer, LogUniform, Uniform
+from trainables.training.config import TrainingConfig
+from tuner.experiment.dimensions import Choice, Dimension, Integer, LogUniform, Uniform, contains
 from tuner.experiment.points import config_at
 from tuner.experiment.search_experiment import SearchExperiment
 from tuner.experiment.settings import Baseline
@@ -74,18 +75,34 @@ def config_of_leaves(leaves: Mapping[str, Any]) -> TrialConfig:
 
 
 def typical_point(space: SearchExperiment) -> dict[str, Any]:
-    """Returns a point of the space: each dimension at the value of the first of `search.first_points` that names it,
-    else in the middle of its range."""
-    points = space.search.first_points
-    return {path: _typical(path, dimension, points) for path, dimension in space.dimensions.items()}
+    """Returns the point of the space at which the baselines are trained: an ordinary training.
+
+    A searched leaf of `training` has its default value, if that is in its range; of alternatives in `training` it is
+    the one that differs from the defaults in the fewest leaves. Any other dimension has the value of the first of
+    `search.first_points` that names it, else the middle of its range.
+    """
+    point: dict[str, Any] = {}
+    for key, dimension in space.dimensions.items():
+        if space.branches.is_active(key, point):
+            point[key] = _typical(space, key, dimension)
+    return point
 
 
-def _typical(path: str, dimension: Dimension, first_points: Iterable[Mapping[str, Any]]) -> Any:
-    return next(_given(path, first_points), middle(dimension))
+def _typical(space: SearchExperiment, key: str, dimension: Dimension) -> Any:
+    section, _, leaf = space.branches.path_of(key).partition(".")
+    defaults = TrainingConfig().model_dump(mode="json") if section == "training" else {}
+    if defaults and key in space.branches.alternatives:
+        fixed = space.branches.alternatives[key].fixed
+        return min(fixed, key=lambda label: _num_unusual(fixed[label], defaults))
+    if leaf in defaults and contains(dimension, defaults[leaf]):
+        return defaults[leaf]
+    given = (point[key] for point in space.search.first_points if key in point)
+    return next(given, middle(dimension))
 
 
-def _given(path: str, first_points: Iterable[Mapping[str, Any]]) -> Iterator[Any]:
-    return (point[path] for point in first_points if path in point)
+def _num_unusual(leaves: Mapping[str, Any], defaults: Mapping[str, Any]) -> int:
+    """Number of leaves of `training`, by dotted path, that differ from the defaults."""
+    return sum(value != defaults.get(path.partition(".")[2]) for path, value in leaves.items())
 
 
 def middle(dimension: Dimension) -> Any:

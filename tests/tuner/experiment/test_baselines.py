@@ -49,17 +49,41 @@ def test_fine_tuning_has_the_training_of_the_trials() -> None:
     assert (plain.data, plain.backbone, plain.seed) == (trial.data, trial.backbone, trial.seed)
 
 
-def test_a_searched_leaf_is_that_of_the_first_point_that_names_it() -> None:
-    points = [{"gamma_fe": 0.02}, {"learning_rate": 0.05, "gamma_fe": 0.03}, {"learning_rate": 0.002}]
+def test_a_searched_leaf_of_the_training_has_its_default_where_it_may() -> None:
+    points = [{"learning_rate": 0.05}]
     space = space_of(training__learning_rate=LEARNING_RATE, search__first_points=points)
+    assert baseline_config(space, "fine_tuning").training.learning_rate == 0.01
+
+
+def test_any_other_leaf_is_that_of_the_first_point_that_names_it() -> None:
+    points = [{"gamma_fe": 0.02}, {"learning_rate": 0.0005, "gamma_fe": 0.03}, {"learning_rate": 0.0002}]
+    rates = {"log_uniform": [0.0001, 0.001]}
+    space = space_of(training__learning_rate=rates, search__first_points=points)
     assert typical_point(space)["method.gamma_fe"] == 0.02
-    assert baseline_config(space, "fine_tuning").training.learning_rate == 0.05
+    assert baseline_config(space, "fine_tuning").training.learning_rate == 0.0005
 
 
 def test_else_it_is_in_the_middle_of_its_range() -> None:
-    space = space_of(training__learning_rate=LEARNING_RATE, training__batch_size={"choice": [8, 16]})
+    rates = {"log_uniform": [0.0001, 0.001]}
+    space = space_of(training__learning_rate=rates, training__batch_size={"choice": [8, 16]})
     training = baseline_config(space, "fine_tuning").training
-    assert (training.learning_rate, training.batch_size) == (pytest.approx(0.01), 8)
+    assert (training.learning_rate, training.batch_size) == (pytest.approx(0.000316, rel=1e-3), 8)
+
+
+def test_of_alternatives_in_the_training_it_is_the_most_ordinary() -> None:
+    frozen = {"label": "frozen", "batch_norm": "frozen", "head_init": "probe", "learning_rate": LEARNING_RATE}
+    moving = {"label": "moving", "learning_rate": {"log_uniform": [0.02, 0.08]}}
+    points = [{"training": "frozen", "learning_rate": 0.002}]
+    for choice in ([frozen, moving], [moving, frozen]):
+        space = space_of(training={"num_steps": 2, "batch_size": 8, "choice": choice}, search__first_points=points)
+        training = baseline_config(space, "fine_tuning").training
+        assert (training.batch_norm, training.head_init) == ("train", "random")
+        assert training.learning_rate == pytest.approx(0.04)
+
+
+def test_alternatives_of_the_method_do_not_matter() -> None:
+    space = space_of(method={"choice": [{"name": "mixup"}, {"name": "smile", "gamma_fe": {"uniform": [0.1, 1.0]}}]})
+    assert baseline_config(space, "fine_tuning").method.name == "l2"
 
 
 @pytest.mark.parametrize(
