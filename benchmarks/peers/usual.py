@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -100,7 +101,8 @@ def smile_loss(
     loss = weight * F.cross_entropy(seen.target_logits, labels)
     loss = loss + (1 - weight) * F.cross_entropy(seen.target_logits, labels[partner])
     features = weight * taught.features + (1 - weight) * taught.features[partner]
-    loss = loss + params["gamma_fe"] * torch.norm(seen.features - features) / features[0, 0].numel()
+    root_mean_square = torch.norm(seen.features - features) / math.sqrt(len(images) * features[0, 0].numel())
+    loss = loss + params["gamma_fe"] * root_mean_square * math.sqrt(48) / 7  # γ at the paper's batch and map
     probabilities = taught.source_logits.softmax(dim=1)
     probabilities = weight * probabilities + (1 - weight) * probabilities[partner]
     return torch.add(loss, F.cross_entropy(seen.source_logits, probabilities), alpha=params["gamma_fc"])

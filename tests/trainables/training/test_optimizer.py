@@ -142,7 +142,7 @@ class TestTheConfig:
         assert TrainingConfig(num_epochs=2).num_steps is None
         with pytest.raises(ValidationError, match="num_steps: null beside num_epochs, got num_steps: 5"):
             TrainingConfig(num_steps=5, num_epochs=2)
-        with pytest.raises(ValidationError, match="num_steps above 0"):
+        with pytest.raises(ValidationError, match="a number above 0"):
             TrainingConfig(num_steps=0)
 
     @pytest.mark.parametrize(("num_epochs", "num_steps"), [(1, 6), (2.5, 15), (0.01, 1)])

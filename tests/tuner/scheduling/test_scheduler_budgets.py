@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 from tests.tuner.scheduling.workers import next_of, resumed, run_to_end, scheduler_of
 from tests.tuner.tiny import fold, space_of
 from tuner.record.journal import SearchJournal, open_search_journal
@@ -29,10 +31,9 @@ class TestBudgets:
         assert scheduler.done
         assert scheduler.stop_reason == "search.timeout_s = 60 is spent"
         assert [trial.state for trial in journal.history.trials.values()] == ["running", "running"]
-        later = TrialScheduler(
-            space_of(search__timeout_s=60, search__trials=3), open_search_journal(journal.directory), clock
-        )
-        assert [(a.number, a.folds) for a in (next_of(later), next_of(later))] == [(0, (2,)), (1, (2,))]
+        with closing(open_search_journal(journal.directory)) as reopened:
+            later = TrialScheduler(space_of(search__timeout_s=60, search__trials=3), reopened, clock)
+            assert [(a.number, a.folds) for a in (next_of(later), next_of(later))] == [(0, (2,)), (1, (2,))]
 
     def test_a_last_fold_at_the_timeout_still_completes_its_trial(self, journal: SearchJournal) -> None:
         clock = Clock()

@@ -98,9 +98,7 @@ def test_writing_them_again_changes_nothing(projection: Projection, journal: Sea
 
 def test_one_that_failed_says_why(projection: Projection, journal: SearchJournal, store: Store) -> None:
     start_search(journal)
-    journal.append(
-        BaselineFailed(baseline="linear_probe", reason="expected a pre-trained backbone, got random weights")
-    )
+    journal.append(BaselineFailed(baseline="linear_probe", reason="fold 1 collapsed"))
     projection.advance()
     run = store.runs["baseline-linear_probe"]
     assert run.info.status == "FAILED"
