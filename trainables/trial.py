@@ -133,7 +133,8 @@ class FoldTraining:
         return FoldResult(self.number, accuracy, seconds, history.steps, history.terms, taken_up_at)
 
     def _score(self) -> float:
-        return accuracy_on(self.training.fit.method.student, self.validation, self.config, self.device)
+        student = self.training.fit.method.student
+        return accuracy_on(student, self.validation, self.config, self.device, self.step)
 
 
 def identity_of(config: TrialConfig, examples: Examples, seed: int) -> str:
@@ -182,17 +183,29 @@ def start_fit(
     return fit
 
 
-def accuracy_on(network: TransferNetwork, examples: Examples, config: TrialConfig, device: torch.device) -> float:
-    """Top-1 accuracy in [0, 1] of `network` on `examples`, images as centre crops.
+def accuracy_on(
+    network: TransferNetwork,
+    examples: Examples,
+    config: TrialConfig,
+    device: torch.device,
+    num_steps: int = 0,
+) -> float:
+    """Top-1 accuracy in [0, 1] of `network`, trained for `num_steps`, on `examples`, images as centre crops.
 
-    Raises Collapsed if the network predicts the same for all of them, and with its initial weights did not.
+    Raises Collapsed if the network predicts the same for all of them, and with its initial weights did not. After
+    fewer than `MIN_STEPS_TO_COLLAPSE` it is not judged.
     """
     probabilities, labels = _predicted(network, examples, config, device)
-    if is_constant(probabilities):
+    if num_steps >= MIN_STEPS_TO_COLLAPSE and is_constant(probabilities):
         initial = build_network(config.backbone, examples.num_classes, config.seed, False).to(device)
         if not is_constant(_predicted(initial, examples, config, device)[0]):
             raise Collapsed(len(examples))
     return top1_accuracy(probabilities, labels)
+
+
+MIN_STEPS_TO_COLLAPSE = 20
+"""Steps after which a constant prediction is a collapse: before, BatchNorm's running statistics, of which 0.9^steps are
+still the pre-trained ones, may not fit weights that are right for the statistics of a batch."""
 
 
 def _predicted(
@@ -229,7 +242,7 @@ def train_and_test(
     started = time.monotonic()
     try:
         network, fit = train_full(config, train, device, checkpoints)
-        accuracy = accuracy_on(network, test, config, device)
+        accuracy = accuracy_on(network, test, config, device, fit.step)
     except TrainingFailed as failed:
         return RetrainFailed(seed, str(failed))
     return RetrainResult(seed, accuracy, time.monotonic() - started, fit.history.steps, fit.history.terms), network

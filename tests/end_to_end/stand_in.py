@@ -14,7 +14,9 @@ from tuner.scheduling.assignment import Assignment
 class StandIn(tune.Trainable):
     """Says at once that each fold has ended. What happens before is for `meanwhile` to say."""
 
-    def setup(self, config: dict[str, Any], images: Any) -> None:  # type: ignore[override]  # `with_parameters` adds it
+    def setup(  # type: ignore[override]  # `with_parameters` adds them
+        self, config: dict[str, Any], images: Any, probes: Any
+    ) -> None:
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:

@@ -33,7 +33,7 @@ class TestACollapsedTraining:
     @pytest.fixture
     def config(self, monkeypatch: pytest.MonkeyPatch) -> TrialConfig:
         monkeypatch.setattr("trainables.methods.l2.L2.after_step", kills_its_features)
-        return trial_of("l2", learning_rate=0.01, num_steps=6)
+        return trial_of("l2", learning_rate=0.01, num_steps=24)
 
     def test_has_no_score_of_a_fold(self, images: LabelledImages, config: TrialConfig) -> None:
         with pytest.raises(Collapsed, match="collapsed: the network predicts the same for all 10 examples"):
@@ -43,7 +43,12 @@ class TestACollapsedTraining:
         training = training_of(config, images)
         training.score_at(2)
         with pytest.raises(Collapsed):
-            training.score_at(4)
+            training.score_at(20)
+
+    def test_is_not_judged_while_the_running_statistics_follow(
+        self, images: LabelledImages, config: TrialConfig
+    ) -> None:
+        assert 0 <= training_of(config, images).score_at(19) < 1
 
     def test_is_a_retraining_that_failed(
         self, images: LabelledImages, config: TrialConfig, monkeypatch: pytest.MonkeyPatch
@@ -57,4 +62,4 @@ class TestACollapsedTraining:
     ) -> None:
         """As with random weights, or with examples that are equal."""
         equal = replace(images, index=np.zeros(30, dtype=np.int64))
-        assert 0 <= accuracy_on(train_full(config, equal, CPU)[0], equal, config, CPU) < 0.5
+        assert 0 <= accuracy_on(train_full(config, equal, CPU)[0], equal, config, CPU, num_steps=24) < 0.5

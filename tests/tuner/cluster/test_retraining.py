@@ -61,7 +61,7 @@ def once(each: Retraining, folder: Path) -> tuple[Any, dict[str, bytes]]:
 
 
 def test_only_the_network_of_one_becomes_the_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    fit = SimpleNamespace(history=SimpleNamespace(steps=[], terms={}))
+    fit = SimpleNamespace(step=3, history=SimpleNamespace(steps=[], terms={}))
     monkeypatch.setattr(trial, "train_full", lambda *_: (None, fit))
     monkeypatch.setattr(retrain, "_classifier_files", lambda network, config, names: {"weights": b""})
     for poison in (0.0, 1.0):  # whichever has the better test score
