@@ -20,7 +20,7 @@ $(BIN)/.installed: pyproject.toml
 
 install: $(BIN)/.installed  ## the virtual environment, with everything that development needs
 
-search: $(BIN)/.installed   ## search SMILE's four hyper-parameters on the embedded data; ARGS are handed on
+search: $(BIN)/.installed   ## search SMILE's hyper-parameters on the embedded data; ARGS are handed on
 	$(BIN)/python -m tuner.search --space search_spaces/smile.yaml $(ARGS)
 
 ui: $(BIN)/.installed       ## the MLflow UI on the store of this folder, at http://127.0.0.1:5000

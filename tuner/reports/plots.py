@@ -78,6 +78,16 @@ def history_plot(trials: Iterable[TrialRecord], names: Names) -> go.Figure:
     return figure
 
 
+def _score_axis(trials: Sequence[TrialRecord]) -> dict[str, Any]:
+    """Axis over the mean scores of trials, which is the same for every plot of them."""
+    if not trials:
+        return {"range": [0, 1]}
+    means = [fmean(trial.fold_scores) for trial in trials]
+    low, high = min(means), max(means)
+    margin = max(0.01, 0.08 * (high - low))
+    return {"range": [max(low - margin, -0.02), min(high + margin, 1.02)]}
+
+
 def slice_plot(
     path: str,
     dimension: Dimension,
@@ -87,11 +97,13 @@ def slice_plot(
     title: str | None = None,
 ) -> go.Figure:
     """Plots the mean score against the dimension with the key `path`, over the range that was searched; `best` gets a
-    ring. Only trials in which the dimension exists are shown. `title` is another one than its displayed name."""
-    trials = [trial for trial in trials if trial.folds and path in trial.params]
+    ring. Only trials in which the dimension exists are shown, on the scale of all `trials`, so that the panels of a
+    search can be compared. `title` is another one than its displayed name."""
+    scored = [trial for trial in trials if trial.folds]
+    trials = [trial for trial in scored if path in trial.params]
     figure = new_figure(xaxis_title=escape(title or names[path]), showlegend=False, margin=SMALL_MARGIN)
     figure.update_xaxes(_axis_of(dimension))
-    figure.update_yaxes(SCORE_AXIS)
+    figure.update_yaxes(_score_axis(scored))
     for state in ("pruned", "complete"):
         shown = [trial for trial in trials if trial.state == state]
         figure.add_scatter(

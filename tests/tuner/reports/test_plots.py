@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from statistics import fmean
 from typing import Any
 
 import plotly.graph_objects as go
@@ -93,8 +94,15 @@ def test_what_a_user_wrote_is_no_markup_in_a_picture() -> None:
 
 def test_an_axis_of_scores_is_that_of_the_scores() -> None:
     """Differences of two points would look flat from 0 to 1; `minallowed` would be the axis's end, not its limit."""
-    axes = [plots.history_plot(TRIALS, NAMES).layout.yaxis]
-    axes.append(plots.slice_plot("method.x", Uniform(uniform=(0, 1)), TRIALS, TRIALS[2], NAMES).layout.yaxis)
-    for axis in axes:
-        assert axis.range is None
-        assert axis.autorangeoptions.to_plotly_json() == {"clipmin": -0.02, "clipmax": 1.02}
+    axis = plots.history_plot(TRIALS, NAMES).layout.yaxis
+    assert axis.range is None
+    assert axis.autorangeoptions.to_plotly_json() == {"clipmin": -0.02, "clipmax": 1.02}
+
+
+def test_every_panel_of_a_dimension_has_the_scale_of_all_trials() -> None:
+    means = [fmean(trial.fold_scores) for trial in TRIALS if trial.folds]
+    for key in ("method.x", "method.of_no_trial"):
+        axis = plots.slice_plot(key, Uniform(uniform=(0, 1)), TRIALS, TRIALS[2], {key: key}).layout.yaxis
+        low, high = axis.range
+        assert low < min(means) < max(means) < high
+        assert high - low < 1.2 * (max(means) - min(means)) + 0.05
