@@ -41,6 +41,7 @@ def search(space: SearchExperiment, journal: SearchJournal, most: int | None = N
 def whole(tmp_path_factory: pytest.TempPathFactory) -> SearchJournal:
     journal = search_journal(tmp_path_factory.mktemp("whole"))
     search(space_with(), journal)
+    journal.close()
     return journal
 
 
