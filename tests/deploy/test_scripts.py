@@ -28,6 +28,8 @@ exec "$@"
 """,
     "python": """
 [[ $1 == -c ]] && { echo a-token; exit; }
+# A real search is never over before Ray has started, on the head and on the others.
+until [[ $(grep -c "ray start" "$SLURM_SUBMIT_DIR/srun.log") -ge 2 ]]; do sleep 0.05; done
 echo "$RAY_AUTH_MODE $RAY_AUTH_TOKEN $RAY_ADDRESS $*" > "$SLURM_SUBMIT_DIR/driver.tmp"
 mv "$SLURM_SUBMIT_DIR/driver.tmp" "$SLURM_SUBMIT_DIR/driver.log"
 [[ -e "$SLURM_SUBMIT_DIR/stay" ]] && exec sleep 600
