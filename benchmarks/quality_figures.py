@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 
 import numpy as np
 import torch
-from scipy import stats
 
 from benchmarks.figures import Figure
 from benchmarks.quality_runs import CONTESTANTS, OURS, THIRD, Run
+from tuner.record.differences import seed_difference
 from tuner.record.selection import mean_and_sd
 
 MAX_OVERRUN = 1.15
@@ -28,7 +28,8 @@ PACKAGES = ("torch", "scikit-learn", "fastai", "ray", "optuna", "mlflow")
 @dataclass(frozen=True)
 class Difference:
     """Top-1 of one contestant over another's in points, paired by seed: mean, and half the width of its 95 % interval,
-    over the seeds (Student's t; None of a single seed) and over the test photographs (normal)."""
+    over the seeds (Student's t; None of a single seed, and where all differ equally) and over the test photographs
+    (normal)."""
 
     points: float
     over_seeds: float | None
@@ -42,12 +43,11 @@ def difference(ours: Sequence[Run], theirs: Sequence[Run]) -> Difference:
     """
     of_seed = {run.seed: run for run in theirs}
     pairs = [(run, of_seed[run.seed]) for run in ours]
-    each = [100 * (our.top1 - their.top1) for our, their in pairs]
-    over_seeds = None
-    if len(each) > 1:
-        over_seeds = float(stats.t.ppf(0.975, len(each) - 1)) * stdev(each) / len(each) ** 0.5
+    paired = seed_difference({run.seed: run.top1 for run in ours}, {run.seed: run.top1 for run in theirs})
+    assert paired is not None  # the seeds are the same
+    over_seeds = None if paired.high is None else 100 * (paired.high - paired.mean)
     marks = np.mean([_marks(our) - _marks(their) for our, their in pairs], axis=0)
-    return Difference(fmean(each), over_seeds, float(196 * marks.std(ddof=1) / len(marks) ** 0.5))
+    return Difference(100 * paired.mean, over_seeds, float(196 * marks.std(ddof=1) / len(marks) ** 0.5))
 
 
 def figures_of(runs: Iterable[Run]) -> list[Figure]:

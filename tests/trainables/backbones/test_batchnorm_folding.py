@@ -56,10 +56,8 @@ ARCHITECTURES = {
 }
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
-def test_every_architecture_says_the_same(name: str) -> None:
-    """With statistics that images of noise leave, and not those of a fresh network, which fold into nothing; in
-    float64, as what normalisations of noise do to rounding differs from one network to the next."""
+def network_with_statistics(name: str) -> TransferNetwork:
+    """A float64 network whose normalisations have statistics of images of noise, and random scales and shifts."""
     network = build_network(BackboneConfig(name=name, pretrained=False), 3, 0, keep_source_head=False).double()
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -69,6 +67,14 @@ def test_every_architecture_says_the_same(name: str) -> None:
                 module.bias.uniform_(-0.5, 0.5)
     with torch.no_grad():
         network.train()(network.embed(uint8_images(8)))
+    return network
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_every_architecture_says_the_same(name: str) -> None:
+    """With statistics that images of noise leave, and not those of a fresh network, which fold into nothing; in
+    float64, as what normalisations of noise do to rounding differs from one network to the next."""
+    network = network_with_statistics(name)
     teacher = frozen_copy(network)
     folded = FoldedNetwork(teacher)
     assert_close_outputs(folded(uint8_images()), itself(teacher, uint8_images()), rtol=1e-10)

@@ -9,13 +9,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tests.trainables.backbones.test_batchnorm_folding import ARCHITECTURES, ReadByTwo, ReadPast, uint8_images
+from tests.trainables.backbones.test_batchnorm_folding import (
+    ARCHITECTURES,
+    ReadByTwo,
+    ReadPast,
+    network_with_statistics,
+    uint8_images,
+)
 from tests.trainables.tiny import TinyConv, TinyTokens, tiny_batch, tiny_network
-from trainables.backbones import build_network
-from trainables.backbones.config import BackboneConfig
 from trainables.backbones.frozen_batchnorm import FrozenBatchNorm
 from trainables.backbones.network import Backbone
-from trainables.seeding import torch_seeded
 
 folded_or_not = pytest.mark.parametrize("fold", [True, False], ids=["folded", "as it is"])
 
@@ -173,16 +176,8 @@ class TestATinyNetwork:
 @pytest.mark.parametrize("name", [name for name, num_pairs in ARCHITECTURES.items() if num_pairs])
 def test_every_architecture_says_the_same_folded(name: str) -> None:
     """In training mode, with dropout and stochastic depth, in value and gradient."""
-    network = build_network(BackboneConfig(name=name, pretrained=False), 3, 0, keep_source_head=False).double()
+    network = network_with_statistics(name)
     backbone = network.backbone
-    for module in backbone.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = None  # an average of all batches, without the initial value
-            with torch_seeded(0, "norm"), torch.no_grad():
-                module.weight.uniform_(0.5, 1.5)
-                module.bias.uniform_(-0.5, 0.5)
-    with torch.no_grad():
-        network.train()(network.embed(uint8_images(8)))
     x = network.embed(uint8_images(2))
     results: list[dict[str, Any]] = []
     for fold in (True, False):
