@@ -90,6 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--learning-rate", type=float, default=0.001)
     parser.add_argument("--max-grad-norm", type=float)
     parser.add_argument("--schedule", default="cosine")
+    parser.add_argument("--resize", choices=["squash", "short_side"], default="short_side")
     parser.add_argument("--head-init", choices=["random", "probe"], default="probe")
     parser.add_argument("--batch-norm", choices=["train", "frozen"], default="frozen")
     arguments = parser.parse_args(argv)
@@ -108,7 +109,11 @@ def config_of(method: str, arguments: argparse.Namespace, size_px: int) -> Trial
     """The configuration, with images of that size."""
     sections = {
         "data": DataConfig(
-            dataset="imagefolder", root=arguments.root, size_px=size_px, train_fraction=arguments.train_fraction
+            dataset="imagefolder",
+            root=arguments.root,
+            size_px=size_px,
+            resize=arguments.resize,
+            train_fraction=arguments.train_fraction,
         ),
         "backbone": {"name": "package/efficientnet_lite0"},
         "method": METHODS[method],
