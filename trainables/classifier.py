@@ -1,7 +1,7 @@
 """Trained classifiers: a folder with weights and description, and predictions for images or texts.
 
-    weights.pt         backbone and target head, tensors only
-    classifier.json    configuration, class names, versions of the packages
+    weights.pt         backbone and target head, tensors only; of an ensemble of probabilities those of every network
+    classifier.json    configuration, class names, number of networks, versions of the packages
 
 The folder needs no other file, except for a model of texts: the configuration and the tokenizer of its backbone are
 read from the installed package, or from the cache of the Hugging Face hub. MLflow stores the same folder as a model,
@@ -11,6 +11,7 @@ and loads it by `_load_pyfunc`.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -29,16 +30,20 @@ from trainables.data.batches import evaluation_batches
 from trainables.data.examples import Examples, as_inputs
 from trainables.data.images import LabelledImages
 from trainables.data.texts import LabelledTexts
+from trainables.ensemble import EnsembleNetwork
 from trainables.errors import BadInput, Problem, first_line, os_reason
 from trainables.files import atomic_file, write_whole
 from trainables.prediction_inputs import Item, as_items, decode_items, text_problems
 from trainables.training.evaluation import predicted_probabilities
 from trainables.trial import default_device
 
+Network = TransferNetwork | EnsembleNetwork
+
 WEIGHTS = "weights.pt"
 DESCRIPTION = "classifier.json"
 PACKAGES = ("smile-tuner", "torch", "torchvision", "timm", "numpy", "pillow")
 """Packages that a prediction depends on, whose versions are recorded in a classifier's folder for information."""
+SOURCE_HEAD = re.compile(r"(^|\.)source_head\.")
 TEXT_PACKAGES = ("transformers", "tokenizers")
 """Further packages of a model of texts."""
 
@@ -48,8 +53,8 @@ CLASS_PREFIX = "probability/"
 """Prefix of the columns of probabilities, so that no class name equals another column."""
 
 
-def save_classifier(directory: Path, network: TransferNetwork, config: TrialConfig, class_names: Sequence[str]) -> None:
-    """Writes `network`, without its source head, to the folder `directory`.
+def save_classifier(directory: Path, network: Network, config: TrialConfig, class_names: Sequence[str]) -> None:
+    """Writes `network`, without source heads, to the folder `directory`.
 
     The description is written last: a folder with it is complete.
     """
@@ -58,6 +63,7 @@ def save_classifier(directory: Path, network: TransferNetwork, config: TrialConf
         torch.save(_kept_tensors(network), file)
     description = {
         "class_names": list(class_names),
+        "num_networks": len(network.networks) if isinstance(network, EnsembleNetwork) else 1,
         "config": config.model_dump(mode="json"),
         "versions": {name: version(name) for name in PACKAGES + (TEXT_PACKAGES if config.data.has_texts else ())},
     }
@@ -83,12 +89,10 @@ class Classifier:
     ['label', 'probability', 'probability/apple', 'probability/pear']
     """
 
-    def __init__(
-        self, network: TransferNetwork, config: TrialConfig, class_names: Sequence[str], device: torch.device
-    ) -> None:
+    def __init__(self, network: Network, config: TrialConfig, class_names: Sequence[str], device: torch.device) -> None:
         self.class_names = tuple(class_names)
         self.config = config
-        self._network = network.to(device).eval()
+        self.network = network.to(device).eval()
         self._device = device
 
     @classmethod
@@ -102,7 +106,8 @@ class Classifier:
             description = json.loads((directory / DESCRIPTION).read_text(encoding="utf-8"))
             tensors = torch.load(directory / WEIGHTS, map_location="cpu", weights_only=True)
             config = TrialConfig.model_validate(description["config"])
-            network = _rebuilt(config, len(description["class_names"]), tensors)
+            num_networks = description.get("num_networks", 1)  # files of an earlier version do not say it
+            network = _rebuilt(config, len(description["class_names"]), num_networks, tensors)
         except OSError as error:
             raise _no_classifier(directory, f"{os_reason(error)} ({error.filename})") from None
         except (ValueError, KeyError, RuntimeError, EOFError, UnpicklingError) as error:
@@ -154,10 +159,10 @@ class Classifier:
         return LabelledImages.of(pixels, no_labels, self.class_names), problems
 
     def _probabilities(self, examples: Examples) -> NDArray[np.float32]:
-        inputs = as_inputs(examples, self.config.data, self._network.backbone.tokenizer)
+        inputs = as_inputs(examples, self.config.data, self.network.backbone.tokenizer)
         training = self.config.training
         batches = evaluation_batches(inputs, self.config.data, training.eval_batch_size, self._device)
-        probabilities, _ = predicted_probabilities(self._network, batches, training, self._device)
+        probabilities, _ = predicted_probabilities(self.network, batches, training, self._device)
         return np.asarray(probabilities, dtype=np.float32)
 
 
@@ -170,9 +175,10 @@ def _no_classifier(directory: Path, got: str) -> BadInput:
     return BadInput(Problem(str(directory), f"a folder with a classifier's {DESCRIPTION} and {WEIGHTS}", got))
 
 
-def _rebuilt(config: TrialConfig, num_classes: int, tensors: dict[str, torch.Tensor]) -> TransferNetwork:
+def _rebuilt(config: TrialConfig, num_classes: int, num_networks: int, tensors: dict[str, torch.Tensor]) -> Network:
     bare = config.backbone.model_copy(update={"pretrained": False, "checkpoint": None})
-    network = build_network(bare, num_classes, config.seed, False)
+    networks = [build_network(bare, num_classes, config.seed, False) for _ in range(num_networks)]
+    network = networks[0] if num_networks == 1 else EnsembleNetwork(networks)
     own = _kept_tensors(network)
     if tensors.keys() != own.keys():
         raise ValueError(f"weights of another architecture than {config.backbone.name}")
@@ -182,11 +188,11 @@ def _rebuilt(config: TrialConfig, num_classes: int, tensors: dict[str, torch.Ten
     return network.to(memory_format=torch.channels_last) if config.training.channels_last else network
 
 
-def _kept_tensors(network: TransferNetwork) -> dict[str, torch.Tensor]:
-    """All tensors of the network but those of the source head.
+def _kept_tensors(network: Network) -> dict[str, torch.Tensor]:
+    """All tensors of the network but those of source heads.
 
     Unlike `state_dict`, they include the buffers that are not persistent: the mean and deviation that inputs are
     normalised by, which belong to the pre-training.
     """
     tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
-    return {name: tensor.detach() for name, tensor in tensors.items() if not name.startswith("source_head.")}
+    return {name: tensor.detach() for name, tensor in tensors.items() if not SOURCE_HEAD.search(name)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,17 @@ class RetrainResult:
     duration_s: float
     loss_steps: list[int]
     loss_terms: dict[str, list[float]]
+
+
+@dataclass(frozen=True)
+class EnsembleResult:
+    """Result of the ensemble of the retrainings with `seeds`: the mean of their weights, or of their probabilities, and
+    its accuracy on the test split in [0, 1]."""
+
+    mean_of: Literal["weights", "probabilities"]
+    seeds: list[int]
+    test_top1: float
+    duration_s: float
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Self
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -99,6 +99,22 @@ class BackboneFacts:
     def __str__(self) -> str:
         takes, norm = "images" if self.takes_images else "tokens", "" if self.has_batch_norm else "no "
         return f"{self.name!r} (of {takes}, {self.num_stages} stages, {norm}BatchNorm)"
+
+
+class Predictor(Protocol):
+    """What predictions are made by: a network, or an ensemble of networks."""
+
+    def eval(self) -> object:
+        """Sets every module to evaluation mode."""
+        ...
+
+    def embed(self, inputs: Tensor) -> Tensor:
+        """Converts raw inputs to the input of a call."""
+        ...
+
+    def __call__(self, embedded: Tensor) -> Outputs:
+        """Computes the outputs, of which `target_logits` are read."""
+        ...
 
 
 class TransferNetwork(nn.Module):

@@ -60,6 +60,8 @@ class Method(ABC):
     """Number of independent augmentations of each training image in a batch; with 2, `Batch.second_inputs` is set."""
     uses_forward_hooks: ClassVar[bool] = False
     """Whether `loss` registers forward hooks in the student. Compiled code ignores hooks that come and go."""
+    draws_new_heads: ClassVar[bool] = False
+    """Whether it replaces the target head while it trains, so that trainings do not share what the head started as."""
     needs_batch_statistics: ClassVar[bool] = False
     """Whether its own normalisation reads the statistics of the batch, which `batch_norm: frozen` has not."""
     config: MethodConfig

@@ -45,6 +45,7 @@ class Rifle(Method):
 
     Config = RifleConfig
     config: RifleConfig
+    draws_new_heads = True
 
     def loss(self, batch: Batch) -> LossTerms:
         inputs, targets = mixed(self.config, self.student.embed(batch.inputs), batch, self.context)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from trainables.backbones.network import TransferNetwork
+from trainables.backbones.network import Predictor
 from trainables.training.config import TrainingConfig
 from trainables.training.loop import autocast
 from trainables.types import Batch
@@ -19,7 +19,7 @@ CONSTANT_SPREAD = 1e-5
 
 @torch.inference_mode()
 def predicted_probabilities(
-    network: TransferNetwork, batches: Iterable[Batch], config: TrainingConfig, device: torch.device
+    network: Predictor, batches: Iterable[Batch], config: TrainingConfig, device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """Target-class probabilities N×K and labels N, on the host, in the order of `batches`."""
     network.eval()

@@ -19,7 +19,7 @@ from tuner.experiment.search_experiment import Experiment, SearchExperiment, dum
 from tuner.experiment.settings import ResourceSettings, SearchSettings
 from tuner.experiment.timing import time_steps
 from tuner.resources.share import Capacity, Share, share_of, this_machine, total
-from tuner.scheduling.minutes import Forecast, TimeBudget
+from tuner.scheduling.minutes import Scope, TimeBudget, scope_of
 
 STARTING_S = 15.0
 """Estimate of what precedes the trials: imports, Ray's start, decoding, and the timed steps."""
@@ -49,7 +49,7 @@ def print_plan(
         for line in (*_facts(space, plan, share, nodes), *notes):
             console.print(line, soft_wrap=True)
         if space.search.minutes is not None:
-            console.print(f"minutes    {_forecast(plan, share, address)}", soft_wrap=True)
+            console.print(f"minutes    {_scope(plan, share, address)}", soft_wrap=True)
 
 
 def print_comparison(
@@ -152,8 +152,8 @@ def _joined(address: str | None) -> Iterator[list[Capacity]]:
         yield nodes
 
 
-def _forecast(plan: Plan, share: Share, address: str | None) -> Forecast:
-    """Times a few steps, in this process or on the cluster that is joined, and forecasts the search."""
+def _scope(plan: Plan, share: Share, address: str | None) -> Scope:
+    """Times a few steps, in this process or on the cluster that is joined, and fits the search into its minutes."""
     space, config = plan.space, next(plan.space.boundary_configs())
     images = load_images(space)
     if address is None:
@@ -163,9 +163,13 @@ def _forecast(plan: Plan, share: Share, address: str | None) -> Forecast:
         from tuner.cluster.time_probe import probe_step_times  # with Ray
 
         times = probe_step_times(config, images, plan.num_folds, share)
-    forecast = TimeBudget.of(plan, times, share.concurrency, 0.0, STARTUP_S).forecast(STARTING_S)
+
+    def budget_of(plan: Plan) -> TimeBudget:
+        return TimeBudget.of(plan, times, share.concurrency, 0.0, STARTUP_S)
+
+    scope = scope_of(plan, budget_of, STARTING_S)
     try:
-        forecast.check()
+        scope.forecast.check()
     except BadInput as bad:
         raise bad.in_file(space.file) from None
-    return forecast
+    return scope

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainables.backbones.network import TransferNetwork
-from trainables.classifier import save_classifier
+from trainables.classifier import Classifier, Network, save_classifier
 from trainables.config import TrialConfig
 from trainables.data.examples import Examples
 from trainables.data.loading import load_test, source_key, test_key
+from trainables.ensemble import ensemble_and_test
 from trainables.probe import PROBES
-from trainables.results import RetrainFailed, RetrainResult
+from trainables.results import EnsembleResult, RetrainFailed, RetrainResult
 from trainables.training.checkpoint import Checkpoints
 from trainables.trial import reseeded, train_and_test
 from tuner.cluster.probes import ProbesByKey
@@ -30,13 +31,14 @@ from tuner.resources.share import Share
 class Retraining:
     """Training number `seed` of `config` on the full training split, on behalf of a trial or a baseline.
 
-    The network of one with `makes_model` becomes the model.
+    The network of one with `makes_model` becomes the model; that of one with `is_member` is kept for the ensemble.
     """
 
     of: Contender
     config: TrialConfig
     seed: int
     makes_model: bool = False
+    is_member: bool = False
 
     def checkpoint_file(self, directory: RunDirectory) -> Path:
         """Returns the file of its checkpoint."""
@@ -54,7 +56,8 @@ def retrain(
     """Runs every retraining, as many at a time as the share says. Yields each with its result as it ends.
 
     `images` are the training splits; the test splits are loaded here. A training that diverged or collapsed has a
-    `RetrainFailed`. The network that becomes the model is saved to the run's `model/` before its result is yielded.
+    `RetrainFailed`. The network that becomes the model is saved to the run's `model/` before its result is yielded,
+    those of an ensemble to folders of their own.
     Trainings write checkpoints every `checkpoint_period_s` (None: never), which are removed when the caller asks for
     the next result.
 
@@ -74,9 +77,27 @@ def retrain(
         jobs.append((each, *examples, share, each.checkpoint_file(directory), checkpoint_period_s))
     for each, retrained, files in as_completed(_retrain_once, jobs, share):
         if files:
-            put_folder(directory.model, files)
+            put_folder(directory.model if each.makes_model else directory.ensemble_member(each.seed), files)
         yield each, retrained
         Checkpoints(each.checkpoint_file(directory), 0).discard()
+
+
+def make_ensemble(config: TrialConfig, seeds: Sequence[int], share: Share, directory: RunDirectory) -> EnsembleResult:
+    """Makes the model of the networks that retrainings of `config` with `seeds` left, and scores it on the test split.
+
+    It is saved to the run's `model/`; the networks are removed.
+
+    Raises:
+        WorkerFailed: if the worker raised an error, or died too often.
+        MemoryError: if the examples do not fit into the object store.
+    """
+    members = [directory.ensemble_member(seed) for seed in seeds]
+    files = [{path.name: path.read_bytes() for path in member.iterdir()} for member in members]
+    job = (config, tuple(seeds), put_shared(files), put_shared(load_test(config.data)), share)
+    result, model = next(iter(as_completed(_ensemble_once, [job], share)))
+    put_folder(directory.model, model)
+    shutil.rmtree(directory.ensemble_members, ignore_errors=True)
+    return result
 
 
 def put_folder(directory: Path, files: Mapping[str, bytes]) -> None:
@@ -107,11 +128,27 @@ def _retrain_once(
     if isinstance(ended, RetrainFailed):
         return retraining, ended, {}
     retrained, network = ended
-    files = _classifier_files(network, config, train.class_names) if retraining.makes_model else {}
+    is_kept = retraining.makes_model or retraining.is_member
+    files = _classifier_files(network, config, train.class_names) if is_kept else {}
     return retraining, retrained, files
 
 
-def _classifier_files(network: TransferNetwork, config: TrialConfig, class_names: tuple[str, ...]) -> dict[str, bytes]:
+def _ensemble_once(
+    config: TrialConfig, seeds: tuple[int, ...], members: list[dict[str, bytes]], test: Examples, share: Share
+) -> tuple[EnsembleResult, dict[str, bytes]]:
+    prepare_process(share)
+    networks: list[TransferNetwork] = []
+    for files in members:
+        with tempfile.TemporaryDirectory() as folder:
+            put_folder(Path(folder, "member"), files)
+            network = Classifier.load(Path(folder, "member")).network
+        assert isinstance(network, TransferNetwork)
+        networks.append(network)
+    result, ensemble = ensemble_and_test(config, networks, seeds, test)
+    return result, _classifier_files(ensemble, reseeded(config, seeds[0]), test.class_names)
+
+
+def _classifier_files(network: Network, config: TrialConfig, class_names: tuple[str, ...]) -> dict[str, bytes]:
     """Returns the classifier as files' contents, as worker and driver may not share a disk."""
     with tempfile.TemporaryDirectory() as folder:
         save_classifier(Path(folder), network, config, class_names)

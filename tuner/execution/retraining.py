@@ -8,7 +8,7 @@ from trainables.results import RetrainFailed, RetrainResult
 from trainables.trial import MODEL_SEED
 from tuner.cluster.gpu_probe import retry_with_larger_share
 from tuner.cluster.probes import ProbesByKey
-from tuner.cluster.retraining import Retraining, retrain
+from tuner.cluster.retraining import Retraining, make_ensemble, retrain
 from tuner.cluster.tasks import WorkerFailed
 from tuner.cluster.trainable import ImagesByKey
 from tuner.execution.observer import Observer
@@ -19,6 +19,7 @@ from tuner.record.configs import config_of
 from tuner.record.events import (
     BaselineRetrained,
     BaselineRetrainingFailed,
+    EnsembleTested,
     ModelRegistered,
     RetrainingFailed,
     RetrainingFinished,
@@ -49,8 +50,25 @@ def retrain_contenders(
             to the others alone, the observer says so.
     """
     records = contenders(journal.history)
-    if not records or not any(missing_retrainings(space, records, journal.history)):
+    if not space.retrain.baselines:
+        records = [record for record in records if record is records[0] or record.key != "fine_tuning"]
+    if not records:
         return
+    if any(missing_retrainings(space, records, journal.history)):
+        _retrain_missing(space, records, images, probes, share, journal, observer)
+    if space.retrain.ensemble:
+        _make_ensemble(space, records[0], share, journal, observer)
+
+
+def _retrain_missing(
+    space: SearchExperiment,
+    records: Sequence[Record],
+    images: ImagesByKey,
+    probes: ProbesByKey,
+    share: Share,
+    journal: SearchJournal,
+    observer: Observer,
+) -> None:
     observer.enter_phase("retraining the best configuration" + (" and the baselines" if len(records) > 1 else ""))
     try:
         _retrain(space, records, images, probes, share, journal)
@@ -74,15 +92,19 @@ def contenders(history: SearchHistory) -> list[Record]:
 def missing_retrainings(
     space: SearchExperiment, records: Sequence[Record], history: SearchHistory
 ) -> Iterator[Retraining]:
-    """Yields the retrainings of `records` that are left; the network of the first one's `MODEL_SEED` is the model."""
+    """Yields the retrainings of `records` that are left.
+
+    The network of the first one's `MODEL_SEED` is the model, or all networks of the first are members of an ensemble.
+    """
     for record in records:
         seeds = min(1, space.retrain.seeds) if record.key in SEEDLESS else space.retrain.seeds
         done = history.retrainings(record.key).keys() | history.failed_retrainings(record.key).keys()
         config = config_of(record, space)
         for seed in range(seeds):
             if seed not in done:
-                makes_model = record is records[0] and seed == MODEL_SEED
-                yield Retraining(record.key, config, seed, makes_model)
+                is_winner, is_ensemble = record is records[0], space.retrain.ensemble
+                makes_model = is_winner and seed == MODEL_SEED and not is_ensemble
+                yield Retraining(record.key, config, seed, makes_model, is_member=is_winner and is_ensemble)
 
 
 def _retrain(
@@ -102,6 +124,22 @@ def _retrain(
 
     trial = next((record.number for record in records if isinstance(record, TrialRecord)), None)
     retry_with_larger_share(share, journal, retrain_missing, trial=trial)
+
+
+def _make_ensemble(
+    space: SearchExperiment, winner: Record, share: Share, journal: SearchJournal, observer: Observer
+) -> None:
+    """Makes one model of the winner's retrainings, unless that has been done; of those whose networks are here."""
+    if journal.history.ensemble(winner.key) is not None:
+        return
+    seeds = [s for s in journal.history.retrainings(winner.key) if journal.directory.ensemble_member(s).is_dir()]
+    if not seeds:
+        return
+    observer.enter_phase("making one model of the retrained networks")
+    result = make_ensemble(config_of(winner, space), seeds, share, journal.directory)
+    baseline = winner.name if isinstance(winner, BaselineRecord) else None
+    trial = winner.number if isinstance(winner, TrialRecord) else None
+    journal.append(EnsembleTested(trial=trial, baseline=baseline, result=result))
 
 
 def _event(each: Retraining, result: RetrainResult | RetrainFailed) -> RetrainingEvent:
@@ -125,7 +163,8 @@ def register(context: SearchContext, space: SearchExperiment, images: ImagesByKe
     winner = winner_of(history.trials.values(), history.baselines.values())
     if winner is None or not (history.retrainings(winner.key) or history.failed_retrainings(winner.key)):
         return None
-    if MODEL_SEED not in history.retrainings(winner.key):
+    has_ensemble = history.ensemble(winner.key) is not None
+    if MODEL_SEED not in history.retrainings(winner.key) and not has_ensemble:
         reason = history.failed_retrainings(winner.key).get(MODEL_SEED, "is missing")
         observer.say(f"no model is registered: it would be that of seed {MODEL_SEED}, which {reason}")
         return None
@@ -139,7 +178,8 @@ def register(context: SearchContext, space: SearchExperiment, images: ImagesByKe
         if not context.sync.flush(FLUSH_TIMEOUT_S):
             raise TrackingFailed("the store does not answer")
         run = context.directory.run
-        model_uri = register_model(context.uri, space.name, run, MODEL_SEED, model, space.model_name, example, baseline)
+        seed = None if has_ensemble else MODEL_SEED
+        model_uri = register_model(context.uri, space.name, run, seed, model, space.model_name, example, baseline)
         context.journal.append(ModelRegistered(trial=trial, baseline=baseline, uri=model_uri))
         return model_uri
     except TrackingFailed as failure:

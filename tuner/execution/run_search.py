@@ -16,7 +16,7 @@ from tuner.execution.observer import Observer
 from tuner.execution.retraining import register, retrain_contenders
 from tuner.execution.run_baselines import run_baselines, search_probes, start_baselines
 from tuner.execution.run_context import SearchContext, end_recorded, search_ended, wait_for_mlflow
-from tuner.execution.time_budget import timed_budget
+from tuner.execution.time_budget import timed_scope
 from tuner.experiment.checks import Plan
 from tuner.experiment.search_experiment import SearchExperiment
 from tuner.record.baselines import BaselineRecord
@@ -61,7 +61,9 @@ def run_search(
         Exception: any error that ended it, likewise.
     """
     started_s, journal = time.monotonic() if started_s is None else started_s, context.journal
-    time_budget = timed_budget(context, plan, images, observer, started_s)
+    scope = timed_scope(context, plan, images, observer, started_s)
+    if scope is not None:
+        plan, space = scope.plan, scope.plan.space
     with end_recorded(journal, search_ended):
         journal.append(search_started(space, context.directory))
         if context.share.is_auto:
@@ -71,7 +73,7 @@ def run_search(
         start_baselines(space, journal)
         probes = search_probes(space, images, share, journal, observer)
         run_baselines(space, images, probes, share, journal, observer)
-        ending = search_trials(space, images, share, journal, observer, probes, time_budget)
+        ending = search_trials(space, images, share, journal, observer, probes, None if scope is None else scope.budget)
         retrain_contenders(space, images, probes, share, journal, observer)
         register(context, space, images, observer)
         duration_s = time.monotonic() - started_s

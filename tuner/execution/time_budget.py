@@ -1,4 +1,4 @@
-"""Time budget of a search with `search.minutes`: timed on the machines where it will run, before its first event."""
+"""Scope of a search with `search.minutes`: timed on the machines where it will run, before its first event."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from tuner.execution.observer import Observer
 from tuner.execution.run_context import RunContext
 from tuner.experiment.checks import Plan
 from tuner.record.history import SearchHistory
-from tuner.scheduling.minutes import TimeBudget
+from tuner.scheduling.minutes import Scope, TimeBudget, scope_of
 
 
-def timed_budget(
+def timed_scope(
     context: RunContext[SearchHistory], plan: Plan, images: ImagesByKey, observer: Observer, started_s: float
-) -> TimeBudget | None:
-    """Times a few steps and says what fits into `search.minutes`, counted from `started_s`. Returns None without them.
+) -> Scope | None:
+    """Times a few steps, fits the plan into `search.minutes`, counted from `started_s`, and says what is done in them.
 
-    A resumed search has all of its minutes again.
+    Returns None without minutes. A resumed search has all of them again.
 
     Raises:
-        BadInput: if a search without a complete trial has too few minutes for one.
+        BadInput: if a search without a complete trial has too few minutes for anything.
     """
     if plan.space.search.minutes is None:
         return None
@@ -31,13 +31,16 @@ def timed_budget(
     asked_s = time.monotonic()
     times = probe_step_times(config, images, plan.num_folds, context.share)
     startup_s = max(0.0, time.monotonic() - asked_s - times.timed_s)
-    budget = TimeBudget.of(plan, times, context.share.concurrency, started_s, startup_s)
-    observer.deadline_s = started_s + budget.limit_s
-    forecast = budget.forecast(time.monotonic() - started_s)
+
+    def budget_of(plan: Plan) -> TimeBudget:
+        return TimeBudget.of(plan, times, context.share.concurrency, started_s, startup_s)
+
+    scope = scope_of(plan, budget_of, time.monotonic() - started_s)
+    observer.deadline_s = started_s + scope.budget.limit_s
     if not context.journal.history.count("complete"):
         try:
-            forecast.check()
+            scope.forecast.check()
         except BadInput as bad:
             raise bad.in_file(plan.space.file) from None
-    observer.say(str(forecast))
-    return budget
+    observer.say(str(scope))
+    return scope

@@ -213,6 +213,12 @@ class RetrainSettings(Frozen):
 
     seeds: NonNegativeInt = 3
     """Trainings on the full training split, each with another seed; 0 leaves the retraining out."""
+    baselines: bool = True
+    """Whether plain fine-tuning is trained so, too, for its test scores. The winner and the linear probe always are."""
+    ensemble: bool = False
+    """Whether the model is made of all retrained networks instead of the first: their weights are averaged where they
+    started from the same probe with BatchNorm frozen, else their probabilities, which takes as long to predict as all
+    of them do."""
 
 
 def tracking_uri(configured: str | None) -> str:

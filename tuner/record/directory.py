@@ -24,7 +24,7 @@ class RunDirectory:
             model/                       the best configuration, retrained (of a search)
             report.html, best.yaml       the report; the best configuration as an experiment (of a search)
             searches/, comparison.*      the searches of its rows, and the tables (of a comparison)
-            checkpoints/                 folds and retrainings in progress
+            checkpoints/, ensemble/      folds and retrainings in progress; networks that become one model
             logs/, ray/                  output of Ray and MLflow; Ray Tune's own files
             lock, mlflow.lock            held by the process that runs it, and by the one that writes to MLflow
             mlflow.json                  position in the journal up to which MLflow is in sync
@@ -85,6 +85,15 @@ class RunDirectory:
     def model(self) -> Path:
         """Folder of the retrained classifier."""
         return self.path / "model"
+
+    @property
+    def ensemble_members(self) -> Path:
+        """Folder of the retrained classifiers that become one model; removed when they have."""
+        return self.path / "ensemble"
+
+    def ensemble_member(self, seed: int) -> Path:
+        """Folder of the classifier that was retrained with `seed`."""
+        return self.ensemble_members / f"seed-{seed}"
 
     @property
     def report(self) -> Path:

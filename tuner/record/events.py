@@ -14,7 +14,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field
 
 from trainables.frozen import Frozen
-from trainables.results import FoldResult, RetrainResult
+from trainables.results import EnsembleResult, FoldResult, RetrainResult
 from tuner.experiment.settings import Baseline
 
 FORMAT = 1
@@ -247,6 +247,15 @@ class BaselineRetrainingFailed(_Timed):
     reason: str
 
 
+class EnsembleTested(_Timed):
+    """Making of one model of the retrainings of `trial`, or of `baseline`, scored on the test split."""
+
+    event: Literal["ensemble_tested"] = "ensemble_tested"
+    trial: int | None = None
+    baseline: Baseline | None = None
+    result: EnsembleResult
+
+
 class ModelRegistered(_Timed):
     """Registration of the retrained network of `trial`, or of `baseline`, in MLflow."""
 
@@ -328,6 +337,7 @@ SearchEvent = (
     | RetrainingFailed
     | BaselineRetrained
     | BaselineRetrainingFailed
+    | EnsembleTested
     | ModelRegistered
 )
 ComparisonEvent = (

@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, Self
 
-from trainables.results import FoldResult, RetrainResult
+from trainables.results import EnsembleResult, FoldResult, RetrainResult
 from tuner.experiment.settings import Baseline
 from tuner.record.baselines import BaselineRecord, apply_to_baseline
 from tuner.record.events import (
@@ -21,6 +21,7 @@ from tuner.record.events import (
     CellFinished,
     ComparisonEnded,
     ComparisonStarted,
+    EnsembleTested,
     Event,
     FoldAhead,
     FoldFinished,
@@ -205,6 +206,7 @@ class SearchHistory(_History):
     ended: SearchEnded | None = None
     _retrained: dict[_Place, RetrainingFinished | BaselineRetrained] = field(default_factory=dict)
     _retrain_failures: dict[_Place, RetrainingFailed | BaselineRetrainingFailed] = field(default_factory=dict)
+    _ensemble: EnsembleTested | None = None
     _model: ModelRegistered | None = None
 
     def apply(self, event: Event) -> None:  # one case a kind, each a line
@@ -221,6 +223,8 @@ class SearchHistory(_History):
                 self._apply_share(event)
             case RetrainingFinished() | BaselineRetrained() | RetrainingFailed() | BaselineRetrainingFailed():
                 self._apply_retraining(event)
+            case EnsembleTested():
+                self._ensemble = event
             case ModelRegistered():
                 self._model = event
             case BaselineStarted() | BaselineFoldFinished() | BaselineFailed():
@@ -267,6 +271,11 @@ class SearchHistory(_History):
         """Returns the reasons of the retrainings of one trial, or of a baseline, that diverged, by seed."""
         failed = sorted(self._retrain_failures.items(), key=lambda item: item[0][1])
         return {seed: event.reason for (_, seed), event in failed if _contender(event) == of}
+
+    def ensemble(self, of: Contender) -> EnsembleResult | None:
+        """Returns the ensemble of the retrainings of one trial, or of a baseline, if it was made."""
+        made = self._ensemble
+        return made.result if made is not None and of in (made.trial, made.baseline) else None
 
     @property
     def has_model(self) -> bool:

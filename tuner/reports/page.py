@@ -164,6 +164,9 @@ def _tiles(run: SearchRun) -> Iterator[Tile]:
     if result.test_top1_mean is not None:
         spread = "" if result.test_top1_sd is None else f"± {result.test_top1_sd:.4f} over "
         yield Tile("Test top-1", f"{result.test_top1_mean:.4f}", f"{spread}{counted(len(result.test_scores), 'seed')}")
+    if (ensemble := result.ensemble) is not None:
+        note = f"mean {ensemble.mean_of} of {ensemble.num_networks} networks"
+        yield Tile("Test top-1 of the model", f"{ensemble.test_top1:.4f}", note)
     others = (f"{history.count(state)} {state}" for state in STATES if history.count(state))
     yield Tile("Trials", _of(len(history.trials), run.num_trials), ", ".join(others) or "none has begun")
     trained, folds = sum(trial.num_trained for trial in history.trials.values()), run.space.search.num_trial_folds

@@ -6,7 +6,7 @@ import math
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pydantic import AliasChoices, Field
 
@@ -15,18 +15,39 @@ from tuner.experiment.tree import by_short_name, short_names
 from tuner.messages.redaction import without_credentials
 from tuner.messages.wording import clock, counted, spell_params, spell_scores
 from tuner.record.baselines import BaselineRecord
+from tuner.record.differences import Difference, seed_difference
 from tuner.record.directory import RunDirectory
 from tuner.record.events import TrialState
 from tuner.record.history import SearchHistory, TrialRecord
 from tuner.record.selection import best_trial, mean_and_sd, winner_of
 from tuner.record.standings import retraining_scores
-from tuner.reports.baseline_result import BaselineResult, baseline_results, retraining_lines, validation_lines
+from tuner.reports.baseline_result import (
+    BaselineResult,
+    baseline_results,
+    retraining_lines,
+    spell_difference,
+    validation_lines,
+)
 from tuner.reports.redacted_record import redacted_events
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from tuner.experiment.search_experiment import SearchExperiment
+
+
+class EnsembleOutcome(Frozen):
+    """Ensemble of the winner's retrained networks, which is the model: the mean of their weights or probabilities."""
+
+    mean_of: Literal["weights", "probabilities"]
+    num_networks: int
+    test_top1: float
+    gain: Difference | None = None
+    """Ensemble − single network on the test split, with Student's interval over the networks."""
+
+    def __str__(self) -> str:
+        gain = f": {spell_difference(self.gain, 'network')} over one of them" if self.gain is not None else ""
+        return f"top-1 {self.test_top1:.4f} with the mean {self.mean_of} of {self.num_networks} networks{gain}"
 
 
 class SearchResult(Frozen):
@@ -58,6 +79,8 @@ class SearchResult(Frozen):
     test_top1_mean: float | None = None
     test_top1_sd: float | None = None
     """Sample standard deviation; None of fewer than two retrainings."""
+    ensemble: EnsembleOutcome | None = None
+    """The model that was made of all retrained networks of the winner, where `retrain.ensemble` asks for it."""
     baselines: dict[str, BaselineResult] = Field(default_factory=dict)
     """What the best trial is compared with, by name: `linear_probe`, `fine_tuning`."""
     winner: str | None = None
@@ -129,6 +152,7 @@ def search_result_of(
         folds_planned=space.search.num_trial_folds * len(raced),
         seconds=duration_s,
         baselines=baseline_results(history, space.search.folds),
+        ensemble=None if winner is None else _ensemble_of(winner, history),
         winner=winner.name if isinstance(winner, BaselineRecord) else None if winner is None else winner.trial_id,
         model_uri=None if winner is None else history.model_uri(winner.key),
         **({} if best is None else _of_best(best, space, history)),
@@ -148,6 +172,15 @@ def _of_best(best: TrialRecord, space: SearchExperiment, history: SearchHistory)
         "test_top1_mean": mean,
         "test_top1_sd": sd,
     }
+
+
+def _ensemble_of(winner: TrialRecord | BaselineRecord, history: SearchHistory) -> EnsembleOutcome | None:
+    made = history.ensemble(winner.key)
+    if made is None or len(made.seeds) < 2:
+        return None
+    singles = retraining_scores(history, winner)
+    gain = seed_difference(dict.fromkeys(made.seeds, made.test_top1), singles)
+    return EnsembleOutcome(mean_of=made.mean_of, num_networks=len(made.seeds), test_top1=made.test_top1, gain=gain)
 
 
 def _row(trial: TrialRecord, names: dict[str, str], num_folds: int) -> dict[str, Any]:
@@ -181,13 +214,7 @@ def closing_lines(result: SearchResult, history: SearchHistory) -> Iterator[str]
         yield f"  best           {result.best_trial}: {found}"
         yield f"  validation     top-1 {result.val_top1:.4f} over {len(result.fold_scores)} folds ({scores})"
     yield from validation_lines(result.baselines)
-    if result.test_top1_mean is not None:
-        spread = f" ± {result.test_top1_sd:.4f}" if result.test_top1_sd is not None else ""
-        seeds = counted(len(result.test_scores), "seed")
-        yield f"  test           top-1 {result.test_top1_mean:.4f}{spread} ({seeds}, full training split)"
-    elif any(baseline.test_scores for baseline in result.baselines.values()):
-        yield "  test           (full training split)"
-    yield from retraining_lines(result.baselines)
+    yield from _test_lines(result)
     if result.winner in result.baselines:
         label = result.baselines[result.winner].label
         yield f"  winner         the {label}: no trial has a higher validation score, so its model is the result"
@@ -200,3 +227,15 @@ def closing_lines(result: SearchResult, history: SearchHistory) -> Iterator[str]
     for trial in history.trials.values():
         if trial.state == "failed":
             yield f"  failed         {trial.trial_id}: {trial.reason}"
+
+
+def _test_lines(result: SearchResult) -> Iterator[str]:
+    if result.test_top1_mean is not None:
+        spread = f" ± {result.test_top1_sd:.4f}" if result.test_top1_sd is not None else ""
+        seeds = counted(len(result.test_scores), "seed")
+        yield f"  test           top-1 {result.test_top1_mean:.4f}{spread} ({seeds}, full training split)"
+    elif any(baseline.test_scores for baseline in result.baselines.values()):
+        yield "  test           (full training split)"
+    yield from retraining_lines(result.baselines)
+    if result.ensemble is not None:
+        yield f"  ensemble       {result.ensemble}; it is the model"

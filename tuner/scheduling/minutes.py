@@ -8,10 +8,10 @@ Before the first fold the estimate is from timed steps; from then on it is from 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from statistics import fmean
-from typing import Self
+from typing import Any, NamedTuple, Self
 
 from trainables.errors import BadInput, Problem
 from tuner.experiment.checks import Plan
@@ -22,6 +22,9 @@ from tuner.record.selection import best_trial
 
 CLOSING_S = 10.0
 """Estimate of what follows the retraining: registration, report, and the synchronisation with MLflow."""
+
+MIN_TRIALS_SHARE = 0.4
+"""Share of the minutes below which baselines and retrainings give way to the trials."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,8 @@ class TimeBudget:
     """Number of trials after which the search ends anyway."""
     startup_s: float = 0.0
     """Seconds until new worker processes train, before the trials and before the retraining."""
+    has_trials: bool = True
+    """Whether there are trials at all: without them the linear probe is the result."""
 
     @classmethod
     def of(cls, plan: Plan, times: StepTimes, places: int, started_s: float, startup_s: float = 0.0) -> Self:
@@ -57,7 +62,7 @@ class TimeBudget:
             started_s=started_s,
             limit_s=60 * search.minutes,
             num_folds=plan.num_trial_folds,
-            num_retrainings=retrain.seeds * (2 if has_fine_tuning else 1),
+            num_retrainings=retrain.seeds * (2 if has_fine_tuning and retrain.baselines else 1),
             places=places,
             fold_s=times.training_s(plan.num_steps, math.ceil(plan.data.num_train / plan.num_folds)),
             retraining_s=times.training_s(plan.num_retrain_steps, plan.data.num_test),
@@ -69,13 +74,16 @@ class TimeBudget:
     def forecast(self, passed_s: float) -> Forecast:
         """Forecasts the search after `passed_s` of the budget, by the timed steps alone.
 
-        At least one trial is forecast. Racing may let more of them fit.
+        At least one trial is forecast, whose folds may be trained beside each other. Racing may let more of them fit.
         """
-        trial_s = self.num_folds * self.fold_s
-        after_s = self.closing_s(self.retraining_s)
         before_s = passed_s + self.startup_s + self.rounds_s(self.num_baseline_folds, self.fold_s)
-        fitting = max(1, self.places * math.floor((self.limit_s - before_s - after_s) / trial_s))
-        return Forecast(self, min(fitting, self.max_trials or fitting), before_s + trial_s + after_s)
+        after_s = self.closing_s(self.retraining_s)
+        if not self.has_trials:
+            return Forecast(self, 0, before_s + after_s, 0.0)
+        left_s = self.limit_s - before_s - after_s
+        fitting = max(1, self.places * math.floor(left_s / (self.num_folds * self.fold_s)))
+        needed_s = before_s + self.rounds_s(self.num_folds, self.fold_s) + after_s
+        return Forecast(self, min(fitting, self.max_trials or fitting), needed_s, left_s)
 
     def closing_s(self, retraining_s: float) -> float:
         """Seconds from the last fold to the end of the command, if each retraining takes `retraining_s`."""
@@ -89,16 +97,27 @@ class TimeBudget:
 
 @dataclass(frozen=True)
 class Forecast:
-    """Forecast of a search within a budget: how many whole trials fit, and the seconds that the baselines, one trial
-    and the retraining need. Its text is a line of the plan."""
+    """Forecast of a search within a budget: how many whole trials fit, the seconds that the baselines, one trial and
+    the retraining need, and those that are left for the trials. Its text is a line of the plan."""
 
     budget: TimeBudget
     num_trials: int
     needed_s: float
+    left_s: float
+
+    @property
+    def fits(self) -> bool:
+        """Whether the budget suffices for the baselines, one trial and the retraining."""
+        return self.needed_s <= self.budget.limit_s
+
+    @property
+    def has_time_for_trials(self) -> bool:
+        """Whether it fits, and leaves the trials their share of the minutes."""
+        return self.fits and self.left_s >= MIN_TRIALS_SHARE * self.budget.limit_s
 
     def check(self) -> None:
         """Raises BadInput if the budget does not suffice for the baselines, one trial and the retraining."""
-        if self.needed_s > self.budget.limit_s:
+        if not self.fits:
             minutes = math.ceil(self.needed_s / 6) / 10
             baselines = "the baselines, " if self.budget.num_baseline_folds else ""
             expected = f"at least {minutes:g} minutes for {baselines}{self.work}"
@@ -107,6 +126,8 @@ class Forecast:
     @property
     def work(self) -> str:
         """The trials and the retraining, with the seconds of each training."""
+        if not self.budget.has_trials:
+            return "the linear probe alone, as there is no time for a trial"
         trials = counted(self.num_trials, "trial")
         work = f"{trials} of {self.budget.num_folds} folds ({_short(self.budget.fold_s)} a fold)"
         if self.budget.num_retrainings:
@@ -118,6 +139,63 @@ class Forecast:
         return f"{self.budget.limit_s / 60:g} minutes: about {self.work}"
 
 
+class Scope(NamedTuple):
+    """What a search does within its minutes: a plan, its budget and forecast, and what was left out for their sake."""
+
+    plan: Plan
+    budget: TimeBudget
+    forecast: Forecast
+    left_out: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        left_out = f"; left out for want of time: {', '.join(self.left_out)}" if self.left_out else ""
+        return f"{self.forecast}{left_out}"
+
+
+def scope_of(plan: Plan, budget_of: Callable[[Plan], TimeBudget], passed_s: float) -> Scope:
+    """Fits a plan into its minutes: as much as leaves the trials their share, else as much as fits.
+
+    Retrainings of plain fine-tuning are left out first, then this baseline itself, then retrainings of the
+    winner but one; at last the trials, where the linear probe is a baseline and can be the result. Where not even that
+    fits, the scope is the last with a trial; its forecast says so.
+    """
+    scopes = [Scope(each, budget := budget_of(each), budget.forecast(passed_s), words) for each, words in _lesser(plan)]
+    for scope in scopes:
+        if scope.forecast.has_time_for_trials:
+            return scope
+    least = scopes[-1]
+    if not least.forecast.fits and "linear_probe" in plan.space.search.baselines:
+        budget = replace(least.budget, has_trials=False, num_retrainings=0)
+        forecast = budget.forecast(passed_s)
+        if forecast.fits:
+            return Scope(least.plan, budget, forecast, (*least.left_out, "trials"))
+    return next((scope for scope in scopes if scope.forecast.fits), least)
+
+
+def _lesser(plan: Plan) -> Iterator[tuple[Plan, tuple[str, ...]]]:
+    """Yields the plan, and plans with less and less, each with what it leaves out."""
+    left_out: tuple[str, ...] = ()
+    yield plan, left_out
+    has_fine_tuning = "fine_tuning" in plan.space.search.baselines
+    if has_fine_tuning and plan.space.retrain.baselines and plan.space.retrain.seeds:
+        plan = _changed(plan, "retrain", baselines=False)
+        left_out = ("test scores of plain fine-tuning",)
+        yield plan, left_out
+    if has_fine_tuning:
+        others = tuple(name for name in plan.space.search.baselines if name != "fine_tuning")
+        plan = _changed(plan, "search", baselines=others)
+        left_out = ("plain fine-tuning as a baseline",)
+        yield plan, left_out
+    if (seeds := plan.space.retrain.seeds) > 1:
+        plan = _changed(plan, "retrain", seeds=1)
+        yield plan, (*left_out, f"{counted(seeds - 1, 'further retraining')} of the best")
+
+
+def _changed(plan: Plan, section: str, **settings: Any) -> Plan:
+    changed = getattr(plan.space, section).model_copy(update=settings)
+    return replace(plan, space=replace(plan.space, **{section: changed}))
+
+
 def too_late_for_trial(budget: TimeBudget, history: SearchHistory, now_s: float) -> str | None:
     """Returns the reason if a new trial would not leave the time for the retraining; None if it may start.
 
@@ -125,6 +203,8 @@ def too_late_for_trial(budget: TimeBudget, history: SearchHistory, now_s: float)
     sooner. As long as no trial is complete and none is running, one starts at any time within the budget, as the search
     would have no result without.
     """
+    if not budget.has_trials:
+        return f"search.minutes = {budget.limit_s / 60:g} is too short for a trial"
     trials = history.trials.values()
     if not any(trial.state in ("complete", "running") for trial in trials):
         ends_s = now_s

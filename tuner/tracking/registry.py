@@ -55,7 +55,7 @@ def register_model(
     uri: str,
     experiment: str,
     search_run: str,
-    seed: int,
+    seed: int | None,
     classifier_dir: Path,
     registered_name: str,
     example: Pixels | Sequence[str],
@@ -71,7 +71,7 @@ def register_model(
         uri: the store, with its credentials.
         experiment: name of the MLflow experiment.
         search_run: name of the search's run, that of its parent in MLflow.
-        seed: seed of the retraining.
+        seed: seed of the retraining; None for the ensemble of all of them.
         classifier_dir: folder that `save_classifier` wrote.
         registered_name: name in the registry.
         example: input example that is logged with the model: uint8 N×H×W×3, or texts.
@@ -93,7 +93,7 @@ def register_model(
 
 
 def has_model(
-    uri: str, experiment: str, search_run: str, seed: int, registered_name: str, baseline: Baseline | None = None
+    uri: str, experiment: str, search_run: str, seed: int | None, registered_name: str, baseline: Baseline | None = None
 ) -> bool:
     """Tells whether the model of that retraining is registered. Arguments and errors are those of `register_model`."""
     try:
@@ -105,13 +105,14 @@ def has_model(
 
 
 def _retraining(
-    client: MlflowClient, uri: str, experiment: str, search_run: str, seed: int, baseline: Baseline | None
+    client: MlflowClient, uri: str, experiment: str, search_run: str, seed: int | None, baseline: Baseline | None
 ) -> Run:
     experiment_id = ensure_experiment(client, uri, experiment)
     for run in runs_with(client, experiment_id, search_run=search_run, **retraining_tags(seed, baseline)):
         return run
     of = "" if baseline is None else f" of {baseline}"
-    raise TrackingFailed(f"no run of search {search_run} for retraining seed {seed}{of}; MLflow may be behind")
+    which = "the ensemble" if seed is None else f"retraining seed {seed}"
+    raise TrackingFailed(f"no run of search {search_run} for {which}{of}; MLflow may be behind")
 
 
 def load_model(model_uri: str, uri: str) -> Any:

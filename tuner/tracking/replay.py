@@ -89,7 +89,8 @@ def _register(directory: RunDirectory, uri: str, started: SearchStarted) -> str 
             return None
         baseline = winner.name if isinstance(winner, BaselineRecord) else None
         name = started.space.get("tracking", {}).get("registered_model") or started.name
-        run = (uri, started.name, started.run, MODEL_SEED)
+        seed = MODEL_SEED if history.ensemble(winner.key) is None else None
+        run = (uri, started.name, started.run, seed)
         try:
             known = history.model_uri(winner.key)
             if (known or not history.has_model) and has_model(*run, name, baseline):
@@ -107,7 +108,9 @@ def _register(directory: RunDirectory, uri: str, started: SearchStarted) -> str 
 def _retrained_winner(history: SearchHistory) -> TrialRecord | BaselineRecord | None:
     """Trial or baseline whose configuration the model has."""
     winner = winner_of(history.trials.values(), history.baselines.values())
-    return winner if winner is not None and MODEL_SEED in history.retrainings(winner.key) else None
+    if winner is None or (history.ensemble(winner.key) is None and MODEL_SEED not in history.retrainings(winner.key)):
+        return None
+    return winner
 
 
 def _example(classifier: Classifier) -> Pixels | Sequence[str]:

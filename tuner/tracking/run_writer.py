@@ -32,6 +32,9 @@ REFUSED = ("INVALID_PARAMETER_VALUE",)
 TOO_LARGE = "failed with error code 413"
 """Part of the message where a proxy in front of the server refuses a request beyond its limit."""
 
+ENSEMBLE = "ensemble"
+"""Value of the tags of a seed at the run of an ensemble of all seeds."""
+
 Entity = Metric | Param | RunTag
 Item = TypeVar("Item")
 
@@ -187,9 +190,11 @@ def end_status(outcome: Outcome) -> EndStatus:
     return "FINISHED" if outcome == "finished" else "KILLED"
 
 
-def retraining_name(seed: int, baseline: str | None = None) -> str:
-    """Names the run of a retraining: `retrain-seed-0`, of a baseline `retrain-linear_probe-seed-0`."""
-    return f"retrain-seed-{seed}" if baseline is None else f"retrain-{baseline}-seed-{seed}"
+def retraining_name(seed: int | None, baseline: str | None = None) -> str:
+    """Names the run of a retraining: `retrain-seed-0`, of a baseline `retrain-linear_probe-seed-0`, and that of the
+    ensemble of all seeds (None): `retrain-ensemble`."""
+    which = "ensemble" if seed is None else f"seed-{seed}"
+    return f"retrain-{which}" if baseline is None else f"retrain-{baseline}-{which}"
 
 
 def baseline_name(baseline: str) -> str:
@@ -197,11 +202,13 @@ def baseline_name(baseline: str) -> str:
     return f"baseline-{baseline}"
 
 
-def retraining_tags(seed: int, baseline: str | None = None) -> dict[str, str]:
-    """Returns the tags by which the run of a retraining is found, of the best trial or of a baseline."""
+def retraining_tags(seed: int | None, baseline: str | None = None) -> dict[str, str]:
+    """Returns the tags by which the run of a retraining is found, of the best trial or of a baseline; without a seed
+    that of the ensemble."""
+    which = ENSEMBLE if seed is None else str(seed)
     if baseline is None:
-        return {"retrain_seed": str(seed)}
-    return {"of_baseline": baseline, "baseline_seed": str(seed)}
+        return {"retrain_seed": which}
+    return {"of_baseline": baseline, "baseline_seed": which}
 
 
 def run_name(tags: Mapping[str, str]) -> str | None:
@@ -213,12 +220,16 @@ def run_name(tags: Mapping[str, str]) -> str | None:
     if "seed" in tags:
         return cell_name(tags["row"], tags["column"], int(tags["seed"]))
     if "retrain_seed" in tags:
-        return retraining_name(int(tags["retrain_seed"]))
+        return retraining_name(_seed_of(tags["retrain_seed"]))
     if "baseline_seed" in tags:
-        return retraining_name(int(tags["baseline_seed"]), tags["of_baseline"])
+        return retraining_name(_seed_of(tags["baseline_seed"]), tags["of_baseline"])
     if "baseline" in tags:
         return baseline_name(tags["baseline"])
     return tags.get("trial_id")
+
+
+def _seed_of(tag: str) -> int | None:
+    return None if tag == ENSEMBLE else int(tag)
 
 
 def _redacted(texts: Mapping[str, str], max_characters: int) -> dict[str, str]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from tuner.record.directory import RunDirectory
 from tuner.record.events import (
+    EnsembleTested,
     Event,
     FoldFinished,
     ModelRegistered,
@@ -57,10 +58,8 @@ class SearchProjection:
                 self._fold_finished(event)
             case TrialEnded():
                 self._trial_ended(event)
-            case RetrainingFinished():
-                self._retraining_finished(event)
-            case RetrainingFailed():
-                self._retraining_failed(event)
+            case RetrainingFinished() | RetrainingFailed() | EnsembleTested():
+                self._retrained(event)
             case ModelRegistered():
                 self.writer.write_parent(event.time_s, tags={"model_uri": event.uri})
             case SearchEnded():
@@ -101,6 +100,15 @@ class SearchProjection:
         self.writer.end(trial.trial_id, event.time_s, "FAILED" if trial.state == "failed" else "FINISHED")
         self.writer.write_parent(event.time_s, [_best_so_far(self.history)])
 
+    def _retrained(self, event: RetrainingFinished | RetrainingFailed | EnsembleTested) -> None:
+        match event:
+            case RetrainingFinished():
+                self._retraining_finished(event)
+            case RetrainingFailed():
+                self._retraining_failed(event)
+            case EnsembleTested():
+                self._ensemble_tested(event)
+
     def _retraining_finished(self, event: RetrainingFinished) -> None:
         result = event.result
         name = self._open_retraining(event.trial, result.seed, event.time_s - result.duration_s, reason="")
@@ -111,6 +119,16 @@ class SearchProjection:
     def _retraining_failed(self, event: RetrainingFailed) -> None:
         name = self._open_retraining(event.trial, event.seed, event.time_s, event.reason)
         self.writer.end(name, event.time_s, "FAILED")
+
+    def _ensemble_tested(self, event: EnsembleTested) -> None:
+        result, name = event.result, retraining_name(None, event.baseline)
+        tags = {**retraining_tags(None, event.baseline), "mean_of": result.mean_of}
+        tags["seeds"] = " ".join(map(str, result.seeds))
+        self.writer.open(name, event.time_s - result.duration_s, tags)
+        score = Point("test_top1", result.test_top1)
+        self.writer.write(name, event.time_s, [score, Point("duration_s", result.duration_s)])
+        self.writer.end(name, event.time_s, "FINISHED")
+        self.writer.write_parent(event.time_s, [Point("test_top1_ensemble", result.test_top1)])
 
     def _open_retraining(self, trial: int, seed: int, started_s: float, reason: str) -> str:
         """Makes the run of a retraining, and returns its name."""

@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from tests.tuner.tiny import space_of
 from trainables import trial
+from trainables.classifier import WEIGHTS, Classifier
 from trainables.data.images import LabelledImages
 from trainables.data.loading import source_key
 from trainables.errors import Diverged
@@ -17,7 +19,7 @@ from trainables.results import RetrainFailed
 from trainables.training.checkpoint import Checkpoints
 from trainables.trial import reseeded
 from tuner.cluster import retraining as retrain
-from tuner.cluster.retraining import Retraining, put_folder
+from tuner.cluster.retraining import Retraining, make_ensemble, put_folder
 from tuner.record.directory import RunDirectory
 from tuner.resources.share import Share
 
@@ -68,6 +70,30 @@ def test_only_the_network_of_one_becomes_the_model(monkeypatch: pytest.MonkeyPat
         monkeypatch.setattr(trial, "accuracy_on", lambda *_, poison=poison: poison)
         kept = [once(Retraining(0, CONFIG, seed, makes_model=seed == 0), tmp_path)[1] for seed in range(3)]
         assert kept == [{"weights": b""}, {}, {}]
+
+
+def test_the_networks_of_an_ensemble_become_one_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Two networks of a real retraining, written to the run's directory, averaged and scored in a task."""
+    frozen = {"head_init": "probe", "batch_norm": "frozen", "num_steps": 1, "batch_size": 2}
+    config = CONFIG.model_copy(update={"training": CONFIG.training.model_copy(update=frozen)})
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 37, 37, 3), dtype=np.uint8)
+    images = LabelledImages.of(pixels, np.array([0, 1, 0, 1]), ("a", "b"))
+    monkeypatch.setattr(retrain, "load_test", lambda data: images)
+    monkeypatch.setattr(retrain, "put_shared", lambda value: value)
+    monkeypatch.setattr(retrain, "as_completed", lambda task, jobs, share: (task(*job) for job in jobs))
+    directory = RunDirectory(tmp_path)
+    jobs = [Retraining(4, config, seed, is_member=True) for seed in range(2)]
+    list(retrain.retrain(jobs, {source_key(config.data): images}, {}, SHARE, directory))
+    assert not directory.model.exists()
+    tensors = [torch.load(directory.ensemble_member(seed) / WEIGHTS, weights_only=True) for seed in range(2)]
+    result = make_ensemble(config, [0, 1], SHARE, directory)
+    assert (result.mean_of, result.seeds) == ("weights", [0, 1])
+    mean = torch.load(directory.model / WEIGHTS, weights_only=True)
+    name = "target_head.weight"
+    torch.testing.assert_close(mean[name], (tensors[0][name] + tensors[1][name]) / 2)
+    accuracy = (Classifier.load(directory.model).predict_proba(pixels).argmax(axis=1) == images.labels).mean()
+    assert result.test_top1 == pytest.approx(accuracy)
+    assert not directory.ensemble_members.exists()
 
 
 def test_one_that_diverges_breaks_off_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

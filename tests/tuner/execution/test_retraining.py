@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from tests.tuner.tiny import add_trial, baseline_events, search_journal, space_of
-from trainables.results import RetrainFailed, RetrainResult
+from trainables.results import EnsembleResult, RetrainFailed, RetrainResult
 from tuner.cli.search_progress import SearchProgress
 from tuner.cluster.retraining import Retraining
 from tuner.cluster.tasks import GpuOutOfMemory, WorkerFailed
@@ -20,7 +20,7 @@ from tuner.execution import retraining
 from tuner.execution.retraining import contenders, missing_retrainings, register, retrain_contenders
 from tuner.experiment.search_experiment import SearchExperiment
 from tuner.experiment.settings import ResourceSettings
-from tuner.record.events import BaselineRetrained, RetrainingFailed
+from tuner.record.events import BaselineRetrained, EnsembleTested, RetrainingFailed
 from tuner.record.journal import SearchJournal
 from tuner.resources.share import Capacity, Share, share_of
 from tuner.tracking import registry
@@ -121,6 +121,62 @@ def test_a_winner_whose_process_dies_ends_the_search(stage: Stage) -> None:
         stage.run()
 
 
+class TestEnsemble:
+    """With `retrain.ensemble` the winner's networks are kept, and become one model once."""
+
+    ENSEMBLE = space_of(retrain__seeds=2, retrain__ensemble=True)
+
+    @pytest.fixture
+    def made(self, monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
+        """The seeds of each ensemble that was made."""
+        calls: list[list[int]] = []
+
+        def make_ensemble(config: Any, seeds: list[int], *_: Any) -> EnsembleResult:
+            calls.append(seeds)
+            return EnsembleResult("weights", seeds, 0.75, 1.0)
+
+        monkeypatch.setattr(retraining, "make_ensemble", make_ensemble)
+        return calls
+
+    def test_is_of_all_seeds_of_the_winner(self, stage: Stage, made: list[list[int]]) -> None:
+        stage.add_baseline("fine_tuning", 0.7, 0.7)
+        members = {
+            each.seed
+            for each in missing_retrainings(self.ENSEMBLE, contenders(stage.journal.history), stage.journal.history)
+            if each.is_member
+        }
+        assert members == {0, 1}
+        for seed in members:
+            stage.journal.directory.ensemble_member(seed).mkdir(parents=True)
+        stage.run(self.ENSEMBLE)
+        assert stage.given == [
+            (0, [(1, 0, False), (1, 1, False), ("fine_tuning", 0, False), ("fine_tuning", 1, False)])
+        ]
+        assert made == [[0, 1]]
+        result = stage.journal.history.ensemble(1)
+        assert result is not None
+        assert (result.test_top1, stage.journal.history.ensemble("fine_tuning")) == (0.75, None)
+        stage.run(self.ENSEMBLE)
+        assert made == [[0, 1]], "once"
+
+    def test_is_of_the_networks_that_there_are(self, stage: Stage, made: list[list[int]]) -> None:
+        stage.journal.directory.ensemble_member(1).mkdir(parents=True)
+        stage.run(self.ENSEMBLE)
+        assert made == [[1]]
+
+    def test_without_the_setting_there_is_none(self, stage: Stage, made: list[list[int]]) -> None:
+        stage.journal.directory.ensemble_member(0).mkdir(parents=True)
+        stage.run()
+        assert made == []
+
+
+def test_without_retrainings_of_baselines_the_probe_is_still_tested(stage: Stage) -> None:
+    stage.add_baseline("linear_probe", 0.7, 0.7)
+    stage.add_baseline("fine_tuning", 0.7, 0.7)
+    stage.run(space_of(retrain__seeds=2, retrain__baselines=False))
+    assert stage.given == [(0, [(1, 0, True), (1, 1, False), ("linear_probe", 0, False)])]
+
+
 class TestRegistering:
     @pytest.fixture
     def registered(self, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
@@ -151,6 +207,17 @@ class TestRegistering:
         assert registered == [None, "linear_probe"]
         history = stage.journal.history
         assert (history.model_uri("linear_probe"), history.model_uri(1)) == ("models:/tiny@champion", None)
+
+    def test_an_ensemble_is_registered_instead_of_one_network(
+        self, stage: Stage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        seeds: list[object] = []
+        monkeypatch.setattr(registry, "register_model", lambda *arguments: seeds.append(arguments[3]) or "models:/a@b")
+        stage.run()
+        result = EnsembleResult("weights", [0, 1], 0.75, 1.0)
+        stage.journal.append(EnsembleTested(trial=1, result=result))
+        assert self.register(stage) == "models:/a@b"
+        assert seeds == [None]
 
     def test_without_its_seed_there_is_no_model(self, stage: Stage, registered: list[Any]) -> None:
         assert self.register(stage) is None

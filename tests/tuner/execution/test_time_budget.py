@@ -14,12 +14,12 @@ from tests.tuner.tiny import add_trial, search_journal, space_of
 from trainables.errors import BadInput
 from tuner.cli.search_progress import SearchProgress
 from tuner.execution import time_budget
-from tuner.execution.time_budget import timed_budget
+from tuner.execution.time_budget import timed_scope
 from tuner.experiment.checks import check_experiment
 from tuner.experiment.timing import StepTimes
 from tuner.record.journal import SearchJournal
 from tuner.resources.share import Share
-from tuner.scheduling.minutes import TimeBudget
+from tuner.scheduling.minutes import Scope
 
 
 @pytest.fixture
@@ -29,25 +29,26 @@ def journal(tmp_path: Path) -> SearchJournal:
 
 def timed(
     monkeypatch: pytest.MonkeyPatch, journal: SearchJournal, now_s: float = 110.0, **changes: Any
-) -> tuple[TimeBudget | None, SearchProgress, str]:
+) -> tuple[Scope | None, SearchProgress, str]:
     """Two places, trainings of which each step takes a second, a command that began at 100 s and is at `now_s`."""
     monkeypatch.setattr(time_budget, "probe_step_times", lambda *_: StepTimes(1.0, 1.0, 0.0))
     monkeypatch.setattr(time_budget, "time", SimpleNamespace(monotonic=lambda: now_s))
     screen, space = io.StringIO(), space_of(retrain__seeds=4, **changes)
     observer = SearchProgress(Console(file=screen, width=200), space, space.search.trials, 1)
     context: Any = SimpleNamespace(share=Share(1, 0, 2), journal=journal)
-    budget = timed_budget(context, check_experiment(space), {}, observer, started_s=100.0)
-    return budget, observer, screen.getvalue()
+    scope = timed_scope(context, check_experiment(space), {}, observer, started_s=100.0)
+    return scope, observer, screen.getvalue()
 
 
 def test_without_minutes_nothing_is_timed(monkeypatch: pytest.MonkeyPatch, journal: SearchJournal) -> None:
-    budget, observer, said = timed(monkeypatch, journal)
-    assert (budget, observer.deadline_s, said) == (None, None, "")
+    scope, observer, said = timed(monkeypatch, journal)
+    assert (scope, observer.deadline_s, said) == (None, None, "")
 
 
 def test_says_what_fits_and_until_when(monkeypatch: pytest.MonkeyPatch, journal: SearchJournal) -> None:
-    budget, observer, said = timed(monkeypatch, journal, search__minutes=1, search__trials=None)
-    assert budget is not None
+    scope, observer, said = timed(monkeypatch, journal, search__minutes=1, search__trials=None)
+    assert scope is not None
+    budget = scope.budget
     assert (budget.started_s, budget.limit_s, budget.places) == (100.0, 60.0, 2)
     assert observer.deadline_s == 160.0
     # 60 s without 10 s that have passed, two rounds of retrainings of 3 s, and 10 s of the end; trials of two folds
@@ -58,12 +59,12 @@ def test_says_what_fits_and_until_when(monkeypatch: pytest.MonkeyPatch, journal:
 def test_too_few_minutes_are_refused_before_the_first_event(
     monkeypatch: pytest.MonkeyPatch, journal: SearchJournal
 ) -> None:
-    with pytest.raises(BadInput, match=r"tiny.yaml: search.minutes: expected at least 0.6 minutes for 1 trial of"):
-        timed(monkeypatch, journal, search__minutes=0.5)
+    with pytest.raises(BadInput, match=r"tiny.yaml: search.minutes: expected at least 0.5 minutes for 1 trial of"):
+        timed(monkeypatch, journal, search__minutes=0.4)
     journal.close()
     assert not journal.directory.has_begun
 
 
 def test_a_resumed_search_with_a_result_is_not_refused(monkeypatch: pytest.MonkeyPatch, journal: SearchJournal) -> None:
     add_trial(journal, 0, [0.5, 0.5])
-    assert timed(monkeypatch, journal, search__minutes=0.5)[0] is not None
+    assert timed(monkeypatch, journal, search__minutes=0.4)[0] is not None

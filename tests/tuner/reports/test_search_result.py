@@ -12,9 +12,9 @@ import pytest
 
 from tests.tuner.reports.searches import alternatives, write_search
 from tests.tuner.tiny import baseline_events, history_of, record, space_of
-from trainables.results import RetrainResult
+from trainables.results import EnsembleResult, RetrainResult
 from tuner.record.directory import RunDirectory
-from tuner.record.events import BaselineFailed, ModelRegistered, RetrainingFinished, RungScore
+from tuner.record.events import BaselineFailed, EnsembleTested, ModelRegistered, RetrainingFinished, RungScore
 from tuner.record.history import SearchHistory
 from tuner.reports.search_result import SearchResult, closing_lines, search_result_of
 
@@ -31,6 +31,7 @@ KEYS = [
     "test_scores",
     "test_top1_mean",
     "test_top1_sd",
+    "ensemble",
     "baselines",
     "winner",
     "trials",
@@ -108,6 +109,24 @@ def test_the_end_for_a_person() -> None:
     assert "python -m tuner.predict --model models:/tiny@champion" in text
     assert "python -m tuner.ui --tracking-uri 'sqlite:////my db'" in text
     assert "trial-0002: fold 2 diverged" in text
+
+
+def test_the_end_says_what_the_ensemble_gains() -> None:
+    told = history(0.5, 0.7)
+    told.apply(EnsembleTested(trial=1, result=EnsembleResult("weights", [0, 1], 0.8, 1.0)))
+    found = result_of(told)
+    assert found.ensemble is not None
+    assert (found.ensemble.num_networks, found.ensemble.test_top1) == (2, 0.8)
+    line = (
+        "  ensemble       top-1 0.8000 with the mean weights of 2 networks: +20.0 points (−107.1 to +147.1, 2 networks)"
+    )
+    assert f"{line} over one of them; it is the model" in closing_lines(found, told)
+
+
+def test_an_ensemble_of_one_is_not_worth_a_word() -> None:
+    told = history(0.5)
+    told.apply(EnsembleTested(trial=1, result=EnsembleResult("weights", [0], 0.5, 1.0)))
+    assert result_of(told).ensemble is None
 
 
 def test_the_best_stands_beside_the_baselines(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,17 +13,19 @@ from tests.tuner.scheduling.workers import next_of
 from tests.tuner.tiny import fold, history_of, record, space_of
 from trainables.errors import BadInput
 from trainables.seeding import rng_for
-from tuner.experiment.checks import check_experiment
+from tuner.experiment.checks import Plan, check_experiment
 from tuner.experiment.timing import StepTimes
 from tuner.record.journal import SearchJournal, open_search_journal
 from tuner.record.selection import best_trial
 from tuner.scheduling.minutes import (
     CLOSING_S,
+    Scope,
     TimeBudget,
     closing_s,
     expected_folds,
     fits_rest_of,
     mean_fold_s,
+    scope_of,
     too_late_for_trial,
 )
 from tuner.scheduling.scheduler import Decision, TrialScheduler
@@ -120,7 +123,7 @@ class TestEstimates:
     def test_new_workers_start_before_trials_and_before_the_retraining(self) -> None:
         budget = budget_of(startup_s=5)
         assert closing_s(budget, history_of()) == 5 + 2 * 15 + CLOSING_S
-        assert budget.forecast(0).needed_s == 5 + 30 + 5 + 2 * 15 + CLOSING_S
+        assert budget.forecast(0).needed_s == 5 + 2 * 10 + 5 + 2 * 15 + CLOSING_S  # three folds on two places
 
     def test_without_a_retraining_the_report_is_left(self) -> None:
         assert closing_s(budget_of(num_retrainings=0), history_of()) == CLOSING_S
@@ -241,9 +244,9 @@ class TestForecast:
         budget = budget_of(limit_s=60, num_baseline_folds=3)
         with pytest.raises(BadInput) as caught:
             budget.forecast(passed_s=5).check()
-        # 5 + 2 * 10 of the baseline, 30 of a trial, 2 * 15 of the retraining, 10 of the end: 95 s
+        # 5 + 2 * 10 of the baseline, 2 * 10 of a trial, 2 * 15 of the retraining, 10 of the end: 85 s
         assert str(caught.value.problems[0]) == (
-            "search.minutes: expected at least 1.6 minutes for the baselines, 1 trial of 3 folds (10 s a fold) "
+            "search.minutes: expected at least 1.5 minutes for the baselines, 1 trial of 3 folds (10 s a fold) "
             "and 4 retrainings (15 s each), got 1"
         )
 
@@ -256,3 +259,60 @@ class TestForecast:
         assert (budget.num_retrainings, budget.num_baseline_folds) == (6, 4)
         assert budget.fold_s == pytest.approx(1 + 2 * 0.5 + 15 * 0.1)  # two steps, 15 of 30 examples
         assert budget.retraining_s == pytest.approx(1 + 2 * 0.5 + 20 * 0.1)
+
+
+class TestScope:
+    """Two places, folds of 10 s (5 s before the first), retrainings of 15 s, 10 s of the end; three folds a trial."""
+
+    def scope_at(self, minutes: float, **changes: Any) -> Scope:
+        settings = {"search__minutes": minutes, "search__trials": None, "search__repeats": 1, "search__folds": 3}
+        baselines = {"search__baselines": ["linear_probe", "fine_tuning"], "retrain__seeds": 3}
+        plan = check_experiment(space_of(**{**settings, **baselines, **changes}))
+
+        def budget_of_plan(plan: Plan) -> TimeBudget:
+            made = TimeBudget.of(plan, StepTimes(1.0, 1.0, 0.1), places=2, started_s=0.0)
+            return replace(made, fold_s=10.0, retraining_s=15.0)
+
+        return scope_of(plan, budget_of_plan, passed_s=5.0)
+
+    def test_with_time_for_everything_nothing_is_left_out(self) -> None:
+        # 5 + 2 * 10 + 3 * 15 + 10 s are not the trials', who have 0.4 of the minutes or more
+        scope = self.scope_at(80 / 0.6 / 60 + 0.01)
+        assert (scope.left_out, scope.budget.num_retrainings, scope.budget.num_baseline_folds) == ((), 6, 3)
+
+    @pytest.mark.parametrize(
+        ("seconds", "left_out", "num_retrainings", "num_baseline_folds"),
+        [
+            (65 / 0.6, ("test scores of plain fine-tuning",), 3, 3),
+            (45 / 0.6, ("plain fine-tuning as a baseline",), 3, 0),
+            (30 / 0.6, ("plain fine-tuning as a baseline", "2 further retrainings of the best"), 1, 0),
+        ],
+    )
+    def test_less_and_less_is_done_beside_the_trials(
+        self, seconds: float, left_out: tuple[str, ...], num_retrainings: int, num_baseline_folds: int
+    ) -> None:
+        scope = self.scope_at(seconds / 60 + 0.01)
+        found = (scope.left_out, scope.budget.num_retrainings, scope.budget.num_baseline_folds)
+        assert found == (left_out, num_retrainings, num_baseline_folds)
+        assert f"; left out for want of time: {', '.join(left_out)}" in str(scope)
+        assert scope.plan.space.retrain.seeds == (1 if num_retrainings == 1 else 3)
+
+    def test_without_time_for_a_trial_the_probe_is_the_result(self, journal: SearchJournal) -> None:
+        scope = self.scope_at(0.5)  # 5 s before it, 10 s after it, and 20 + 15 s of a trial and its retraining
+        assert str(scope) == (
+            "0.5 minutes: about the linear probe alone, as there is no time for a trial; left out for want of time: "
+            "plain fine-tuning as a baseline, 2 further retrainings of the best, trials"
+        )
+        scheduler = TrialScheduler(scope.plan.space, journal, Clock(), time_budget=scope.budget)
+        assert scheduler.next_assignment() is None
+        assert scheduler.ending == "search.minutes = 0.5 is too short for a trial"
+
+    @pytest.mark.parametrize(("minutes", "baselines"), [(0.2, ["linear_probe"]), (0.5, [])])
+    def test_less_than_that_is_refused(self, minutes: float, baselines: list[str]) -> None:
+        with pytest.raises(BadInput, match="search.minutes: expected at least 0.9 minutes for 1 trial of 3 folds"):
+            self.scope_at(minutes, search__baselines=baselines).forecast.check()
+
+    def test_the_experiment_may_do_less_by_itself(self) -> None:
+        scope = self.scope_at(10, retrain__baselines=False)
+        assert (scope.left_out, scope.budget.num_retrainings) == ((), 3)
+        assert self.scope_at(0.9, retrain__seeds=0, search__baselines=[]).left_out == ()

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+
 from tests.marks import MLFLOW_LEAKS
 from tests.tuner.tracking.searches import (
     FIXED,
@@ -12,9 +16,11 @@ from tests.tuner.tracking.searches import (
     start_search,
     start_trial,
 )
-from tuner.record.events import RetrainingFailed
+from trainables.results import EnsembleResult
+from tuner.record.events import EnsembleTested, RetrainingFailed
 from tuner.record.journal import SearchJournal
 from tuner.tracking.projection import Projection
+from tuner.tracking.run_writer import run_name
 
 pytestmark = MLFLOW_LEAKS
 
@@ -82,6 +88,24 @@ def test_a_retraining(finished: Store) -> None:
     assert run.info.end_time - run.info.start_time == 2000
     assert run.data.tags["of_trial"] == "trial-0000"
     assert run.data.params == {"gamma_fe": "0.05"}
+
+
+@pytest.mark.parametrize(
+    ("baseline", "name"), [(None, "retrain-ensemble"), ("linear_probe", "retrain-linear_probe-ensemble")]
+)
+def test_an_ensemble_has_a_run_of_its_own(
+    projection: Projection, journal: SearchJournal, store: Store, baseline: Any, name: str
+) -> None:
+    start_search(journal)
+    run_trial(journal, 0, [0.7, 0.8])
+    result = EnsembleResult("weights", [0, 2], 0.93, 1.5)
+    journal.append(EnsembleTested(trial=None if baseline else 0, baseline=baseline, result=result))
+    projection.advance()
+    run = store.runs[name]
+    assert (run.info.status, run.data.metrics) == ("FINISHED", {"test_top1": 0.93, "duration_s": 1.5})
+    assert {"mean_of": "weights", "seeds": "0 2"}.items() <= run.data.tags.items()
+    assert run_name(run.data.tags) == name
+    assert store.runs[RUN].data.metrics["test_top1_ensemble"] == 0.93
 
 
 def test_a_search_that_was_cut_off_is_killed_and_its_trials_go_on_with_it(

@@ -1,0 +1,107 @@
+"""Ensembles: one model of several trainings of a configuration, which differ in their seeds.
+
+Networks that were fine-tuned from the same weights and the same head stay close to each other, and the mean of their
+weights is one network that is better than each of them on average (Wortsman et al., 2022,
+https://arxiv.org/abs/2203.05482). With heads that were drawn at random it is worse than chance; then the mean of their
+probabilities is taken, which costs a forward pass of each.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from trainables.backbones.copying import clone
+from trainables.backbones.network import Backbone, TransferNetwork
+from trainables.config import TrialConfig
+from trainables.data.batches import evaluation_batches
+from trainables.data.examples import Examples, as_inputs
+from trainables.methods import METHODS
+from trainables.results import EnsembleResult
+from trainables.training.evaluation import predicted_probabilities, top1_accuracy
+from trainables.trial import default_device
+from trainables.types import Outputs
+
+
+class EnsembleNetwork(nn.Module):
+    """Several networks of one architecture; its logits are the logarithms of their mean probabilities."""
+
+    def __init__(self, networks: Sequence[TransferNetwork]) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+
+    @property
+    def backbone(self) -> Backbone:
+        """Backbone of the first network, whose tokenizer and normalisation of inputs are those of all."""
+        first = self.networks[0]
+        assert isinstance(first, TransferNetwork)
+        return first.backbone
+
+    def embed(self, inputs: Tensor) -> Tensor:
+        """Returns the raw inputs: each network embeds them by itself, as its embedding may be trained."""
+        return inputs
+
+    def forward(self, inputs: Tensor) -> Outputs:
+        outputs = [self._outputs_of(network, inputs) for network in self.networks]
+        log_shares = torch.stack([each.target_logits.float().log_softmax(dim=1) for each in outputs])
+        log_mean = log_shares.logsumexp(dim=0) - torch.tensor(len(outputs), device=inputs.device).log()
+        return Outputs(outputs[0].features, outputs[0].pooled, log_mean, None)
+
+    def _outputs_of(self, network: nn.Module, inputs: Tensor) -> Outputs:
+        assert isinstance(network, TransferNetwork)
+        outputs: Outputs = network(network.embed(inputs))
+        return outputs
+
+
+def averages_weights(config: TrialConfig) -> bool:
+    """Whether networks of `config` start from one head, and normalise by the same statistics, so that the mean of their
+    weights is a network of the same kind.
+
+    >>> averages_weights(TrialConfig.model_validate({
+    ...     "data": {"dataset": "digits"}, "backbone": {"name": "timm/resnet18"}, "method": {"name": "l2"},
+    ...     "training": {"head_init": "probe", "batch_norm": "frozen"},
+    ... }))
+    True
+    """
+    training = config.training
+    same_start = training.head_init == "probe" and not METHODS[config.method.name].draws_new_heads
+    return same_start and training.batch_norm == "frozen" and config.backbone.pretrained
+
+
+@torch.no_grad()
+def with_mean_weights(networks: Sequence[TransferNetwork]) -> TransferNetwork:
+    """A network whose floating-point parameters and buffers are the means of those of `networks`, computed in double
+    precision; other buffers are those of the first."""
+    mean = clone(networks[0])
+    states = [network.state_dict() for network in networks]
+    for name, tensor in mean.state_dict().items():
+        if tensor.is_floating_point():
+            tensor.copy_(torch.stack([state[name].double() for state in states]).mean(dim=0))
+    return mean
+
+
+def ensemble_of(networks: Sequence[TransferNetwork], config: TrialConfig) -> TransferNetwork | EnsembleNetwork:
+    """The ensemble of networks that were trained by `config`: the mean of their weights, or else of their
+    probabilities; of a single network, the network itself."""
+    if len(networks) == 1:
+        return networks[0]
+    return with_mean_weights(networks) if averages_weights(config) else EnsembleNetwork(networks)
+
+
+def ensemble_and_test(
+    config: TrialConfig, networks: Sequence[TransferNetwork], seeds: Sequence[int], test: Examples
+) -> tuple[EnsembleResult, TransferNetwork | EnsembleNetwork]:
+    """Makes the ensemble of networks that were trained with `seeds`, and scores it on `test` in this process."""
+    device, started_s = default_device(), time.monotonic()
+    ensemble = ensemble_of(networks, config).to(device)
+    inputs = as_inputs(test, config.data, ensemble.backbone.tokenizer)
+    batches = evaluation_batches(inputs, config.data, config.training.eval_batch_size, device)
+    accuracy = top1_accuracy(*predicted_probabilities(ensemble, batches, config.training, device))
+    mean_of: Literal["weights", "probabilities"] = (
+        "probabilities" if isinstance(ensemble, EnsembleNetwork) else "weights"
+    )
+    return EnsembleResult(mean_of, list(seeds), accuracy, time.monotonic() - started_s), ensemble
