@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from tests.tuner.tiny import add_trial, events_in, search_journal, search_started
 from trainables.errors import BadInput
-from trainables.results import FoldResult, RetrainResult
+from trainables.results import EnsembleResult, FoldResult, RetrainResult
 from tuner.record.events import Event, FoldFinished, Header, SearchEnded, TrialStarted, trial_id
 from tuner.record.lines import encode, read_events, read_events_from
 
@@ -29,6 +29,8 @@ def example(annotation: Any) -> Any:
         return 1e-05
     if annotation is FoldResult:
         return FoldResult(2, 0.5, 1.0, [10, 20], {"loss": [0.5, math.inf]}, 7)
+    if annotation is EnsembleResult:
+        return EnsembleResult("weights", [0, 1], 0.5, 1.0)
     if annotation is RetrainResult:
         return RetrainResult(1, 0.5, 1.0, [10], {"loss": [0.25]})
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):

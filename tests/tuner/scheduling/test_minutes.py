@@ -309,7 +309,7 @@ class TestScope:
 
     @pytest.mark.parametrize(("minutes", "baselines"), [(0.2, ["linear_probe"]), (0.5, [])])
     def test_less_than_that_is_refused(self, minutes: float, baselines: list[str]) -> None:
-        with pytest.raises(BadInput, match="search.minutes: expected at least 0.9 minutes for 1 trial of 3 folds"):
+        with pytest.raises(BadInput, match=r"search.minutes: expected at least 0.9 minutes for 1 trial of 3 folds"):
             self.scope_at(minutes, search__baselines=baselines).forecast.check()
 
     def test_the_experiment_may_do_less_by_itself(self) -> None:
