@@ -22,6 +22,8 @@ class RunDirectory:
             journal.jsonl                one event a line, appended and synced; the durable truth
             environment.json             versions, host, command
             model/                       the best configuration, retrained (of a search)
+            predictions/                 probabilities that the best trial, the baselines and the retrainings gave
+            predictions.parquet, .csv    the same as one table, with file names
             report.html, best.yaml       the report; the best configuration as an experiment (of a search)
             searches/, comparison.*      the searches of its rows, and the tables (of a comparison)
             checkpoints/, ensemble/      folds and retrainings in progress; networks that become one model
@@ -85,6 +87,16 @@ class RunDirectory:
     def model(self) -> Path:
         """Folder of the retrained classifier."""
         return self.path / "model"
+
+    @property
+    def predictions(self) -> Path:
+        """Folder of the predictions of folds and of the test split; see `tuner.record.predictions`."""
+        return self.path / "predictions"
+
+    @property
+    def predictions_table(self) -> Path:
+        """Predictions of the best trial, the baselines and the retrained networks, one row an example and model."""
+        return self.path / "predictions.parquet"
 
     @property
     def ensemble_members(self) -> Path:
