@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainables.frozen import Frozen
-from trainables.seeding import rng_for
 
 Floats = NDArray[np.floating]
 Labels = NDArray[np.int64]
@@ -121,6 +120,8 @@ def metrics_with_intervals(probabilities: Floats, labels: Labels, seed: int = 0)
     The interval counts the number of examples, not how the trainings vary. That of top-1 is Wilson's, as the
     percentiles of few examples, or of no mistake, are too narrow.
     """
+    from trainables.seeding import rng_for  # imports torch, which a reader of results does without
+
     if len(labels) == 0:
         return {}
     draws = rng_for(seed, "bootstrap").integers(0, len(labels), (NUM_RESAMPLES, len(labels)))

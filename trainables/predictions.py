@@ -10,9 +10,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from trainables.data.images import Ints
 from trainables.metrics import all_metrics, log_loss, top1
 
+Ints = NDArray[np.int64]
 Probabilities = NDArray[np.float32]
 
 
