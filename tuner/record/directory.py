@@ -94,6 +94,26 @@ class RunDirectory:
         return self.path / "predictions"
 
     @property
+    def examples(self) -> Path:
+        """Names of the examples that predictions are of, as JSON."""
+        return self.predictions / "examples.json"
+
+    @property
+    def mistakes_data(self) -> Path:
+        """The mistakes of the model with their pictures, as JSON."""
+        return self.predictions / "mistakes.json"
+
+    @property
+    def mistakes(self) -> Path:
+        """Page of all mistakes of the model, as HTML."""
+        return self.path / "mistakes.html"
+
+    @property
+    def predictions_csv(self) -> Path:
+        """The table of predictions as CSV."""
+        return self.path / "predictions.csv"
+
+    @property
     def predictions_table(self) -> Path:
         """Predictions of the best trial, the baselines and the retrained networks, one row an example and model."""
         return self.path / "predictions.parquet"
@@ -190,6 +210,8 @@ class RunDirectory:
             self.environment,
             self.report,
             self.best_space,
+            self.mistakes,
+            self.predictions_csv,
             self.tables_markdown,
             self.tables_html,
         )
