@@ -211,6 +211,7 @@ class RunDirectory:
             self.report,
             self.best_space,
             self.mistakes,
+            self.predictions_table,
             self.predictions_csv,
             self.tables_markdown,
             self.tables_html,

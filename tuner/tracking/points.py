@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from statistics import fmean
 from typing import NamedTuple
 
 from mlflow.entities import Metric
 
-from trainables.results import FoldResult, RetrainResult
+from trainables.results import EnsembleResult, FoldResult, RetrainResult
 
 
 class Point(NamedTuple):
@@ -32,6 +33,21 @@ def fold_points(result: FoldResult) -> Iterator[Point]:
     yield Point(f"fold_{k}/val_top1", result.val_top1)
     yield Point("fold_val_top1", result.val_top1, k)
     yield from loss_points(result, prefix=f"fold_{k}/")
+
+
+def validation_points(folds: Iterable[FoldResult]) -> Iterator[Point]:
+    """Yields the mean of each further metric over the folds of a complete trial or baseline: `val_log_loss` …"""
+    known = [fold.metrics for fold in folds]
+    for name in known[0] if known else ():
+        if name != "top1" and all(name in metrics for metrics in known):
+            yield Point(f"val_{name}", fmean(metrics[name] for metrics in known))
+
+
+def test_points(result: RetrainResult | EnsembleResult) -> Iterator[Point]:
+    """Yields the top-1 on the test split and each further metric: `test_top1`, `test_log_loss` …, and the duration."""
+    yield Point("test_top1", result.test_top1)
+    yield from (Point(f"test_{name}", value) for name, value in result.metrics.items() if name != "top1")
+    yield Point("duration_s", result.duration_s)
 
 
 def as_metrics(points: Iterable[Point], time_s: float) -> list[Metric]:
