@@ -1,4 +1,4 @@
-"""Names of the examples of a search, kept in its run directory, as the data may be elsewhere when they are asked for."""
+"""Names of the examples of a search, kept in its run directory: the data may be elsewhere when they are asked for."""
 
 from __future__ import annotations
 

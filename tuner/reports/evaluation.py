@@ -105,8 +105,8 @@ def calibration_of(evaluation: Evaluation) -> Calibration:
 
 
 def evaluations_of(directory: RunDirectory, history: SearchHistory) -> Iterator[Evaluation]:
-    """Yields what was predicted, as far as it is kept: out of fold by the best trial and each baseline, then of the test
-    split by each retrained network of theirs, and by the ensemble."""
+    """Yields what was predicted, as far as it is kept: out of fold by the best trial and each baseline, then of the
+    test split by each retrained network of theirs, and by the ensemble."""
     files = PredictionFiles(directory)
     for record in _contenders(history):
         if (kept := files.out_of_fold(record.key)) is not None:

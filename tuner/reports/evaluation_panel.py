@@ -99,8 +99,8 @@ def _confusions(evaluation: Evaluation, class_names: tuple[str, ...]) -> Iterato
     for cell in np.argsort(-counts, axis=None, kind="stable")[:MAX_CONFUSIONS].tolist():
         label, predicted = divmod(cell, len(class_names))
         if counts[label, predicted]:
-            times = counts[label, predicted]
-            yield f"{class_names[label]} taken for {class_names[predicted]}: {times} of {evaluation.confusion[label].sum()}"
+            times = f"{counts[label, predicted]} of {evaluation.confusion[label].sum()}"
+            yield f"{class_names[label]} taken for {class_names[predicted]}: {times}"
 
 
 def confusion_plot(panel: EvaluationPanel) -> go.Figure:
