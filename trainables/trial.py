@@ -74,6 +74,7 @@ class Training:
     def _keep(self) -> None:
         assert self.checkpoints is not None
         if self.checkpoints.due():
+            self.fit.finite.raise_if_found()  # a state that is not finite is no use to anybody
             state = {"fit": self.fit.state_dict(), "duration_s": self.duration_s}
             self.checkpoints.save(self.identity, state)
 

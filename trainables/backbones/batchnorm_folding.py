@@ -7,6 +7,8 @@ torch.nn.utils.fusion folds one pair; this module finds the pairs, and folds the
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -60,7 +62,7 @@ class FoldedNetwork:
         return outputs
 
     def _fold(self, inputs: Tensor) -> None:
-        with torch.autocast(inputs.device.type, enabled=False):
+        with torch.autocast(inputs.device.type, enabled=False), without_tf32():
             embedded = self._network.embed(inputs)
             names = pairs_in(self._network.backbone, embedded)
             folded = structural_copy(self._network)
@@ -153,6 +155,20 @@ def _refresh(pair: Pair) -> None:
 def _sources(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> list[Tensor]:
     tensors = (conv.weight, conv.bias, norm.weight, norm.bias, norm.running_mean, norm.running_var)
     return [tensor for tensor in tensors if tensor is not None]
+
+
+@contextmanager
+def without_tf32() -> Iterator[None]:
+    """Computes convolutions and matrix products in fp32 inside the block, also on GPUs whose default is TF32.
+
+    Its ten bits alone make the features of a network differ by 1e-3 to 1e-2, more than `TOLERANCE`.
+    """
+    convolutions, products = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = convolutions, products
 
 
 def is_close(exact: tuple[Tensor, Tensor], ours: tuple[Tensor, Tensor]) -> bool:

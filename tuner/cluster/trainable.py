@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import shutil
@@ -97,6 +98,7 @@ class FoldTrainable(tune.Trainable):
         self.images_by_key = images
         self.device = default_device()
         self.reset_config(config)
+        gc.freeze()  # what is there now stays: a collection after a fold has little to look at
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self._discard()
@@ -162,7 +164,10 @@ class FoldTrainable(tune.Trainable):
         """Clears the state of the fold, and removes its checkpoint."""
         if self.checkpoints is not None:
             self.checkpoints.discard()
+        had_networks = self.training is not None or self.has_ended
         self.training, self.checkpoints, self.spent_s, self.has_ended = None, None, 0.0, False
+        if had_networks:  # those of torchvision are in reference cycles, and would stay on the card for some folds
+            gc.collect()
 
 
 def failure_of(fold: int, error: Exception) -> FoldFailed:
