@@ -73,8 +73,9 @@ class Share:
         return replace(self, gpus=gpus, concurrency=min(num_fitting, self.limit or num_fitting))
 
     def spread_over(self, num_jobs: int | None) -> Self:
-        """Returns an auto share that so few jobs (None: any number) get if all GPUs are to work: Ray packs as many of them
-        on the first GPU as fit there, while others are idle. A fixed share stays what was asked for.
+        """Returns an auto share so large that `num_jobs` (None: any number) fill all GPUs.
+
+        Ray packs as many jobs on the first GPU as fit there, while others are idle. A fixed share stays what was asked.
 
         >>> share = share_of([Capacity(64, 8)], ResourceSettings(gpus="auto"), "auto").sized_for(0.1)
         >>> share.gpus, share.spread_over(3).gpus, share.spread_over(20).gpus
