@@ -168,7 +168,7 @@ class Job(Frozen):
     """The search that a RayJob or Slurm job runs."""
 
     space: Annotated[str, Field(pattern=r"^[\w./-]+\.ya?ml$")]
-    """Its experiment file: relative to the project's folder in the image, or absolute, as on the storage of experiments."""
+    """Its experiment file: relative to the project's folder in the image, or absolute, as one on a volume is."""
     arguments: tuple[Printable, ...]
     """Further arguments of `tuner.search`: `[--resume, NAME]`, `[--set, search.minutes=60]`."""
     max_hours: PositiveInt
