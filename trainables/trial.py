@@ -75,7 +75,8 @@ class Training:
 
     def _keep(self) -> None:
         assert self.checkpoints is not None
-        if self.checkpoints.due():
+        if self.checkpoints.due() and self.checkpoints.pays(self.duration_s / self.fit.step * self.fit.num_steps):
+            self.fit.finite.raise_if_found()  # a state that is not finite is no use to anybody
             state = {"fit": self.fit.state_dict(), "duration_s": self.duration_s}
             self.checkpoints.save(self.identity, state)
 
