@@ -30,11 +30,11 @@ NO_WORK = ("aten::empty", "aten::detach", "aten::_local_scalar", "aten::new_empt
 BACKBONES = {"efficientnet_lite0": "package/efficientnet_lite0", "resnet50": "torchvision/resnet50"}
 
 
-class Launches(TorchDispatchMode):
+class Launches(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the operations that compute something, by name."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.counts: Counter[str] = Counter()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -78,7 +78,8 @@ def launches_of(method: str, backbone: str, precision: str) -> Counter[str]:
     fit = start_fit(config, load_train(config.data), seed_for(0, "launches"), torch.device("cpu"))
     with torch.backends.mkldnn.flags(enabled=False):
         fit.run(until=PERIOD)
-        with Launches() as launches:
+        launches = Launches()
+        with launches:
             fit.run(until=2 * PERIOD)
     return launches.counts
 

@@ -72,6 +72,8 @@ class Training:
     def run(self, until: int | None = None) -> None:
         """Trains up to step `until` (None: `num_steps`), with checkpoints. Raises Diverged."""
         self.fit.run(until, self._keep if self.checkpoints is not None else None)
+        if self.checkpoints is not None:
+            self.checkpoints.wait()  # the caller may remove them
 
     def _keep(self) -> None:
         assert self.checkpoints is not None

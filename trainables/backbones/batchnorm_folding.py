@@ -145,7 +145,8 @@ def _refresh(pairs: Sequence[Pair], computing: torch.dtype) -> None:
     if not pairs:
         return
     norms, convs = [pair.norm for pair in pairs], [pair.conv for pair in pairs]
-    means, variances = [norm.running_mean for norm in norms], [norm.running_var for norm in norms]
+    means = [norm.running_mean for norm in norms if norm.running_mean is not None]  # which `pairs_in` has seen to
+    variances = [norm.running_var for norm in norms if norm.running_var is not None]
     scales = list(torch._foreach_add(variances, [norm.eps for norm in norms]))
     torch._foreach_sqrt_(scales)
     torch._foreach_reciprocal_(scales)
@@ -165,7 +166,7 @@ def _refresh(pairs: Sequence[Pair], computing: torch.dtype) -> None:
             pair.both.bias = nn.Parameter(shift.to(kept), requires_grad=False)
     both = [pair.both for pair in pairs]  # in place, as a CUDA graph keeps the addresses
     torch._foreach_copy_([each.weight for each in both], weights)
-    torch._foreach_copy_([each.bias for each in both], shifts)
+    torch._foreach_copy_([each.bias for each in both if each.bias is not None], shifts)
 
 
 def _on_those(operation: Callable[..., object], targets: list[Tensor], operands: Sequence[Tensor | None]) -> None:

@@ -74,9 +74,9 @@ class FrozenBatchNorm:
         backbone.eval()
         pairs = [_pair_at(backbone, *names) for names in pairs_in(backbone, few)]
         with torch.autocast(few.device.type, enabled=False), without_tf32():
-            exact = backbone(few.float())
+            exact = backbone(few)
             _fold(pairs)
-            alike = is_close(exact, backbone(few.float()))
+            alike = is_close(exact, backbone(few))
         if alike:
             self._pairs = pairs
         else:

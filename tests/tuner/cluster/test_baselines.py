@@ -35,6 +35,7 @@ class FakeTraining:
     """In place of a fold's training: `raises` is by fold, its checkpoint is written at once."""
 
     raises: dict[int, Exception] = {}  # noqa: RUF012 - replaced by each test
+    predictions = None
 
     def __init__(
         self, config: Any, examples: Any, number: int, fold: Any, device: Any, checkpoints: Checkpoints | None
@@ -42,6 +43,7 @@ class FakeTraining:
         self.number = number
         if checkpoints is not None:
             checkpoints.save("me", {})
+            checkpoints.wait()
 
     def result(self) -> FoldResult:
         if self.number in self.raises:

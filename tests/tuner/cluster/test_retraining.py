@@ -128,6 +128,7 @@ def test_each_is_kept_while_it_trains_and_until_it_is_taken_in(monkeypatch: pyte
         assert checkpoints is not None
         assert checkpoints.period_s == 30
         checkpoints.save("me", {})
+        checkpoints.wait()
         return RetrainFailed(seed, "diverged")
 
     loaded: list[object] = []

@@ -54,6 +54,7 @@ class FakeFold:
 
     raises: dict[int, Any] = {}  # noqa: RUF012 - the test's
     taken_up_at = 0
+    predictions = None
 
     def __init__(
         self, config: Any, images: Any, number: int, fold: Any, device: Any, checkpoints: Checkpoints | None
@@ -62,6 +63,7 @@ class FakeFold:
         self.alpha, self.number, self.step = config.method.alpha, number, self.taken_up_at
         if checkpoints is not None:
             checkpoints.save("me", {})
+            checkpoints.wait()
 
     def score_at(self, step: int) -> float:
         self.step = step
