@@ -9,13 +9,14 @@ from pathlib import Path
 from deploy.job import check_job_name
 from trainables.errors import BadInput
 from tuner.cli.arguments import key_value
+from tuner.messages.invocation import module_line
 
 
 def submit_parser(documentation: str) -> argparse.ArgumentParser:
     """The parser for submitting; `documentation` is a summary and, after an empty line, the details."""
     summary, _, details = documentation.partition("\n\n")
     parser = argparse.ArgumentParser(
-        prog="python -m deploy.submit",
+        prog=module_line("deploy.submit"),
         description=summary,
         epilog=details,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -46,7 +47,7 @@ def submit_parser(documentation: str) -> argparse.ArgumentParser:
 
 def job_parser(verb: str, description: str | None) -> argparse.ArgumentParser:
     """The parser of a command about jobs that were submitted before."""
-    parser = argparse.ArgumentParser(prog=f"python -m deploy.submit {verb}", description=description)
+    parser = argparse.ArgumentParser(prog=module_line("deploy.submit", verb), description=description)
     if verb != "list":
         parser.add_argument("name", metavar="NAME", type=_job_name, help="the job's name")
     if verb == "logs":

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Mapping
-from pathlib import Path
 
-PROGRAM = "smile-tuner"
-"""Name of the console script in `[project.scripts]`."""
+from tuner.messages.invocation import invocation
 
 COMMANDS: Mapping[str, str] = {
     "search": "Search hyper-parameters, retrain the best configuration, register the model.",
@@ -29,12 +26,3 @@ COMMANDS: Mapping[str, str] = {
 def command_parser(command: str) -> argparse.ArgumentParser:
     """Builds the argument parser of a command, without arguments."""
     return argparse.ArgumentParser(prog=f"{invocation()}{command}", description=COMMANDS[command])
-
-
-def invocation() -> str:
-    """Returns the program as the user typed it before the command: `smile-tuner `, `python -m tuner ` or
-    `python -m tuner.`."""
-    program = Path(sys.argv[0])
-    if program.stem == PROGRAM:
-        return f"{PROGRAM} "
-    return "python -m tuner " if program.parts[-2:] == ("tuner", "__main__.py") else "python -m tuner."
