@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from tuner.messages.invocation import invocation
 
 COMMANDS: Mapping[str, str] = {
+    "init": "Write an experiment file for a folder of photographs.",
     "search": "Search hyper-parameters, retrain the best configuration, register the model.",
     "compare": "Compare methods, with a paired test against a reference.",
     "predict": "Classify photos, or texts, with a trained model.",
@@ -16,6 +17,7 @@ COMMANDS: Mapping[str, str] = {
     "report": "Write a search's report, as HTML.",
     "replay": "Sync MLflow with a run; it may be repeated.",
     "ui": "Serve the MLflow UI with the searches.",
+    "keys": "Explain the keys of an experiment file.",
     "methods": "List the methods of fine-tuning.",
     "datasets": "List the datasets.",
     "backbones": "List the pre-trained networks.",

@@ -44,15 +44,15 @@ class Display(ABC):
 
     def __enter__(self) -> Self:
         if self.console.is_terminal:
-            self._live = Live(console=self.console, get_renderable=self.render, refresh_per_second=4)
+            # Transient: what has ended leaves no half-true frame above the lines that follow.
+            self._live = Live(console=self.console, get_renderable=self.render, refresh_per_second=4, transient=True)
             self._live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._live:
-            self._live.stop()
+        self.end()
 
     @abstractmethod
     def render(self) -> RenderableType:
@@ -66,9 +66,15 @@ class Display(ABC):
 
     def show(self, lines: Iterable[str]) -> None:
         """Ends the live display and prints lines as they are."""
-        self.__exit__(None, None, None)
+        self.end()
         for line in lines:
             self._print(line)
+
+    def end(self) -> None:
+        """Removes the live display, so that lines said from now on are the last on the screen."""
+        if self._live:
+            self._live.stop()
+            self._live = None
 
     def enter_phase(self, phase: str) -> None:
         """Shows what the command does from now on, in a few words."""

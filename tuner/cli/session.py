@@ -67,11 +67,13 @@ def run_guarded(
     try:
         return body()
     except KeyboardInterrupt:
+        display.end()
         display.say(f"interrupted: every finished {display.unit} is kept in {directory}")
     except Exception as error:  # a bug, or a cluster that failed: what is finished is kept
         if isinstance(error, BadInput) and context.journal.history.started is None:
             raise
         logger.exception("%s failed", command)
+        display.end()
         display.say(f"error: {without_credentials(one_line(error))}; the log is in {directory.logs}")
     if command == "search":
         display.say(f"see its results so far: {command_line('report', directory)}")

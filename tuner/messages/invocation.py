@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import shutil
 import sys
 from pathlib import Path
 
+from trainables.plugins import plugin_files
+
 PROGRAM = "smile-tuner"
 """Name of the console script in `[project.scripts]`."""
-
-PLUGINS_VARIABLE = "SMILE_TUNER_PLUGINS"
-"""Environment variable with the files that `--plugin` names; see `trainables.plugins`."""
 
 TAKES_PLUGINS = frozenset({"search", "compare", "predict", "report", "replay", "methods", "datasets", "keys"})
 """Commands that have the flag `--plugin`: those that read an experiment, or list what one can name."""
@@ -58,8 +56,7 @@ def interpreter() -> str:
 
 def plugin_flags() -> list[str]:
     """Returns the flags that give the plugins of this process to another command."""
-    files = filter(None, os.environ.get(PLUGINS_VARIABLE, "").split(os.pathsep))
-    return [word for file in files for word in ("--plugin", file)]
+    return [word for file in plugin_files() for word in ("--plugin", str(file))]
 
 
 def _by_name(names: list[str], program: Path) -> str | None:
