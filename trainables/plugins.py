@@ -4,11 +4,11 @@ A package names them as entry points of the groups `smile_tuner.methods`, `smile
 `smile_tuner.measures`:
 
     [project.entry-points."smile_tuner.methods"]
-    label_smoothing = "label_smoothing:LabelSmoothing"
+    focal = "focal:Focal"
 
-A file has them in dictionaries of the same form as the project's own, `METHODS`, `DATASETS` and `MEASURES`. The files are
-listed in the environment variable `SMILE_TUNER_PLUGINS`, which every process of a search inherits: a worker imports them
-when it needs them. Imports nothing heavy, and no plugin before one of these registries is read.
+A file has them in dictionaries of the same form as the project's own, `METHODS`, `DATASETS` and `MEASURES`. The files
+are listed in the environment variable `SMILE_TUNER_PLUGINS`, which every process of a search inherits: a worker imports
+them when it needs them. Imports nothing heavy, and no plugin before one of these registries is read.
 """
 
 from __future__ import annotations
