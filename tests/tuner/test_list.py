@@ -69,9 +69,8 @@ def test_a_pipe_has_one_line_a_run_and_a_terminal_lines_that_fit(
         "a-rather-long-name-of-a-search/20261129-101500-ab12  failed",
         "tiny/20261129-101501-ab13  interrupted",
     ]
-    assert " ".join(" ".join(lines[1:3]).split()).startswith(
-        "4/6 (2 complete, 1 pruned, 1 open), best 0.7500, started "
-    )
+    below = " ".join(" ".join(lines[1:3]).split())
+    assert below.startswith("4/6 (2 complete, 1 pruned, 1 open), best 0.7500, started ")
 
     monkeypatch.setenv("COLUMNS", "200")
     main(["--directory", str(tmp_path)])

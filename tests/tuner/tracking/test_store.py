@@ -101,13 +101,13 @@ def server(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 def test_only_a_database_of_mlflow_is_a_store(uri: str, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="--here: expected a store that a search has made, got .*: no such file"):
+    with pytest.raises(BadInput, match=r"--here: expected a store that a search has made, got .*: no such file"):
         check_is_store(f"sqlite:///{tmp_path}/none.db", "--here")
     assert not (tmp_path / "none.db").exists()
     with sqlite3.connect(tmp_path / "other.db") as other:
         other.execute("CREATE TABLE cooking_recipes (name TEXT)")
     other.close()
-    with pytest.raises(BadInput, match="got .*: a database without MLflow's tables"):
+    with pytest.raises(BadInput, match=r"got .*: a database without MLflow's tables"):
         check_is_store(f"sqlite:///{tmp_path}/other.db")
     prepare_store(uri, NAME)
     check_is_store(uri)
