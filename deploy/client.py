@@ -10,7 +10,7 @@ from deploy.job import Job
 from deploy.job_server import Access, ClusterError, JobClient, check_address, token_header
 from deploy.output import Output
 from trainables.errors import BadInput, Problem
-from tuner.messages.invocation import module_line
+from tuner.messages.invocation import module_line, plugin_flags
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
@@ -63,7 +63,7 @@ def return_commands(name: str, access: Access) -> str:
 
 def resume_command(job: Job, access: Access) -> str:
     """The command that continues a job that was cut off."""
-    words = ["--space", job.space, "--resume", job.name, "--address", str(access)]
+    words = ["--space", job.space, "--resume", job.name, "--address", str(access), *plugin_flags()]
     return module_line("deploy.submit", *words)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from deploy.job import check_job_name
 from trainables.errors import BadInput
-from tuner.cli.arguments import key_value
+from tuner.cli.arguments import add_plugin_flag, key_value
 from tuner.messages.invocation import module_line
 
 
@@ -39,6 +39,7 @@ def submit_parser(documentation: str) -> argparse.ArgumentParser:
         help="ask for so many workers first, and wait for them (default: for one, where there is none)",
     )
     add("--smoke", action="store_true", help="run all of it with little data and few steps: about a minute")
+    add_plugin_flag(parser)
     add("--follow", action=argparse.BooleanOptionalAction, default=True, help="stay until it has ended")
     add("--dry-run", action="store_true", help="check everything, on the cluster too, and start no search")
     _add_access(parser)

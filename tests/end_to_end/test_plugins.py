@@ -20,11 +20,10 @@ EXAMPLE = ROOT / "docs" / "examples" / "focal"
 
 def test_a_search_with_a_plugin_and_what_it_prints(tmp_path: Path) -> None:
     photos = write_photos(tmp_path / "photos")
-    write_space(
-        tmp_path, photos, method={"name": "focal", "focus": {"uniform": [0, 4]}}, search={"trials": 2, "folds": 2}
-    )
+    method = {"name": "focal", "focus": {"uniform": [0, 4]}}
+    write_space(tmp_path, photos, method=method, search={"trials": 2, "folds": 2, "repeats": 1, "baselines": []})
     flags = ("--plugin", str(EXAMPLE / "focal.py"))
-    search = run_command("tuner.search", "--space", "space.yaml", "--json", "outcome.json", *flags, folder=tmp_path)
+    search = run_command("tuner.search", "--space", "tiny.yaml", "--json", "outcome.json", *flags, folder=tmp_path)
     assert search.code == 0, search.out + search.err
     assert search.outcome["best_config"]["method"]["name"] == "focal"
     (line,) = (line.strip() for line in search.out.splitlines() if "tuner.predict" in line)
@@ -42,7 +41,7 @@ def test_a_search_with_a_plugin_and_what_it_prints(tmp_path: Path) -> None:
 
 def test_the_contract_runs_on_the_example_as_its_author_would(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(tmp_path)]
-    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{EXAMPLE}", "SMILE_TUNER_PLUGINS": ""}
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{EXAMPLE}"}
     environment |= {"SMILE_TUNER_PLUGINS": str(EXAMPLE / "focal.py"), "OMP_NUM_THREADS": "1"}
     for arguments in (["--pyargs", "trainables.testing", "-k", "focal"], [str(EXAMPLE / "test_focal.py")]):
         ended = subprocess.run(
