@@ -68,7 +68,7 @@ def _keys_within(section: _Alternative, defs: Schema) -> Iterator[Key]:
         if name in required:
             default = REQUIRED
         else:
-            default = _spell_default(schema["default"]) if "default" in schema else NO_DEFAULT
+            default = NO_DEFAULT if schema.get("default") is None else _as_yaml(schema["default"])
         yield Key(path, spell_values(schema, defs), default, _meaning(schema, defs))
         for alternative in alternatives:
             if alternative.discriminator:
@@ -109,20 +109,29 @@ def spell_values(schema: Schema, defs: Schema) -> str:
     >>> spell_values({"anyOf": [{"enum": ["a", "b"]}, {"type": "null"}]}, {})
     'a, b or null'
     """
+    words = list(dict.fromkeys(word for word in _words_of(schema, defs) if word))
+    return f"{', '.join(words[:-1])} or {words[-1]}" if len(words) > 1 else "".join(words)
+
+
+def _words_of(schema: Schema, defs: Schema) -> Iterator[str]:
+    """Yields a noun phrase for each kind of value that a JSON schema allows."""
     schema = {**schema, **_resolved(schema, defs)}
     if "anyOf" in schema:
-        members = [spell_values(member, defs) for member in schema["anyOf"]]
-        return _listed(dict.fromkeys(member for member in members if member))
-    if "enum" in schema:
-        return _listed(dict.fromkeys(_spell_default(value) for value in schema["enum"]))
-    if "const" in schema:
-        return _spell_default(schema["const"])
-    if schema.get("type") == "array":
+        for member in schema["anyOf"]:
+            yield from _words_of(member, defs)
+    elif "enum" in schema:
+        yield from map(_as_yaml, schema["enum"])
+    elif "const" in schema:
+        yield _as_yaml(schema["const"])
+    elif schema.get("type") == "array":
         items = spell_values(schema.get("items", {}), defs)
-        return f"a list, each item {items}" if items else "a list"
-    if "properties" in schema or "discriminator" in schema or schema.get("type") == "object":
-        return SECTION
-    return _NOUNS.get(schema.get("format", ""), _NOUNS.get(schema.get("type", ""), "")) + _spell_range(schema)
+        yield f"a list, each item {items}" if items else "a list"
+    elif "properties" in schema or "discriminator" in schema or schema.get("type") == "object":
+        yield SECTION
+    else:
+        noun = _NOUNS.get(schema.get("format", ""), _NOUNS.get(schema.get("type", ""), ""))
+        bounds = [words.format(schema[bound]) for bound, words in _BOUNDS.items() if bound in schema]
+        yield " ".join([noun, *([" and ".join(bounds)] if bounds else [])])
 
 
 _NOUNS = {
@@ -134,29 +143,15 @@ _NOUNS = {
     "null": "null",
 }
 _BOUNDS = {
-    "exclusiveMinimum": "above",
-    "minimum": "of at least",
-    "exclusiveMaximum": "below",
-    "maximum": "at most",
-    "maxLength": "of at most so many characters:",
+    "exclusiveMinimum": "above {:g}",
+    "minimum": "of at least {:g}",
+    "exclusiveMaximum": "below {:g}",
+    "maximum": "at most {:g}",
+    "maxLength": "of at most {} characters",
 }
 
 
-def _spell_range(schema: Schema) -> str:
-    bounds = [f"{words} {schema[bound]:g}" for bound, words in _BOUNDS.items() if bound in schema]
-    return f" {' and '.join(bounds)}" if bounds else ""
-
-
-def _listed(words: Mapping[str, Any]) -> str:
-    if not words:
-        return ""
-    *first, last = words
-    return f"{', '.join(first)} or {last}" if first else last
-
-
-def _spell_default(value: Any) -> str:
-    if value is None:
-        return NO_DEFAULT
+def _as_yaml(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     text: str = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, allow_unicode=True, width=1000)
