@@ -63,7 +63,8 @@ class TinyTokens(Backbone):
         self.layer = nn.Sequential(nn.Linear(6, 6), nn.LayerNorm(6), nn.GELU())
 
     def embed(self, inputs: Tensor) -> Tensor:
-        return self.words(inputs)
+        embedded: Tensor = self.words(inputs)
+        return embedded
 
     def forward(self, embedded: Tensor) -> tuple[Tensor, Tensor]:
         features = self.layer(embedded)
@@ -112,6 +113,7 @@ def tiny_pass(tokens: bool = False) -> Iterable[Batch]:
 
 
 def tiny_context(num_steps: int = 8, seed: int = 7, compile: CompileMode = "none") -> MethodContext:
+    """The facts of a training on the tiny data."""
     return MethodContext(
         seed=seed,
         num_steps=num_steps,

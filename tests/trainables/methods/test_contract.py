@@ -12,7 +12,13 @@ from pathlib import Path
 import pytest
 
 from tests.trainables.methods.contract import first_losses, start, total_losses
-from tests.trainables.methods.settings import IRREDUCIBLE, NORMALISES_BY_THE_BATCH, REDUCTIONS, SETTINGS
+from tests.trainables.methods.settings import (
+    FREEZES_THE_BACKBONE,
+    IRREDUCIBLE,
+    NORMALISES_BY_THE_BATCH,
+    REDUCTIONS,
+    SETTINGS,
+)
 from trainables.methods import METHODS, MethodConfig
 from trainables.testing.method_contract import (
     ConfigurationContract,
@@ -20,6 +26,7 @@ from trainables.testing.method_contract import (
     LossContract,
     TrainingContract,
     assert_identical,
+    is_frozen,
 )
 
 every_setting = pytest.mark.parametrize("config", SETTINGS.values(), ids=SETTINGS.keys())
@@ -69,6 +76,10 @@ def test_without_weight_it_is_the_plain_method_to_the_bit(reduced: MethodConfig,
 
 @every_method
 class TestTheRegistry:
+    def test_knows_which_methods_train_the_head_alone(self, name: str) -> None:
+        student = start(METHODS[name].Config()).method.student
+        assert is_frozen(student.backbone) == (name in FREEZES_THE_BACKBONE)
+
     def test_has_a_method_with_a_reduction(self, name: str) -> None:
         assert (name in REDUCTIONS) != (name in IRREDUCIBLE), "add a row to settings.py"
         if name in REDUCTIONS:
