@@ -81,8 +81,10 @@ def _alternatives(schema: Schema, path: str, defs: Schema) -> Iterator[_Alternat
     """Yields the models that a key may hold, in it or in its list."""
     if "discriminator" in schema:
         told_by = schema["discriminator"]
-        for name, reference in told_by["mapping"].items():
-            yield _Alternative(f"{path}.{name}", _resolved({"$ref": reference}, defs), told_by["propertyName"])
+        names = {reference: name for name, reference in told_by["mapping"].items()}
+        for member in schema["oneOf"]:  # in the order of the union
+            path_of_it = f"{path}.{names[member['$ref']]}"
+            yield _Alternative(path_of_it, _resolved(member, defs), told_by["propertyName"])
     elif schema.get("type") == "array":
         yield from _alternatives(schema.get("items", {}), f"{path}[]", defs)
     elif "anyOf" in schema:
