@@ -10,8 +10,12 @@ from typing import ClassVar, Self
 
 from rich.console import Console, RenderableType
 from rich.live import Live
+from rich.progress_bar import ProgressBar
 
 from tuner.messages.wording import clock
+
+ECHO_COLUMNS = 4
+"""Columns that the last line of a live display leaves free."""
 
 
 class Display(ABC):
@@ -57,6 +61,11 @@ class Display(ABC):
     @abstractmethod
     def render(self) -> RenderableType:
         """Renders the live display."""
+
+    def bar(self, total: float, completed: float) -> ProgressBar:
+        """Makes the bar in the last line of the live display. It leaves room for the `^C` that a terminal echoes: in a
+        line that is full this would begin another, and the display would be erased one line too low."""
+        return ProgressBar(total=total, completed=completed, width=max(1, self.console.width - ECHO_COLUMNS))
 
     def say(self, line: str) -> None:
         """Prints a line that stays, preceded by the elapsed time."""
