@@ -5,25 +5,33 @@ ARGS ?=
 # Two processes of one thread each: two threads of two processes on two cores would wait for each other.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadgroup
 
-.PHONY: help install search ui check format test test-fast test-nightly test-cluster test-bounds chaos pictures clean
+.PHONY: help install install-user search ui check format test test-fast test-nightly test-cluster test-bounds chaos pictures clean
 .PHONY: bench bench-quick bench-methods bench-search bench-quality
 
 help:            ## this list
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | column -t -s '	'
 
-# Made anew when the dependencies change; the stamp is only written once everything is installed.
-$(BIN)/.installed: pyproject.toml
+# Made anew when the dependencies change; a stamp is only written once everything is installed. pip says what it fetches: the
+# first installation takes minutes, most of them for PyTorch.
+$(BIN)/.installed-user: pyproject.toml
+	@echo "Installing smile-tuner into .venv, once. PyTorch is the largest part:"
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(BIN)/python -m pip install --disable-pip-version-check --editable .
+	@touch $@
+	@echo "Installed. For the commands of this README, once in each shell: . $(BIN)/activate"
+
+$(BIN)/.installed: $(BIN)/.installed-user
+	$(BIN)/python -m pip install --disable-pip-version-check --editable '.[dev]'
 	touch $@
 
 install: $(BIN)/.installed  ## the virtual environment, with everything that development needs
 
-search: $(BIN)/.installed   ## search SMILE's hyper-parameters on the embedded data; ARGS are handed on
+install-user: $(BIN)/.installed-user ## the virtual environment, with what a search needs
+
+search: $(BIN)/.installed-user ## search SMILE's hyper-parameters on the embedded data; ARGS are handed on
 	$(BIN)/python -m tuner.search --space search_spaces/smile.yaml $(ARGS)
 
-ui: $(BIN)/.installed       ## the MLflow UI on the store of this folder, at http://127.0.0.1:5000
+ui: $(BIN)/.installed-user ## the MLflow UI on the store of this folder, at http://127.0.0.1:5000
 	$(BIN)/python -m tuner.ui $(ARGS)
 
 check: $(BIN)/.installed    ## lint, format, types, and which way imports go

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -11,6 +10,7 @@ from deploy.job import Job
 from deploy.job_server import Access, ClusterError, JobClient, check_address, token_header
 from deploy.output import Output
 from trainables.errors import BadInput, Problem
+from tuner.messages.invocation import module_line, plugin_flags
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
@@ -63,9 +63,9 @@ def return_commands(name: str, access: Access) -> str:
 
 def resume_command(job: Job, access: Access) -> str:
     """The command that continues a job that was cut off."""
-    words = ["--space", job.space, "--resume", job.name, "--address", str(access)]
-    return shlex.join(["python", "-m", "deploy.submit", *words])
+    words = ["--space", job.space, "--resume", job.name, "--address", str(access), *plugin_flags()]
+    return module_line("deploy.submit", *words)
 
 
 def _command(verb: str, name: str, access: Access) -> str:
-    return shlex.join(["python", "-m", "deploy.submit", *verb.split(), name, "--address", str(access)])
+    return module_line("deploy.submit", *verb.split(), name, "--address", access)

@@ -9,10 +9,13 @@ from pathlib import Path
 
 import tuner
 from trainables.errors import BadInput, Problem
+from trainables.plugins import plugin_files
 
 ROOT = Path(tuner.__file__).resolve().parents[1]
 PACKAGES = ("trainables", "tuner", "deploy")
 SPACE_FILE = "space.yaml"
+PLUGINS = "plugins"
+"""Folder of the archive with the files that `--plugin` names."""
 
 MIB = 1 << 20
 LIMIT_MIB = 95
@@ -67,6 +70,11 @@ def project_files(root: Path = ROOT) -> dict[str, Path]:
     for package in PACKAGES:
         files += [path for path in (root / package).rglob("*") if path.is_file() and _is_sent(path.relative_to(root))]
     return {path.relative_to(root).as_posix(): path for path in files}
+
+
+def sent_plugins() -> dict[str, Path]:
+    """The files of this process's plugins, by their names in the archive."""
+    return {f"{PLUGINS}/{file.name}": file for file in plugin_files()}
 
 
 def _is_sent(path: Path) -> bool:

@@ -14,9 +14,11 @@ from typing import Any
 
 import yaml
 
+from deploy.package import sent_plugins
 from deploy.results import ABSOLUTE_PATH, is_absolute
 from deploy.settings import load_settings
 from trainables.errors import BadInput, Problem
+from trainables.plugins import VARIABLE
 from tuner.experiment.alternatives import beside_alternatives
 from tuner.experiment.checks import check_experiment
 from tuner.experiment.extends import locate_problems
@@ -79,6 +81,8 @@ def prepare(file: Path, overrides: Mapping[str, Any], job: str) -> PreparedExper
     if mirror and storage.is_s3:
         environment |= {"AWS_DEFAULT_REGION": storage.region}
         environment |= {"AWS_ENDPOINT_URL": storage.endpoint} if storage.endpoint else {}
+    if plugins := sent_plugins():
+        environment |= {VARIABLE: ":".join(plugins)}  # relative to the unpacked archive, in which the job starts
     text = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
     return PreparedExperiment(space, places["directory"], places.get("mirror"), environment, text)
 

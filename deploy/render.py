@@ -20,6 +20,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from deploy.settings import Settings, load_settings
 from tuner.cli.arguments import SUCCEEDED, guarded, key_value
+from tuner.messages.invocation import module_line
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -54,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m deploy.render", description="Render the files of a way to run.")
+    parser = argparse.ArgumentParser(prog=module_line("deploy.render"), description="Render the files of a way to run.")
     parser.add_argument("target", choices=[target.command for target in Target])
     add_settings(parser)
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="write the file there (default: print it)")

@@ -19,6 +19,7 @@ from deploy.render import Target, add_settings, render
 from deploy.settings import Settings, load_settings
 from trainables.errors import BadInput, Problem
 from tuner.cli.arguments import SUCCEEDED, guarded
+from tuner.messages.invocation import module_line
 
 ENV_FILE = Path(__file__).parent / ".env"
 TOKEN_FILE = Path("~/.ray/auth_token")
@@ -29,7 +30,7 @@ NUM_BYTES = 32
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command. Exit code 0, or 2 for bad input."""
-    parser = argparse.ArgumentParser(prog="python -m deploy.secrets", description="Generate passwords.")
+    parser = argparse.ArgumentParser(prog=module_line("deploy.secrets"), description="Generate passwords.")
     parser.add_argument("target", choices=["compose", "kubernetes", "token"])
     add_settings(parser)
     return guarded(lambda: run(parser.parse_args(argv)))

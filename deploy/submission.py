@@ -19,7 +19,7 @@ from deploy.findings import Findings
 from deploy.job import JobMetadata, check_job_name, new_job_name
 from deploy.job_server import ClusterError, JobClient
 from deploy.output import Output
-from deploy.package import MIB, SPACE_FILE, Package, project_files
+from deploy.package import MIB, SPACE_FILE, Package, project_files, sent_plugins
 from deploy.prepare import PreparedExperiment, prepare
 from trainables.errors import BadInput, Problem
 from tuner.experiment.strict_yaml import read_yaml
@@ -86,7 +86,7 @@ def send(submission: Submission, client: JobClient, dry_run: bool, output: Outpu
         BadInput: where the experiment cannot run on the cluster, or its name is taken.
         ClusterError: where it cannot be reached, or lacks something.
     """
-    package = Package(project_files(), submission.experiment.text)
+    package = Package(project_files() | sent_plugins(), submission.experiment.text)
     package.check()
     _check_name(client, submission)
     with tempfile.TemporaryDirectory() as folder:

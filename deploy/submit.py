@@ -22,6 +22,7 @@ from deploy.job_commands import client_of, follow_to_exit_code, list_jobs, logs,
 from deploy.job_server import ClusterError
 from deploy.output import DONE, UNREACHABLE, Output
 from deploy.submit_arguments import job_parser, submit_parser
+from trainables.plugins import use_plugins
 from tuner.cli.arguments import guarded
 from tuner.experiment.packaged_spaces import find_space
 
@@ -56,6 +57,7 @@ def submit(arguments: argparse.Namespace, output: Output) -> int:
     """Checks an experiment here and on the cluster, starts its job, and follows it."""
     from deploy.submission import new_submission, send  # with all of the science, which the other verbs do not need
 
+    use_plugins(arguments.plugin)
     overrides = dict(arguments.set)
     overrides |= {"tracking.uri": arguments.tracking_uri} if arguments.tracking_uri else {}
     overrides |= {"search.trials": arguments.trials} if arguments.trials is not None else {}

@@ -8,14 +8,15 @@ from pathlib import Path
 
 from deploy.job import check_job_name
 from trainables.errors import BadInput
-from tuner.cli.arguments import key_value
+from tuner.cli.arguments import add_plugin_flag, key_value
+from tuner.messages.invocation import module_line
 
 
 def submit_parser(documentation: str) -> argparse.ArgumentParser:
     """The parser for submitting; `documentation` is a summary and, after an empty line, the details."""
     summary, _, details = documentation.partition("\n\n")
     parser = argparse.ArgumentParser(
-        prog="python -m deploy.submit",
+        prog=module_line("deploy.submit"),
         description=summary,
         epilog=details,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -38,6 +39,7 @@ def submit_parser(documentation: str) -> argparse.ArgumentParser:
         help="ask for so many workers first, and wait for them (default: for one, where there is none)",
     )
     add("--smoke", action="store_true", help="run all of it with little data and few steps: about a minute")
+    add_plugin_flag(parser)
     add("--follow", action=argparse.BooleanOptionalAction, default=True, help="stay until it has ended")
     add("--dry-run", action="store_true", help="check everything, on the cluster too, and start no search")
     _add_access(parser)
@@ -46,7 +48,7 @@ def submit_parser(documentation: str) -> argparse.ArgumentParser:
 
 def job_parser(verb: str, description: str | None) -> argparse.ArgumentParser:
     """The parser of a command about jobs that were submitted before."""
-    parser = argparse.ArgumentParser(prog=f"python -m deploy.submit {verb}", description=description)
+    parser = argparse.ArgumentParser(prog=module_line("deploy.submit", verb), description=description)
     if verb != "list":
         parser.add_argument("name", metavar="NAME", type=_job_name, help="the job's name")
     if verb == "logs":

@@ -24,6 +24,7 @@ from deploy.worker_request import WorkerRequest
 from trainables.errors import BadInput, Problem
 from tuner.cli.arguments import FAILED, guarded
 from tuner.cluster.connection import alive_nodes
+from tuner.messages.invocation import module_line
 from tuner.messages.redaction import reason
 from tuner.resources.share import Capacity
 
@@ -49,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m deploy.workers", description="Wait for workers, then run.")
+    parser = argparse.ArgumentParser(prog=module_line("deploy.workers"), description="Wait for workers, then run.")
     add = parser.add_argument
     add("--workers", type=int, required=True, metavar="N", help="as many as are asked for")
     add("--cpus", type=float, default=1, metavar="N", help="CPUs of each (default: %(default)g)")

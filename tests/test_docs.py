@@ -25,6 +25,7 @@ from tuner.cli.commands import COMMANDS
 from tuner.comparison.comparison_experiment import load_comparison
 from tuner.comparison.settings import CompareSettings
 from tuner.experiment.search_experiment import SETTINGS, load_experiment
+from tuner.keys import all_keys, markdown_page
 from tuner.record.events import Event
 from tuner.reports.search_result import SearchResult
 
@@ -61,6 +62,12 @@ def experiments_in(page: Path) -> Iterator[dict[str, object]]:
 def test_every_key_of_the_experiment_file_is_explained(section: str) -> None:
     keys = set(SECTIONS[section].model_fields)
     assert keys <= named_in(section_of("experiment-file.md", f"`{section}`"))
+
+
+def test_the_reference_of_keys_is_what_the_models_say() -> None:
+    page = (DOCS / "keys.md").read_text(encoding="utf-8")
+    written = "\n".join(markdown_page(list(all_keys()))) + "\n"
+    assert page == written, "write it anew: python -m tuner.keys --markdown > docs/keys.md"
 
 
 def test_every_key_of_a_comparison_is_explained() -> None:

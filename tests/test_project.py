@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -52,3 +53,22 @@ def test_no_module_has_more_lines_than_a_person_reads_at_once() -> None:
     assert modules
     lines = {str(path.relative_to(ROOT)): len(path.read_text(encoding="utf-8").splitlines()) for path in modules}
     assert not {path: count for path, count in lines.items() if count > MAX_LINES}
+
+
+def installations(target: str) -> list[str]:
+    """The arguments of pip in what `make` would do for a target in a fresh clone."""
+    command = ["make", "--dry-run", "--always-make", target]
+    planned = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return re.findall(r"-m pip install (.+)$", planned, re.MULTILINE)
+
+
+@pytest.mark.parametrize("target", ["search", "ui"])
+def test_a_user_installs_nothing_of_development(target: str) -> None:
+    (arguments,) = installations(target)
+    assert arguments.split()[-2:] == ["--editable", "."]
+    assert "--quiet" not in arguments  # minutes without a line look like a hang
+
+
+@pytest.mark.parametrize("target", ["test", "check", "bench"])
+def test_development_has_everything(target: str) -> None:
+    assert any(".[dev]" in arguments for arguments in installations(target))

@@ -22,10 +22,15 @@ class TrialConfig(Frozen):
     """
 
     data: DataConfig
+    """Dataset, sample and preprocessing."""
     backbone: BackboneConfig
+    """Pre-trained network that is fine-tuned."""
     method: AnyMethodConfig
+    """Method of fine-tuning, chosen by its `name`, and its settings."""
     training: TrainingConfig = Field(default_factory=TrainingConfig)
+    """Settings of the training loop."""
     seed: NonNegativeInt = 0
+    """Root of all random addresses; `search.seed` in an experiment file."""
 
     @field_validator("training")
     @classmethod

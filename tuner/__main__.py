@@ -14,7 +14,8 @@ from collections.abc import Sequence
 
 import tuner
 from trainables.errors import did_you_mean
-from tuner.cli.commands import COMMANDS, PROGRAM, invocation
+from tuner.cli.commands import COMMANDS
+from tuner.messages.invocation import PROGRAM, invocation
 
 
 def main(argv: Sequence[str] | None = None) -> int:

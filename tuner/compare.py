@@ -16,6 +16,7 @@ from tuner.cli.arguments import (
     overrides_of,
     parse_arguments,
     resolve_space_file,
+    say_first,
 )
 
 if TYPE_CHECKING:  # imported when the command runs, so that `--help` is quick
@@ -41,6 +42,7 @@ def parser() -> argparse.ArgumentParser:
 
 def run(arguments: argparse.Namespace) -> int:
     """Checks the comparison, then shows its plan or runs it. Returns the exit code."""
+    say_first(arguments)
     from tuner.comparison.comparison_experiment import check_comparison, load_comparison, resolved_comparison
     from tuner.execution.check import check_with_store
     from tuner.experiment.extends import locate_problems

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tuner.cli.arguments import SUCCEEDED, add_directory_flag, guarded
 from tuner.cli.commands import command_parser
+from tuner.cli.listing import print_lines
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from tuner.record.summary import Summary
+
+HEADINGS = ("search", "state", "trials", "best", "age", "last event")
+COLOURS = {"running": "32", "finished": "0", "interrupted": "33"}
+"""ANSI colours of states on a terminal; others are red."""
+RED = "31"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,8 +36,10 @@ def parser() -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints the table, or writes it as JSON."""
+    """Prints a line for each run, or writes JSON."""
     import json
+    import os
+    import shutil
     import sys
     from dataclasses import asdict
 
@@ -42,47 +48,77 @@ def run(arguments: argparse.Namespace) -> int:
     root, json_file = arguments.directory, arguments.json
     summaries = list(summaries_of(root))
     if json_file is not None:
-        text = json.dumps([asdict(summary) for summary in summaries], indent=2) + "\n"
+        text = json.dumps([asdict(summary) for summary in summaries], indent=2)
         if json_file == "-":
-            sys.stdout.write(text)
+            print_lines([text])
         else:
-            Path(json_file).write_text(text, encoding="utf-8")
-        return SUCCEEDED
-    from rich.console import Console
-
-    Console(highlight=False).print(table_of(summaries) if summaries else f"there is no experiment in {root}")
+            Path(json_file).write_text(f"{text}\n", encoding="utf-8")
+    elif not summaries:
+        print(f"there is no experiment in {root}")
+    elif sys.stdout.isatty():
+        print_lines(lines_of(summaries, shutil.get_terminal_size().columns, "NO_COLOR" not in os.environ))
+    else:
+        print_lines(lines_of(summaries))
     return SUCCEEDED
 
 
-def table_of(summaries: Iterable[Summary]) -> Table:
-    """Makes a table for the terminal, a row for each run."""
-    import time
+def lines_of(summaries: Sequence[Summary], width: int | None = None, is_coloured: bool = False) -> Iterator[str]:
+    """Yields a heading and a line for each run, its columns aligned. Where a terminal's `width` is given and a line is
+    longer, what is in its last columns stands in lines of their own below it.
 
-    from rich.table import Table
-    from rich.text import Text
+    `grep` finds a run with all that is said of it: without a width there is one line a run.
+    """
+    rows = [_cells(summary) for summary in summaries]
+    widths = [max(len(cell) for cell in column) for column in zip(HEADINGS, *(cells for cells, _ in rows), strict=True)]
+    lines = [[f"{_aligned(cells, widths)}  {why}".rstrip()] for cells, why in rows]
+    if width is None or max(len(line) for (line,) in lines) <= width:
+        yield _aligned(HEADINGS, widths)
+    else:
+        lines = [list(_folded(cells, why, width)) for cells, why in rows]
+    for summary, (first, *below) in zip(summaries, lines, strict=True):
+        yield _coloured(first, summary.state) if is_coloured else first
+        yield from below
+
+
+def _cells(summary: Summary) -> tuple[tuple[str, ...], str]:
+    """The columns of a run, and the reason of its end."""
+    import time
 
     from tuner.messages.wording import age
 
-    styles = {"running": "green", "finished": "", "interrupted": "yellow"}
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for heading in ("search", "state", "trials", "best", "age", "last event", ""):
-        table.add_column(heading, overflow="fold")
     now_s = time.time()
-    for summary in summaries:
-        counts = ", ".join(f"{count} {state}" for state, count in summary.counts.items() if count)
-        limit = "" if summary.num_asked is None else f"/{summary.num_asked}"
-        done = f"{sum(summary.counts.values())}{limit}"
-        last = f"{summary.last_event.replace('_', ' ')} {age(now_s - summary.last_event_s)} ago"
-        table.add_row(
-            f"{summary.name}/{summary.run}",
-            Text(summary.state, styles.get(summary.state, "red")),
-            f"{done} ({counts})" if counts else done,
-            "–" if summary.best is None else f"{summary.best:.4f}",
-            age(now_s - summary.started_s),
-            last,
-            Text(summary.why),
-        )
-    return table
+    counts = ", ".join(f"{count} {state}" for state, count in summary.counts.items() if count)
+    limit = "" if summary.num_asked is None else f"/{summary.num_asked}"
+    done = f"{sum(summary.counts.values())}{limit}"
+    cells = (
+        f"{summary.name}/{summary.run}",
+        summary.state,
+        f"{done} ({counts})" if counts else done,
+        "–" if summary.best is None else f"{summary.best:.4f}",
+        age(now_s - summary.started_s),
+        f"{summary.last_event.replace('_', ' ')} {age(now_s - summary.last_event_s)} ago".strip(),
+    )
+    return cells, " ".join(summary.why.split())
+
+
+def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
+    return "  ".join(f"{cell:<{width}}" for cell, width in zip(cells, widths, strict=True)).rstrip()
+
+
+def _folded(cells: Sequence[str], why: str, width: int) -> Iterator[str]:
+    """The name and state of a run, and the rest below them, in lines of at most `width` columns where words allow."""
+    from textwrap import wrap
+
+    name, state, trials, best, started, last = cells
+    yield f"{name}  {state}"
+    said = f"{trials}, best {best}, started {started} ago, {last}" + (f": {why}" if why else "")
+    yield from wrap(said, width, initial_indent="    ", subsequent_indent="    ", break_on_hyphens=False)
+
+
+def _coloured(line: str, state: str) -> str:
+    """Colours the state in the line that names it."""
+    before, found, after = line.partition(f"  {state}")
+    return f"{before}\x1b[{COLOURS.get(state, RED)}m{found}\x1b[0m{after}" if found else line
 
 
 if __name__ == "__main__":

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from trainables.errors import BadInput, Problem
-from tuner.cli.arguments import SUCCEEDED, guarded
+from trainables.plugins import use_plugins
+from tuner.cli.arguments import SUCCEEDED, add_plugin_flag, guarded
 from tuner.cli.commands import command_parser
 
 if TYPE_CHECKING:
@@ -51,11 +52,13 @@ def parser() -> argparse.ArgumentParser:
     add("--tracking-uri", help="MLflow store (default: MLFLOW_TRACKING_URI, else ./mlflow.db)")
     add("--top", type=_count, default=5, help="classes to name for each photo (default: 5)")
     add("--json", action="store_true", help="print JSON, with probabilities instead of percentages")
+    add_plugin_flag(parser)
     return parser
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Prints the most probable classes of every photo. Raises as `predict`."""
+    use_plugins(arguments.plugin)
     guesses = predict(arguments.model, arguments.photos, arguments.top, arguments.tracking_uri)
     if arguments.json:
         _print_json(guesses)

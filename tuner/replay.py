@@ -8,7 +8,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from tuner.cli.arguments import FAILED, SUCCEEDED, add_directory_flag, guarded
+from trainables.plugins import use_plugins
+from tuner.cli.arguments import FAILED, SUCCEEDED, add_directory_flag, add_plugin_flag, guarded
 from tuner.cli.commands import command_parser
 from tuner.record.find import find_run
 
@@ -27,6 +28,7 @@ def parser() -> argparse.ArgumentParser:
     add("--from-start", action="store_true", help="send every event, also those that MLflow is known to have")
     add("--tracking-uri", metavar="URI", help="the store (default: that of the run)")
     add_directory_flag(parser)
+    add_plugin_flag(parser)
     return parser
 
 
@@ -37,6 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
     from tuner.tracking.replay import replay, store_of
 
     redact_logging()
+    use_plugins(arguments.plugin)
     directory = find_run(arguments.run, arguments.directory, "RUN")
     try:
         replay(directory, store_of(directory, arguments.tracking_uri), arguments.from_start)

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trainables.errors import BadInput, Problem, os_reason
-from tuner.cli.arguments import SUCCEEDED, add_directory_flag, guarded
+from trainables.plugins import use_plugins
+from tuner.cli.arguments import SUCCEEDED, add_directory_flag, add_plugin_flag, guarded
 from tuner.cli.commands import command_parser
 from tuner.record.find import find_run
 
@@ -24,6 +25,7 @@ def parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("run", metavar="RUN", help="its name (the latest run), NAME/RUN, or its experiment directory")
     add_directory_flag(parser)
+    add_plugin_flag(parser)
     add("--output", type=Path, metavar="FILE", help="write the page there, and nothing into the experiment directory")
     return parser
 
@@ -32,6 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Writes the page and prints its file. Raises BadInput if it cannot be made or written."""
     from tuner.reports.write import write_report
 
+    use_plugins(arguments.plugin)
     directory = find_run(arguments.run, arguments.directory, "RUN")
     try:
         print(write_report(directory, arguments.output))

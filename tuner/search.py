@@ -17,6 +17,7 @@ from tuner.cli.arguments import (
     overrides_of,
     parse_arguments,
     resolve_space_file,
+    say_first,
 )
 
 if TYPE_CHECKING:  # imported when the command runs, so that `--help` is quick
@@ -42,6 +43,7 @@ def parser() -> argparse.ArgumentParser:
 
 def run(arguments: argparse.Namespace) -> int:
     """Checks the experiment, then shows its plan or runs it. Returns the exit code."""
+    say_first(arguments)
     started_s = time.monotonic()
     from tuner.execution.check import check_search
     from tuner.experiment.extends import locate_problems

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shlex
 import signal
 import time
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 from trainables.errors import BadInput, Problem
 from tuner.cli.arguments import FAILED, SUCCEEDED, add_directory_flag, guarded
 from tuner.cli.commands import command_parser
+from tuner.messages.invocation import command_line
 from tuner.record.find import find_run
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def stop(directory: RunDirectory, timeout_s: float) -> int:
     print(f"  {kept}; every finished {'fold' if summary.kind == 'search' else 'training'}")
     if summary.state != "finished":
         command = "compare" if summary.kind == "comparison" else "search"
-        print(f"go on with: python -m tuner.{command} --resume {shlex.quote(str(directory))}")
+        print(f"go on with: {command_line(command, '--resume', directory)}")
     return SUCCEEDED
 
 

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import argparse
 import os
+import socket
 import sys
 from collections.abc import Mapping, Sequence
 
-from trainables.errors import BadInput, Problem
+from trainables.errors import BadInput, Problem, os_reason
 from tuner.cli.arguments import guarded
 from tuner.cli.commands import command_parser
+
+HOST = "127.0.0.1"
+MAX_PORT = 65535
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,7 +44,8 @@ def serve(uri: str, port: int) -> int:
     """Replaces this process by the server.
 
     Raises:
-        BadInput: if `uri` is a tracking server, which has a UI of its own, or a store that cannot be opened.
+        BadInput: if `uri` is a tracking server, which has a UI of its own, or a store that is not there or cannot be
+            opened, or if `port` is taken.
     """
     from tuner.messages.redaction import without_credentials
 
@@ -48,11 +53,13 @@ def serve(uri: str, port: int) -> int:
     if uri.startswith(("http://", "https://")):
         expected = "a database (a tracking server has its UI at its own address)"
         raise BadInput(Problem("--tracking-uri", expected, shown_uri))
-    from tuner.tracking.store import prepare_store
+    check_port(port)
+    from tuner.tracking.store import check_is_store, prepare_store
     from tuner.tracking.ui_views import pages_of_searches
 
+    check_is_store(uri, "--tracking-uri")
     prepare_store(uri, "Default")
-    address = f"http://127.0.0.1:{port}"
+    address = f"http://{HOST}:{port}"
     print(f"MLflow UI of {shown_uri}: {address}  (Ctrl-C ends it)")
     for name, page in pages_of_searches(uri).items():
         print(f"  {name}: {address}/{page}")
@@ -60,9 +67,21 @@ def serve(uri: str, port: int) -> int:
     os.execve(sys.executable, server_command(uri, port), server_environment(os.environ))
 
 
+def check_port(port: int) -> None:
+    """Raises BadInput if no server can listen at a port of this machine, as where another one does."""
+    if not 1 <= port <= MAX_PORT:
+        raise BadInput(Problem("--port", f"a port from 1 to {MAX_PORT}", str(port)))
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            raise BadInput(Problem("--port", "a free port, as --port 5001", f"{port}: {os_reason(error)}")) from None
+
+
 def server_command(uri: str, port: int) -> list[str]:
     """Builds the server's command line; the server accepts connections of this machine alone."""
-    options = ["--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    options = ["--backend-store-uri", uri, "--host", HOST, "--port", str(port), "--workers", "1"]
     return [sys.executable, "-m", "mlflow", "server", *options]
 
 

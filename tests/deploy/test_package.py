@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.package import LIMIT_MIB, MIB, Package, project_files
+from deploy.package import LIMIT_MIB, MIB, Package, project_files, sent_plugins
 from trainables.errors import BadInput
 
 ROOT = Path(__file__).parents[2]
@@ -85,3 +85,10 @@ def test_as_much_as_is_allowed_is_sent(checkout: Path) -> None:
     with (checkout / "trainables" / "weights.pth").open("wb") as file:
         file.truncate(LIMIT_MIB * MIB - package.size_bytes)
     Package(project_files(checkout), "a: 1").check()
+
+
+def test_plugins_are_sent_in_a_folder_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert sent_plugins() == {}
+    (tmp_path / "mine.py").write_text("METHODS = {}\n")
+    monkeypatch.setenv("SMILE_TUNER_PLUGINS", str(tmp_path / "mine.py"))
+    assert sent_plugins() == {"plugins/mine.py": tmp_path / "mine.py"}

@@ -149,3 +149,9 @@ def test_paths_in_alternatives_are_absolute_and_looked_for_on_the_cluster(
     with pytest.raises(BadInput) as bad:
         prepare(write_yaml(tmp_path, data=data("nowhere/b")), {}, "mine")
     assert [problem.where for problem in bad.value.problems] == ["data.choice[1].root"]
+
+
+def test_the_job_uses_the_plugins_that_are_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine.py").write_text("def size(*images):\n    'Number of images.'\n\nMEASURES = {'size': size}\n")
+    monkeypatch.setenv("SMILE_TUNER_PLUGINS", str(tmp_path / "mine.py"))
+    assert prepare(write_yaml(tmp_path), {}, "mine").environment == {"SMILE_TUNER_PLUGINS": "plugins/mine.py"}

@@ -28,7 +28,7 @@ for package in sys.argv[1:]:
     module = importlib.import_module(package)
     names = [package, *(found.name for found in pkgutil.walk_packages(module.__path__, package + "."))]
     for name in names:
-        if not name.endswith("__main__"):
+        if not name.endswith("__main__") and ".testing" not in name:  # which needs pytest
             print(name, importlib.import_module(name).__file__, sep="=")
 """
 STAYS = {

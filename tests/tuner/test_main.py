@@ -11,7 +11,8 @@ import pytest
 import tuner
 from tuner import stop
 from tuner.__main__ import main
-from tuner.cli.commands import COMMANDS, PROGRAM, command_parser
+from tuner.cli.commands import COMMANDS, command_parser
+from tuner.messages.invocation import PROGRAM
 
 ROOT = Path(__file__).parents[2]
 HEAVY = ("torch", "ray", "mlflow", "optuna", "pandas", "plotly", "sklearn", "timm", "numpy", "yaml", "pydantic", "rich")
@@ -54,7 +55,7 @@ def test_the_arguments_are_handed_on(tmp_path: Path, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     ("program", "typed"),
     [
-        ("/somewhere/bin/smile-tuner", "smile-tuner list"),
+        ("/somewhere/bin/smile-tuner", "/somewhere/bin/smile-tuner list"),
         ("/somewhere/tuner/__main__.py", "python -m tuner list"),
         ("/somewhere/tuner/list.py", "python -m tuner.list"),
         ("/somewhere/pytest/__main__.py", "python -m tuner.list"),

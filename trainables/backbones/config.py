@@ -22,5 +22,9 @@ class BackboneConfig(Frozen):
     """
 
     name: str
+    """Architecture and source of its weights: `package/efficientnet_lite0`, `torchvision/resnet50:IMAGENET1K_V2`,
+    `timm/resnet50.a1_in1k`, `transformers/bert-base-uncased`."""
     checkpoint: Path | None = None
+    """File with weights for that architecture, used instead of the published ones."""
     pretrained: bool = True
+    """Whether it starts from pre-trained weights; random ones have no source head."""

@@ -1,4 +1,5 @@
-"""Registry of the measures of trained networks besides accuracy: one measure, one file, one line here."""
+"""Registry of the measures of trained networks besides accuracy: one measure, one file, one line here; and those
+of plugins."""
 
 from __future__ import annotations
 
@@ -10,10 +11,11 @@ from trainables.backbones.network import TransferNetwork
 from trainables.data.config import DataConfig
 from trainables.data.images import LabelledImages
 from trainables.measures.interpolation import measure_interpolation
+from trainables.registries import Registry
 
 Measure = Callable[[TransferNetwork, LabelledImages, DataConfig, int, torch.device], dict[str, float]]
 """Function of network, images, data configuration, batch size and device that returns named values."""
 
-MEASURES: dict[str, Measure] = {"interpolation": measure_interpolation}
+MEASURES: Registry[Measure] = Registry("measures", {"interpolation": measure_interpolation})
 
 __all__ = ["MEASURES", "Measure"]

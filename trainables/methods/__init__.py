@@ -1,4 +1,4 @@
-"""Registry of the fine-tuning methods: one paper, one file, one line here."""
+"""Registry of the fine-tuning methods: one paper, one file, one line here; and those of plugins."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import functools
 import operator
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler, TypeAdapter
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, core_schema
 
 from trainables.backbones.network import BackboneFacts, TransferNetwork
 from trainables.errors import BadInput, Problem
@@ -25,28 +27,64 @@ from trainables.methods.reg_sl import RegSL
 from trainables.methods.rifle import Rifle
 from trainables.methods.smile import Smile
 from trainables.methods.stoch_norm import StochNorm
+from trainables.registries import Registry
 from trainables.summaries import first_sentence
 
-METHODS: dict[str, type[Method]] = {
-    "l2": L2,
-    "feature_extraction": FeatureExtraction,
-    "l2_sp": L2SP,
-    "delta": Delta,
-    "bss": BSS,
-    "rifle": Rifle,
-    "mixup": Mixup,
-    "cutmix": CutMix,
-    "manifold_mixup": ManifoldMixup,
-    "co_tuning": CoTuning,
-    "bi_tuning": BiTuning,
-    "reg_sl": RegSL,
-    "stoch_norm": StochNorm,
-    "smile": Smile,
-}
+METHODS: Registry[type[Method]] = Registry(
+    "methods",
+    {
+        "l2": L2,
+        "feature_extraction": FeatureExtraction,
+        "l2_sp": L2SP,
+        "delta": Delta,
+        "bss": BSS,
+        "rifle": Rifle,
+        "mixup": Mixup,
+        "cutmix": CutMix,
+        "manifold_mixup": ManifoldMixup,
+        "co_tuning": CoTuning,
+        "bi_tuning": BiTuning,
+        "reg_sl": RegSL,
+        "stoch_norm": StochNorm,
+        "smile": Smile,
+    },
+)
 
-# The union of all their configurations, told apart by `name`. A type checker sees the base class.
-_union: Any = functools.reduce(operator.or_, (method.Config for method in METHODS.values()))
-AnyMethodConfig: Any = Annotated[_union, Field(discriminator="name")]
+
+class MethodByName:
+    """Annotation of a field of a pydantic model that holds the configuration of any method, told apart by `name`.
+
+    Its union is made when a value is validated, not when the model is: by then there are the methods of plugins, too.
+    """
+
+    @staticmethod
+    def union() -> Any:
+        """Returns the union of the configurations of all methods, as the type of a field."""
+        return _union_of(tuple(METHODS.values()))[0]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(self._validated)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return handler(self._adapter().core_schema)
+
+    def _validated(self, value: Any) -> Any:
+        return self._adapter().validate_python(value)
+
+    @staticmethod
+    def _adapter() -> TypeAdapter[Any]:
+        return _union_of(tuple(METHODS.values()))[1]
+
+
+@functools.cache
+def _union_of(methods: tuple[type[Method], ...]) -> tuple[Any, TypeAdapter[Any]]:
+    configs: Any = functools.reduce(operator.or_, (method.Config for method in methods))
+    union: Any = Annotated[configs, Field(discriminator="name")]
+    return union, TypeAdapter(union)
+
+
+AnyMethodConfig: Any = Annotated[MethodConfig, MethodByName()]
+"""Type of the field `method`. A type checker sees the base class."""
 
 
 def list_methods() -> dict[str, str]:

@@ -26,9 +26,11 @@ class BiTuningConfig(MethodConfig):
     eta: NonNegativeFloat = 1.0
     """Weight of both contrastive terms."""
     temperature: PositiveFloat = 0.07
+    """Temperature of both contrastive terms: similarities are divided by it."""
     queue_length: PositiveInt = 40
     """Number of keys kept for each class."""
     projection_dim: PositiveInt = 128
+    """Number of dimensions that features are projected to for the projection term."""
     ema_decay: Annotated[float, Field(ge=0, le=1)] = 0.999
     """Decay of the key network at every step, for a training of `ema_reference_steps`."""
     ema_reference_steps: PositiveInt | None = 9000

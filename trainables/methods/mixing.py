@@ -19,10 +19,14 @@ from trainables.methods.losses import one_hot
 from trainables.seeding import rng_for
 from trainables.types import Batch
 
-MixAlpha = Annotated[float, Field(ge=1e-3, le=100)]
+MixAlpha = Annotated[
+    float, Field(ge=1e-3, le=100, description="α of Beta(α, α), from which the share of the example itself is drawn.")
+]
 """Parameter of Beta(α, α). Far below 1e-3 the draw is 0/0 in floating point; plain fine-tuning is the limit."""
 
-CutProbability = Annotated[float, Field(gt=0, le=1)]
+CutProbability = Annotated[
+    float, Field(gt=0, le=1, description="Share of the batches that CutMix is applied to; the others stay as they are.")
+]
 """Share of the batches that CutMix is applied to; the others stay as they are."""
 
 CUTMIX_NEED = "a backbone of images, to cut boxes from"
@@ -107,6 +111,7 @@ class MixableConfig(MethodConfig):
     """
 
     mixing: Literal["none", "mixup", "cutmix"] = "none"
+    """What the inputs and targets of the method are mixed by."""
     mixing_alpha: MixAlpha = 0.2
     cutmix_probability: CutProbability = 0.5
 

@@ -35,8 +35,11 @@ class TrainingConfig(Frozen):
     num_epochs: PositiveFloat | None = None
     """Number of passes over the training examples, instead of `num_steps`: the steps then follow from their number."""
     batch_size: PositiveInt = 48
+    """Number of training examples in a batch."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
+    """Optimiser: SGD with `momentum` and `nesterov`, or AdamW."""
     learning_rate: PositiveFloat = 0.01
+    """Learning rate of the backbone, before the schedule."""
     head_lr_multiplier: PositiveFloat = 1.0
     """Learning rate of the target head relative to the backbone's."""
     batch_norm: Literal["train", "frozen"] = "train"
@@ -46,13 +49,17 @@ class TrainingConfig(Frozen):
     max_grad_norm: PositiveFloat | None = None
     """Largest norm of the gradient of all trained parameters together; a longer one is scaled down to it."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Momentum of SGD."""
     nesterov: bool = True
+    """Whether the momentum of SGD is Nesterov's."""
     weight_decay: NonNegativeFloat = 1e-4
     """Weight decay of every trained parameter, BatchNorm's and biases included, as in the authors' code."""
     schedule: Literal["step", "cosine", "linear", "constant"] = "step"
+    """Course of the learning rate over the training: one drop (`step`), to zero (`cosine`, `linear`), or none."""
     step_drop_at: Annotated[float, Field(gt=0, le=1)] = 2 / 3
     """Share of the training after which the schedule `step` multiplies the learning rate by `step_drop_factor`."""
     step_drop_factor: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """Factor by which the schedule `step` multiplies the learning rate at its drop."""
     warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the training over which the learning rate increases linearly from zero."""
     precision: Literal["fp32", "bf16"] = "fp32"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from trainables.errors import BadInput
+from trainables.plugins import use_plugins
 from tuner.cli.commands import command_parser
 from tuner.experiment.packaged_spaces import find_space
 from tuner.messages.wording import shown
@@ -54,6 +55,7 @@ def experiment_parser(command: str) -> argparse.ArgumentParser:
     add("--dry-run", action="store_true", help="check everything, print the resolved experiment, start nothing")
     add("--smoke", action="store_true", help="run all of it with little data and few steps: about a minute")
     add("--json", type=Path, metavar="FILE", help="write the result there, for other programs")
+    add_plugin_flag(parser)
     return parser
 
 
@@ -66,11 +68,13 @@ def parse_arguments(parser: argparse.ArgumentParser, argv: Sequence[str] | None)
 
 
 def resolve_space_file(arguments: argparse.Namespace) -> argparse.Namespace:
-    """Sets `space` to a file: that of a packaged name, or of the run to resume, which is downloaded from a mirror.
+    """Sets `space` to a file: that of a packaged name, or of the run to resume, which is downloaded from a mirror. From
+    now on the plugins that are given are used.
 
     Raises:
-        BadInput: if there is no such file or run.
+        BadInput: if there is no such file or run, or no such plugin.
     """
+    use_plugins(arguments.plugin)
     if arguments.space is None:
         given = dict(arguments.set)
         root = Path(given.get("tracking.directory", EXPERIMENTS))
@@ -89,6 +93,17 @@ def add_directory_flag(parser: argparse.ArgumentParser) -> None:
     """Adds `--directory`, the folder below which a command looks for runs."""
     help = f"folder of the experiments (default: {EXPERIMENTS})"
     parser.add_argument("--directory", type=Path, default=EXPERIMENTS, metavar="FOLDER", help=help)
+
+
+def say_first(arguments: argparse.Namespace) -> None:
+    """Prints what the command begins with, before its imports, which take seconds."""
+    print(f"checking {arguments.space}", flush=True)
+
+
+def add_plugin_flag(parser: argparse.ArgumentParser) -> None:
+    """Adds `--plugin`, the files with further methods, datasets and measures; see `use_plugins`."""
+    help = "a Python file with methods, datasets or measures of your own; repeatable"
+    parser.add_argument("--plugin", type=Path, action="append", default=[], metavar="FILE", help=help)
 
 
 FLAGS = {

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Mapping
-from pathlib import Path
 
-PROGRAM = "smile-tuner"
-"""Name of the console script in `[project.scripts]`."""
+from tuner.messages.invocation import invocation
 
 COMMANDS: Mapping[str, str] = {
+    "init": "Write an experiment file for a folder of photographs.",
     "search": "Search hyper-parameters, retrain the best configuration, register the model.",
     "compare": "Compare methods, with a paired test against a reference.",
     "predict": "Classify photos, or texts, with a trained model.",
@@ -19,6 +17,7 @@ COMMANDS: Mapping[str, str] = {
     "report": "Write a search's report, as HTML.",
     "replay": "Sync MLflow with a run; it may be repeated.",
     "ui": "Serve the MLflow UI with the searches.",
+    "keys": "Explain the keys of an experiment file.",
     "methods": "List the methods of fine-tuning.",
     "datasets": "List the datasets.",
     "backbones": "List the pre-trained networks.",
@@ -29,12 +28,3 @@ COMMANDS: Mapping[str, str] = {
 def command_parser(command: str) -> argparse.ArgumentParser:
     """Builds the argument parser of a command, without arguments."""
     return argparse.ArgumentParser(prog=f"{invocation()}{command}", description=COMMANDS[command])
-
-
-def invocation() -> str:
-    """Returns the program as the user typed it before the command: `smile-tuner `, `python -m tuner ` or
-    `python -m tuner.`."""
-    program = Path(sys.argv[0])
-    if program.stem == PROGRAM:
-        return f"{PROGRAM} "
-    return "python -m tuner " if program.parts[-2:] == ("tuner", "__main__.py") else "python -m tuner."

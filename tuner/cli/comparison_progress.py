@@ -5,7 +5,6 @@ from __future__ import annotations
 from statistics import fmean
 
 from rich.console import Console, Group
-from rich.progress_bar import ProgressBar
 from rich.text import Text
 
 from tuner.cli.display import Display
@@ -70,4 +69,4 @@ class ComparisonProgress(Display):
         """Renders the summary and a bar of the trainings that are done."""
         done = len(self.history.cells) + len(self.history.cell_failures)
         header = Text.assemble((self.name, "bold"), f"  {self.elapsed}  {self.phase}  ", (self.summary(), "cyan"))
-        return Group(header, ProgressBar(total=self.num_cells, completed=done))
+        return Group(header, self.bar(self.num_cells, done))

@@ -10,8 +10,12 @@ from typing import ClassVar, Self
 
 from rich.console import Console, RenderableType
 from rich.live import Live
+from rich.progress_bar import ProgressBar
 
 from tuner.messages.wording import clock
+
+ECHO_COLUMNS = 4
+"""Columns that the last line of a live display leaves free."""
 
 
 class Display(ABC):
@@ -44,19 +48,24 @@ class Display(ABC):
 
     def __enter__(self) -> Self:
         if self.console.is_terminal:
-            self._live = Live(console=self.console, get_renderable=self.render, refresh_per_second=4)
+            # Transient: what has ended leaves no half-true frame above the lines that follow.
+            self._live = Live(console=self.console, get_renderable=self.render, refresh_per_second=4, transient=True)
             self._live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._live:
-            self._live.stop()
+        self.end()
 
     @abstractmethod
     def render(self) -> RenderableType:
         """Renders the live display."""
+
+    def bar(self, total: float, completed: float) -> ProgressBar:
+        """Makes the bar in the last line of the live display. It leaves room for the `^C` that a terminal echoes: in a
+        line that is full this would begin another, and the display would be erased one line too low."""
+        return ProgressBar(total=total, completed=completed, width=max(1, self.console.width - ECHO_COLUMNS))
 
     def say(self, line: str) -> None:
         """Prints a line that stays, preceded by the elapsed time."""
@@ -66,9 +75,15 @@ class Display(ABC):
 
     def show(self, lines: Iterable[str]) -> None:
         """Ends the live display and prints lines as they are."""
-        self.__exit__(None, None, None)
+        self.end()
         for line in lines:
             self._print(line)
+
+    def end(self) -> None:
+        """Removes the live display, so that lines said from now on are the last on the screen."""
+        if self._live:
+            self._live.stop()
+            self._live = None
 
     def enter_phase(self, phase: str) -> None:
         """Shows what the command does from now on, in a few words."""

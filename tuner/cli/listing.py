@@ -1,4 +1,4 @@
-"""Output of the commands `methods`, `datasets` and `backbones`: names, one a line, or JSON."""
+"""Output of the commands that list something, as lines or JSON, and their arguments."""
 
 from __future__ import annotations
 
@@ -6,26 +6,41 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
+from tuner.cli.arguments import add_plugin_flag
 from tuner.cli.commands import command_parser
+from tuner.messages.invocation import TAKES_PLUGINS
 
 
 def listing_parser(command: str) -> argparse.ArgumentParser:
     """Builds the argument parser of a command that lists names."""
     parser = command_parser(command)
     parser.add_argument("--json", action="store_true", help="print JSON, for other programs")
+    if command in TAKES_PLUGINS:
+        add_plugin_flag(parser)
     return parser
 
 
 def print_listing(names: Mapping[str, str] | Sequence[str], as_json: bool) -> None:
-    """Prints names, each with its summary if they are a mapping.
+    """Prints names, each with its summary if they are a mapping; see `print_lines`."""
+    if as_json:
+        print_json(names)
+    else:
+        print_lines(_lines(names))
 
-    The reader may close the pipe early, as `head` does.
-    """
-    text = json.dumps(names, indent=2, ensure_ascii=False) if as_json else "\n".join(_lines(names))
+
+def print_json(value: object) -> None:
+    """Prints plain data as JSON; see `print_lines`."""
+    print_lines([json.dumps(value, indent=2, ensure_ascii=False)])
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Prints lines. The reader may close the pipe early, as `head` does."""
     try:
-        print(text, flush=True)
+        for line in lines:
+            print(line)
+        sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python flushes again as it ends
 

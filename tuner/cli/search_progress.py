@@ -152,9 +152,9 @@ class SearchProgress(Display):
         """Bar of the folds that are done; of the time where it alone limits the trials."""
         if self.num_trials is None:
             total_s = 0.0 if self.deadline_s is None else self.deadline_s - self._started_s
-            return ProgressBar(total=total_s, completed=min(total_s, time.monotonic() - self._started_s))
+            return self.bar(total_s, min(total_s, time.monotonic() - self._started_s))
         done = sum(len(t.folds) + len(t.ahead) if t.state == "running" else self.num_folds for t in trials)
-        return ProgressBar(total=self.num_trials * self.num_folds, completed=done)
+        return self.bar(self.num_trials * self.num_folds, done)
 
     def render(self) -> Group:
         """Renders the summary, the running trials, and a bar of the folds that are done."""

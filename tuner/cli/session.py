@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import shlex
 import signal
 from collections.abc import Callable, Iterator
 from typing import Literal, TypeVar
@@ -16,6 +15,7 @@ from tuner.cli.console import output_redirected_to
 from tuner.cli.display import Display
 from tuner.execution.run_context import RunContext, open_run, run_directory, store_flag
 from tuner.experiment.search_experiment import Experiment
+from tuner.messages.invocation import command_line
 from tuner.messages.redaction import redact_logging, without_credentials
 from tuner.messages.wording import one_line
 from tuner.record.directory import RunDirectory
@@ -67,14 +67,16 @@ def run_guarded(
     try:
         return body()
     except KeyboardInterrupt:
+        display.end()
         display.say(f"interrupted: every finished {display.unit} is kept in {directory}")
     except Exception as error:  # a bug, or a cluster that failed: what is finished is kept
         if isinstance(error, BadInput) and context.journal.history.started is None:
             raise
         logger.exception("%s failed", command)
+        display.end()
         display.say(f"error: {without_credentials(one_line(error))}; the log is in {directory.logs}")
     if command == "search":
-        display.say(f"see its results so far: python -m tuner.report {shlex.quote(str(directory))}")
+        display.say(f"see its results so far: {command_line('report', directory)}")
     display.say(f"go on with: {resuming_command(command, directory, address, context.uri)}")
     return None
 
@@ -84,9 +86,8 @@ def resuming_command(command: Command, directory: RunDirectory, address: str | N
 
     The run's record has all settings of the first command but a password.
     """
-    where = f" --address {shlex.quote(address)}" if address else ""
-    record = shlex.quote(str(directory.space))
-    return f"python -m tuner.{command} --space {record}{where}{store_flag(uri)} --resume"
+    where = ("--address", address) if address else ()
+    return f"{command_line(command, '--space', directory.space, *where, '--resume')}{store_flag(uri)}"
 
 
 def stop_on_sigterm() -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import ray
 
 from trainables.errors import BadInput, Problem
+from trainables.plugins import install_sources, plugin_sources
 from tuner.cluster.tasks import OBJECT_STORE_ADVICE
 from tuner.messages.redaction import reason
 from tuner.messages.wording import one_line
@@ -67,7 +68,7 @@ def cluster(address: str | None, data_bytes: int = 0) -> Iterator[list[Capacity]
         environment |= {name: value for name, value in WORKER_ENVIRONMENT.items() if name not in os.environ}
         options |= {"address": "local", "include_dashboard": False, "num_cpus": this_machine().cpus}
     else:
-        options |= {"address": address, "runtime_env": {"env_vars": WORKER_ENVIRONMENT}}
+        options |= {"address": address, "runtime_env": {"env_vars": WORKER_ENVIRONMENT} | _sent_plugins()}
     with _environment(environment):
         try:
             with _handlers_kept():
@@ -81,6 +82,17 @@ def cluster(address: str | None, data_bytes: int = 0) -> Iterator[list[Capacity]
             yield [Capacity.of(node) for node in nodes]
         finally:
             ray.shutdown()
+
+
+def _sent_plugins() -> dict[str, Any]:
+    """Returns the part of a runtime environment that gives every worker the files of plugins, which may be on no other
+    machine; empty without plugins."""
+    sources = plugin_sources()
+
+    def install() -> None:
+        install_sources(sources)
+
+    return {"worker_process_setup_hook": install} if sources else {}
 
 
 @contextlib.contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from tuner.comparison.comparison_experiment import ComparisonExperiment
 from tuner.comparison.tables import Heading, Score, Table, TableRecord, make_table
 from tuner.comparison.tables_as_text import as_html, as_markdown
 from tuner.experiment.tree import short_names
+from tuner.messages.invocation import command_line
 from tuner.messages.redaction import without_credentials
 from tuner.messages.wording import cell_name, clock
 from tuner.record.directory import RunDirectory
@@ -181,6 +181,6 @@ def closing_lines(result: ComparisonResult, directory: RunDirectory) -> Iterator
     yield ""
     yield f"  tables         {directory.tables_html}"
     yield f"  record         {result.directory}"
-    yield f"  see it         python -m tuner.ui --tracking-uri {shlex.quote(result.tracking_uri)}"
+    yield f"  see it         {command_line('ui', '--tracking-uri', result.tracking_uri)}"
     for failure in result.failures:
         yield f"  failed         {cell_name(failure.row, failure.column, failure.seed)}: {failure.reason}"

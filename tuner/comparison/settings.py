@@ -30,16 +30,22 @@ class SharedRowSettings(Frozen):
     """What all rows have in common, as their own learning rate found by a search; a row may say otherwise."""
 
     training: Tree = Field(default_factory=dict)
+    """Keys of `training`, dimensions included."""
     search: Tree = Field(default_factory=dict)
+    """Settings of a search for every row, as in a search file."""
 
 
 class RowSettings(Frozen):
     """Row: a method with fixed settings, or, if there is a `search`, with dimensions in `method` and `training`."""
 
     label: Label
+    """Name of the row in the tables."""
     method: Tree
+    """Method and its settings, as in a search file."""
     training: Tree = Field(default_factory=dict)
+    """Keys of `training` that differ from the file's."""
     backbone: Tree = Field(default_factory=dict)
+    """Keys of `backbone` that differ from the file's."""
     data: Tree = Field(default_factory=dict)
     """Sample size alone, for a method that is given more images ("+ Add. Data")."""
     search: Tree | None = None
@@ -55,9 +61,13 @@ class ColumnSettings(Frozen):
     """Column: other data, training or backbone for all rows."""
 
     label: Label
+    """Name of the column in the tables."""
     data: Tree = Field(default_factory=dict)
+    """Keys of `data` that differ from the file's."""
     training: Tree = Field(default_factory=dict)
+    """Keys of `training` that differ from the file's."""
     backbone: Tree = Field(default_factory=dict)
+    """Keys of `backbone` that differ from the file's."""
 
     @property
     def overlay(self) -> Tree:
@@ -75,7 +85,9 @@ class CompareSettings(Frozen):
     all_rows: SharedRowSettings = SharedRowSettings()
     """`training` and `search` of every row, below its own: a search over the same learning rates, for example."""
     rows: Annotated[tuple[RowSettings, ...], Field(min_length=1)]
+    """Methods that are compared, with their settings."""
     columns: Annotated[tuple[ColumnSettings, ...], Field(min_length=1)] = (ColumnSettings(label="top-1"),)
+    """Data sets, or samples of one, on which they are compared."""
     measures: tuple[str, ...] = ()
     """Further measures of every trained network, on the column's training images and on the test split."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
@@ -15,6 +14,7 @@ from tuner.cluster.connection import cluster
 from tuner.execution.observer import Observer
 from tuner.experiment.search_experiment import Experiment
 from tuner.experiment.settings import tracking_uri
+from tuner.messages.invocation import command_line
 from tuner.messages.redaction import without_credentials
 from tuner.messages.wording import one_line
 from tuner.record.background import BackgroundSync
@@ -162,7 +162,7 @@ def wait_for_mlflow(context: RunContext[H], observer: Observer) -> None:
 
 def replaying_command(directory: RunDirectory, uri: str) -> str:
     """Returns the command that syncs MLflow with `directory`."""
-    return f"python -m tuner.replay {shlex.quote(str(directory))}{store_flag(uri)}"
+    return f"{command_line('replay', directory)}{store_flag(uri)}"
 
 
 def store_flag(uri: str) -> str:

@@ -265,4 +265,9 @@ def _trial_problems(split: SplitSections) -> list[Problem]:
 
 def dump_experiment(space: Experiment) -> str:
     """Writes the experiment as YAML, defaults included."""
-    return yaml.safe_dump(space.as_tree(), sort_keys=False, allow_unicode=True)
+    return yaml_text(space.as_tree())
+
+
+def yaml_text(tree: Mapping[str, Any]) -> str:
+    """Writes the tree of an experiment as YAML, in the order of its keys."""
+    return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)

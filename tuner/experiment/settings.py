@@ -53,6 +53,7 @@ class MedianRacing(Frozen):
 
     rule: Literal["median"] = "median"
     min_complete: Annotated[int, Field(ge=2)] = 3
+    """Complete trials before the first may be stopped."""
 
 
 class AshaRacing(Frozen):
@@ -61,6 +62,7 @@ class AshaRacing(Frozen):
 
     rule: Literal["asha"] = "asha"
     reduction_factor: Annotated[int, Field(ge=2)] = 3
+    """Divisor of the number of trials that continue at each rung."""
     num_rungs: PositiveInt = 2
     """Rungs at `num_steps` / `reduction_factor`^k, k = `num_rungs` … 1."""
 
@@ -73,7 +75,9 @@ class Plateau(Frozen):
     that ended complete or were stopped by racing."""
 
     trials: PositiveInt
+    """Number of trials without a gain after which the search ends."""
     min_gain: NonNegativeFloat = 0.0
+    """Smallest rise of the best score that counts as a gain."""
 
 
 def _one_or_more(value: Any) -> Any:
@@ -86,6 +90,7 @@ class SearchSettings(Frozen):
     trials: PositiveInt | None = None
     """Largest number of trials: 20 if there are no `minutes`, either; None: as many as fit into them."""
     folds: Annotated[int, Field(ge=2)] = 3
+    """Number of folds of the cross-validation; the same for all trials."""
     repeats: PositiveInt | Literal["auto"] = "auto"
     """How often the folds are dealt anew; a trial trains `folds` × `repeats` of them, the same for all trials. `auto`
     is by the number of training images: the fewer there are, the less a fold can tell configurations apart."""
@@ -93,6 +98,8 @@ class SearchSettings(Frozen):
     """What the best trial is compared with: the linear probe, and plain fine-tuning with as many steps. They are scored
     on the same folds before the first trial, and count in the budgets."""
     sampler: Sampler = "tpe"
+    """Optuna's sampler that proposes the trials: a tree of Parzen estimators, random draws, a Gaussian process, or
+    CMA-ES."""
     seed: NonNegativeInt = 0
     """Root of every random draw: folds, batches, proposals, retrainings."""
     concurrency: PositiveInt | Literal["auto"] = "auto"
@@ -118,6 +125,7 @@ class SearchSettings(Frozen):
     max_fold_trainings: PositiveInt | None = None
     """Budget in trainings of a fold, over baselines and trials; at least those of the baselines and of one trial."""
     plateau: Plateau | None = None
+    """When the search ends because it no longer gains; None: never."""
     fold_timeout_s: PositiveFloat | None = None
     """Limit of one fold; a trial that exceeds it is taken to hang, and fails."""
     checkpoint_period_s: PositiveFloat | None = 30.0

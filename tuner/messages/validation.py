@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from trainables.errors import Problem, did_you_mean
@@ -132,10 +133,15 @@ def _resolve(location: Sequence[str | int], model: type[BaseModel]) -> tuple[lis
 def _inside(annotation: Any, part: str | int) -> Any:
     """The type of one key or item of a model, mapping or list."""
     if _is_model(annotation):
-        fields = {field.alias or name: field.annotation for name, field in annotation.model_fields.items()}
+        fields = {field.alias or name: _type_of(field) for name, field in annotation.model_fields.items()}
         return fields.get(str(part))
     arguments = get_args(annotation)
     return arguments[-1 if get_origin(annotation) is dict else 0] if arguments else None
+
+
+def _type_of(field: FieldInfo) -> Any:
+    """The type of a model's field; of one whose alternatives plugins add to, the union of those that there are."""
+    return next((mark.union() for mark in field.metadata if hasattr(mark, "union")), field.annotation)
 
 
 def _member(members: Sequence[Any], tag: str | int) -> Any:

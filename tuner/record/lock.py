@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shlex
 import socket
 import time
 from dataclasses import dataclass
 from typing import IO
 
 from trainables.errors import BadInput, Problem
+from tuner.messages.invocation import command_line
 from tuner.record.directory import RunDirectory
 
 
@@ -52,7 +52,7 @@ def locked(directory: RunDirectory) -> IO[str]:
             if time.monotonic() < deadline:
                 time.sleep(PROBE_S / 10)
                 continue
-            got = f"{_holder_in(file)} (python -m tuner.stop {shlex.quote(str(directory))} ends it)"
+            got = f"{_holder_in(file)} ({command_line('stop', directory)} ends it)"
             file.close()
             raise BadInput(Problem("", "no other process at work on this search", got, file=str(directory))) from None
         except OSError as error:

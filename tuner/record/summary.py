@@ -34,7 +34,8 @@ class Summary:
     num_asked: int | None
     """Number of trials, or trainings of a comparison, that were asked for."""
     counts: dict[str, int]
-    """Numbers of those that have begun, by state."""
+    """Numbers of those that have begun, by state; `open` are those of a search that no process runs, which a resumed
+    one continues."""
     best: float | None
     """Validation score of the winner, the best trial or a baseline."""
     started_s: float
@@ -71,7 +72,7 @@ def summary_of(directory: RunDirectory) -> Summary:
         "search",
         _ending(search.ended) if holder is None else ("running", str(holder)),
         _num_trials(search.last_started),
-        dict(Counter(trial.state for trial in search.trials.values())),
+        _counts(search, is_running=holder is not None),
         None if winner is None else winner.val_top1,
         changed_s if search.started is None else search.started.time_s,
         last,
@@ -114,6 +115,11 @@ def _ending(ended: SearchEnded | ComparisonEnded | None) -> tuple[State, str]:
     if ended is None:
         return "died", "its process was killed"
     return ended.outcome, "" if ended.outcome == "interrupted" else ended.why
+
+
+def _counts(search: SearchHistory, is_running: bool) -> dict[str, int]:
+    counts = Counter("open" if trial.state == "running" else trial.state for trial in search.trials.values())
+    return {"running" if is_running and state == "open" else state: count for state, count in counts.items()}
 
 
 def _num_trials(started: SearchStarted | None) -> int | None:

@@ -6,14 +6,13 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from shlex import quote
 from typing import Any, get_args
 from urllib.parse import quote as url_quote
 
 from markupsafe import Markup
 
-from tuner.experiment.search_experiment import dump_experiment
 from tuner.experiment.tree import by_short_name, flatten
+from tuner.messages.invocation import command_line
 from tuner.messages.wording import clock, counted, spell_scores
 from tuner.record.baselines import BaselineRecord
 from tuner.record.events import TrialState
@@ -34,7 +33,7 @@ from tuner.reports.figures import (
 from tuner.reports.importance import importances_of
 from tuner.reports.mistakes import ON_PAGE, grouped, read_mistakes
 from tuner.reports.page_templates import TEMPLATES
-from tuner.reports.search_run import SearchRun, best_space
+from tuner.reports.search_run import SearchRun, best_yaml
 
 STATES: tuple[TrialState, ...] = get_args(TrialState)
 
@@ -79,8 +78,7 @@ def report_page(run: SearchRun) -> str:
         side_px = 160 + 26 * min(len(model.classes), 60)
         figures |= {"confusion": (confusion_plot(model), side_px), "reliability": (reliability_plot(model), 340)}
     best = run.best
-    alone = best_space(run)
-    yaml = "" if alone is None else dump_experiment(alone)
+    yaml = best_yaml(run) or ""
     return TEMPLATES.get_template("report.html").render(
         title=run.space.name,
         subtitle=_subtitle(run),
@@ -106,6 +104,7 @@ def report_page(run: SearchRun) -> str:
         headings=list(_headings(run)),
         rows=[_row(trial, run) for trial in run.history.trials.values()],
         yaml=yaml,
+        best_command=command_line("search", "--space", run.directory.best_space),
         yaml_link=f"data:text/yaml;charset=utf-8,{url_quote(yaml)}",
         going_on=list(_going_on(run)),
         facts=list(_facts(run)),
@@ -275,17 +274,16 @@ def _best_params(best: TrialRecord, run: SearchRun) -> list[tuple[str, str]]:
 
 
 def _going_on(run: SearchRun) -> Iterator[tuple[str, str]]:
-    directory, result = quote(str(run.directory)), run.result
-    store = quote(result.tracking_uri)
+    directory, result = run.directory, run.result
+    store = ("--tracking-uri", result.tracking_uri)
     if not run.is_running:
-        trials = f" --trials {2 * run.num_trials}" if run.dimensions and run.num_trials is not None else ""
-        yield "Go on with it, with more trials", f"python -m tuner.search --resume {directory}{trials}"
+        trials = ("--trials", 2 * run.num_trials) if run.dimensions and run.num_trials is not None else ()
+        yield "Go on with it, with more trials", command_line("search", "--resume", directory, *trials)
     if result.model_uri:
-        line = f"python -m tuner.predict --model {quote(result.model_uri)} --tracking-uri {store} photo.jpg"
-        yield "Ask its model", line
+        yield "Ask its model", command_line("predict", "--model", result.model_uri, *store, "photo.jpg")
     if result.tracking_uri and not result.tracking_uri.startswith(("http://", "https://")):
-        yield "Look at it in MLflow", f"python -m tuner.ui --tracking-uri {store}"
-    yield "Write this page anew", f"python -m tuner.report {directory}"
+        yield "Look at it in MLflow", command_line("ui", *store)
+    yield "Write this page anew", command_line("report", directory)
 
 
 def _facts(run: SearchRun) -> Iterator[tuple[str, str]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -13,6 +12,7 @@ from pydantic import AliasChoices, Field
 from trainables.frozen import Frozen
 from trainables.metrics import MetricValue
 from tuner.experiment.tree import by_short_name, short_names
+from tuner.messages.invocation import command_line
 from tuner.messages.redaction import without_credentials
 from tuner.messages.wording import clock, counted, spell_params, spell_scores
 from tuner.record.baselines import BaselineRecord
@@ -234,12 +234,12 @@ def closing_lines(result: SearchResult, history: SearchHistory) -> Iterator[str]
     if result.winner in result.baselines:
         label = result.baselines[result.winner].label
         yield f"  winner         the {label}: no trial has a higher validation score, so its model is the result"
-    store = shlex.quote(result.tracking_uri)
+    store = ("--tracking-uri", result.tracking_uri)
     if result.model_uri:
         yield f"  model          {result.model_uri}"
-        yield f"                 python -m tuner.predict --model {result.model_uri} --tracking-uri {store} photo.jpg"
+        yield f"                 {command_line('predict', '--model', result.model_uri, *store, 'photo.jpg')}"
     yield f"  record         {result.directory}"
-    yield f"  see it         python -m tuner.ui --tracking-uri {store}"
+    yield f"  see it         {command_line('ui', *store)}"
     for trial in history.trials.values():
         if trial.state == "failed":
             yield f"  failed         {trial.trial_id}: {trial.reason}"

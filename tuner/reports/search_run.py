@@ -8,8 +8,14 @@ from dataclasses import dataclass, replace
 from trainables.errors import BadInput, Problem
 from tuner.experiment.alternatives import NO_BRANCHES
 from tuner.experiment.dimensions import Dimension
-from tuner.experiment.search_experiment import MAX_NAME_CHARACTERS, SearchExperiment, parse_experiment
-from tuner.experiment.settings import SearchSettings
+from tuner.experiment.search_experiment import (
+    MAX_NAME_CHARACTERS,
+    SearchExperiment,
+    parse_experiment,
+    yaml_text,
+)
+from tuner.experiment.settings import SearchSettings, TrackingSettings
+from tuner.experiment.tree import PATHS
 from tuner.record.baselines import BaselineRecord
 from tuner.record.configs import config_of
 from tuner.record.directory import RunDirectory
@@ -98,7 +104,8 @@ def read_run(directory: RunDirectory) -> SearchRun:
 def best_space(run: SearchRun) -> SearchExperiment | None:
     """Makes an experiment of the winner's configuration, with nothing left to search; None where nothing is complete.
 
-    It has another name, so that it takes neither the search's place nor that of its model.
+    It has another name, so that it takes neither the search's place nor that of its model, and is recorded where any
+    experiment is: the search's folder and database may not be there on another machine.
     """
     winner, asked = run.winner, run.space.search
     if winner is None:
@@ -112,8 +119,22 @@ def best_space(run: SearchRun) -> SearchExperiment | None:
         dimensions={},
         branches=NO_BRANCHES,
         search=settings,
-        tracking=run.space.tracking.model_copy(update={"registered_model": None}),
+        tracking=TrackingSettings(),
     )
+
+
+def best_yaml(run: SearchRun) -> str | None:
+    """Writes `best_space` as an experiment file that runs on other machines, too: it names no place for records, and
+    says which keys are files of this machine. None where nothing is complete."""
+    alone = best_space(run)
+    if alone is None:
+        return None
+    tree = alone.as_tree()
+    del tree["tracking"]
+    found = [f"{section}.{key}" for section, key in PATHS.items() if tree.get(section, {}).get(key) is not None]
+    flags = " ".join(f"--set {key}=…" for key in found)
+    note = f"# The files of another machine are given by {flags}\n" if flags else ""
+    return f"# The best configuration of {run.directory.full_name}\n{note}{yaml_text(tree)}"
 
 
 def _working_time_s(events: Iterable[Event]) -> float:

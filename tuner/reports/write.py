@@ -6,11 +6,11 @@ Quick to import: the page, with plotly, is imported when it is written.
 from __future__ import annotations
 
 import logging
-import shlex
 from collections.abc import Callable
 from pathlib import Path
 
 from trainables.files import write_whole
+from tuner.messages.invocation import command_line
 from tuner.messages.redaction import without_credentials
 from tuner.messages.wording import one_line
 from tuner.record.directory import RunDirectory
@@ -30,13 +30,12 @@ def write_report(directory: RunDirectory, output: Path | None = None) -> Path:
         BadInput: where it is not the directory of a search.
         OSError: where a file cannot be written.
     """
-    from tuner.experiment.search_experiment import dump_experiment
     from tuner.reports.page import report_page
-    from tuner.reports.search_run import best_space, read_run
+    from tuner.reports.search_run import best_yaml, read_run
 
     run = read_run(directory)
-    if output is None and (alone := best_space(run)) is not None:
-        write_whole(directory.best_space, dump_experiment(alone).encode())
+    if output is None and (alone := best_yaml(run)) is not None:
+        write_whole(directory.best_space, alone.encode())
     file = output or directory.report
     write_whole(file, report_page(run).encode())
     return file
@@ -52,7 +51,7 @@ def try_to_write_report(directory: RunDirectory, say: Callable[[str], None]) -> 
         file = write_report(directory)
     except Exception as error:
         logger.exception("the report was not written")
-        again = f"python -m tuner.report {shlex.quote(str(directory))}"
+        again = command_line("report", directory)
         say(f"there is no report ({without_credentials(one_line(error))}); try: {again}")
         return None
     say(f"report: {file}")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable, Mapping
 
+from tuner.messages.invocation import command_line
 from tuner.record.directory import RunDirectory
 from tuner.record.events import (
     EnsembleTested,
@@ -180,7 +180,7 @@ class SearchProjection:
             f"Best: **{best.trial_id}**{score}\n\n{listed}\n"
             f"`{self._directory.report.name}` among the artifacts shows the whole search; "
             f"`{self._directory.best_space.name}` runs the best alone.\n\n"
-            f"    python -m tuner.search --resume {shlex.quote(str(self._directory))}\n"
+            f"    {command_line('search', '--resume', self._directory)}\n"
         )
 
 

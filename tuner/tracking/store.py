@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+EXPERIMENTS_TABLE = "experiments"
+"""Table that every database of MLflow has."""
 STORES = (*DATABASES, "http", "https", "databricks")
 IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
 """For the first request to a store: it is there within seconds, or it is away."""
@@ -98,6 +100,22 @@ def require_store(uri: str) -> None:
         raise FileNotFoundError(f"no such file: {file}")
     if uri.startswith(DATABASES):
         _try_database(uri)
+
+
+def check_is_store(uri: str, where: str = "tracking.uri") -> None:
+    """Checks that a database has been made by MLflow: opening it would make an empty store, or MLflow's tables beside
+    others.
+
+    Raises:
+        BadInput: at `where`, if it has not.
+    """
+    with _refusals(uri):
+        file = _sqlite_file(uri)
+        is_there = file is None or file.is_file()
+        if is_there and (not uri.startswith(DATABASES) or EXPERIMENTS_TABLE in _try_database(uri)):
+            return
+    got = "a database without MLflow's tables" if is_there else "no such file"
+    raise BadInput(Problem(where, "a store that a search has made", f"{without_credentials(uri)!r}: {got}"))
 
 
 def ensure_experiment(client: MlflowClient, uri: str, name: str) -> str:
@@ -228,14 +246,14 @@ def _only_one(uri: str) -> Iterator[None]:
         os.close(folder)
 
 
-def _try_database(uri: str) -> None:
-    """Tries once to open a database. MLflow tries ten times, over minutes."""
+def _try_database(uri: str) -> list[str]:
+    """Tries once to open a database, and returns the names of its tables. MLflow tries ten times, over minutes."""
     import sqlalchemy
 
     timeout = {} if uri.startswith(("sqlite", "mssql")) else {"connect_timeout": 5}
     engine = sqlalchemy.create_engine(uri, connect_args=timeout)
     try:
-        sqlalchemy.inspect(engine).get_table_names()
+        return list(sqlalchemy.inspect(engine).get_table_names())
     finally:
         engine.dispose()
 

@@ -1,55 +1,18 @@
-"""Builds any method on a tiny network, for the contract tests of all methods.
+"""The trainings of the contract tests, which come with the package: see `trainables.testing.trainings`.
 
 Run as a program, it prints the losses of every setting's first steps: what another process must agree with.
 """
 
 from __future__ import annotations
 
-import io
 import json
-from typing import Any
 
 import torch
 
 from tests.trainables.methods.settings import SETTINGS
-from tests.trainables.tiny import CPU, TinyConv, TinyTokens, tiny_batch, tiny_context, tiny_network, tiny_pass
-from trainables.methods import Method, MethodConfig, build_method, uses_source_head
-from trainables.training.config import TrainingConfig
-from trainables.training.loop import Fit
+from trainables.testing.trainings import TRAINING, start, started_method, through_a_file, total_losses
 
-TRAINING = TrainingConfig(num_steps=8, batch_size=6, learning_rate=0.05)
-
-
-def start(
-    config: MethodConfig, training: TrainingConfig = TRAINING, tokens: bool = False, dropout: float = 0.25
-) -> Fit:
-    """A training of `config`, prepared and at step 0. The network has a source head only if it is used."""
-    kind = TinyTokens if tokens else TinyConv
-    student = tiny_network(source_head=uses_source_head(config), dropout=dropout, kind=kind)
-    method = build_method(config, student, tiny_context(training.num_steps, compile=training.compile))
-    method.prepare(lambda: tiny_pass(tokens))
-    return Fit(method, lambda step: tiny_batch(step, tokens=tokens), training, CPU)
-
-
-def started_method(config: MethodConfig, tokens: bool = False) -> Method:
-    """As `start`, the method only, with its student in training mode but without dropout."""
-    method = start(config, tokens=tokens, dropout=0).method
-    method.student.train()
-    return method
-
-
-def total_losses(fit: Fit) -> list[float]:
-    """The sum of the loss terms at each step done so far. Terms that are only watched do not count."""
-    names = fit.history.terms.keys() - fit.method.diagnostics.keys()
-    return [sum(values) for values in zip(*(fit.history.terms[name] for name in sorted(names)), strict=True)]
-
-
-def through_a_file(state: dict[str, Any]) -> Any:
-    """`state` saved, and read back as from a stranger."""
-    file = io.BytesIO()
-    torch.save(state, file)
-    file.seek(0)
-    return torch.load(file, weights_only=True)
+__all__ = ["TRAINING", "first_losses", "start", "started_method", "through_a_file", "total_losses"]
 
 
 def first_losses() -> dict[str, dict[str, list[float]]]:

@@ -23,6 +23,7 @@ CONTRACT = {
     "--dry-run": "",
     "--smoke": "",
     "--json": "FILE",
+    "--plugin": "FILE",
 }
 """The flags of the search command and what each takes. Scripts rely on them: a new setting belongs in the YAML."""
 
@@ -46,6 +47,7 @@ def test_only_the_space_is_required() -> None:
         "dry_run": False,
         "smoke": False,
         "json": None,
+        "plugin": [],
     }
 
 

@@ -222,3 +222,12 @@ class TestTimeLeft:
         for number in range(4):
             add_trial(plain.journal, number, [0.5, 0.5])
         assert plain.progress.seconds_left() is None
+
+
+def test_the_last_line_of_the_live_display_has_room_for_an_echo(tmp_path: Path) -> None:
+    screen = Screen(tmp_path, terminal=True)
+    add_trial(screen.journal, 0, [0.5], "running")
+    console = screen.progress.console
+    *above, bar = console.render_lines(screen.progress.render(), pad=False)
+    assert sum(segment.cell_length for segment in bar) == console.width - len("^C^C")
+    assert above

@@ -52,7 +52,8 @@ def test_what_is_neither_is_said_with_the_names_that_there_are(text: str) -> Non
         find_space(text, "--space")
     said = str(bad.value)
     assert said.startswith(
-        "--space: expected an experiment file, or the name of a packaged one (imagefolder, smile, sst5, "
+        "--space: expected an experiment file, or the name of a packaged one "
+        "(imagefolder, imagefolder_gpu, imagefolder_paper, smile, sst5, "
     )
     assert f"got {text!r}" in said
 

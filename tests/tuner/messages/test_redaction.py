@@ -109,6 +109,8 @@ def test_the_ui_shows_none_and_its_server_has_them(
         started.append(command)
 
     monkeypatch.setattr("tuner.tracking.store.prepare_store", lambda uri, experiment: prepared.append(uri))
+    monkeypatch.setattr("tuner.tracking.store.check_is_store", lambda uri, where: None)
+    monkeypatch.setattr(ui, "check_port", lambda port: None)
     monkeypatch.setattr("tuner.tracking.ui_views.pages_of_searches", lambda uri: {})
     monkeypatch.setattr("os.execve", execve)
     ui.serve(database, 5000)

@@ -31,7 +31,7 @@ def test_how_a_search_stands(ending: SearchEnded | None, state: str, why: str, t
     assert (summary.name, summary.run, summary.kind) == ("tiny", "a", "search")
     assert (summary.state, summary.why) == (state, why)
     assert summary.num_asked == 6
-    assert summary.counts == {"complete": 2, "pruned": 1, "running": 1}
+    assert summary.counts == {"complete": 2, "pruned": 1, "open": 1}
     assert summary.best == 0.75
     assert summary.last_event_s >= summary.started_s
 
@@ -52,6 +52,7 @@ def test_one_that_runs_says_where(tmp_path: Path) -> None:
         summary = summary_of(directory)
     assert summary.state == "running"
     assert summary.why.startswith("process ")
+    assert summary.counts == {"complete": 2, "pruned": 1, "running": 1}
 
 
 def test_a_comparison_counts_its_trainings(tmp_path: Path) -> None:

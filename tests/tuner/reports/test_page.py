@@ -86,7 +86,7 @@ def test_it_says_what_was_found(tmp_path: Path) -> None:
         "trial-0003 : fold 1 diverged".replace(" :", ":"),
         "first point",
         "Importance needs 10 complete trials, and there are 2",
-        "python -m tuner.search --space best.yaml",
+        f"python -m tuner.search --space {tmp_path / 'run' / 'best.yaml'}",
         f"python -m tuner.search --resume {tmp_path / 'run'} --trials 12",
         "name: tiny-best",
     ):

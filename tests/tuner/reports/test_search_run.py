@@ -17,7 +17,7 @@ from tuner.record.events import ComparisonStarted, FoldFinished, SearchEnded
 from tuner.record.journal import open_comparison_journal, open_search_journal
 from tuner.record.lines import encode
 from tuner.record.lock import locked
-from tuner.reports.search_run import best_space, read_run
+from tuner.reports.search_run import best_space, best_yaml, read_run
 
 
 def test_a_search_is_read_back(tmp_path: Path) -> None:
@@ -68,6 +68,28 @@ def test_the_best_configuration_runs_as_it_is(tmp_path: Path) -> None:
     assert read_back.dimensions == {}
     assert (read_back.name, read_back.model_name) == ("tiny-best", "tiny-best")  # the search keeps its place and model
     assert (read_back.search.trials, read_back.search.folds) == (1, 2)
+
+
+def test_the_best_configuration_runs_on_another_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = {"tracking__directory": str(tmp_path / "here"), "tracking__uri": "sqlite:////here/mlflow.db"}
+    space = space_of(data__dataset="imagefolder", data__root="/here/photos", **here)
+    text = best_yaml(read_run(write_search(tmp_path / "run", space=space)))
+    assert text is not None
+    assert "# The files of another machine are given by --set data.root=…\n" in text
+    (tmp_path / "there").mkdir()
+    monkeypatch.chdir(tmp_path / "there")
+    (tmp_path / "there" / "best.yaml").write_text(text, encoding="utf-8")
+    read_back = load_experiment(Path("best.yaml"), {"data.root": "/there/photos"})
+    assert read_back.tracking.directory == tmp_path / "there" / "experiments"
+    assert read_back.tracking.uri is None
+    assert "/here/" not in dump_experiment(read_back)
+
+
+def test_what_needs_no_files_says_nothing_of_them(tmp_path: Path) -> None:
+    text = best_yaml(read_run(write_search(tmp_path / "run")))
+    assert text is not None
+    assert "--set" not in text
+    assert best_yaml(read_run(write_search(tmp_path / "none", [("pruned", (0.5,), "hopeless")]))) is None
 
 
 def test_a_long_name_leaves_room_for_best(tmp_path: Path) -> None:

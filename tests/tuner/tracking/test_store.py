@@ -21,7 +21,7 @@ from tests.marks import MLFLOW_LEAKS
 from tests.tuner.tracking.searches import DEAD, NAME
 from trainables.errors import BadInput
 from tuner.experiment.settings import tracking_uri
-from tuner.tracking.store import IMPATIENT, StoreAway, check_store, prepare_store, tag_experiment
+from tuner.tracking.store import IMPATIENT, StoreAway, check_is_store, check_store, prepare_store, tag_experiment
 
 pytestmark = MLFLOW_LEAKS
 
@@ -98,6 +98,19 @@ def server(request: pytest.FixtureRequest) -> Iterator[str]:
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
         thread.join()
+
+
+def test_only_a_database_of_mlflow_is_a_store(uri: str, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"--here: expected a store that a search has made, got .*: no such file"):
+        check_is_store(f"sqlite:///{tmp_path}/none.db", "--here")
+    assert not (tmp_path / "none.db").exists()
+    with sqlite3.connect(tmp_path / "other.db") as other:
+        other.execute("CREATE TABLE cooking_recipes (name TEXT)")
+    other.close()
+    with pytest.raises(BadInput, match=r"got .*: a database without MLflow's tables"):
+        check_is_store(f"sqlite:///{tmp_path}/other.db")
+    prepare_store(uri, NAME)
+    check_is_store(uri)
 
 
 class TestAStoreThatIsAway:

@@ -1,4 +1,4 @@
-"""Registry of the datasets: one file, one function that lists the dataset, one line here."""
+"""Registry of the datasets: one file, one function that lists the dataset, one line here; and those of plugins."""
 
 from __future__ import annotations
 
@@ -16,18 +16,22 @@ from trainables.data.datasets.mit_indoor_67 import mit_indoor_67
 from trainables.data.datasets.sst5 import sst5
 from trainables.data.datasets.stanford_cars import stanford_cars
 from trainables.errors import BadInput, Problem, did_you_mean
+from trainables.registries import Registry
 from trainables.summaries import first_sentence
 
-DATASETS: dict[str, Callable[[DataConfig], Dataset]] = {
-    "digits": digits,
-    "imagefolder": imagefolder,
-    "cub_200_2011": cub_200_2011,
-    "stanford_cars": stanford_cars,
-    "fgvc_aircraft": fgvc_aircraft,
-    "mit_indoor_67": mit_indoor_67,
-    "food_101": food_101,
-    "sst5": sst5,
-}
+DATASETS: Registry[Callable[[DataConfig], Dataset]] = Registry(
+    "datasets",
+    {
+        "digits": digits,
+        "imagefolder": imagefolder,
+        "cub_200_2011": cub_200_2011,
+        "stanford_cars": stanford_cars,
+        "fgvc_aircraft": fgvc_aircraft,
+        "mit_indoor_67": mit_indoor_67,
+        "food_101": food_101,
+        "sst5": sst5,
+    },
+)
 
 DOWNLOADABLE = ("fgvc_aircraft", "food_101")
 """Datasets that torchvision can download."""
