@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-COMMANDS = ("search", "compare", "predict", "list", "stop", "report", "replay", "ui")
+COMMANDS = ("search", "compare", "predict", "list", "stop", "report", "preview", "replay", "ui")
 HEAVY = ("torch", "mlflow", "ray", "optuna", "numpy", "pandas", "plotly", "rich", "pydantic", "yaml")
 
 
