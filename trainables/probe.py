@@ -21,6 +21,7 @@ from torch import nn
 from trainables.backbones.network import TransferNetwork
 from trainables.config import TrialConfig
 from trainables.data.batches import evaluation_batches
+from trainables.data.config import AUGMENTATION
 from trainables.data.examples import Examples, Inputs, as_inputs, selection_key
 from trainables.data.folds import stratified_folds
 from trainables.data.images import Ints
@@ -38,8 +39,6 @@ NUM_INNER_FOLDS = 3
 """Number of folds of the cross-validation that chooses D·C."""
 PROBE_SEED = 0
 """Root of the addresses of all probes. It is no setting: trials, and retrainings with several seeds, share probes."""
-AUGMENTATION_FIELDS = {"crop", "flip"}
-"""Fields of `data` that change the training view alone."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,7 +203,7 @@ def probe_key(config: TrialConfig, examples: Examples) -> str:
 
     Method and training settings are no part of it; the seed is one of random weights alone (`pretrained: false`).
     """
-    view = config.data.model_dump(mode="json", include=VIEW_FIELDS - AUGMENTATION_FIELDS)
+    view = config.data.model_dump(mode="json", include=VIEW_FIELDS - {*AUGMENTATION})
     backbone = config.backbone.model_dump(mode="json")
     weights_seed = None if config.backbone.pretrained else config.seed
     fields = [source_key(config.data), view, backbone, weights_seed, selection_key(examples)]

@@ -184,7 +184,10 @@ class TestTheKey:
             config_of(),
             config_of(method={"name": "smile"}),
             config_of(training={"learning_rate": 0.3, "num_steps": 7, "batch_norm": "frozen"}),
-            config_of(data={"flip": False, "crop": False}),
+            config_of(data={"flip": False, "crop": "none"}),
+            config_of(
+                data={"crop": "random_resized", "crop_area": 0.1, "auto_augment": "rand_augment", "erasing": 0.5}
+            ),
             config_of(seed=3),
         ]
         assert len({probe_key(config, images) for config in shared}) == 1

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-COMMANDS = ("init", "search", "compare", "predict", "list", "stop", "report", "replay", "ui", "keys")
+COMMANDS = ("init", "search", "compare", "predict", "list", "stop", "report", "preview", "replay", "ui", "keys")
 HEAVY = ("torch", "mlflow", "ray", "optuna", "numpy", "pandas", "plotly", "rich", "pydantic", "yaml")
 
 

@@ -1,6 +1,7 @@
-"""Augmentation: random crops and horizontal flips of a batch in training, centre crops in evaluation.
+"""Augmentation by crops and horizontal flips of a batch in training; centre crops in evaluation.
 
 The draws can be applied row by row on the host, or in one gather on the device of the pixels, with the same result.
+Further augmentations, with which a user may follow or replace these, are in `trainables.data.image_transforms`.
 """
 
 from __future__ import annotations
@@ -72,3 +73,10 @@ def cut_on_device(pixels: Tensor, index: Ints, view: View) -> Tensor:
     row = top[:, None] + offset
     column = left[:, None] + torch.where(mirrored[:, None] > 0, view.size - 1 - offset, offset)
     return pixels[image[:, None, None], row[:, :, None], column[:, None, :]]
+
+
+def flipped(images_NHWC: Tensor, view: View) -> Tensor:
+    """Flips the images that `view` mirrors, uint8 N×H×W×3, in place."""
+    mirrored = torch.from_numpy(np.flatnonzero(view.mirrored)).to(images_NHWC.device, non_blocking=True)
+    images_NHWC[mirrored] = images_NHWC[mirrored].flip(2)
+    return images_NHWC

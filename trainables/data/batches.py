@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from trainables.data.augmentation import View, cut_on_device, cut_on_host
+from trainables.data.augmentation import View, cut_on_device, cut_on_host, flipped
 from trainables.data.config import DataConfig
 from trainables.data.examples import Inputs
 from trainables.data.gpu_pixels import GpuPixelCache, gpu_budget_bytes
+from trainables.data.image_transforms import apply_to_each, resized_crop, transforms_of
 from trainables.data.images import Ints, LabelledImages
 from trainables.data.texts import TokenisedTexts
-from trainables.seeding import rng_for
+from trainables.seeding import Address, rng_for
 from trainables.types import Batch
 
 _GPU_PIXELS = GpuPixelCache(gpu_budget_bytes)
@@ -45,11 +46,9 @@ def training_batch(
         assert num_views == 1, "texts have one view"  # methods with two views declare that they need images
         return _text_batch(inputs, _order_by_length(inputs, batch_size, seed, epoch)[taken], step, device)
     positions = _epoch_order(seed, epoch, len(inputs))[taken]
-    draws = (len(positions), _stored(inputs), config.size_px, config.crop, config.flip, seed, step)
-    batch = _image_batch(inputs, positions, View.random(*draws), step, device)
-    if num_views == 1:
-        return batch
-    return replace(batch, second_inputs=_pixels(inputs, positions, View.random(*draws, "second"), device))
+    view = partial(_training_view, inputs, positions, config, device, seed, step)
+    batch = Batch(view(), *_labels(inputs, positions, device), step)
+    return batch if num_views == 1 else replace(batch, second_inputs=view("second"))
 
 
 def evaluation_batches(inputs: Inputs, config: DataConfig, batch_size: int, device: torch.device) -> Iterator[Batch]:
@@ -60,7 +59,8 @@ def evaluation_batches(inputs: Inputs, config: DataConfig, batch_size: int, devi
             yield _text_batch(inputs, positions, 0, device)
         else:
             view = View.centre(len(positions), _stored(inputs), config.size_px)
-            yield _image_batch(inputs, positions, view, 0, device)
+            images_NCHW = _cut(inputs, positions, view, device).permute(0, 3, 1, 2)
+            yield Batch(images_NCHW, *_labels(inputs, positions, device), 0)
 
 
 def steps_per_epoch(num_examples: int, batch_size: int) -> int:
@@ -101,21 +101,44 @@ def _text_batch(texts: TokenisedTexts, positions: Ints, step: int, device: torch
     return Batch(ids, *_labels(texts, positions, device), step)
 
 
-def _image_batch(images: LabelledImages, positions: Ints, view: View, step: int, device: torch.device) -> Batch:
-    return Batch(_pixels(images, positions, view, device), *_labels(images, positions, device), step)
-
-
 def _labels(inputs: Inputs, positions: Ints, device: torch.device) -> tuple[Tensor, Tensor]:
     labels, places = torch.from_numpy(np.stack([inputs.labels[positions], positions])).to(device, non_blocking=True)
     return labels, places
 
 
-def _pixels(images: LabelledImages, positions: Ints, view: View, device: torch.device) -> Tensor:
-    """Crops the images at `positions` to uint8 N×3×S×S on `device`. Copies are queued, so that no step waits."""
+def _training_view(
+    images: LabelledImages, positions: Ints, config: DataConfig, device: torch.device, seed: int, *address: Address
+) -> Tensor:
+    """Augments the images at `positions` to uint8 N×3×S×S on `device`; all draws are below (seed, "augment", *address).
+
+    Crop and flip are drawn by NumPy in one go, other augmentations by torchvision, each at an address of its own.
+    """
+    crop_at_random = config.crop == "random"
+    size_px, shape = config.size_px, _stored(images)
+    view = View.random(len(positions), shape, size_px, crop_at_random, config.flip, seed, *address)
+    if config.crop == "random_resized":
+        stored = _stored_pixels(images, positions, device)
+        batch_NHWC = flipped(apply_to_each(resized_crop(config), stored, size_px, seed, *address, "crop"), view)
+    else:
+        batch_NHWC = _cut(images, positions, view, device)
+    for purpose, transform in transforms_of(config, device).items():
+        batch_NHWC = apply_to_each(transform, batch_NHWC, size_px, seed, *address, purpose)
+    return batch_NHWC.permute(0, 3, 1, 2)
+
+
+def _stored_pixels(images: LabelledImages, positions: Ints, device: torch.device) -> Tensor:
+    """Copies the whole images at `positions`, uint8 N×H×W×3, to a new tensor on `device`."""
     index = images.index[positions]
     on_device = _GPU_PIXELS.get(images.pixels, device)
     if on_device is None:
-        cut = cut_on_host(images.pixels, index, view, pinned=device.type == "cuda").to(device, non_blocking=True)
-    else:
-        cut = cut_on_device(on_device, index, view)
-    return cut.permute(0, 3, 1, 2)
+        return torch.from_numpy(images.pixels[index]).to(device, non_blocking=True)
+    return on_device[torch.from_numpy(index).to(device, non_blocking=True)]
+
+
+def _cut(images: LabelledImages, positions: Ints, view: View, device: torch.device) -> Tensor:
+    """Crops the images at `positions` to uint8 N×S×S×3 on `device`. Copies are queued, so that no step waits."""
+    index = images.index[positions]
+    on_device = _GPU_PIXELS.get(images.pixels, device)
+    if on_device is None:
+        return cut_on_host(images.pixels, index, view, pinned=device.type == "cuda").to(device, non_blocking=True)
+    return cut_on_device(on_device, index, view)

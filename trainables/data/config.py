@@ -5,14 +5,38 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
 from trainables.frozen import Frozen
 
 Fraction = Annotated[float, Field(gt=0, le=1)]
+Strength = Annotated[float, Field(ge=0, le=1)]
+"""Strength or probability of an augmentation; 0 leaves it out."""
+
+
+def _crop_named(value: object) -> object:
+    """Names the kind of crop where `value` is a boolean, as in files and records of earlier versions."""
+    if isinstance(value, bool):
+        return "random" if value else "none"
+    return value
+
+
+Crop = Annotated[Literal["none", "random", "random_resized"], BeforeValidator(_crop_named)]
+"""Crops in training. `true` is read as `random`, and `false` as `none`."""
 
 TEXT_DATASETS = frozenset({"sst5"})
-IMAGE_VIEW = ("resize", "resize_px", "size_px", "crop", "flip")
+AUGMENTATION = (
+    "crop",
+    "crop_area",
+    "crop_aspect",
+    "flip",
+    "color_jitter",
+    "auto_augment",
+    "auto_augment_magnitude",
+    "erasing",
+)
+"""Keys that change the training view alone; evaluation does not depend on them."""
+IMAGE_VIEW = ("resize", "resize_px", "size_px", *AUGMENTATION)
 TEXT_VIEW = ("max_tokens",)
 
 
@@ -20,8 +44,9 @@ class DataConfig(Frozen):
     """Dataset, sample and view.
 
     The *sample* is drawn by `sampling_seed` alone, so that repeats with other training seeds have the same images. The
-    *view* (`size_px`, `crop`, `flip`) is applied to each batch of images, which were decoded once at `resize_px`. A
-    dataset of texts is sampled by the same keys, in which a text counts as an image; its view is `max_tokens`.
+    *view* (`size_px` and the augmentations, from `crop` to `erasing`) is applied to each batch of images, which were
+    decoded once at `resize_px`. A dataset of texts is sampled by the same keys, in which a text counts as an image; its
+    view is `max_tokens`. What `color_jitter`, `auto_augment` and `erasing` do is in `trainables.data.image_transforms`.
 
     >>> DataConfig(dataset="digits", size_px=28, train_images=400).stored_px
     32
@@ -56,11 +81,25 @@ class DataConfig(Frozen):
     resize_px: PositiveInt | None = None
     """Side at which images are decoded and stored; None is size_px / 0.875, the usual margin for crops."""
     size_px: PositiveInt = 224
-    """Side of the network's input: random crops in training (if `crop`), the centre crop in evaluation."""
-    crop: bool = True
-    """Whether training crops are random instead of central."""
+    """Side of the network's input: in training a crop as `crop` says, in evaluation the centre crop."""
+    crop: Crop = "random"
+    """Training crops: `none` are central, `random` have a random position, `random_resized` a random position, area and
+    aspect ratio, and are resized to `size_px`."""
+    crop_area: Fraction = 0.35
+    """Smallest area of a `random_resized` crop as a share of the stored image's; the largest is all of it."""
+    crop_aspect: Annotated[float, Field(ge=1, le=10)] = 4 / 3
+    """Largest aspect ratio of a `random_resized` crop, long side to short side, in either direction."""
     flip: bool = True
     """Whether training images are flipped horizontally at random."""
+    color_jitter: Strength = 0.0
+    """Strength s of a colour jitter: brightness, contrast and saturation by factors between 1 − s and 1 + s."""
+    auto_augment: Literal["none", "rand_augment", "trivial_augment"] = "none"
+    """Random operations on colours and geometry: RandAugment (two of them at one magnitude), or TrivialAugment (one, at
+    a random magnitude)."""
+    auto_augment_magnitude: Annotated[int, Field(ge=0, le=30)] = 9
+    """Magnitude of the operations of `rand_augment`, from 0 (hardly anything) to 30."""
+    erasing: Strength = 0.0
+    """Probability that a rectangle of a training image is erased."""
     max_tokens: Annotated[int, Field(ge=3, le=512)] = 64
     """Largest number of tokens of a text, special ones included; longer texts are truncated. BERT has 512 positions. Of
     SST-5's sentences, four have more than 64 tokens."""

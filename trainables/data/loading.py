@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from trainables.data.cache import cached
-from trainables.data.config import TEXT_VIEW, DataConfig
+from trainables.data.config import AUGMENTATION, TEXT_VIEW, DataConfig
 from trainables.data.datasets.listing import Dataset, Listing
 from trainables.data.datasets.registry import open_dataset
 from trainables.data.decoding import decode_all, try_decoding
@@ -31,7 +31,7 @@ from trainables.data.sampling import (
 from trainables.data.texts import LabelledTexts
 from trainables.errors import BadInput, Problem
 
-VIEW_FIELDS = {"size_px", "resize_px", "crop", "flip", *TEXT_VIEW}
+VIEW_FIELDS = {"size_px", "resize_px", *AUGMENTATION, *TEXT_VIEW}
 """Fields that are applied to decoded images (`resize_px` enters the key as `stored_px`), or to raw texts."""
 SAFEGUARD_FIELDS = {"download", "check_counts"}
 """Fields that do not change the images."""

@@ -37,16 +37,8 @@ def guarded(command: Callable[[], int]) -> int:
 def experiment_parser(command: str) -> argparse.ArgumentParser:
     """Builds the argument parser, with the flags that `search` and `compare` share."""
     parser = command_parser(command)
+    add_space_flags(parser)
     add = parser.add_argument
-    add("--space", type=Path, metavar="FILE", help="the experiment, as YAML; or the name of a packaged one, e.g. smile")
-    add(
-        "--set",
-        type=key_value,
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="override a leaf, e.g. data.root=/photos",
-    )
     add("--address", metavar="ADDRESS", help="a running Ray cluster (default: one on this machine, for this command)")
     add("--tracking-uri", metavar="URI", help="override tracking.uri")
     add("--name", metavar="NAME", help="override the experiment's name")
@@ -57,6 +49,15 @@ def experiment_parser(command: str) -> argparse.ArgumentParser:
     add("--json", type=Path, metavar="FILE", help="write the result there, for other programs")
     add_plugin_flag(parser)
     return parser
+
+
+def add_space_flags(parser: argparse.ArgumentParser, required: bool = False) -> None:
+    """Adds `--space`, the experiment file, and `--set`, its overrides."""
+    add = parser.add_argument
+    help = "the experiment, as YAML; or the name of a packaged one, e.g. smile"
+    add("--space", type=Path, metavar="FILE", required=required, help=help)
+    help = "override a leaf, e.g. data.root=/photos"
+    add("--set", type=key_value, action="append", default=[], metavar="KEY=VALUE", help=help)
 
 
 def parse_arguments(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:

@@ -15,6 +15,7 @@ COMMANDS: Mapping[str, str] = {
     "list": "List searches and comparisons: state, best score, age.",
     "stop": "Stop a search or comparison; finished folds and trainings are kept.",
     "report": "Write a search's report, as HTML.",
+    "preview": "Write a picture of a training batch as the network sees it.",
     "replay": "Sync MLflow with a run; it may be repeated.",
     "ui": "Serve the MLflow UI with the searches.",
     "keys": "Explain the keys of an experiment file.",

@@ -22,7 +22,7 @@ from pydantic import ValidationError
 
 from trainables.config import TrialConfig
 from trainables.errors import BadInput, Problem
-from tuner.experiment.dimensions import contains
+from tuner.experiment.dimensions import Choice, Dimension, contains
 from tuner.experiment.search_experiment import SearchExperiment, parse_experiment
 from tuner.experiment.settings import tracking_uri
 from tuner.experiment.tree import flatten, set_leaf
@@ -180,12 +180,24 @@ class _Comparability:
         keys = (fixed | config).keys() - {*paths.values()} - {*KEYS_WITHOUT_EFFECT}
         differing = {key for key in keys if fixed.get(key) != config.get(key)}
         differing |= {*paths.values()} - config.keys()
-        values = {key: config[path] for key, path in paths.items() if path in config}
+        values = {key: _as_listed(space.dimensions[key], path, config) for key, path in paths.items() if path in config}
         other = {key for key, label in chosen.items() if not differing.isdisjoint(branches.identity(key, label))}
         known = {**chosen, **values}
         params = {k: known[k] for k in space.dimensions if k in known and other.isdisjoint((k, *branches.required(k)))}
         outside = {key for key in values.keys() & params.keys() if not contains(space.dimensions[key], values[key])}
         return cls(differing, outside, params)
+
+
+def _as_listed(dimension: Dimension, path: str, config: Mapping[str, Any]) -> Any:
+    """The value of the leaf `path` in the configuration `config`; of a choice, the item that gives it.
+
+    A configuration may have it in another form than the file: `data.crop: true` is the crop `random`.
+    """
+    value = config[path]
+    if not isinstance(dimension, Choice) or contains(dimension, value):
+        return value
+    same = (item for item in dimension.choice if _with_defaults({**config, path: item}).get(path) == value)
+    return next(same, value)
 
 
 def _other_folds(earlier: EarlierSearch, space: SearchExperiment) -> Iterator[str]:

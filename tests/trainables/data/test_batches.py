@@ -56,7 +56,7 @@ def test_index_counts_within_the_selection(images: LabelledImages) -> None:
     batch = batch_at(chosen, 1)
     assert batch.index.max() < 10
     np.testing.assert_array_equal(batch.labels, chosen.labels[batch.index])
-    plain = CONFIG.model_copy(update={"crop": False, "flip": False})
+    plain = CONFIG.model_copy(update={"crop": "none", "flip": False})
     whole = training_batch(chosen, plain, 10, 0, 1, CPU)
     rows = images.pixels[10:20, 2:18, 2:18][whole.index.numpy()]
     np.testing.assert_array_equal(whole.inputs.permute(0, 2, 3, 1), rows)
@@ -71,7 +71,7 @@ def test_a_second_view_is_of_the_same_images_and_changes_nothing_else(images: La
         assert torch.equal(two.second_inputs, again.second_inputs)
         assert not torch.equal(two.second_inputs, two.inputs)
         assert two.second_inputs.is_contiguous(memory_format=torch.channels_last)
-    plain = CONFIG.model_copy(update={"crop": False, "flip": False})
+    plain = CONFIG.model_copy(update={"crop": "none", "flip": False})
     centres = training_batch(images, plain, 7, 0, 1, CPU, num_views=2)
     assert torch.equal(centres.second_inputs, centres.inputs)
 

@@ -131,7 +131,9 @@ def test_uniform_samples_may_have_small_classes(make_folder: MakeFolder) -> None
 
 def test_the_key_ignores_the_view_and_nothing_else(tmp_path: Path) -> None:
     base = fruit(tmp_path, size_px=224)
-    views = [{"crop": False}, {"flip": False}, {"resize_px": 256}, {"resize_px": 256, "size_px": 200}]
+    views: list[dict[str, object]] = [{"resize_px": 256}, {"resize_px": 256, "size_px": 200}]
+    views += [{"crop": "random_resized"}, {"crop_area": 0.1}, {"crop_aspect": 2.0}, {"flip": False}, {"erasing": 0.5}]
+    views += [{"color_jitter": 0.4}, {"auto_augment": "rand_augment"}, {"auto_augment_magnitude": 5}]
     views += [{"download": True}, {"check_counts": False}, {"max_tokens": 32}]
     others: list[dict[str, object]] = [
         {"dataset": "digits"},
