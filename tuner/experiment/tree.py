@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-PATHS = {"data": "root", "backbone": "checkpoint"}
-"""Section → its key that names a file or folder."""
+PATHS = {"data": ("root", "file"), "backbone": ("checkpoint",)}
+"""Section → its keys that name a file or folder."""
 
 
 def short_names(paths: Iterable[str]) -> dict[str, str]:
@@ -59,12 +59,10 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def absolute_path(section: str, tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a copy of a section whose path is absolute: it is relative to the command's working folder, and trials
-    run in others."""
-    key = PATHS.get(section)
-    if key is None or tree.get(key) is None:
-        return dict(tree)
-    return {**tree, key: str(Path(tree[key]).expanduser().resolve())}
+    """Returns a copy of a section whose paths are absolute: they are relative to the command's working folder, and
+    trials run in others."""
+    given = {key: tree[key] for key in PATHS.get(section, ()) if tree.get(key) is not None}
+    return {**tree, **{key: str(Path(path).expanduser().resolve()) for key, path in given.items()}}
 
 
 def plain(value: Any) -> Any:
