@@ -121,7 +121,7 @@ def test_a_place_relative_to_this_machines_folders_is_refused(tmp_path: Path, le
 
 def test_a_manifest_relative_to_this_machines_folders_is_refused(tmp_path: Path) -> None:
     data = {"data.dataset": "manifest", "data.file": "labels.csv"}
-    with pytest.raises(BadInput, match="--set data.file: expected an absolute path on the cluster, got 'labels.csv'"):
+    with pytest.raises(BadInput, match=r"--set data\.file: expected an absolute path on the cluster, got 'labels.csv'"):
         prepare(write_yaml(tmp_path), data, "mine")
 
 

@@ -168,8 +168,8 @@ def plan_splits(config: DataConfig) -> Splits:
 def _unread(config: DataConfig, dataset: Dataset) -> Iterator[str]:
     """Yields a line about a validation split that is not used."""
     if dataset.validation is not None and getattr(config, "validation", "folds") == "folds":
-        number = len(dataset.validation)
-        yield f"{number} images of a validation split are not read; data.validation: folder validates with them"
+        count = len(dataset.validation)
+        yield f"images of a validation split, not read: {count} (data.validation: folder validates with them)"
 
 
 def _problems(

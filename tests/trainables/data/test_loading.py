@@ -79,8 +79,8 @@ def test_the_summary_says_what_there_is_and_what_is_not_read(make_folder: MakeFo
     summary = check_data(fruit(root), num_folds=3)
     assert str(summary) == "19 training and 2 test images, 3 classes of 4 ('kiwi') to 9 ('fig') training images"
     assert summary.notes == (
-        "1 files left out: 1 .txt",
-        "3 images of a validation split are not read; data.validation: folder validates with them",
+        "files left out: 1 .txt",
+        "images of a validation split, not read: 3 (data.validation: folder validates with them)",
     )
     even = check_data(DIGITS.model_copy(update={"train_images": 150}), num_folds=3)
     assert str(even) == "150 training and 500 test images, 10 classes of 15 training images each"

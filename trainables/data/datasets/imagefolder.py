@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from trainables.data.config import DataConfig
-from trainables.data.datasets.folders import is_utf8, shown, subfolders, system_folders
+from trainables.data.datasets.folders import entries_of, is_folder, is_utf8, shown, subfolders, system_folders
 from trainables.data.datasets.formats import is_image, left_out_in_words
 from trainables.data.datasets.layout import (
     NAMED_AT_MOST,
@@ -81,7 +81,7 @@ def _class_problems(split: ClassFiles, at_least: int) -> list[Problem]:
         problems.append(Problem("root", f"at least {at_least} class folders", got))
     if empty := [name for name, files in split.of_class.items() if not files.images]:
         left_out = sum((split.of_class[name].left_out for name in empty), Counter[str]())
-        others = f", where {left_out_in_words(left_out)} was found" if left_out else ""
+        others = f", beside {left_out_in_words(left_out)}" if left_out else ""
         problems.append(Problem("root", IMAGES, f"none in {quoted(empty)} of '{folder}'{others}"))
     return problems
 
@@ -128,12 +128,11 @@ def _notes(folders: SplitFolders, splits: Sequence[ClassFiles]) -> Iterator[str]
     """Yields lines about the files and folders that are not read."""
     left_out = sum((files.left_out for split in splits for files in split.of_class.values()), Counter[str]())
     if left_out:
-        yield f"{left_out.total()} files left out: {left_out_in_words(left_out)}"
+        yield f"files left out: {left_out_in_words(left_out)}"
     for split in splits:
         folder = split.folder
-        outside = sum(is_image(file.name) for file in folder.iterdir() if not file.is_dir())
-        if outside:
-            yield f"{outside} images beside the class folders of '{folder}' are not read"
+        if outside := sum(is_image(entry.name) for entry in entries_of(folder) if not is_folder(entry)):
+            yield f"images beside the class folders of '{folder}', not read: {outside}"
         if others := [*split.records, *system_folders(folder)]:
             yield f"no classes of '{folder}', as they belong to programs: {quoted(others, NAMED_AT_MOST)}"
     if folders.beside:

@@ -70,7 +70,7 @@ def manifest(config: DataConfig) -> Dataset:
         for split in ("train", "test", "validation")
     )
     repeated = len(entries) - len(kept)
-    notes = (f"{repeated} lines of {table.name} repeat another one and are left out",) if repeated else ()
+    notes = (f"lines of {table.name} that repeat another one, left out: {repeated}",) if repeated else ()
     return Dataset(
         tuple(classes),
         train,

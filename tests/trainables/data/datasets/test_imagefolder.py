@@ -158,8 +158,8 @@ def test_what_is_not_read_is_said(make_folder: MakeFolder) -> None:
     (root / "test" / "ape" / "d.txt").touch()
     (root / "train" / "stray.jpg").touch()
     assert listed(root).notes == (
-        "5 files left out: 3 .txt, 1 without an ending, 1 .mp4",
-        f"1 images beside the class folders of '{root / 'train'}' are not read",
+        "files left out: 3 .txt, 1 without an ending, 1 .mp4",
+        f"images beside the class folders of '{root / 'train'}', not read: 1",
         f"not read, beside '{root / 'train'}': 'docs', 'more'",
     )
 
@@ -172,10 +172,8 @@ def test_heic_without_its_reader_is_named(make_folder: MakeFolder, monkeypatch: 
         (root / name).touch()
     source = listed(root)
     reads = "the extra heic reads them: pip install -e '.[heic]' in the project"
-    assert source.notes == (f"3 files left out: 3 .heic ({reads})",)
-    assert source.problems == (
-        Problem("root", IMAGES, f"none in 'cat' of '{root}', where 2 .heic ({reads}) was found"),
-    )
+    assert source.notes == (f"files left out: 3 .heic ({reads})",)
+    assert source.problems == (Problem("root", IMAGES, f"none in 'cat' of '{root}', beside 2 .heic ({reads})"),)
 
 
 def test_a_folder_that_links_to_itself_is_read_once(make_folder: MakeFolder) -> None:

@@ -213,7 +213,7 @@ def test_repeated_lines_are_left_out_and_counted(folder: Path) -> None:
     write(folder / "photos" / "labels.csv", [*ROWS, ROWS[1], {**ROWS[0], "path": "soft.jpg"}])
     source = listed()
     assert len(source.train) == 3
-    assert source.notes == ("2 lines of photos/labels.csv repeat another one and are left out",)
+    assert source.notes == ("lines of photos/labels.csv that repeat another one, left out: 2",)
 
 
 @pytest.mark.parametrize(
