@@ -54,7 +54,7 @@ def manifest(config: DataConfig) -> Dataset:
     folder = file.parent if config.root is None else existing_root(config)
     columns = Columns.of(config)
     table = read_table(file, columns)
-    _check_columns(file, table, columns)
+    _check_columns(table, columns)
     entries, problems = _checked(folder, table, columns)
     kept, contradictions = _distinct(columns, entries)
     classes = _classes(table, columns)
@@ -85,15 +85,12 @@ def _existing_file(config: DataConfig) -> Path:
         raise BadInput(Problem("file", "a table for dataset manifest (.csv, .tsv, .jsonl or .parquet)", "nothing"))
     file = config.file.expanduser()
     if not file.is_file():
-        raise BadInput(
-            Problem(
-                "file", "an existing file", f"'{file}', which {'is a folder' if file.is_dir() else 'does not exist'}"
-            )
-        )
+        state = "is a folder" if file.is_dir() else "does not exist"
+        raise BadInput(Problem("file", "an existing file", f"'{file}', which {state}"))
     return file
 
 
-def _check_columns(file: Path, table: Table, columns: Columns) -> None:
+def _check_columns(table: Table, columns: Columns) -> None:
     """Raises BadInput for a column that has to be there, and for one that was named and is not there."""
     needed = {"path_column": columns.path, "label_column": columns.label}
     optional = {"split_column": columns.split, "group_column": columns.group}
@@ -166,6 +163,8 @@ class Files:
     def target(self, path: Path) -> str | None:
         """The file that a path leads to, without links; None if there is none. A link to nothing is its own target."""
         folder, name = os.path.split(path)
+        if "\0" in folder:
+            return None
         if folder not in self._folders:
             self._folders[folder] = (os.path.realpath(folder), _files_in(folder))
         real, names = self._folders[folder]
@@ -179,7 +178,7 @@ def _files_in(folder: str) -> dict[str, bool]:
     try:
         with os.scandir(folder) as entries:
             return {entry.name: entry.is_symlink() for entry in entries if is_regular(entry)}
-    except (OSError, ValueError):  # ValueError: a NUL in the path
+    except OSError:
         return {}
 
 

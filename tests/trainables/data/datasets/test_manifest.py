@@ -165,6 +165,7 @@ def test_every_mistake_has_its_line(folder: Path) -> None:
         {"path": "1/a.jpg", "label": "ape", "split": "train", "group": ""},
         {"path": "1/../1/b.jpg", "label": "ape", "split": "test", "group": ""},
         {"path": "2", "label": "bee", "split": "", "group": ""},
+        {"path": "a\0/b.jpg", "label": "bee", "split": "test", "group": ""},
         {"path": "2/d.jpg", "label": "bee", "split": "test", "group": "hive"},
     ]
     write(folder / "photos" / "labels.csv", rows)
@@ -180,6 +181,8 @@ def test_every_mistake_has_its_line(folder: Path) -> None:
         "is in train in line 3",
         f"photos/labels.csv:13: path: expected an existing file, got '{photos}/2', which is no file",
         "photos/labels.csv:13: split: expected train, test or val, got nothing",
+        f"photos/labels.csv:14: path: expected an existing file, got {str(photos)[:-6] + 'photos/a'!r}"[:-1]
+        + r"\x00/b.jpg', which does not exist",
     ]
 
 
