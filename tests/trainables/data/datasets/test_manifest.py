@@ -181,8 +181,7 @@ def test_every_mistake_has_its_line(folder: Path) -> None:
         "is in train in line 3",
         f"photos/labels.csv:13: path: expected an existing file, got '{photos}/2', which is no file",
         "photos/labels.csv:13: split: expected train, test or val, got nothing",
-        f"photos/labels.csv:14: path: expected an existing file, got {str(photos)[:-6] + 'photos/a'!r}"[:-1]
-        + r"\x00/b.jpg', which does not exist",
+        rf"photos/labels.csv:14: path: expected an existing file, got '{photos}/a\x00/b.jpg', which does not exist",
     ]
 
 
