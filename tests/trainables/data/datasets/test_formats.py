@@ -62,7 +62,8 @@ def test_the_reader_of_heic_is_registered_once(
     assert is_image("a.HEIC")
     photo(0).save(tmp_path / "a.png")
     (tmp_path / "a.png").rename(tmp_path / "a.heic")
-    assert open_image(tmp_path / "a.heic").size == (24, 20)
+    with open_image(tmp_path / "a.heic") as image:
+        assert image.size == (24, 20)
     assert calls == [1]
 
 

@@ -143,7 +143,7 @@ def test_a_damaged_list(dataset: str, tmp_path: Path) -> None:
     assert problem.got.startswith(f"'{folder}': ")
 
 
-@pytest.mark.parametrize("dataset", sorted(DATASETS.keys() - set(DOWNLOADABLE)))
+@pytest.mark.parametrize("dataset", sorted(DATASETS.keys() - {*DOWNLOADABLE, "hugging_face"}))
 def test_a_download_that_cannot_be(dataset: str, tmp_path: Path) -> None:
     problem = refused(dataset, tmp_path / "none", download=True)[0]
     expected = f"false for dataset {dataset}: only fgvc_aircraft, food_101 and hugging_face can be downloaded"
