@@ -63,7 +63,7 @@ class DeepSource(NamedTuple):
         if not tiles or not all(swapped):
             return None
         low = Image.open(_copy(image), formats=[str(image.format)])
-        low.tile = [(*tile[:3], _with_raw_mode(tile, raw)) for tile, raw in zip(tiles, swapped, strict=True)]  # type: ignore[attr-defined]
+        low.tile = [_with_raw_mode(tile, raw) for tile, raw in zip(tiles, swapped, strict=True)]
         channels = (1, 1, 1, 3) if _raw_mode(tiles[0]) == LA_16 else (0, 1, 2, 3)
         return cls(_stated_white(image), low, channels[: len(image.getbands())])
 
@@ -120,7 +120,8 @@ def scaled(values: Values, stated: float | None = None) -> Pixels:
     if black == 0 and values.dtype.kind in "iu" and white >= 255 and _is_all_ones(white):
         return (values >> (int(white).bit_length() - 8)).astype(np.uint8)  # the upper eight bits
     factor = 255 / (white - black or 1.0)
-    return np.rint((values.astype(np.float32) - np.float32(black)) * np.float32(factor)).astype(np.uint8)
+    pixels: Pixels = np.rint((values.astype(np.float32) - np.float32(black)) * np.float32(factor)).astype(np.uint8)
+    return pixels
 
 
 def _is_all_ones(white: float) -> bool:
@@ -179,13 +180,12 @@ def _significant_bits(image: Image.Image) -> int | None:
 
 
 def _raw_mode(tile: Any) -> str:
-    args = tile[3]
-    return str(args[0] if isinstance(args, tuple) else args)
+    """The form of the pixels in the file, which Pillow's decoder of a part of the image is given."""
+    return str(tile.args[0] if isinstance(tile.args, tuple) else tile.args)
 
 
 def _with_raw_mode(tile: Any, raw_mode: str) -> Any:
-    args = tile[3]
-    return (raw_mode, *args[1:]) if isinstance(args, tuple) else raw_mode
+    return tile._replace(args=(raw_mode, *tile.args[1:]) if isinstance(tile.args, tuple) else raw_mode)
 
 
 def _swapped(raw_mode: str) -> str:

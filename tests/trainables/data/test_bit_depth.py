@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from trainables.data.bit_depth import scaled, white_of
 from trainables.data.datasets.formats import open_image

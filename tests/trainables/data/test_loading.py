@@ -150,6 +150,10 @@ def test_the_key_ignores_the_view_and_nothing_else(tmp_path: Path) -> None:
     others: list[dict[str, object]] = [
         {"dataset": "digits"},
         {"root": tmp_path / "x"},
+        {"file": tmp_path / "x.csv"},
+        *({f"{column}_column": "x"} for column in ("path", "label", "split", "group")),
+        {"name": "me/zoo"},
+        {"config_name": "small"},
         {"class_fraction": 0.5},
         {"train_images": 5},
         {"train_fraction": 0.5},
