@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import numpy as np
@@ -45,19 +46,28 @@ def load_splits(config: DataConfig) -> Mapping[str, HubSplit]:
     if config.name is None:
         raise BadInput(Problem("name", "the name of a dataset of the Hugging Face hub", "nothing"))
     try:
-        from datasets import DownloadConfig, load_dataset
+        import datasets
     except ImportError as error:
         raise BadInput(Problem("dataset", INSTALL, first_line(error))) from error
     root = None if config.root is None else str(config.root.expanduser())
-    fetching = DownloadConfig(local_files_only=not config.download)
     try:
-        splits: Mapping[str, HubSplit] = load_dataset(
-            config.name, config.config_name, cache_dir=root, download_config=fetching
-        )
+        with _offline(datasets.config, not config.download):
+            splits: Mapping[str, HubSplit] = datasets.load_dataset(config.name, config.config_name, cache_dir=root)
     except Exception as error:  # the hub's client and the readers raise any kind of error
         source = "on the Hugging Face hub" if config.download else "in its cache (data.download: true fetches it)"
         raise BadInput(Problem("name", f"a dataset that can be loaded, {source}", first_line(error))) from error
     return splits
+
+
+@contextmanager
+def _offline(settings: Any, is_offline: bool) -> Iterator[None]:
+    """Keeps the hub's client from the network inside the block, as its environment variable does for a process."""
+    before = settings.HF_HUB_OFFLINE
+    settings.HF_HUB_OFFLINE = before or is_offline
+    try:
+        yield
+    finally:
+        settings.HF_HUB_OFFLINE = before
 
 
 def dataset_of_splits(splits: Mapping[str, HubSplit], config: DataConfig) -> Dataset:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -179,13 +179,13 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[tuple[Any, ...], dict[s
     module, made = ModuleType("datasets"), []
 
     def load_dataset(*arguments: Any, **options: Any) -> Mapping[str, Rows]:
-        made.append((arguments, options))
+        made.append((arguments, options | {"offline": module.config.HF_HUB_OFFLINE}))
         if arguments[0] != "me/zoo":
             raise FileNotFoundError(f"Couldn't find {arguments[0]}")
         return {"train": Rows(NAMED, [1, 2])}
 
     module.load_dataset = load_dataset  # type: ignore[attr-defined]
-    module.DownloadConfig = dict  # type: ignore[attr-defined]
+    module.config = SimpleNamespace(HF_HUB_OFFLINE=False)  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "datasets", module)
     return made
 
@@ -195,8 +195,8 @@ def test_it_is_loaded_without_its_code_and_without_a_download(calls: list[Any], 
     config = CONFIG.model_copy(update={"download": True, "root": tmp_path, "config_name": "small"})
     assert open_dataset(config).problems == ()
     assert calls == [
-        (("me/zoo", None), {"cache_dir": None, "download_config": {"local_files_only": True}}),
-        (("me/zoo", "small"), {"cache_dir": str(tmp_path), "download_config": {"local_files_only": False}}),
+        (("me/zoo", None), {"cache_dir": None, "offline": True}),
+        (("me/zoo", "small"), {"cache_dir": str(tmp_path), "offline": False}),
     ]
 
 
