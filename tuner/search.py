@@ -127,9 +127,11 @@ def search(
 
     started_s = time.monotonic() if started_s is None else started_s
     images = load_images(space)
-    greeting = "\n  ".join((str(plan), f"data: {plan.data}", *plan.data.notes))
     with (
-        command_session(space, SearchHistory(), greeting, address, resume, decoded_bytes(images)) as (screen, context),
+        command_session(space, SearchHistory(), plan.greeting, address, resume, decoded_bytes(images)) as (
+            screen,
+            context,
+        ),
         SearchProgress(screen, space, plan.num_trials, context.share.concurrency) as progress,
     ):
         context.journal.listeners.append(progress)

@@ -88,23 +88,24 @@ def find_classes(folder: Path, root: Path) -> ClassFiles:
 
 
 def layout_problems(classes: ClassFiles) -> list[Problem]:
-    """Problem of classes that are splits, or hold splits: at least two hold the same sub-folders and no images beside
-    these."""
-    below = {name: _image_folders(classes.folder / name, files) for name, files in classes.of_class.items()}
-    below = {name: folders for name, folders in below.items() if folders and "" not in folders}
-    counts = Counter(folder for folders in below.values() for folder in folders)
-    shared = {folder for folder, count in counts.items() if count > 1}
-    alike = [
-        name
-        for name, folders in below.items()
-        if len(folders & shared) > 1 and 2 * len(folders & shared) >= len(folders)
-    ]
+    """Problem of classes that are splits, or hold splits: at least two hold the same sub-folders, at any depth, and no
+    images beside these."""
+    below = {name: _sub_folders(classes.folder / name, files) for name, files in classes.of_class.items()}
+    counts = Counter(
+        (place, inner) for folders in below.values() for place, names in folders.items() for inner in names
+    )
+    alike: dict[str, set[str]] = {}
+    for name, folders in below.items():
+        for place, names in folders.items():
+            shared = {inner for inner in names if counts[place, inner] > 1}
+            if len(shared) > 1 and 2 * len(shared) >= len(names):
+                alike.setdefault(name, shared)
     if len(alike) < 2:
         return []
-    inner = sorted(shared & set().union(*(below[name] for name in alike)))
-    same = f"with the same sub-folders {quoted(inner, NAMED_AT_MOST)}"
-    got = f"{quoted(alike, NAMED_AT_MOST)} of '{shown(classes.folder)}', {same}"
-    return [Problem("root", _right_layout(alike, inner), got)]
+    outer, common = list(alike), sorted(set().union(*alike.values()))
+    same = f"with the same sub-folders {quoted(common, NAMED_AT_MOST)}"
+    got = f"{quoted(outer, NAMED_AT_MOST)} of '{shown(classes.folder)}', {same}"
+    return [Problem("root", _right_layout(outer, common), got)]
 
 
 def _right_layout(outer: Sequence[str], inner: Sequence[str]) -> str:
@@ -117,10 +118,14 @@ def _right_layout(outer: Sequence[str], inner: Sequence[str]) -> str:
     )
 
 
-def _image_folders(folder: Path, files: FolderFiles) -> set[str]:
-    """The folders in a class folder that hold images, and "" if it holds any itself."""
-    parts = (image.relative_to(folder).parts for image in files.images)
-    return {inner[0] if len(inner) > 1 else "" for inner in parts}
+def _sub_folders(folder: Path, files: FolderFiles) -> dict[str, set[str]]:
+    """The sub-folders with images of a class folder (".") and of each folder below it that has no images of its own."""
+    with_images = {os.path.relpath(parent, folder) for parent in {os.path.dirname(image) for image in files.images}}
+    inner: dict[str, set[str]] = {}
+    for parts in (Path(name).parts for name in with_images):
+        for depth, name in enumerate(parts):
+            inner.setdefault(str(Path(*parts[:depth])), set()).add(name)
+    return {place: names for place, names in inner.items() if place not in with_images}
 
 
 _OTHERS: tuple[SplitName, SplitName] = ("test", "validation")

@@ -99,6 +99,11 @@ def test_classes_that_hold_the_same_sub_folders(
     assert all(f"'{name}'" in problem.got for name in (*outer, *inner))
 
 
+def test_splits_below_a_folder_of_their_own_are_no_classes(make_folder: MakeFolder) -> None:
+    root = make_folder({f"{split}/images/{name}": 1 for split in ("A", "B") for name in ("ape", "bee")})
+    assert listed(root).problems[0].got == f"'A', 'B' of '{root}', with the same sub-folders 'ape', 'bee'"
+
+
 def test_splits_that_differ_by_a_class_are_no_classes(make_folder: MakeFolder) -> None:
     root = make_folder({"A/ape": 2, "A/bee": 2, "A/cat": 1, "B/ape": 1, "B/bee": 1})
     assert "'A', 'B' of" in listed(root).problems[0].got
@@ -109,6 +114,7 @@ def test_splits_that_differ_by_a_class_are_no_classes(make_folder: MakeFolder) -
     [
         {"ape": 1, "ape/2019": 1, "ape/2020": 1, "bee": 1, "bee/2019": 1, "bee/2020": 1},  # images beside them
         {"ape/images": 2, "bee/images": 2},
+        {"ape/images/full": 2, "bee/images/full": 2},
         {"ape/zoo": 1, "ape/park": 1, "bee/hive": 1, "bee/field": 1},
     ],
 )
