@@ -42,9 +42,8 @@ def imagefolder(config: DataConfig) -> Dataset:
         None if folder is None else find_classes(folder, root) for folder in (folders.test, folders.validation)
     )
     read = [train] if test is None else [train, test]
-    if misnamed := [*_misnamed(root, read)]:
-        expected = "names in UTF-8 of class folders and images (convmv changes the encoding of names)"
-        raise BadInput(Problem("root", expected, quoted(misnamed, NAMED_AT_MOST)))
+    if misnamed := _name_problems(root, read):
+        raise BadInput(misnamed)
     problems = _class_problems(train, at_least=2)
     if getattr(config, "group_by", None) is None:
         problems += layout_problems(train)
@@ -60,17 +59,22 @@ def imagefolder(config: DataConfig) -> Dataset:
         None if test is None else _listing(test, classes),
         tuple(problems),
         None if validation is None else _listing(validation, classes),
-        () if validation is None else (*_unknown_problems(train, validation), *_shared_problems([*read, validation])),
+        () if validation is None else tuple(_validation_problems(root, read, validation)),
         tuple(_notes(folders, read)),
     )
 
 
-def _misnamed(root: Path, splits: Sequence[ClassFiles]) -> Iterator[str]:
-    """Yields the class folders and files whose names are not UTF-8, relative to `root`."""
+def _name_problems(root: Path, splits: Sequence[ClassFiles]) -> list[Problem]:
+    """Problem of class folders and files whose names are not UTF-8."""
+    misnamed: list[str] = []
     for split in splits:
         for name, files in split.of_class.items():
             paths = files.misnamed if is_utf8(name) else [split.folder / name]
-            yield from (str(path.relative_to(root)) for path in paths)
+            misnamed += (str(path.relative_to(root)) for path in paths)
+    if not misnamed:
+        return []
+    expected = "names in UTF-8 of class folders and images (convmv changes the encoding of names)"
+    return [Problem("root", expected, quoted(misnamed, NAMED_AT_MOST))]
 
 
 def _class_problems(split: ClassFiles, at_least: int) -> list[Problem]:
@@ -101,6 +105,15 @@ def _unknown_problems(train: ClassFiles, other: ClassFiles) -> list[Problem]:
         return []
     expected = f"only classes of '{shown(train.folder)}' in {other.folder.name}/"
     return [Problem("root", expected, quoted(unknown))]
+
+
+def _validation_problems(root: Path, read: Sequence[ClassFiles], validation: ClassFiles) -> list[Problem]:
+    """Problems of a validation split that matter if it is used."""
+    return [
+        *_name_problems(root, [validation]),
+        *_unknown_problems(read[0], validation),
+        *_shared_problems([*read, validation]),
+    ]
 
 
 def _shared_problems(splits: Sequence[ClassFiles]) -> list[Problem]:

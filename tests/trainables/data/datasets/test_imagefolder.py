@@ -238,6 +238,14 @@ def test_names_that_are_not_utf8(make_folder: MakeFolder) -> None:
     str(refused(root)[0]).encode()  # it can be printed
 
 
+def test_names_in_a_validation_split_matter_if_it_is_used(make_folder: MakeFolder) -> None:
+    root = make_folder({"train/ape": 1, "train/bee": 1, "val/ape": 1})
+    Path(os.fsdecode(os.fsencode(root) + b"/val/ape/fa\xe7ade.jpg")).touch()
+    source = listed(root)
+    assert source.problems == ()
+    assert [problem.got for problem in source.validation_problems] == [r"'val/ape/fa\xe7ade.jpg'"]
+
+
 def test_a_root_that_is_not_utf8(tmp_path: Path) -> None:
     root = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xe9"))
     root.mkdir()
