@@ -114,7 +114,7 @@ def check_data(config: DataConfig, num_folds: int | None) -> DataSummary:
         if problems := check_folds(labels, splits.class_names, num_folds, every_class, where=train_size_key(config)):
             raise BadInput(problems)
     train, test = _per_class(splits, splits.train), _per_class(splits, splits.test)
-    return DataSummary(splits.class_names, train, test, splits.notes)
+    return DataSummary(splits.class_names, train, test, notes=splits.notes)
 
 
 def check_decodes(config: DataConfig, split: Literal["train", "test"]) -> None:
@@ -160,9 +160,8 @@ def plan_splits(config: DataConfig) -> Splits:
     elif config.test_images is not None:
         test = _drawn(config, test, config.test_images, "test_images")
     train = _drawn(config, train, num_train_images(config, len(train)), "train_images")
-    return Splits(
-        tuple(dataset.class_names[k] for k in classes), train, test, (*dataset.notes, *_unread(config, dataset))
-    )
+    notes = (*dataset.notes, *_unread(config, dataset))
+    return Splits(tuple(dataset.class_names[k] for k in classes), train, test, notes=notes)
 
 
 def _unread(config: DataConfig, dataset: Dataset) -> Iterator[str]:

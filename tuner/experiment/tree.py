@@ -60,9 +60,17 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def absolute_path(section: str, tree: Mapping[str, Any]) -> dict[str, Any]:
     """Returns a copy of a section whose paths are absolute: they are relative to the command's working folder, and
-    trials run in others."""
-    given = {key: tree[key] for key in PATHS.get(section, ()) if tree.get(key) is not None}
-    return {**tree, **{key: str(Path(path).expanduser().resolve()) for key, path in given.items()}}
+    trials run in others. What is no path stays as it is: the section's own check refuses it."""
+    return {key: _absolute(value) if key in PATHS.get(section, ()) else value for key, value in tree.items()}
+
+
+def _absolute(path: Any) -> Any:
+    if not isinstance(path, str | Path):
+        return path
+    try:
+        return str(Path(path).expanduser().resolve())
+    except (OSError, RuntimeError, ValueError):
+        return path
 
 
 def plain(value: Any) -> Any:
