@@ -29,7 +29,7 @@ from tuner.messages.redaction import without_credentials
 
 TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
 
-CHECKED_ON_CLUSTER = ("data.root", "backbone.checkpoint", "tracking.uri")
+CHECKED_ON_CLUSTER = ("data.root", "data.file", "backbone.checkpoint", "tracking.uri")
 """Keys of what only the cluster needs to have; `deploy.preflight` checks them there."""
 
 NO_SECRETS = (
@@ -89,10 +89,12 @@ def prepare(file: Path, overrides: Mapping[str, Any], job: str) -> PreparedExper
 
 def _relative_paths(tree: Mapping[str, Any]) -> Iterator[Problem]:
     leaves = {"tracking.directory": (tree.get("tracking") or {}).get("directory")}
-    leaves |= {f"{section}.{key}": (tree.get(section) or {}).get(key) for section, key in PATHS.items()}
+    for section, keys in PATHS.items():
+        leaves |= {f"{section}.{key}": (tree.get(section) or {}).get(key) for key in keys}
     for each in split_sections(tree, PATHS).branches.alternatives.values():
-        leaf = f"{each.path}.{PATHS[each.path]}"
-        leaves |= {f"{each.place_of(label)}.{PATHS[each.path]}": fixed.get(leaf) for label, fixed in each.fixed.items()}
+        for label, fixed in each.fixed.items():
+            place = each.place_of(label)
+            leaves |= {f"{place}.{key}": fixed.get(f"{each.path}.{key}") for key in PATHS[each.path]}
     for where, value in leaves.items():
         if isinstance(value, str) and not is_absolute(value):
             yield Problem(where, ABSOLUTE_PATH, repr(value))

@@ -45,8 +45,10 @@ class BadInput(Exception):
         return type(self), (self.problems,)  # the default would rebuild it from the message
 
     def under(self, prefix: str) -> BadInput:
-        """The same problems with their keys below `prefix`."""
-        return BadInput(replace(p, where=f"{prefix}.{p.where}" if p.where else prefix) for p in self.problems)
+        """The same problems with their keys below `prefix`, but for those with a file: these are about another file."""
+        return BadInput(
+            p if p.file else replace(p, where=f"{prefix}.{p.where}" if p.where else prefix) for p in self.problems
+        )
 
     def in_file(self, file: str) -> BadInput:
         """The same problems with `file` as their file, unless they have one."""

@@ -86,7 +86,8 @@ def compare(
     from tuner.record.history import ComparisonHistory
 
     images = load_comparison_images(comparison)
-    greeting, data_bytes = str(ComparisonCost.of(comparison, plans)), decoded_bytes(images)
+    notes = dict.fromkeys(f"data: {note}" for plan in plans for note in plan.data.notes)
+    greeting, data_bytes = "\n  ".join((str(ComparisonCost.of(comparison, plans)), *notes)), decoded_bytes(images)
     with command_session(comparison, ComparisonHistory(), greeting, address, resume, data_bytes) as (screen, context):
         progress = ComparisonProgress(screen, comparison.name, comparison.num_cells, context.share.concurrency)
         context.journal.listeners.append(progress)

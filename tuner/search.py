@@ -130,7 +130,10 @@ def search(
     started_s = time.monotonic() if started_s is None else started_s
     images = load_images(space)
     with (
-        command_session(space, SearchHistory(), str(plan), address, resume, decoded_bytes(images)) as (screen, context),
+        command_session(space, SearchHistory(), plan.greeting, address, resume, decoded_bytes(images)) as (
+            screen,
+            context,
+        ),
         SearchProgress(screen, space, plan.num_trials, context.share.concurrency) as progress,
     ):
         context.journal.listeners.append(progress)

@@ -119,6 +119,12 @@ def test_a_place_relative_to_this_machines_folders_is_refused(tmp_path: Path, le
     )
 
 
+def test_a_manifest_relative_to_this_machines_folders_is_refused(tmp_path: Path) -> None:
+    data = {"data.dataset": "manifest", "data.file": "labels.csv"}
+    with pytest.raises(BadInput, match=r"--set data\.file: expected an absolute path on the cluster, got 'labels.csv'"):
+        prepare(write_yaml(tmp_path), data, "mine")
+
+
 def test_everything_wrong_with_the_file_is_said_at_once(tmp_path: Path) -> None:
     with pytest.raises(BadInput) as refused:
         prepare(write_yaml(tmp_path, search__trials=0, method__gamma_fe=-1.0, training__stepps=3), {}, "mine")
@@ -127,7 +133,7 @@ def test_everything_wrong_with_the_file_is_said_at_once(tmp_path: Path) -> None:
 
 def test_what_only_the_cluster_has_is_not_missed_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def check(space: object) -> None:
-        places = ("data.root", "backbone.checkpoint", "tracking.uri", "method")
+        places = ("data.root", "data.file", "backbone.checkpoint", "tracking.uri", "method")
         raise BadInput(Problem(where, "a thing", "nothing") for where in places)
 
     monkeypatch.setattr("deploy.prepare.check_experiment", check)

@@ -36,6 +36,11 @@ def test_problems_are_put_below_a_section() -> None:
     assert [problem.where for problem in moved.problems] == ["data.root", "data"]
 
 
+def test_a_problem_of_another_file_keeps_its_key() -> None:
+    known = Problem("path", "a file", "nothing", "labels.csv", 7)
+    assert str(BadInput(known).under("data")) == "labels.csv:7: path: expected a file, got nothing"
+
+
 def test_problems_are_said_of_the_file_that_is_known_first() -> None:
     known = Problem("root", "a folder", "3", "inner.yaml")
     assert [problem.file for problem in BadInput([ROOT, known]).in_file("a.yaml").problems] == ["a.yaml", "inner.yaml"]

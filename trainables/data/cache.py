@@ -23,7 +23,7 @@ import numpy as np
 import PIL
 
 from trainables.data.datasets.listing import Listing
-from trainables.data.decoding import Resize, decode_all
+from trainables.data.decoding import VERSION, Resize, decode_all
 from trainables.data.images import Pixels
 from trainables.data.mapped_pixels import FORMAT, SUFFIX, UNFINISHED, PixelFile, WrongPixelFile, in_use
 from trainables.errors import BadInput, Problem
@@ -133,7 +133,7 @@ class Cache:
 
 def content_key(listing: Listing, side: int, resize: Resize) -> str | None:
     """Hash of the decoded images: equal for equal files in the same order in any folder. None if one is unreadable."""
-    digest = hashlib.blake2b(repr((FORMAT, PIL.__version__, side, resize)).encode(), digest_size=16)
+    digest = hashlib.blake2b(repr((FORMAT, VERSION, PIL.__version__, side, resize)).encode(), digest_size=16)
     try:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             for of_file in pool.map(_digest, listing.names):

@@ -37,6 +37,11 @@ AUGMENTATION = (
 )
 """Keys that change the training view alone; evaluation does not depend on them."""
 IMAGE_VIEW = ("resize", "resize_px", "size_px", *AUGMENTATION)
+KEYS_OF_DATASETS = {
+    "manifest": ("file", "path_column", "label_column", "split_column", "group_column"),
+    "hugging_face": ("name", "config_name", "label_column"),
+}
+"""Keys that some datasets alone have."""
 TEXT_VIEW = ("max_tokens",)
 
 
@@ -56,6 +61,21 @@ class DataConfig(Frozen):
     """Name of the dataset; `list_datasets` lists them."""
     root: Path | None = None
     """Folder of the dataset, for datasets on disk; for published ones, the unpacked folder or the one that holds it."""
+    file: Path | None = None
+    """Table of a `manifest`: a row an image, as .csv, .tsv, .jsonl or .parquet; paths in it are relative to `root`, by
+    default to the table's folder."""
+    path_column: str = "path"
+    """Column of a manifest with the paths of the images."""
+    label_column: str = "label"
+    """Column with the labels, of a manifest or of a dataset of the Hugging Face hub."""
+    split_column: str = "split"
+    """Column of a manifest with `train`, `test` or `val`; without such a column, `test_fraction` is held out."""
+    group_column: str = "group"
+    """Column of a manifest with what belongs together, as the photographs of one object; there need not be one."""
+    name: str | None = None
+    """Name of a dataset of the Hugging Face hub (`user/dataset`), or of a local folder of its form."""
+    config_name: str | None = None
+    """Configuration of a dataset of the hub that has several."""
     download: bool = False
     """Whether a published dataset that is not below `root` may be downloaded there, if that is possible."""
     check_counts: bool = True
@@ -126,6 +146,15 @@ class DataConfig(Frozen):
             raise ValueError(
                 f"none of the keys for {other} ({names}) with {self.dataset}, which is of {kind}, got {got}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _keys_are_of_the_dataset(self) -> Self:
+        known = KEYS_OF_DATASETS.get(self.dataset, ())
+        foreign = dict.fromkeys(key for keys in KEYS_OF_DATASETS.values() for key in keys if key not in known)
+        if set_ones := [f"{key}={getattr(self, key)}" for key in foreign if getattr(self, key) != _default(key)]:
+            names, got = ", ".join(foreign), ", ".join(set_ones)
+            raise ValueError(f"none of the keys of other datasets ({names}) with {self.dataset}, got {got}")
         return self
 
     @property

@@ -12,12 +12,15 @@ from typing import Literal
 import numpy as np
 from PIL import Image, ImageOps
 
+from trainables.data.bit_depth import DeepSource, to_eight_bits
 from trainables.data.datasets.listing import Listing
 from trainables.data.images import Pixels
 from trainables.errors import BadInput, Problem
 
 Resize = Literal["squash", "short_side"]
 
+VERSION = 2
+"""Raised when the same file is decoded to other pixels than before, so that cached ones are not used."""
 DRAFT_MARGIN = 3
 """A JPEG is decoded at a half, quarter or eighth of its size if that is at least this times the stored side."""
 
@@ -39,11 +42,18 @@ def try_decoding(listing: Listing, side: int, resize: Resize) -> None:
 
 
 def decode(image: Image.Image, side: int, resize: Resize) -> Pixels:
-    """Upright RGB pixels side×side×3, resized bicubically: squashed, or by the short side with a centre crop."""
+    """Upright RGB pixels side×side×3, resized bicubically: squashed, or by the short side with a centre crop.
+
+    Images of more than eight bits a channel are scaled to eight; see `trainables.data.bit_depth`.
+    """
     with image:
         image.draft(None, (DRAFT_MARGIN * side, DRAFT_MARGIN * side))
+        deep = DeepSource.of(image)
         image.load()
-        upright = _to_rgb(_upright(image))
+        upright = _upright(image)
+        if deep is not None:
+            upright = to_eight_bits(upright, deep, _upright)
+        upright = _to_rgb(upright)
     if resize == "squash":
         return np.asarray(upright.resize((side, side), Image.Resampling.BICUBIC))
     return np.asarray(ImageOps.fit(upright, (side, side), Image.Resampling.BICUBIC))
@@ -57,9 +67,7 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    """Converts any mode to RGB; transparent pixels become white, and 16-bit greys keep their upper eight bits."""
-    if image.mode.startswith("I"):
-        return Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8)).convert("RGB")
+    """Converts any mode of eight bits to RGB; transparent pixels become white."""
     if "A" not in image.getbands() and "transparency" not in image.info:
         return image.convert("RGB")
     opaque = Image.new("RGBA", image.size, "white")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -39,20 +40,28 @@ SAFEGUARD_FIELDS = {"download", "check_counts"}
 
 @dataclass(frozen=True, eq=False)
 class Splits:
-    """The sample before decoding: the drawn classes, and the images of both splits."""
+    """The sample before decoding: the drawn classes, and the images of both splits. `notes` are about the others."""
 
     class_names: tuple[str, ...]
     train: Listing
     test: Listing
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class DataSummary:
-    """Sizes of the sample: its classes, and the number of images of each in both splits."""
+    """Sizes of the sample: its classes, and the number of images of each in both splits.
+
+    `notes` are lines about what was not read.
+
+    >>> print(DataSummary(("ape", "bee"), (5, 3), (2, 2)))
+    8 training and 4 test images, 2 classes of 3 ('bee') to 5 ('ape') training images
+    """
 
     class_names: tuple[str, ...]
     train_per_class: tuple[int, ...]
     test_per_class: tuple[int, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def num_train(self) -> int:
@@ -63,6 +72,15 @@ class DataSummary:
     def num_test(self) -> int:
         """Number of test images."""
         return sum(self.test_per_class)
+
+    def __str__(self) -> str:
+        counts, names = self.train_per_class, self.class_names
+        smallest, largest = min(counts), max(counts)
+        sizes = f"{smallest} training images each"
+        if smallest < largest:
+            rarest, commonest = names[counts.index(smallest)], names[counts.index(largest)]
+            sizes = f"{smallest} ('{rarest}') to {largest} ('{commonest}') training images"
+        return f"{self.num_train} training and {self.num_test} test images, {len(names)} classes of {sizes}"
 
 
 def load_train(config: DataConfig) -> Examples:
@@ -96,7 +114,8 @@ def check_data(config: DataConfig, num_folds: int | None) -> DataSummary:
         labels, every_class = splits.train.labels, config.sampling == "stratified"
         if problems := check_folds(labels, splits.class_names, num_folds, every_class, where=train_size_key(config)):
             raise BadInput(problems)
-    return DataSummary(splits.class_names, _per_class(splits, splits.train), _per_class(splits, splits.test))
+    train, test = _per_class(splits, splits.train), _per_class(splits, splits.test)
+    return DataSummary(splits.class_names, train, test, notes=splits.notes)
 
 
 def check_decodes(config: DataConfig, split: Literal["train", "test"]) -> None:
@@ -133,8 +152,9 @@ def source_key(config: DataConfig) -> str:
     It does not depend on the contents of the files, and is meant for one run; see `content_key` for the cache on disk.
     """
     fields = config.model_dump(mode="json", exclude=VIEW_FIELDS | SAFEGUARD_FIELDS) | {"stored_px": config.stored_px}
-    if config.root is not None:
-        fields["root"] = str(config.root.expanduser().resolve())
+    for key in ("root", "file"):
+        if (path := getattr(config, key)) is not None:
+            fields[key] = str(path.expanduser().resolve())
     return hashlib.blake2b(json.dumps(fields, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
@@ -156,7 +176,15 @@ def plan_splits(config: DataConfig) -> Splits:
     elif config.test_images is not None:
         test = _drawn(config, test, config.test_images, "test_images")
     train = _drawn(config, train, num_train_images(config, len(train)), "train_images")
-    return Splits(tuple(dataset.class_names[k] for k in classes), train, test)
+    notes = (*dataset.notes, *_unread(config, dataset))
+    return Splits(tuple(dataset.class_names[k] for k in classes), train, test, notes=notes)
+
+
+def _unread(config: DataConfig, dataset: Dataset) -> Iterator[str]:
+    """Yields a line about a validation split that is not used."""
+    if dataset.validation is not None and getattr(config, "validation", "folds") == "folds":
+        count = len(dataset.validation)
+        yield f"images of a validation split, not read: {count} (data.validation: folder validates with them)"
 
 
 def _problems(

@@ -47,7 +47,7 @@ def print_plan(
     with _joined(address) as nodes:
         share = share_of(nodes, space.resources, space.search.concurrency)
         for line in (*_facts(space, plan, share, nodes), *notes):
-            console.print(line, soft_wrap=True)
+            console.print(line, soft_wrap=True, markup=False)
         if space.search.minutes is not None:
             console.print(f"minutes    {_scope(plan, share, address)}", soft_wrap=True)
 
@@ -61,6 +61,8 @@ def print_comparison(
     _print_experiment(console, comparison)
     console.print(_arms(comparison, plans))
     console.print()
+    for note in dict.fromkeys(note for plan in plans for note in plan.data.notes):
+        console.print(f"data       {note}", soft_wrap=True, markup=False)
     budget = ComparisonCost.of(comparison, plans)
     with _joined(address) as joined:
         nodes = joined
@@ -104,7 +106,8 @@ def _dimensions(space: SearchExperiment) -> Table:
 def _facts(space: SearchExperiment, plan: Plan, share: Share, nodes: list[Capacity]) -> list[str]:
     data, sizes = plan.data, plan.backbone
     return [
-        f"data       {data.num_train} training and {data.num_test} test images, {len(data.class_names)} classes",
+        f"data       {data}",
+        *(f"           {note}" for note in data.notes),
         f"backbone   {sizes.num_parameters:,} parameters, {sizes.num_features} features, "
         f"{sizes.num_source_classes} source classes",
         f"search     {plan}{_total(plan)}, {space.search.sampler}",

@@ -51,6 +51,11 @@ class Plan:
         return f"{self.folds_in_words} × {self.num_steps} steps of {self.batch_size} examples{self.repeats_note}"
 
     @property
+    def greeting(self) -> str:
+        """The plan, its data and what of them is not read, as the first lines of a search."""
+        return "\n  ".join((str(self), f"data: {self.data}", *self.data.notes))
+
+    @property
     def folds_in_words(self) -> str:
         """Number of trials and of their folds: `20 trials × 3 folds × 2 repeats`."""
         trials = "trials" if self.num_trials is None else f"{self.num_trials} trials"

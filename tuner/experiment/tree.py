@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-PATHS = {"data": "root", "backbone": "checkpoint"}
-"""Section → its key that names a file or folder."""
+PATHS = {"data": ("root", "file"), "backbone": ("checkpoint",)}
+"""Section → its keys that name a file or folder."""
 
 
 def short_names(paths: Iterable[str]) -> dict[str, str]:
@@ -59,12 +59,18 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def absolute_path(section: str, tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a copy of a section whose path is absolute: it is relative to the command's working folder, and trials
-    run in others."""
-    key = PATHS.get(section)
-    if key is None or tree.get(key) is None:
-        return dict(tree)
-    return {**tree, key: str(Path(tree[key]).expanduser().resolve())}
+    """Returns a copy of a section whose paths are absolute: they are relative to the command's working folder, and
+    trials run in others. What is no path stays as it is: the section's own check refuses it."""
+    return {key: _absolute(value) if key in PATHS.get(section, ()) else value for key, value in tree.items()}
+
+
+def _absolute(path: Any) -> Any:
+    if not isinstance(path, str | Path):
+        return path
+    try:
+        return str(Path(path).expanduser().resolve())
+    except (OSError, RuntimeError, ValueError):
+        return path
 
 
 def plain(value: Any) -> Any:

@@ -73,6 +73,20 @@ def test_drawn_classes_filter_both_splits(make_folder: MakeFolder) -> None:
         assert folders == [splits.class_names[label] for label in listing.labels]
 
 
+def test_the_summary_says_what_there_is_and_what_is_not_read(make_folder: MakeFolder) -> None:
+    root = make_folder({"train/fig": 9, "train/kiwi": 4, "train/lime": 6, "test/fig": 2, "val/fig": 3})
+    (root / "train" / "fig" / "notes.txt").touch()
+    summary = check_data(fruit(root), num_folds=3)
+    assert str(summary) == "19 training and 2 test images, 3 classes of 4 ('kiwi') to 9 ('fig') training images"
+    assert summary.notes == (
+        "files left out: 1 .txt",
+        "images of a validation split, not read: 3 (data.validation: folder validates with them)",
+    )
+    even = check_data(DIGITS.model_copy(update={"train_images": 150}), num_folds=3)
+    assert str(even) == "150 training and 500 test images, 10 classes of 15 training images each"
+    assert even.notes == ()
+
+
 def test_loaded_pixels_are_the_files_and_read_only(make_folder: MakeFolder) -> None:
     root = make_folder({"train/fig": 3, "train/lime": 3, "test/fig": 1})
     train = load_train(fruit(root))
@@ -138,6 +152,10 @@ def test_the_key_ignores_the_view_and_nothing_else(tmp_path: Path) -> None:
     others: list[dict[str, object]] = [
         {"dataset": "digits"},
         {"root": tmp_path / "x"},
+        {"file": tmp_path / "x.csv"},
+        *({f"{column}_column": "x"} for column in ("path", "label", "split", "group")),
+        {"name": "me/zoo"},
+        {"config_name": "small"},
         {"class_fraction": 0.5},
         {"train_images": 5},
         {"train_fraction": 0.5},

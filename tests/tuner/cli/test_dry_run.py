@@ -12,7 +12,7 @@ import pytest
 import yaml
 from rich.console import Console
 
-from tests.tuner.tiny import METHODS, space_of
+from tests.tuner.tiny import METHODS, space_of, write_photos
 from trainables.errors import BadInput
 from tuner.cli import dry_run
 from tuner.experiment.checks import check_experiment
@@ -31,12 +31,22 @@ def printed(monkeypatch: pytest.MonkeyPatch, machine: Capacity, **changes: Any) 
 
 def test_says_what_will_be_done_and_with_what(monkeypatch: pytest.MonkeyPatch) -> None:
     said = printed(monkeypatch, Capacity(16, 2), resources={"cpus": 1, "gpus": 0.25})
-    assert "30 training and 20 test images, 10 classes" in said
+    assert "data       30 training and 20 test images, 10 classes of 3 training images each\n" in said
     assert "6 trials × 2 folds × 2 steps of 8 examples = 24 steps, tpe" in said
     assert "3 seeds × 2 steps" in said
     assert "1 CPUs and 0.25 GPUs a trial; the cluster has 16 CPUs and 2 GPUs on 1 node: 8 trials at once" in said
     assert "log_uniform [0.01, 0.1]" in said
     assert "note" not in said
+
+
+def test_says_what_is_not_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    write_photos(tmp_path, side_px=8, train=4, test=2)
+    (tmp_path / "train" / "apple").rename(tmp_path / "train" / "apple[b]")
+    (tmp_path / "test" / "apple").rename(tmp_path / "test" / "apple[b]")
+    (tmp_path / "train" / "apple[b]" / "extra.png").write_bytes((tmp_path / "train/pear/0.png").read_bytes())
+    (tmp_path / "test" / "pear" / "notes[i].txt").touch()
+    said = printed(monkeypatch, Capacity(2, 0), data={"dataset": "imagefolder", "root": str(tmp_path), "size_px": 16})
+    assert "2 classes of 4 ('pear') to 5 ('apple[b]') training images\n           files left out: 1 .txt\n" in said
 
 
 def test_says_what_may_end_it_sooner(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,6 +54,15 @@ class TestChecking:
         assert check_experiment(space_of(search__trials=None)).num_trials == 20
         assert check_experiment(space_of(search__minutes=5)).num_trials == 6
 
+    def test_says_its_data_and_what_of_them_is_not_read(self, root: Path) -> None:
+        (root / "test" / "pear" / "notes.txt").touch()
+        plan = check_experiment(photos(root))
+        assert plan.greeting.splitlines() == [
+            str(plan),
+            "  data: 8 training and 4 test images, 2 classes of 4 training images each",
+            "  files left out: 1 .txt",
+        ]
+
     def test_without_dimensions_there_is_one_trial(self) -> None:
         assert check_experiment(space_of(method__gamma_fe=0.1, method__alpha=0.2)).num_trials == 1
 

@@ -14,11 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-from PIL import Image
-
 from trainables.data.config import DataConfig
-from trainables.data.datasets.listing import Dataset, Listing
+from trainables.data.datasets.listing import Dataset, listing_of_files
 from trainables.data.datasets.root_folder import existing_root, quoted
 from trainables.errors import BadInput, Problem
 
@@ -98,7 +95,7 @@ def dataset_of(config: DataConfig, published: Published, classes: Iterable[str],
     names = tuple(name.replace("/", "-") for name in classes)  # a name may be used for a folder
     problems = _count_problems(published, len(names), train, test) if config.check_counts else []
     problems += _absent_problems(published, [*train.paths, *test.paths])
-    return Dataset(names, _listing(train), _listing(test), tuple(problems))
+    return Dataset(names, listing_of_files(*train), listing_of_files(*test), tuple(problems))
 
 
 def lines_of(file: Path) -> list[str]:
@@ -140,9 +137,3 @@ def _absent_problems(published: Published, paths: Sequence[Path]) -> list[Proble
         return []
     expected = f"every image that its lists name (from {published.where})"
     return [Problem("root", expected, f"no {quoted(absent, NAMED_AT_MOST)}")]
-
-
-def _listing(split: Split) -> Listing:
-    labels = np.asarray(split.labels, dtype=np.int64)
-    names = [str(path) for path in split.paths]
-    return Listing(labels, names, lambda i: Image.open(split.paths[i]), in_files=True)

@@ -10,8 +10,10 @@ from trainables.data.datasets.cub_200_2011 import cub_200_2011
 from trainables.data.datasets.digits import digits
 from trainables.data.datasets.fgvc_aircraft import fgvc_aircraft
 from trainables.data.datasets.food_101 import food_101
+from trainables.data.datasets.hugging_face import hugging_face
 from trainables.data.datasets.imagefolder import imagefolder
 from trainables.data.datasets.listing import Dataset
+from trainables.data.datasets.manifest import manifest
 from trainables.data.datasets.mit_indoor_67 import mit_indoor_67
 from trainables.data.datasets.sst5 import sst5
 from trainables.data.datasets.stanford_cars import stanford_cars
@@ -24,6 +26,8 @@ DATASETS: Registry[Callable[[DataConfig], Dataset]] = Registry(
     {
         "digits": digits,
         "imagefolder": imagefolder,
+        "manifest": manifest,
+        "hugging_face": hugging_face,
         "cub_200_2011": cub_200_2011,
         "stanford_cars": stanford_cars,
         "fgvc_aircraft": fgvc_aircraft,
@@ -34,7 +38,7 @@ DATASETS: Registry[Callable[[DataConfig], Dataset]] = Registry(
 )
 
 DOWNLOADABLE = ("fgvc_aircraft", "food_101")
-"""Datasets that torchvision can download."""
+"""Datasets that torchvision can download; those of the Hugging Face hub are fetched by its client."""
 
 
 def list_datasets() -> dict[str, str]:
@@ -65,7 +69,8 @@ def open_dataset(config: DataConfig) -> Dataset:
 
 
 def _download_problems(config: DataConfig) -> list[Problem]:
-    if not config.download or config.dataset in DOWNLOADABLE:
+    *first, last = known = (*DOWNLOADABLE, "hugging_face")
+    if not config.download or config.dataset in known:
         return []
-    expected = f"false for dataset {config.dataset}: only {' and '.join(DOWNLOADABLE)} can be downloaded"
+    expected = f"false for dataset {config.dataset}: only {', '.join(first)} and {last} can be downloaded"
     return [Problem("download", expected, "true")]

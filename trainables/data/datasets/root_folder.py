@@ -6,23 +6,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trainables.data.config import DataConfig
+from trainables.data.datasets.folders import is_utf8, shown, subfolders
 from trainables.errors import BadInput, Problem, nearest
 
 
 def existing_root(config: DataConfig) -> Path:
-    """The folder `root`. Raises BadInput if it is not given or does not exist, with similar names."""
+    """The folder `root`. Raises BadInput if it is not given, does not exist (with similar names), or is not UTF-8."""
     if config.root is None:
         raise BadInput(Problem("root", f"a folder for dataset {config.dataset}", "nothing"))
     root = config.root.expanduser()
+    if not is_utf8(str(root)):
+        raise BadInput(Problem("root", "a folder whose name is UTF-8", f"'{shown(root)}'"))
     if not root.is_dir():
         raise BadInput(Problem("root", "an existing folder", f"'{root}', {_what_is_there(root)}"))
     return root
-
-
-def subfolders(folder: Path) -> list[Path]:
-    """The folders in `folder`, sorted by name, without hidden ones."""
-    children = (child for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
-    return sorted(children, key=lambda child: child.name)
 
 
 def quoted(names: Sequence[str], at_most: int | None = None) -> str:
@@ -33,7 +30,7 @@ def quoted(names: Sequence[str], at_most: int | None = None) -> str:
     """
     if at_most is not None and len(names) > at_most:
         return f"{quoted(names[:at_most])}, … ({len(names)} in all)"
-    return ", ".join(f"'{name}'" for name in names)
+    return ", ".join(f"'{shown(name)}'" for name in names)
 
 
 def _what_is_there(path: Path) -> str:
