@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, PositiveInt, ValidationError, model_validator
+from pydantic import AfterValidator, Field, PositiveInt, ValidationError, field_validator, model_validator
 
 from deploy.worker_request import WorkerRequest
 from trainables.errors import BadInput
@@ -52,7 +52,33 @@ Place = Annotated[str, AfterValidator(_place)]
 Endpoint = Annotated[str, AfterValidator(_endpoint)]
 
 
-class Versions(Frozen):
+class Section(Frozen):
+    """Base class of the settings: no text in them, at any depth, has a line's end or another unprintable character.
+
+    A text becomes a line of a script or of a manifest, and must not become two.
+    """
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _printable(cls, value: Any) -> Any:
+        for text in _texts_in(value):
+            if not text.isprintable():
+                raise ValueError(f"text of printable characters, without line ends, got {text!r}")
+        return value
+
+
+def _texts_in(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from (*_texts_in(key), *_texts_in(inner))
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _texts_in(inner)
+
+
+class Versions(Section):
     """Versions of Python and packages; the same on every node, on the MLflow server and on the client."""
 
     python: Version
@@ -60,7 +86,7 @@ class Versions(Frozen):
     mlflow: Version
 
 
-class Images(Frozen):
+class Images(Section):
     """Container images. The project's own are `<registry><name>[-mlflow]:<tag>`, built by deploy/Dockerfile."""
 
     registry: Annotated[str, Field(pattern=r"^$|/$")]
@@ -72,7 +98,7 @@ class Images(Frozen):
     """Ray's image on which the project's is built: with the CUDA libraries, or without."""
 
 
-class Ports(Frozen):
+class Ports(Section):
     """TCP ports of the services."""
 
     gcs: Port
@@ -82,7 +108,7 @@ class Ports(Frozen):
     object_store: Port
 
 
-class Head(Frozen):
+class Head(Section):
     """Size of the head node. It runs the driver, and no trial."""
 
     cpus: PositiveInt
@@ -120,7 +146,7 @@ class Worker(Head):
     tolerations: tuple[dict[str, Any], ...]
 
 
-class Storage(Frozen):
+class Storage(Section):
     """Storage of experiments, the same for every node."""
 
     experiments: Place
@@ -138,7 +164,7 @@ class Storage(Frozen):
         return self.experiments.startswith("s3://")
 
 
-class MlflowServer(Frozen):
+class MlflowServer(Section):
     """The MLflow tracking server and its database."""
 
     artifacts: Place
@@ -155,7 +181,7 @@ class MlflowServer(Frozen):
         return self.artifacts.startswith("s3://")
 
 
-class Job(Frozen):
+class Job(Section):
     """The search that a RayJob or Slurm job runs."""
 
     space: Annotated[str, Field(pattern=r"^[\w./-]+\.ya?ml$")]
@@ -164,7 +190,7 @@ class Job(Frozen):
     """How long the object of a RayJob is kept after its end."""
 
 
-class Kubernetes(Frozen):
+class Kubernetes(Section):
     """Names of objects in the Kubernetes cluster."""
 
     namespace: Name
@@ -173,7 +199,7 @@ class Kubernetes(Frozen):
     """`host:port` of a Redis for the state of Ray's head. A search needs none: it resumes from its journal."""
 
 
-class Machines(Frozen):
+class Machines(Section):
     """Machines for `ray up`, each with Docker and reachable by SSH."""
 
     head: Host
@@ -181,7 +207,7 @@ class Machines(Frozen):
     ssh_user: Name
 
 
-class Aws(Frozen):
+class Aws(Section):
     """AWS instances for `ray up`."""
 
     region: str
@@ -194,7 +220,7 @@ class Aws(Frozen):
     """Instance profile, by which nodes access S3 without keys."""
 
 
-class Slurm(Frozen):
+class Slurm(Section):
     """A job on a Slurm cluster whose nodes share a file system."""
 
     partition: str
