@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import sys
 from collections.abc import Mapping, Sequence
 
 from tuner.cli.commands import command_parser
+from tuner.cli.console import silence_unread
 
 
 def listing_parser(command: str) -> argparse.ArgumentParser:
@@ -27,7 +26,7 @@ def print_listing(names: Mapping[str, str] | Sequence[str], as_json: bool) -> No
     try:
         print(text, flush=True)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python flushes again as it ends
+        silence_unread()
 
 
 def _lines(names: Mapping[str, str] | Sequence[str]) -> list[str]:

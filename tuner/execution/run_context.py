@@ -83,7 +83,7 @@ def run_directory(experiment: Experiment, resume: bool, say: Say) -> Iterator[Ru
             yield directory
         except BaseException:
             if not directory.has_begun:
-                shutil.rmtree(directory)
+                shutil.rmtree(directory, ignore_errors=True)  # somebody may have removed it
             raise
 
 
