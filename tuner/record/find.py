@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import calendar
+import contextlib
 import time
 from pathlib import Path
 
@@ -37,7 +38,9 @@ def _named_s(directory: RunDirectory) -> float:
     try:
         return calendar.timegm(time.strptime(directory.run.rpartition("-")[0], TIME_FORMAT))
     except ValueError:
-        return directory.journal.stat().st_mtime
+        with contextlib.suppress(OSError):  # it was removed meanwhile
+            return directory.journal.stat().st_mtime
+        return 0.0
 
 
 def find_run(text: str, root: Path, where: str = "") -> RunDirectory:

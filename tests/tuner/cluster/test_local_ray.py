@@ -20,7 +20,7 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
 
 
-def short(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, num_bytes: int = 4096) -> None:
+def short(monkeypatch: pytest.MonkeyPatch, num_bytes: int = 4096) -> None:
     """Pretends that a longer path is short enough: that of a test's folder is long."""
     monkeypatch.setattr(module, "MAX_FOLDER_BYTES", num_bytes)
 
@@ -30,7 +30,7 @@ def mode_of(folder: Path) -> int:
 
 
 def test_a_folder_is_of_this_user_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    short(monkeypatch, tmp_path)
+    short(monkeypatch)
     folder = tmp_path / f"ray-{os.getuid()}"
     folder.mkdir(mode=0o777)
     assert ray_folder() == folder
@@ -38,7 +38,7 @@ def test_a_folder_is_of_this_user_alone(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 
 def test_rays_own_variable_goes_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    short(monkeypatch, tmp_path)
+    short(monkeypatch)
     (tmp_path / "ours").mkdir()
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / "ours"))
     assert ray_folder() == tmp_path / "ours" / f"ray-{os.getuid()}"
@@ -57,7 +57,7 @@ def test_a_long_path_is_avoided(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 
 @pytest.mark.parametrize("kind", ["missing", "a file", "a link"])
 def test_a_folder_that_cannot_be_made_is_avoided(kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    short(monkeypatch, tmp_path)
+    short(monkeypatch)
     root, second = tmp_path / "root", tmp_path / "second"
     second.mkdir()
     if kind == "a file":
@@ -71,7 +71,7 @@ def test_a_folder_that_cannot_be_made_is_avoided(kind: str, monkeypatch: pytest.
 
 
 def test_a_folder_of_another_user_is_avoided(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    short(monkeypatch, tmp_path)
+    short(monkeypatch)
     others = os.getuid() + 1
     monkeypatch.setattr(os, "getuid", lambda: others)
     monkeypatch.setattr(module, "FALLBACK_FOLDERS", ())
@@ -83,19 +83,19 @@ def test_every_folder_is_named_if_none_is_fit(monkeypatch: pytest.MonkeyPatch, t
     (tmp_path / ("x" * 200)).mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path / ("x" * 200)))
     monkeypatch.setattr(module, "FALLBACK_FOLDERS", (str(tmp_path / "none"),))
-    short(monkeypatch, tmp_path, len(str(tmp_path)) + 40)
+    short(monkeypatch, len(str(tmp_path)) + 40)
     with pytest.raises(BadInput) as bad:
         ray_folder()
     assert "a path of " in str(bad.value)
     assert f"{tmp_path}/none/ray-{os.getuid()}: no such file or directory" in str(bad.value)
 
 
-def test_ray_listens_on_the_loopback_interface(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_ray_listens_on_the_loopback_interface() -> None:
     before = ray_constants.ENABLE_RAY_CLUSTER
     with local_ray():
         assert services.get_node_ip_address() == "127.0.0.1"
         assert os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] == "0"
-    assert ray_constants.ENABLE_RAY_CLUSTER == before
+    assert ray_constants.ENABLE_RAY_CLUSTER is before
     assert "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER" not in os.environ
 
 
