@@ -43,7 +43,7 @@ def test_gpus_are_compared_with_what_a_trial_asks_for(gpus: float, nodes: list[C
     ("resources", "nodes", "awaited"),
     [
         ({"gpus": 0.25}, [Capacity(0, 0)], WorkerRequest(1, cpus=1, gpus=1)),
-        ({"cpus": 0.5, "gpus": 2}, [Capacity(0, 0)], WorkerRequest(1, cpus=1, gpus=2)),
+        ({"cpus": 0.5, "gpus": 1}, [Capacity(0, 0)], WorkerRequest(1, cpus=1, gpus=1)),
         ({"gpus": "auto"}, [Capacity(0, 0)], WorkerRequest(1, cpus=1, gpus=1)),
         ({"gpus": 0}, [Capacity(0, 0)], WorkerRequest(1, cpus=1, gpus=0)),
         ({"gpus": 0.25}, [Capacity(0, 0), Capacity(4, 0)], None),

@@ -90,7 +90,7 @@ def this_machine() -> Capacity:
 
 def num_cpus(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
     """Number of cores that this process may use: those it is bound to, and no more than its container's quota."""
-    cores = len(os.sched_getaffinity(0))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # macOS: none
     with contextlib.suppress(OSError, ValueError):  # no cgroup v2, or no quota ("max")
         quota, period = (cgroup / "cpu.max").read_text().split()
         cores = min(cores, max(1, int(quota) // int(period)))
@@ -129,8 +129,7 @@ def _fit_on(node: Capacity, cpus: float, gpus: float) -> int:
     if not gpus:
         return fitting
     whole_gpus = int(node.gpus)
-    on_gpus = int(1 / gpus + 1e-9) * whole_gpus if gpus <= 1 else int(whole_gpus / gpus)
-    return min(fitting, on_gpus)
+    return min(fitting, int(1 / gpus + 1e-9) * whole_gpus)
 
 
 def total(nodes: list[Capacity]) -> Capacity:

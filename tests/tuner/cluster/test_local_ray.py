@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import stat
+import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 from ray._private import ray_constants, services
 
 from trainables.errors import BadInput
@@ -111,3 +114,13 @@ def test_the_token_is_written_to_no_file(monkeypatch: pytest.MonkeyPatch, tmp_pa
         assert os.environ["RAY_AUTH_TOKEN"] in headers["authorization"]
     assert list(home.iterdir()) == []
     assert not AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True)
+
+
+def test_no_ray_without_tokens_is_admitted() -> None:
+    """2.52 is the first with RAY_AUTH_MODE."""
+    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"].values()
+    lines = [*project["dependencies"], *itertools.chain.from_iterable(extras)]
+    rays = [requirement for requirement in map(Requirement, lines) if requirement.name == "ray"]
+    assert len(rays) == 2
+    assert not any(requirement.specifier.contains("2.51.9") for requirement in rays)

@@ -26,7 +26,6 @@ def share(nodes: list[tuple[float, float]], concurrency: int | str = "auto", **a
         ([(16, 2)], {"cpus": 1, "gpus": 0.4}, 4),
         ([(16, 2)], {"cpus": 1, "gpus": 0.6}, 2),  # a share lies on one card
         ([(16, 1)], {"cpus": 1, "gpus": 0.1}, 10),
-        ([(16, 3)], {"cpus": 1, "gpus": 2}, 1),
         ([(16, 4)], {"cpus": 1, "gpus": 1}, 4),
         ([(2, 0)], {"cpus": 1}, 2),
         ([(3, 0)], {"cpus": 2}, 1),
