@@ -119,6 +119,13 @@ class WarmStarted(_Timed):
     notes: tuple[str, ...] = ()
 
 
+class GpusInspected(_Timed):
+    """GPUs that the command trains on: one of each kind, with its driver and PyTorch, as a worker found it."""
+
+    event: Literal["gpus_inspected"] = "gpus_inspected"
+    gpus: tuple[str, ...]
+
+
 class ShareMeasured(_Timed):
     """Measured GPU requirement of a trial: `gpus` and `context` (CUDA's own) are fractions of a GPU, the rest bytes."""
 
@@ -319,20 +326,17 @@ class CellFailed(_Timed):
     diverged: bool
 
 
+ResourceEvent = GpusInspected | ShareMeasured | ShareGrown
+TrialEvent = TrialStarted | RungReached | FoldAhead | FoldFinished | TrialEnded
 SearchEvent = (
     SearchStarted
     | SearchEnded
     | WarmStarted
-    | ShareMeasured
-    | ShareGrown
+    | ResourceEvent
     | BaselineStarted
     | BaselineFoldFinished
     | BaselineFailed
-    | TrialStarted
-    | RungReached
-    | FoldAhead
-    | FoldFinished
-    | TrialEnded
+    | TrialEvent
     | RetrainingFinished
     | RetrainingFailed
     | BaselineRetrained
@@ -340,9 +344,7 @@ SearchEvent = (
     | EnsembleTested
     | ModelRegistered
 )
-ComparisonEvent = (
-    ComparisonStarted | ComparisonEnded | RowSearched | CellFinished | CellFailed | ShareMeasured | ShareGrown
-)
+ComparisonEvent = ComparisonStarted | ComparisonEnded | RowSearched | CellFinished | CellFailed | ResourceEvent
 Event = SearchEvent | ComparisonEvent
 
 

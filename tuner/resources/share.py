@@ -46,7 +46,7 @@ class Share:
 
     `note` is a line for the user if this is less than was asked for. Only an auto share has `nodes`, those that it
     divides; `limit`, the number of trials at once that was asked for (None: as many as fit); and `context`, the
-    fraction of a GPU that a process takes outside of torch's allocator.
+    fraction of a GPU that a process takes outside of torch's allocator. `gpu_kinds` describes a GPU of each kind.
     """
 
     cpus: float
@@ -56,6 +56,7 @@ class Share:
     nodes: tuple[Capacity, ...] = ()
     limit: int | None = None
     context: float = 0.0
+    gpu_kinds: tuple[str, ...] = ()
 
     @property
     def is_auto(self) -> bool:
