@@ -327,20 +327,17 @@ class CellFailed(_Timed):
 
 
 ResourceEvent = GpusInspected | ShareMeasured | ShareGrown
+BaselineEvent = BaselineStarted | BaselineFoldFinished | BaselineFailed | BaselineRetrained | BaselineRetrainingFailed
 TrialEvent = TrialStarted | RungReached | FoldAhead | FoldFinished | TrialEnded
 SearchEvent = (
     SearchStarted
     | SearchEnded
     | WarmStarted
     | ResourceEvent
-    | BaselineStarted
-    | BaselineFoldFinished
-    | BaselineFailed
+    | BaselineEvent
     | TrialEvent
     | RetrainingFinished
     | RetrainingFailed
-    | BaselineRetrained
-    | BaselineRetrainingFailed
     | EnsembleTested
     | ModelRegistered
 )

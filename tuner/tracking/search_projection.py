@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from tuner.record.directory import RunDirectory
 from tuner.record.events import (
+    BaselineEvent,
     EnsembleTested,
     Event,
     FoldFinished,
@@ -20,7 +21,7 @@ from tuner.record.events import (
     trial_id,
 )
 from tuner.record.history import SearchHistory, TrialRecord
-from tuner.tracking.baseline_projection import BaselineEvent, BaselineProjection, standing_points
+from tuner.tracking.baseline_projection import BaselineProjection, standing_points
 from tuner.tracking.params import as_text, by_short_name, search_params, trial_params
 from tuner.tracking.points import Point, fold_points, loss_points
 from tuner.tracking.run_writer import RunWriter, end_status, retraining_name, retraining_tags
