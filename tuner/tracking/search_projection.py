@@ -11,6 +11,7 @@ from tuner.record.events import (
     EnsembleTested,
     Event,
     FoldFinished,
+    GpusInspected,
     ModelRegistered,
     RetrainingFailed,
     RetrainingFinished,
@@ -63,6 +64,8 @@ class SearchProjection:
                 self._retrained(event)
             case ModelRegistered():
                 self.writer.write_parent(event.time_s, tags={"model_uri": event.uri})
+            case GpusInspected():
+                self.writer.write_parent(event.time_s, tags={"gpus": "; ".join(event.gpus)})
             case SearchEnded():
                 self._search_ended(event)
             case _ if isinstance(event, BaselineEvent):
