@@ -183,9 +183,10 @@ class ResourceSettings(Frozen):
 
     cpus: Annotated[Amount, Field(gt=0)] = 1
     """CPU cores, and threads, of a trial."""
-    gpus: Annotated[float, Field(ge=0), AfterValidator(_of_one_gpu)] | Literal["auto"] = 0.0
-    """Share of a GPU: with 0.25 four trials share one. `auto` measures what the largest setting needs, and is raised
-    where a trial runs out of memory. On a cluster without GPUs trials run on its CPUs, which is reported."""
+    gpus: Annotated[float, Field(ge=0), AfterValidator(_of_one_gpu)] | Literal["auto"] | None = None
+    """Share of one GPU: with 0.25 four trials share it. `auto` measures what the largest setting needs, and is raised
+    where a trial runs out of memory. On a cluster without GPUs trials run on its CPUs, which is reported. None is
+    `auto` where there are GPUs, and 0 where there is none."""
 
 
 def _absolute(path: Path) -> Path:

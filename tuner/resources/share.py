@@ -111,16 +111,19 @@ def share_of(nodes: list[Capacity], asked: ResourceSettings, concurrency: int | 
         BadInput: if not even one trial fits on any node.
     """
     note = ""
-    gpus = 1.0 if asked.gpus == "auto" else asked.gpus
-    if gpus and not any(node.gpus for node in nodes):
+    has_gpus = any(node.gpus for node in nodes)
+    is_auto = asked.gpus == "auto" or (asked.gpus is None and has_gpus)
+    gpus = 1.0 if is_auto else float(asked.gpus or 0)
+    if gpus and not has_gpus:
         note = f"resources.gpus is {asked.gpus}, but there is no GPU: trials run on the CPU"
         gpus = 0.0
     num_fitting = sum(_fit_on(node, asked.cpus, gpus) for node in nodes)
     if num_fitting < 1:
         expected = f"a trial that fits on a node (largest: {max(nodes, key=lambda n: (n.gpus, n.cpus))})"
-        raise BadInput(Problem("resources", expected, f"cpus: {asked.cpus:g}, gpus: {asked.gpus}"))
+        got = f"cpus: {asked.cpus:g}, gpus: {'auto' if is_auto else f'{gpus:g}'}"
+        raise BadInput(Problem("resources", expected, got))
     limit = None if concurrency == "auto" else int(concurrency)
-    if asked.gpus == "auto" and gpus:
+    if is_auto and gpus:
         return Share(asked.cpus, gpus, min(num_fitting, limit or num_fitting), nodes=tuple(nodes), limit=limit)
     return Share(asked.cpus, gpus, limit or num_fitting, note)
 
