@@ -17,16 +17,15 @@ class Screen(io.TextIOBase):
     written, as a closed pipe, a closed terminal or a file on a full disk: a search does not end with its display.
     """
 
-    encoding = "utf-8"
-
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, encoding: str = "utf-8") -> None:
         self._number = number
+        self._encoding = encoding
         self.is_silent = False
         """Whether the reader has gone."""
 
     def write(self, text: str) -> int:
         """Writes all of `text`, or nothing more from now on."""
-        rest = memoryview(text.encode(self.encoding, "backslashreplace"))
+        rest = memoryview(text.encode(self._encoding, "backslashreplace"))
         while rest and not self.is_silent:
             try:
                 rest = rest[os.write(self._number, rest) :]
@@ -35,6 +34,10 @@ class Screen(io.TextIOBase):
             except OSError:
                 self.is_silent = True
         return len(text)
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]  # of the C class it cannot be set
+        return self._encoding
 
     def writable(self) -> bool:
         return True
@@ -62,7 +65,7 @@ def output_redirected_to(log: Path) -> Iterator[IO[str]]:
         with contextlib.suppress(OSError):  # its reader has gone
             stream.flush()
     saved = os.dup(1), os.dup(2)
-    with log.open("a") as file, Screen(os.dup(1)) as screen:
+    with log.open("a") as file, Screen(os.dup(1), sys.stdout.encoding) as screen:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
         try:

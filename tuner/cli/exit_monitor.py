@@ -33,11 +33,10 @@ def exit_monitored(screen: int | None, noun: str, record: Path, logs: Path, advi
 
     `noun` is what the process runs; `advice` are lines on how to go on, printed if there is a file `record`.
     """
-    if screen is None:
+    monitor = None if screen is None else _started(screen)
+    if monitor is None:
         yield
         return
-    command = [sys.executable, "-I", "-S", __file__]
-    monitor = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=screen, start_new_session=True)
     assert monitor.stdin is not None
     raylet = _child_named("raylet")
     message = {"noun": noun, "record": str(record), "logs": str(logs), "advice": [*advice], "raylet": raylet}
@@ -53,6 +52,15 @@ def exit_monitored(screen: int | None, noun: str, record: Path, logs: Path, advi
         except subprocess.TimeoutExpired:
             monitor.kill()
             monitor.wait()
+
+
+def _started(screen: int) -> subprocess.Popen[bytes] | None:
+    """Starts the monitor; returns None where no process can be started, which is no reason to end the command."""
+    command = [sys.executable, "-I", "-S", __file__]
+    try:
+        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=screen, start_new_session=True)
+    except OSError:
+        return None
 
 
 def _send(pipe: IO[bytes], line: bytes) -> None:
