@@ -17,7 +17,9 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
+
+Dead = Literal["raylet", "command", "either"]
 
 REPORTED = b"reported\n"
 """Last line to the monitor if the command has reported its end."""
@@ -87,10 +89,10 @@ def main() -> int:
     if not first or first == REPORTED:
         return 0
     message = json.loads(first)
-    raylet_died_first = _wait(message["raylet"])
+    dead = first_to_end(0, message["raylet"])
     if sys.stdin.buffer.read().endswith(REPORTED):
         return 0
-    report = "\n".join(lines_of(message, raylet_died_first)) + "\n"
+    report = "\n".join(lines_of(message, dead)) + "\n"
     if os.isatty(1):
         report = f"{SHOW_CURSOR}\n{report}"
     with contextlib.suppress(OSError):  # the reader has gone, too
@@ -98,29 +100,34 @@ def main() -> int:
     return 0
 
 
-def _wait(raylet: int | None) -> bool:
-    """Waits until stdin can be read. Returns whether the process `raylet` ended before."""
-    watched = [0]
+def first_to_end(pipe: int, raylet: int | None) -> Dead:
+    """Waits until the command or the process `raylet` ends, and returns which did so first: "either" if both have
+    ended when this process is awake again."""
+    watched = [pipe]
     with contextlib.suppress(OSError, AttributeError):  # it has ended, or this system has no such descriptors
         watched += [os.pidfd_open(raylet)] if raylet is not None else []
     ready, _, _ = select.select(watched, [], [])
-    if 0 in ready:
-        return False
-    select.select([0], [], [])
-    return True
+    for descriptor in watched[1:]:
+        os.close(descriptor)
+    if len(ready) == 2:
+        return "either"
+    return "command" if pipe in ready else "raylet"
 
 
-def lines_of(message: dict[str, Any], raylet_died_first: bool) -> list[str]:
+def lines_of(message: dict[str, Any], dead: Dead) -> list[str]:
     """Words the report.
 
     >>> message = {"noun": "search", "pid": 7, "raylet": 8, "record": "/none", "logs": "/logs", "advice": ["go on"]}
-    >>> lines_of(message, raylet_died_first=True)
+    >>> lines_of(message, "raylet")
     ["error: Ray's raylet (process 8) or an agent of it died, and the search with it; the logs are in /logs"]
     """
-    if raylet_died_first:
-        why = f"Ray's raylet (process {message['raylet']}) or an agent of it died, and the {message['noun']} with it"
-    else:
-        why = f"the process of the {message['noun']} ({message['pid']}) died without a word: killed, or out of memory"
+    noun, raylet = message["noun"], f"Ray's raylet (process {message['raylet']})"
+    command = f"the process of the {noun} ({message['pid']})"
+    why = {
+        "raylet": f"{raylet} or an agent of it died, and the {noun} with it",
+        "command": f"{command} died without a word: killed, or out of memory",
+        "either": f"{command}, or {raylet}, died without a word: killed, or out of memory",
+    }[dead]
     advice = message["advice"] if os.path.exists(message["record"]) else []
     return [f"error: {why}; the logs are in {message['logs']}", *advice]
 

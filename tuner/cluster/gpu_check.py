@@ -86,7 +86,7 @@ def train_a_step(device: torch.device) -> float:
             logits = F.linear(F.relu(F.conv2d(images, kernels)).mean(dim=(2, 3)), weights)
         loss = loss + F.cross_entropy(logits.float(), labels)
     loss.backward()  # type: ignore[no-untyped-call]
-    return float(loss)
+    return loss.item()
 
 
 def nvidia_driver(file: Path = DRIVER) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -12,26 +13,19 @@ from pathlib import Path
 
 import pytest
 
-from tuner.cli.exit_monitor import lines_of
+from tuner.cli.exit_monitor import first_to_end, lines_of
 
 ROOT = Path(__file__).parents[3]
 SCRIPT = """
-import os, signal, subprocess, sys
+import sys
 from pathlib import Path
 from tuner.cli.exit_monitor import exit_monitored
 
-child = subprocess.Popen([sys.argv[2], "60"]) if len(sys.argv) > 2 else None
 record = Path(sys.argv[1])
 with exit_monitored(1, "search", record, record.parent / "logs", ["see: the report", "go on with: --resume"]):
     print("begun", flush=True)
-    command = sys.stdin.readline().strip()
-    if command == "raise":
+    if sys.stdin.readline() == "raise\\n":
         raise SystemExit("said by itself")
-    if command == "the raylet":
-        child.kill()
-        child.wait()
-        sys.stdin.readline()
-        os._exit(1)  # as Ray does it
 """
 
 
@@ -67,14 +61,36 @@ def test_a_process_that_is_killed_is_reported_with_how_to_go_on(record: Path) ->
     assert out.splitlines() == [f"error: {why}; the logs are in {logs}", "see: the report", "go on with: --resume"]
 
 
-def test_a_raylet_that_dies_first_is_the_reason(record: Path, tmp_path: Path) -> None:
-    raylet = tmp_path / "raylet"
-    raylet.symlink_to("/bin/sleep")
-    with command(record, raylet) as process:
-        out, _ = process.communicate("the raylet\nnow\n", timeout=60)
-    assert process.returncode == 1
-    assert out.startswith("error: Ray's raylet (process ")
-    assert out.splitlines()[-1] == "go on with: --resume"
+class TestWhoDiedFirst:
+    @pytest.fixture
+    def raylet(self) -> Iterator[subprocess.Popen[bytes]]:
+        with subprocess.Popen(["sleep", "60"]) as process:
+            yield process
+            process.kill()
+
+    @pytest.fixture
+    def pipe(self) -> Iterator[tuple[int, int]]:
+        reader, writer = os.pipe()
+        yield reader, writer
+        for descriptor in (reader, writer):
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+
+    def test_a_raylet(self, raylet: subprocess.Popen[bytes], pipe: tuple[int, int]) -> None:
+        raylet.kill()
+        assert first_to_end(pipe[0], raylet.pid) == "raylet"
+
+    @pytest.mark.parametrize("has_raylet", [True, False])
+    def test_a_command(self, raylet: subprocess.Popen[bytes], pipe: tuple[int, int], has_raylet: bool) -> None:
+        os.close(pipe[1])
+        assert first_to_end(pipe[0], raylet.pid if has_raylet else None) == "command"
+
+    def test_who_can_tell(self, raylet: subprocess.Popen[bytes], pipe: tuple[int, int]) -> None:
+        """Not yet reaped, so that there still is a process of that number."""
+        raylet.kill()
+        os.waitid(os.P_PID, raylet.pid, os.WEXITED | os.WNOWAIT)
+        os.close(pipe[1])
+        assert first_to_end(pipe[0], raylet.pid) == "either"
 
 
 def test_nothing_is_advised_where_there_is_no_record(tmp_path: Path) -> None:
@@ -101,7 +117,9 @@ def test_the_signals_of_a_terminal_do_not_end_the_monitor(record: Path) -> None:
 
 
 def test_a_report_has_one_line_a_thing() -> None:
-    message = {"noun": "comparison", "pid": 7, "raylet": None, "record": __file__, "logs": "/logs", "advice": ["on"]}
-    first, *rest = lines_of(message, raylet_died_first=False)
+    message = {"noun": "comparison", "pid": 7, "raylet": 8, "record": __file__, "logs": "/logs", "advice": ["on"]}
+    first, *rest = lines_of(message, "command")
     assert first.startswith("error: the process of the comparison (7) died without a word")
     assert rest == ["on"]
+    assert lines_of(message, "raylet")[0].startswith("error: Ray's raylet (process 8) or an agent of it died, and the")
+    assert "(7), or Ray's raylet (process 8), died" in lines_of(message, "either")[0]

@@ -113,7 +113,7 @@ def test_the_concurrency_asked_for_is_kept() -> None:
 
 
 @pytest.mark.parametrize(
-    ("nodes", "asked"), [([(2, 0)], {"cpus": 4}), ([(2, 0), (2, 0)], {"cpus": 3}), ([(8, 1)], {"cpus": 1, "gpus": 2})]
+    ("nodes", "asked"), [([(2, 0)], {"cpus": 4}), ([(2, 0), (2, 0)], {"cpus": 3}), ([(0.5, 1)], {"cpus": 1, "gpus": 1})]
 )
 def test_a_trial_that_fits_nowhere_is_refused(nodes: list[tuple[float, float]], asked: dict[str, float]) -> None:
     with pytest.raises(
