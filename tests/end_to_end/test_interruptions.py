@@ -16,6 +16,7 @@ import subprocess
 import sys
 import termios
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 
 import psutil
@@ -32,7 +33,8 @@ pytestmark = pytest.mark.slow
 MARK = "CUT_OFF"
 NO_HOME = {"HOME": "/dev/null/home"}
 EAST, WEST = {"TZ": "Etc/GMT-14"}, {"TZ": "Etc/GMT+12"}
-ARGUMENTS = ("tuner.search", "--space", "tiny.yaml", "--set", "search.trials=4")
+ARGUMENTS = ("tuner.search", "--space", "tiny.yaml", "--set", "search.trials=500")
+"""More trials than can end: Ray takes some seconds to end its driver after a raylet."""
 GONE_S = 90.0
 """How long processes may outlive the search. Two agents of Ray's try for 61 s to tell a dead cluster that it is."""
 
@@ -118,6 +120,12 @@ def addresses_of(mark: str) -> list[str]:
     return found
 
 
+def is_loopback(address: str) -> bool:
+    """Also of an IPv4 address in the form of IPv6."""
+    ip = ip_address(address)
+    return (getattr(ip, "ipv4_mapped", None) or ip).is_loopback
+
+
 def token_of(mark: str) -> str:
     """The token of Ray in the environment of the marked raylet."""
     variables = Path(f"/proc/{raylets(mark)[0]}/environ").read_bytes().decode().split("\0")
@@ -139,7 +147,7 @@ class TestAKilledRaylet:
 
     def test_comes_from_a_ray_that_nobody_else_reaches(self, story: Story) -> None:
         assert story.listening
-        assert set(story.listening) <= {"127.0.0.1", "::1"}
+        assert [address for address in story.listening if not is_loopback(address)] == []
 
     def test_has_a_token_that_is_new_each_time_and_in_no_file(self, story: Story) -> None:
         assert len(set(story.tokens)) == 2
