@@ -57,7 +57,7 @@ def inspect_gpu() -> GpuFacts:
     """Describes the GPU that this process was given, after a small training step on it."""
     failure, name, capability = "", "", None
     try:
-        torch.cuda.init()  # says why it cannot start, which `is_available` does not
+        torch.cuda.init()  # type: ignore[no-untyped-call]  # says why it cannot start, which `is_available` does not
         name, capability = torch.cuda.get_device_name(), torch.cuda.get_device_capability()
         train_a_step(torch.device("cuda"))
     except (RuntimeError, AssertionError) as error:

@@ -92,10 +92,11 @@ def _unfit(folder: Path) -> str | None:
 
 def _read_token() -> None:
     """Has Ray's client read mode and token from the environment, of which it would keep what it read first."""
-    from ray._raylet import AuthenticationTokenLoader, Config
+    from ray import _raylet
 
-    Config.initialize("")
-    AuthenticationTokenLoader.instance().reset_cache()
+    raylet: Any = _raylet  # of C++, without types
+    raylet.Config.initialize("")
+    raylet.AuthenticationTokenLoader.instance().reset_cache()
 
 
 @contextlib.contextmanager
