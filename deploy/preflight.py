@@ -97,7 +97,7 @@ def _workers_to_await(space: SearchExperiment, nodes: Sequence[Capacity], worker
         return WorkerRequest(workers, worker.cpus, worker.gpus)
     if any(node.cpus or node.gpus for node in nodes):
         return None
-    gpus = 1 if space.resources.gpus == "auto" else space.resources.gpus
+    gpus = 1 if space.resources.gpus == "auto" else space.resources.gpus or 0
     return WorkerRequest(1, math.ceil(space.resources.cpus), math.ceil(gpus))
 
 

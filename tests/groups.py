@@ -23,6 +23,7 @@ GROUPS = {
         "test_cards",
         "test_chaos",
         "test_compare",
+        "test_interruptions",
         "test_python_api",
         "test_terminal",
         "test_tracking",

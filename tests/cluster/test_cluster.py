@@ -148,8 +148,8 @@ def test_too_much_is_refused_before_it_is_sent(cluster: Cluster) -> None:
 
 def test_what_the_cluster_cannot_do_is_refused(cluster: Cluster) -> None:
     user = new_client(cluster)
-    said = user.give("--space", "tiny.yaml", "--set", "resources.gpus=2", code=2)
-    assert re.search(r"error: .*resources: expected .*, got cpus: 1, gpus: 2", said), said
+    said = user.give("--space", "tiny.yaml", "--set", "resources.cpus=99", code=2)
+    assert re.search(r"error: .*resources: expected .*, got cpus: 99, gpus: ", said), said
     folder = cluster.folder / "unshared"
     folder.write_text("no folder")
     words = [

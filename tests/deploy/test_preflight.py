@@ -31,10 +31,13 @@ def keys(problems: Any) -> list[str]:
         (0.25, [Capacity(4, 0), Capacity(4, 1)], []),
         (0, [Capacity(4, 0)], []),
         (0.25, [Capacity(4, 0), Capacity(4, 0)], ["resources.gpus"]),
-        (2, [Capacity(4, 1), Capacity(4, 1)], ["resources"]),
+        (1, [Capacity(0.5, 1), Capacity(4, 0)], ["resources"]),
+        (None, [Capacity(4, 0)], []),
     ],
 )
-def test_gpus_are_compared_with_what_a_trial_asks_for(gpus: float, nodes: list[Capacity], where: list[str]) -> None:
+def test_gpus_are_compared_with_what_a_trial_asks_for(
+    gpus: float | None, nodes: list[Capacity], where: list[str]
+) -> None:
     space = space_of(resources={"cpus": 1, "gpus": gpus})
     assert keys(preflight._capacity_problems(space, nodes)) == where
 
@@ -43,9 +46,10 @@ def test_gpus_are_compared_with_what_a_trial_asks_for(gpus: float, nodes: list[C
     ("resources", "nodes", "awaited"),
     [
         ({"gpus": 0.25}, [Capacity(0, 0)], WorkerRequest(1, cpus=1, gpus=1)),
-        ({"cpus": 0.5, "gpus": 2}, [Capacity(0, 0)], WorkerRequest(1, cpus=1, gpus=2)),
+        ({"cpus": 0.5, "gpus": 1}, [Capacity(0, 0)], WorkerRequest(1, cpus=1, gpus=1)),
         ({"gpus": "auto"}, [Capacity(0, 0)], WorkerRequest(1, cpus=1, gpus=1)),
         ({"gpus": 0}, [Capacity(0, 0)], WorkerRequest(1, cpus=1, gpus=0)),
+        ({}, [Capacity(0, 0)], WorkerRequest(1, cpus=1, gpus=0)),
         ({"gpus": 0.25}, [Capacity(0, 0), Capacity(4, 0)], None),
     ],
 )

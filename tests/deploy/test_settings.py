@@ -81,6 +81,28 @@ def test_what_cannot_be_rendered_is_refused(key: str, value: Any, said: str) -> 
     assert said in str(bad.value)
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("slurm.partition", "gpu\n#SBATCH --uid=root"),
+        ("slurm.environment", ".venv\r"),
+        ("storage.region", "eu\u2028central"),
+        ("storage.experiments", "/experiments\nrm -rf /"),
+        ("aws.profile", "ours\x00"),
+        ("worker.node_selector", {"kind\n": "gpu"}),
+        ("worker.tolerations", [{"key": "nvidia.com/gpu", "effect": "No\tSchedule"}]),
+        ("mlflow.hosts", ["ml.lan\n"]),
+    ],
+)
+def test_a_text_of_several_lines_is_refused(key: str, value: Any) -> None:
+    with pytest.raises(BadInput) as bad:
+        load_settings(overrides={key: value})
+    first, *others = str(bad.value).splitlines()
+    assert f"{key}" in first
+    assert ": expected text of printable characters, without line ends, got " in first
+    assert all(": expected " in other for other in others)  # it may be wrong in another way, too
+
+
 def test_every_host_is_allowed_with_and_without_its_port() -> None:
     hosts = load_settings(overrides={"mlflow.hosts": ["ml.lan"], "ports.mlflow": 5001}).allowed_hosts.split(",")
     assert {"ml.lan", "ml.lan:5001", "mlflow", "mlflow:5001"} <= set(hosts)

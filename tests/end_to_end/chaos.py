@@ -1,8 +1,10 @@
 """Searches that are killed at random moments and gone on with: `make chaos`, or `python -m tests.end_to_end.chaos`.
 
 Each round starts a small search in a folder of its own, waits for a random line of its journal and a moment more, and
-kills its driver, a trial's worker or the raylet with SIGKILL; then it goes on with `--resume`, in some rounds killed
-again, until the search has ended, and looks at what is left. The draws depend on `--seed` and the round alone.
+strikes: it kills the driver, a trial's worker, the raylet or an agent of it with SIGKILL, sends SIGHUP as a terminal
+that is closed, removes the experiments, or stops reading the output, which ends no search. Then it goes on with
+`--resume`, in some rounds struck again, until the search has ended, and looks at what is left. The draws depend on
+`--seed` and the round alone.
 
 Prints one line a round, `round kind killed_after ok|failed seconds`, with what is wrong below it, and at the end one
 line a kind: `kind passed/asked`.
@@ -15,6 +17,7 @@ import contextlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,7 +25,7 @@ import tempfile
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -30,7 +33,7 @@ from typing import Any, Literal, get_args
 from mlflow import MlflowClient
 
 from tests.end_to_end.forked import clean_environment
-from tests.end_to_end.processes import came_true, marked_processes, raylets, training_processes
+from tests.end_to_end.processes import came_true, marked_processes, ray_agents, raylets, training_processes
 from tests.end_to_end.records import (
     events_below,
     fold_numbers,
@@ -41,8 +44,9 @@ from tests.end_to_end.records import (
 )
 from tests.tuner.tiny import write_yaml
 
-Kind = Literal["driver", "worker", "raylet"]
+Kind = Literal["driver", "worker", "raylet", "agent", "terminal", "folder", "pipe"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+SIGNALS: Mapping[Kind, signal.Signals] = dict.fromkeys(KINDS, signal.SIGKILL) | {"terminal": signal.SIGHUP}
 
 TRIALS, FOLDS, SEEDS = 4, 2, 1
 SPACE: dict[str, Any] = {
@@ -66,8 +70,11 @@ GONE_S = 90.0
 """How long processes may outlive the search. Two agents of Ray's try for 61 s to tell a dead cluster that it is."""
 MARK = "CHAOS_ROUND"
 """Environment variable of every process of a round: which round, and which start. Ray hands its environment on."""
-NO_RAY = "Ray can be started on this machine"
+NO_RAY = "a machine on which Ray starts"
 """What a search says, and nothing was started, where the machine is too busy for Ray's 30 s; it is then tried again."""
+SAID_S = 20.0
+"""How long it may take another process to say that the driver has died."""
+GO_ON = "go on with: "
 KEYS = ("best_trial", "best_params", "fold_scores", "test_scores")
 
 
@@ -91,6 +98,7 @@ class Round:
     problems: list[str] = field(default_factory=list)
     struck: int = 0
     starts: int = 0
+    reader: subprocess.Popen[bytes] | None = None
     mark: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     def check(self, holds: bool, problem: str) -> None:
@@ -110,19 +118,35 @@ class Round:
         resume = ["--resume"] if any(self.folder.glob("experiments/*/*/journal.jsonl")) else []
         command = [sys.executable, "-m", "tuner.search", "--space", "tiny.yaml", "--json", "outcome.json", *resume]
         environment = clean_environment() | {MARK: f"{self.mark}-{self.starts}"}
+        reader, writer = os.pipe()
         with (
-            (self.folder / "screen.txt").open("ab") as screen,
-            subprocess.Popen(command, cwd=self.folder, env=environment, stdout=screen, stderr=screen) as process,
+            self.screen.open("ab") as screen,
+            subprocess.Popen(["cat"], stdin=reader, stdout=screen) as self.reader,
+            subprocess.Popen(command, cwd=self.folder, env=environment, stdout=writer, stderr=screen) as process,
         ):
+            os.close(reader)
+            os.close(writer)
             try:
                 yield process
             finally:
                 process.kill()
                 process.wait()
 
+    @property
+    def screen(self) -> Path:
+        """What a person would have seen."""
+        return self.folder / "screen.txt"
+
     def says_at_last(self, text: str) -> bool:
         """Whether it is in the last line on the screen."""
-        return text in (self.folder / "screen.txt").read_text().splitlines()[-1]
+        return any(text in line for line in self.screen.read_text().splitlines()[-1:])
+
+    def forget(self) -> None:
+        """Removes the record of a search whose record was removed while it ran, and what MLflow knows of it."""
+        for name in ("experiments", "mlartifacts"):
+            shutil.rmtree(self.folder / name, ignore_errors=True)
+        for file in self.folder.glob("mlflow.db*"):
+            file.unlink()
 
     def expect_none_left(self) -> None:
         """Waits for all processes of the round to be gone, and ends those that are not."""
@@ -142,9 +166,11 @@ class Round:
 
     def victims(self, kind: Kind, driver: int) -> list[int]:
         """What a kill of that kind would hit now."""
-        if kind == "driver":
+        if kind in ("driver", "terminal", "folder"):
             return [driver]
-        find = raylets if kind == "raylet" else training_processes
+        if kind == "pipe":
+            return [] if self.reader is None else [self.reader.pid]
+        find = {"raylet": raylets, "agent": ray_agents, "worker": training_processes}[kind]
         return find(self.mark_of(str(self.starts)))
 
 
@@ -157,20 +183,26 @@ def run_round(folder: Path, kills: Sequence[Kill], expected: dict[str, Any] | No
     write_yaml(folder, **SPACE)
     waiting: list[Kill | None] = [*kills, None]
     while waiting:
-        struck = this.struck
+        struck, events_before = this.struck, this.num_events
         with this.search() as process:
             if waiting[0] is not None:
                 _kill(this, process, waiting[0])
             ended = came_true(lambda process=process: process.poll() is not None, DEADLINE_S)
             this.check(ended, f"the search hangs at {this.num_events} events, after {waiting[0]}")
-        if process.returncode == 0:
+            strike = waiting[0] if this.struck > struck else None
+            if strike is not None and process.returncode != 0:
+                _check_said(this, strike, has_recorded=this.num_events != events_before)
+        is_removed = strike is not None and strike.kind == "folder"
+        if is_removed:
+            this.forget()
+        elif process.returncode == 0:
             break
         if not (this.struck == struck and this.says_at_last(NO_RAY)):
             del waiting[0]
     this.expect_none_left()
     this.check(process.returncode == 0, f"the last start ended with {process.returncode}")
     this.check(this.struck == len(kills), f"killed {this.struck} times of {len(kills)}")
-    this.check("Traceback" not in (folder / "screen.txt").read_text(), "a traceback is on the screen")
+    this.check("Traceback" not in this.screen.read_text(), "a traceback is on the screen")
     if not this.problems:
         check_journal(this)
         _check_store(this)
@@ -196,8 +228,21 @@ def _kill(this: Round, process: subprocess.Popen[bytes], kill: Kill) -> None:
     came_true(is_time, DEADLINE_S)  # the moment may have outlived the worker
     for pid in victims()[:1]:
         with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+            if kill.kind == "folder":
+                shutil.rmtree(this.folder / "experiments", ignore_errors=True)
+            else:
+                os.kill(pid, SIGNALS[kill.kind])
             this.struck += 1
+
+
+def _check_said(this: Round, strike: Kill, has_recorded: bool) -> None:
+    """A search that was cut off after its first event has said so; one whose record was removed promises nothing."""
+    if strike.kind == "folder":
+        promised = GO_ON in this.screen.read_text().rpartition("error: ")[2]
+        this.check(not promised, "it is to be gone on with, and its record was removed")
+    elif has_recorded:
+        said = came_true(lambda: this.says_at_last(GO_ON), SAID_S)
+        this.check(said, f"it ended without a word after {strike}")
 
 
 def check_journal(this: Round) -> None:

@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-NO_WORKERS = ("ray::IDLE", "ray::DashboardAgent", "ray::RuntimeEnvAgent")
+AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
+NO_WORKERS = ("ray::IDLE", *AGENTS)
 """Names of Ray's processes that train nothing."""
 
 
@@ -27,6 +28,11 @@ def marked_processes(mark: str) -> dict[int, str]:
 def raylets(mark: str) -> list[int]:
     """Ids of the raylets among the marked processes."""
     return [pid for pid, name in marked_processes(mark).items() if Path(name.split(" ")[0]).name == "raylet"]
+
+
+def ray_agents(mark: str) -> list[int]:
+    """Ids of the raylet's agents among them, without either of which it does not go on."""
+    return [pid for pid, name in marked_processes(mark).items() if name.startswith(AGENTS)]
 
 
 def training_processes(mark: str) -> list[int]:

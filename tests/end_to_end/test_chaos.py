@@ -1,6 +1,7 @@
-"""A search survives the death of any of its processes: a round of each kind. `make chaos` draws twenty at random.
+"""A search survives whatever cuts it off: a round of each kind. `make chaos` draws twenty at random.
 
-By day: `test_failures.py` kills a worker and `test_resume.py` a driver, and both searches go on to the same result.
+By day: `test_failures.py` kills a worker, `test_resume.py` a driver and `test_interruptions.py` a raylet; the last also
+closes the terminal and removes the record.
 """
 
 from __future__ import annotations

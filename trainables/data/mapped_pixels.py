@@ -97,7 +97,8 @@ class PixelFile:
         """
         unfinished = self.path.with_name(f"{self.path.stem}-{uuid.uuid4().hex}{UNFINISHED}")
         with atomic_file(self.path, unfinished, mode=0o600) as file:
-            os.posix_fallocate(file.fileno(), 0, self.num_bytes)  # fails before anything is decoded for a full disk
+            if hasattr(os, "posix_fallocate"):  # fails before anything is decoded for a full disk; not on macOS
+                os.posix_fallocate(file.fileno(), 0, self.num_bytes)
             file.seek(HEADER_BYTES)
             for part in parts:
                 file.write(np.ascontiguousarray(part).data)

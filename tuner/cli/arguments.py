@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 from trainables.errors import BadInput
 from trainables.plugins import use_plugins
 from tuner.cli.commands import command_parser
+from tuner.cli.console import open_missing_streams, silence_unread
 from tuner.experiment.packaged_spaces import find_space
 from tuner.messages.wording import shown
 from tuner.record.find import EXPERIMENTS, find_run
@@ -20,18 +22,35 @@ SUCCEEDED, FAILED, BAD_INPUT = 0, 1, 2
 
 
 def guarded(command: Callable[[], int]) -> int:
-    """Runs a command and returns its exit code. A `BadInput` is printed, one line for each problem, and gives 2."""
+    """Runs a command and returns its exit code. A `BadInput` is printed, one line for each problem, and gives 2.
+
+    The reader of its output may close the pipe early, as `head` does.
+    """
+    open_missing_streams()
+    code = SUCCEEDED
     try:
-        return command()
+        code = command()
+        sys.stdout.flush()
+        return code
     except BadInput as bad:
-        for problem in bad.problems:
-            print(f"error: {problem}", file=sys.stderr)
+        complain(*(f"error: {problem}" for problem in bad.problems))
         if len(bad.problems) > 1:
-            print(f"{len(bad.problems)} problems; nothing was started", file=sys.stderr)
+            complain(f"{len(bad.problems)} problems; nothing was started")
         return BAD_INPUT
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        complain("interrupted")
         return FAILED
+    except BrokenPipeError:
+        if not silence_unread():
+            raise
+        return code
+
+
+def complain(*lines: str) -> None:
+    """Prints lines to stderr, if they can be: the terminal may have been closed."""
+    with contextlib.suppress(OSError):
+        for line in lines:
+            print(line, file=sys.stderr)
 
 
 def experiment_parser(command: str) -> argparse.ArgumentParser:

@@ -1,33 +1,111 @@
-"""Redirection of a command's output: libraries write to a log file, the command to the terminal."""
+"""A command's output: libraries write to a log file, the command to the terminal, which may close at any time."""
 
 from __future__ import annotations
 
 import contextlib
+import io
 import os
+import select
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
+
+
+class Screen(io.TextIOBase):
+    """Text stream to the file descriptor `number`, which it closes at its end. It falls silent once that cannot be
+    written, as a closed pipe, a closed terminal or a file on a full disk: a search does not end with its display.
+    """
+
+    def __init__(self, number: int, encoding: str = "utf-8") -> None:
+        self._number = number
+        self._encoding = encoding
+        self.is_silent = False
+        """Whether the reader has gone."""
+
+    def write(self, text: str) -> int:
+        """Writes all of `text`, or nothing more from now on."""
+        rest = memoryview(text.encode(self._encoding, "backslashreplace"))
+        while rest and not self.is_silent:
+            try:
+                rest = rest[os.write(self._number, rest) :]
+            except BlockingIOError:  # a pipe or terminal that another program has set to non-blocking
+                select.select([], [self._number], [])
+            except OSError:
+                self.is_silent = True
+        return len(text)
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]  # of the C class it cannot be set
+        return self._encoding
+
+    def writable(self) -> bool:
+        return True
+
+    def isatty(self) -> bool:
+        return os.isatty(self._number)
+
+    def fileno(self) -> int:
+        return self._number
+
+    def close(self) -> None:
+        if not self.closed:
+            super().close()
+            os.close(self._number)
 
 
 @contextlib.contextmanager
 def output_redirected_to(log: Path) -> Iterator[IO[str]]:
     """Redirects stdout and stderr (file descriptors 1 and 2) to a file for the block, also of child processes.
 
-    Yields a stream to the original stdout.
+    Yields a stream to the original stdout, as a `Screen`.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):  # its reader has gone
+            stream.flush()
     saved = os.dup(1), os.dup(2)
-    with log.open("a") as file, os.fdopen(os.dup(1), "w", buffering=1) as screen:
+    with log.open("a") as file, Screen(os.dup(1), sys.stdout.encoding) as screen:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
         try:
-            yield screen
+            yield cast("IO[str]", screen)
         finally:
             sys.stdout.flush()
             sys.stderr.flush()
             for number, copy in enumerate(saved, start=1):
                 os.dup2(copy, number)
                 os.close(copy)
+
+
+def open_missing_streams() -> None:
+    """Opens stdin, stdout and stderr on the null device where the command was started without them, as by `>&-`.
+
+    Else the next file that is opened, a journal or a lock, would get the number of one, and what is printed.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            null = os.open(os.devnull, os.O_RDWR)
+            if null == number:
+                os.set_inheritable(number, True)
+            else:
+                os.dup2(null, number)
+                os.close(null)
+            setattr(sys, name, os.fdopen(number, mode, closefd=False))
+
+
+def silence_unread(number: int = 1) -> bool:
+    """Discards what is printed to a file descriptor from now on if its reader has gone. Returns whether it has.
+
+    Python would else try to write what is left once more when it ends, and print a traceback.
+    """
+    poll = select.poll()
+    poll.register(number, select.POLLOUT)
+    has_gone = any(flags & (select.POLLERR | select.POLLHUP) for _, flags in poll.poll(0))
+    if has_gone:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, number)
+        os.close(null)
+    return has_gone

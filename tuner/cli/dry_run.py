@@ -137,7 +137,8 @@ def _limits(search: SearchSettings) -> Iterator[str]:
 
 def _resources(asked: ResourceSettings, share: Share, nodes: list[Capacity]) -> list[str]:
     cpus, auto = f"{asked.cpus:g} CPUs", "GPUs auto: measured when it starts"
-    each = f"{cpus} a trial, {auto}" if asked.gpus == "auto" else f"{cpus} and {asked.gpus:g} GPUs a trial"
+    is_auto = asked.gpus == "auto" or share.is_auto
+    each = f"{cpus} a trial, {auto}" if is_auto else f"{cpus} and {asked.gpus or 0:g} GPUs a trial"
     least = "at least " if share.is_auto else ""
     line = f"resources  {each}; the cluster has {total(nodes)}: {least}{share.concurrency} trials at once"
     return [line, *([f"note       {share.note}"] if share.note else [])]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 
 from tuner.cli.arguments import add_plugin_flag
 from tuner.cli.commands import command_parser
+from tuner.cli.console import silence_unread
 from tuner.messages.invocation import TAKES_PLUGINS
 
 
@@ -42,7 +42,7 @@ def print_lines(lines: Iterable[str]) -> None:
             print(line)
         sys.stdout.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python flushes again as it ends
+        silence_unread()
 
 
 def _lines(names: Mapping[str, str] | Sequence[str]) -> list[str]:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import faulthandler
 import logging
 import os
-import signal
-import threading
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -15,6 +12,8 @@ import ray
 
 from trainables.errors import BadInput, Problem
 from trainables.plugins import install_sources, plugin_sources
+from tuner.cluster.local_ray import local_ray
+from tuner.cluster.process_state import environment_set, handlers_kept, hangup_blocked
 from tuner.cluster.tasks import OBJECT_STORE_ADVICE
 from tuner.messages.redaction import reason
 from tuner.messages.wording import one_line
@@ -63,19 +62,19 @@ def cluster(address: str | None, data_bytes: int = 0) -> Iterator[list[Capacity]
     """
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
     environment = dict(TUNE_ENVIRONMENT)
-    if address is None:
-        # The raylet hands its environment to its workers; what the user has set stays.
-        environment |= {name: value for name, value in WORKER_ENVIRONMENT.items() if name not in os.environ}
-        options |= {"address": "local", "include_dashboard": False, "num_cpus": this_machine().cpus}
-    else:
-        options |= {"address": address, "runtime_env": {"env_vars": WORKER_ENVIRONMENT} | _sent_plugins()}
-    with _environment(environment):
+    with contextlib.ExitStack() as stack:
+        if address is None:
+            # The raylet hands its environment to its workers; what the user has set stays.
+            environment |= {name: value for name, value in WORKER_ENVIRONMENT.items() if name not in os.environ}
+            options |= {"include_dashboard": False, "num_cpus": this_machine().cpus} | stack.enter_context(local_ray())
+        else:
+            options |= {"address": address, "runtime_env": {"env_vars": WORKER_ENVIRONMENT} | _sent_plugins()}
+        stack.enter_context(environment_set(environment))
         try:
-            with _handlers_kept():
+            with handlers_kept(), hangup_blocked():
                 _connect(options, attempts=1 if address else NUM_STARTS)
         except Exception as error:
-            expected = "the address of a Ray cluster that answers" if address else "a machine on which Ray starts"
-            raise BadInput(Problem("--address", expected, f"{address or 'no address'}: {reason(error)}")) from None
+            raise BadInput(_not_connected(address, options, error)) from None
         try:
             nodes = alive_nodes()
             check_store(nodes, data_bytes)
@@ -95,35 +94,13 @@ def _sent_plugins() -> dict[str, Any]:
     return {"worker_process_setup_hook": install} if sources else {}
 
 
-@contextlib.contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Sets environment variables for the block."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
-@contextlib.contextmanager
-def _handlers_kept() -> Iterator[None]:
-    """Restores the signal handlers and faulthandler that Ray replaces while it connects."""
-    had_faulthandler = faulthandler.is_enabled()
-    in_main_thread = threading.current_thread() is threading.main_thread()
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        if in_main_thread:  # in another thread neither Ray nor this may set handlers
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
-        if not had_faulthandler:
-            faulthandler.disable()
+def _not_connected(address: str | None, options: Mapping[str, Any], error: Exception) -> Problem:
+    """Describes a cluster that cannot be joined or started."""
+    if address:
+        return Problem("--address", "the address of a Ray cluster that answers", f"{address}: {reason(error)}")
+    logs = f"{options['_temp_dir']}/session_latest/logs"
+    expected = f"a machine on which Ray starts, or --address of a cluster that runs (Ray's logs are in {logs})"
+    return Problem("", expected, reason(error))
 
 
 def alive_nodes() -> list[dict[str, Any]]:

@@ -20,7 +20,7 @@ from tuner.cluster.trainable import ImagesByKey, prepare_process
 from tuner.experiment.search_experiment import SearchExperiment
 from tuner.messages.redaction import without_credentials
 from tuner.messages.wording import counted
-from tuner.record.events import ShareGrown, ShareMeasured
+from tuner.record.events import GpusInspected, ShareGrown, ShareMeasured
 from tuner.record.journal import ComparisonJournal, SearchJournal
 from tuner.resources.gpu_memory import GpuMemoryNeed, is_gpu_out_of_memory, largest_configs, next_larger_share
 from tuner.resources.share import Share
@@ -40,9 +40,13 @@ def resolve_share(
 ) -> Share:
     """Resolves `resources.gpus: auto` to the share of each trial of `spaces`; any other share is returned as it is.
 
+    The kinds of GPUs are recorded in the journal, if they are others than before.
+
     It is measured once: a resumed search takes the measurement from its journal. If nothing can be measured, each trial
     gets a whole GPU, and the share's note says why.
     """
+    if share.gpu_kinds != journal.history.gpu_kinds:
+        journal.append(GpusInspected(gpus=share.gpu_kinds))
     if not share.is_auto:
         return share
     known, source = journal.history.share_measured, "as measured before"

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from tuner.cluster.connection import cluster
+from tuner.cluster.gpu_check import check_gpus
 from tuner.execution.observer import Observer
 from tuner.experiment.search_experiment import Experiment
 from tuner.experiment.settings import tracking_uri
@@ -83,7 +84,7 @@ def run_directory(experiment: Experiment, resume: bool, say: Say) -> Iterator[Ru
             yield directory
         except BaseException:
             if not directory.has_begun:
-                shutil.rmtree(directory)
+                shutil.rmtree(directory, ignore_errors=True)  # somebody may have removed it
             raise
 
 
@@ -96,7 +97,8 @@ def open_run(
     `history` is an empty one of the experiment's kind; `data_bytes` is the size of the decoded data on each node.
 
     Raises:
-        BadInput: if the store is invalid, or the cluster cannot be joined. An unreachable store is only a message.
+        BadInput: if the store is invalid, the cluster cannot be joined, or its GPUs cannot train. An unreachable store
+            is only a message.
     """
     with ExitStack() as stack:
         if experiment.tracking.mirror:
@@ -109,6 +111,7 @@ def open_run(
             say("  the search starts without it; runs will be uploaded once it is reachable")
         nodes = stack.enter_context(cluster(address, data_bytes))
         share = share_of(nodes, experiment.resources, experiment.search.concurrency)
+        share = check_gpus(share, nodes, experiment.as_tree())
         journal = stack.enter_context(closing(Journal(directory, history)))
         sync = stack.enter_context(synced(journal, uri, experiment.name))
         yield RunContext(directory, uri, share, journal, sync)

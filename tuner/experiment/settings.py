@@ -180,14 +180,21 @@ def _ray_can_divide(amount: float) -> float:
 Amount = Annotated[float, AfterValidator(_ray_can_divide)]
 
 
+def _of_one_gpu(gpus: float) -> float:
+    if gpus > 1:
+        raise ValueError(f"a share of one GPU (0 to 1: a trial trains on one), got {gpus:g}")
+    return gpus
+
+
 class ResourceSettings(Frozen):
     """The `resources` section: what one trial takes of the cluster."""
 
     cpus: Annotated[Amount, Field(gt=0)] = 1
     """CPU cores, and threads, of a trial."""
-    gpus: Annotated[Amount, Field(ge=0)] | Literal["auto"] = 0.0
-    """Share of a GPU: with 0.25 four trials share one. `auto` measures what the largest setting needs, and is raised
-    where a trial runs out of memory. On a cluster without GPUs trials run on its CPUs, which is reported."""
+    gpus: Annotated[float, Field(ge=0), AfterValidator(_of_one_gpu)] | Literal["auto"] | None = None
+    """Share of one GPU: with 0.25 four trials share it. `auto` measures what the largest setting needs, and is raised
+    where a trial runs out of memory. On a cluster without GPUs trials run on its CPUs, which is reported. None is
+    `auto` where there are GPUs, and 0 where there is none."""
 
 
 def _absolute(path: Path) -> Path:

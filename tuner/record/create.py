@@ -11,7 +11,7 @@ from trainables.errors import BadInput, Problem, os_reason
 from tuner.experiment.search_experiment import Experiment, dump_experiment
 from tuner.experiment.settings import tracking_uri
 from tuner.experiment.tree import flatten
-from tuner.record.directory import RunDirectory
+from tuner.record.directory import TIME_FORMAT, RunDirectory
 from tuner.record.environment import Environment
 from tuner.record.find import runs_below
 
@@ -47,7 +47,9 @@ def new_run(experiment: Experiment) -> RunDirectory:
     root = experiment.tracking.directory / experiment.name
     while True:
         # MLflow identifies the run by its name: two of one second must differ, whatever their folders are.
-        directory = RunDirectory(root / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}")
+        # In UTC: machines and containers of different time zones may share the folder.
+        started = time.strftime(TIME_FORMAT, time.gmtime())
+        directory = RunDirectory(root / f"{started}-{secrets.token_hex(2)}")
         try:
             directory.path.mkdir(parents=True)
         except FileExistsError:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 JOURNAL = "journal.jsonl"
 LOCK, MLFLOW_LOCK = "lock", "mlflow.lock"
+TIME_FORMAT = "%Y%m%d-%H%M%S"
+"""Format of the time in a run's name, in UTC."""
 NOT_MIRRORED = ("ray", "logs", LOCK, MLFLOW_LOCK)
 """Files and folders that are useless on another machine."""
 
@@ -17,7 +19,7 @@ NOT_MIRRORED = ("ray", "logs", LOCK, MLFLOW_LOCK)
 class RunDirectory:
     """Directory of one run of a search or a comparison.
 
-        experiments/<name>/<run>/        run = the time at which it was started
+        experiments/<name>/<run>/        run = the time at which it was started, in UTC
             space.yaml                   the resolved experiment; `--resume` reads it
             journal.jsonl                one event a line, appended and synced; the durable truth
             environment.json             versions, host, command
@@ -50,7 +52,7 @@ class RunDirectory:
 
     @property
     def run(self) -> str:
-        """Name of the run, which is the time at which it was started."""
+        """Name of the run, which is the time at which it was started, in UTC."""
         return self.path.name
 
     @property

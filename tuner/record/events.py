@@ -115,6 +115,13 @@ class WarmStarted(Timed):
     notes: tuple[str, ...] = ()
 
 
+class GpusInspected(Timed):
+    """GPUs that the command trains on: one of each kind, with its driver and PyTorch, as a worker found it."""
+
+    event: Literal["gpus_inspected"] = "gpus_inspected"
+    gpus: tuple[str, ...]
+
+
 class ShareMeasured(Timed):
     """Measured GPU requirement of a trial: `gpus` and `context` (CUDA's own) are fractions of a GPU, the rest bytes."""
 
@@ -265,26 +272,15 @@ SearchEvent = (
     SearchStarted
     | SearchEnded
     | WarmStarted
-    | ShareMeasured
-    | ShareGrown
-    | BaselineStarted
-    | BaselineFoldFinished
-    | BaselineFailed
-    | TrialStarted
-    | RungReached
-    | FoldAhead
-    | FoldFinished
-    | TrialEnded
+    | ResourceEvent
+    | BaselineEvent
+    | TrialEvent
     | RetrainingFinished
     | RetrainingFailed
-    | BaselineRetrained
-    | BaselineRetrainingFailed
     | EnsembleTested
     | ModelRegistered
 )
-ComparisonEvent = (
-    ComparisonStarted | ComparisonEnded | RowSearched | CellFinished | CellFailed | ShareMeasured | ShareGrown
-)
+ComparisonEvent = ComparisonStarted | ComparisonEnded | RowSearched | CellFinished | CellFailed | ResourceEvent
 Event = SearchEvent | ComparisonEvent
 
 

@@ -26,8 +26,10 @@ from tuner.record.events import (
     FoldAhead,
     FoldFinished,
     FoldScore,
+    GpusInspected,
     ModelRegistered,
     Params,
+    ResourceEvent,
     RetrainingFailed,
     RetrainingFinished,
     RowSearched,
@@ -143,8 +145,10 @@ class EarlierSearch:
 
 @dataclass
 class _History:
-    """State of either kind after its events. `gpus` is the smallest fraction of a GPU known to be enough so far."""
+    """State of either kind after its events. `gpus` is the smallest fraction of a GPU known to be enough so far;
+    `gpu_kinds` describes a GPU of each kind that the last command used."""
 
+    gpu_kinds: tuple[str, ...] = ()
     share_measured: ShareMeasured | None = None
     gpus: float | None = None
 
@@ -165,7 +169,10 @@ class _History:
         """Updates the state by one event."""
         raise NotImplementedError
 
-    def _apply_share(self, event: ShareMeasured | ShareGrown) -> None:
+    def _apply_resources(self, event: ResourceEvent) -> None:
+        if isinstance(event, GpusInspected):
+            self.gpu_kinds = event.gpus
+            return
         if isinstance(event, ShareMeasured):
             self.share_measured = event
         self.gpus = max(self.gpus or 0.0, event.gpus)
@@ -219,8 +226,8 @@ class SearchHistory(_History):
                 self.ended = event
             case WarmStarted():
                 self.warm_started = event
-            case ShareMeasured() | ShareGrown():
-                self._apply_share(event)
+            case GpusInspected() | ShareMeasured() | ShareGrown():
+                self._apply_resources(event)
             case RetrainingFinished() | BaselineRetrained() | RetrainingFailed() | BaselineRetrainingFailed():
                 self._apply_retraining(event)
             case EnsembleTested():
@@ -321,8 +328,8 @@ class ComparisonHistory(_History):
                 self.last_started, self.ended = event, None
             case ComparisonEnded():
                 self.ended = event
-            case ShareMeasured() | ShareGrown():
-                self._apply_share(event)
+            case GpusInspected() | ShareMeasured() | ShareGrown():
+                self._apply_resources(event)
             case RowSearched():
                 self.chosen[event.row, event.column] = event
             case CellFinished():

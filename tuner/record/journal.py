@@ -6,6 +6,7 @@ Everything else (MLflow, the Optuna study, the progress display) is a projection
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Callable
 from io import FileIO
@@ -51,11 +52,13 @@ class Journal(Generic[H]):
         """Writes one event and syncs it to the disk, then applies it to the history and calls the listeners.
 
         Raises:
-            OSError: with the journal's path, if the disk is full or gone. Nothing of the event is left in the file.
+            OSError: with the journal's path, if the disk is full or gone, or the file was removed or replaced. Nothing
+                of the event is left in the file.
         """
         is_first = self._file.seek(0, os.SEEK_END) == 0
         try:
             _write_through(self._file, (encode(Header()) if is_first else b"") + encode(event))
+            _check_reachable(self._file, self.path)
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(self.path)) from error
         self.history.apply(event)
@@ -97,6 +100,16 @@ def _write_through(file: FileIO, line: bytes) -> None:
         with contextlib.suppress(OSError):
             file.truncate(end)
         raise
+
+
+def _check_reachable(file: FileIO, path: Path) -> None:
+    """Raises OSError if `path` is no longer the open file, which then is written without anybody to read it."""
+    try:
+        is_there = os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        is_there = False
+    if not is_there:
+        raise FileNotFoundError(errno.ENOENT, "removed or replaced while the run was writing it")
 
 
 def _drop_torn_line(path: Path) -> None:

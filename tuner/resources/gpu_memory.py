@@ -21,7 +21,17 @@ HEADROOM = 1.15
 NEUTRAL = ("training.schedule", "training.nesterov")
 """Dimensions with choices of words that change no tensor's size. Of numbers the largest is probed anyway."""
 
-OUT_OF_MEMORY = re.compile(r"(CUDA|HIP) (error: )?out of memory|CUBLAS_STATUS_ALLOC_FAILED")
+OUT_OF_MEMORY = re.compile(
+    r"\b(?:CUDA|HIP|MPS)\b[^.\n]{0,30}out of memory"
+    r"|cudaErrorMemoryAllocation|(?:CUDA|HIP)_ERROR_OUT_OF_MEMORY"
+    r"|(?:CU|HIP|ROC)(?:BLAS|SOLVER|SPARSE|FFT|DNN|RAND)_(?:STATUS_)?(?:ALLOC_FAILED|NOT_INITIALIZED)"
+    r"|CUDNN_STATUS_INTERNAL_ERROR|CUDNN_STATUS_\w*ALLOCATION_FAILED|miopenStatusAllocFailed"
+    r"|unable to find an engine to execute this computation|Unable to find a valid cuDNN algorithm"
+    r"|Allocation on device \S* ?would exceed allowed memory",
+    re.IGNORECASE,
+)
+"""How torch and the libraries below it say that they got no memory on a GPU. cuDNN and cuBLAS have other words where
+their workspace or their handle does not fit, which is the usual way in a process with a limited share."""
 
 GIB = 2**30
 
@@ -88,7 +98,9 @@ def is_gpu_out_of_memory(error: object) -> bool:
     >>> is_gpu_out_of_memory("RuntimeError: CUDA error: out of memory")
     True
     """
-    return OUT_OF_MEMORY.search(str(error)) is not None
+    import torch  # only here, as the import takes seconds
+
+    return isinstance(error, torch.OutOfMemoryError) or OUT_OF_MEMORY.search(str(error)) is not None
 
 
 def largest_configs(spaces: Iterable[SearchExperiment], most: int = 32) -> list[TrialConfig]:

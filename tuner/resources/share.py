@@ -46,7 +46,7 @@ class Share:
 
     `note` is a line for the user if this is less than was asked for. Only an auto share has `nodes`, those that it
     divides; `limit`, the number of trials at once that was asked for (None: as many as fit); and `context`, the
-    fraction of a GPU that a process takes outside of torch's allocator.
+    fraction of a GPU that a process takes outside of torch's allocator. `gpu_kinds` describes a GPU of each kind.
     """
 
     cpus: float
@@ -56,6 +56,7 @@ class Share:
     nodes: tuple[Capacity, ...] = ()
     limit: int | None = None
     context: float = 0.0
+    gpu_kinds: tuple[str, ...] = ()
 
     @property
     def is_auto(self) -> bool:
@@ -104,7 +105,7 @@ def this_machine() -> Capacity:
 
 def num_cpus(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
     """Number of cores that this process may use: those it is bound to, and no more than its container's quota."""
-    cores = len(os.sched_getaffinity(0))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # macOS: none
     with contextlib.suppress(OSError, ValueError):  # no cgroup v2, or no quota ("max")
         quota, period = (cgroup / "cpu.max").read_text().split()
         cores = min(cores, max(1, int(quota) // int(period)))
@@ -124,16 +125,19 @@ def share_of(nodes: list[Capacity], asked: ResourceSettings, concurrency: int | 
         BadInput: if not even one trial fits on any node.
     """
     note = ""
-    gpus = 1.0 if asked.gpus == "auto" else asked.gpus
-    if gpus and not any(node.gpus for node in nodes):
+    has_gpus = any(node.gpus for node in nodes)
+    is_auto = asked.gpus == "auto" or (asked.gpus is None and has_gpus)
+    gpus = 1.0 if is_auto else float(asked.gpus or 0)
+    if gpus and not has_gpus:
         note = f"resources.gpus is {asked.gpus}, but there is no GPU: trials run on the CPU"
         gpus = 0.0
     num_fitting = sum(_fit_on(node, asked.cpus, gpus) for node in nodes)
     if num_fitting < 1:
         expected = f"a trial that fits on a node (largest: {max(nodes, key=lambda n: (n.gpus, n.cpus))})"
-        raise BadInput(Problem("resources", expected, f"cpus: {asked.cpus:g}, gpus: {asked.gpus}"))
+        got = f"cpus: {asked.cpus:g}, gpus: {'auto' if is_auto else f'{gpus:g}'}"
+        raise BadInput(Problem("resources", expected, got))
     limit = None if concurrency == "auto" else int(concurrency)
-    if asked.gpus == "auto" and gpus:
+    if is_auto and gpus:
         return Share(asked.cpus, gpus, min(num_fitting, limit or num_fitting), nodes=tuple(nodes), limit=limit)
     return Share(asked.cpus, gpus, limit or num_fitting, note)
 
@@ -143,8 +147,7 @@ def _fit_on(node: Capacity, cpus: float, gpus: float) -> int:
     if not gpus:
         return fitting
     whole_gpus = int(node.gpus)
-    on_gpus = int(1 / gpus + 1e-9) * whole_gpus if gpus <= 1 else int(whole_gpus / gpus)
-    return min(fitting, on_gpus)
+    return min(fitting, int(1 / gpus + 1e-9) * whole_gpus)
 
 
 def total(nodes: list[Capacity]) -> Capacity:

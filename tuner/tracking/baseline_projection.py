@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from tuner.record.baselines import BaselineRecord
 from tuner.record.differences import Difference
 from tuner.record.events import (
+    BaselineEvent,
     BaselineFailed,
     BaselineFoldFinished,
     BaselineRetrained,
@@ -20,8 +21,6 @@ from tuner.record.standings import standings_of
 from tuner.tracking.params import by_short_name
 from tuner.tracking.points import Point, fold_points, loss_points, test_points, validation_points
 from tuner.tracking.run_writer import RunWriter, baseline_name, retraining_name, retraining_tags
-
-BaselineEvent = BaselineStarted | BaselineFoldFinished | BaselineFailed | BaselineRetrained | BaselineRetrainingFailed
 
 
 class BaselineProjection:

@@ -139,7 +139,8 @@ def main() -> int:
 
     Whatever libraries print goes to stderr.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the search, whose end this process sees through
+    for number in (signal.SIGINT, signal.SIGHUP):  # are for the search, whose end this process sees through
+        signal.signal(number, signal.SIG_IGN)
     os.nice(NICENESS)
     redact_logging()
     answers = os.fdopen(os.dup(1), "w", buffering=1)

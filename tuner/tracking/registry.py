@@ -11,6 +11,7 @@ from typing import Any
 import mlflow
 import numpy as np
 import sqlalchemy
+import torch
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
@@ -135,7 +136,7 @@ def load_model(model_uri: str, uri: str) -> Any:
 
 def _log_model(client: MlflowClient, run: Run, classifier_dir: Path, example: Pixels | Sequence[str]) -> ModelInfo:
     run_id, experiment_id = run.info.run_id, run.info.experiment_id
-    classifier = Classifier.load(classifier_dir)
+    classifier = Classifier.load(classifier_dir, torch.device("cpu"))  # whose GPU may be full, and only names are asked
     takes_texts = classifier.config.data.has_texts
     packages = INFERENCE_PACKAGES + (TEXT_PACKAGES if takes_texts else ())
     takes = "texts" if takes_texts else "paths, bytes of image files, or uint8 N×H×W×3"

@@ -7,9 +7,11 @@ from collections.abc import Iterable, Mapping
 from tuner.messages.invocation import command_line
 from tuner.record.directory import RunDirectory
 from tuner.record.events import (
+    BaselineEvent,
     EnsembleTested,
     Event,
     FoldFinished,
+    GpusInspected,
     ModelRegistered,
     RetrainingFailed,
     RetrainingFinished,
@@ -20,7 +22,7 @@ from tuner.record.events import (
     trial_id,
 )
 from tuner.record.history import SearchHistory, TrialRecord
-from tuner.tracking.baseline_projection import BaselineEvent, BaselineProjection, standing_points
+from tuner.tracking.baseline_projection import BaselineProjection, standing_points
 from tuner.tracking.params import as_text, by_short_name, search_params, trial_params
 from tuner.tracking.points import Point, fold_points, loss_points, test_points, validation_points
 from tuner.tracking.run_writer import RunWriter, end_status, retraining_name, retraining_tags
@@ -62,6 +64,8 @@ class SearchProjection:
                 self._retrained(event)
             case ModelRegistered():
                 self.writer.write_parent(event.time_s, tags={"model_uri": event.uri})
+            case GpusInspected():
+                self.writer.write_parent(event.time_s, tags={"gpus": "; ".join(event.gpus)})
             case SearchEnded():
                 self._search_ended(event)
             case _ if isinstance(event, BaselineEvent):

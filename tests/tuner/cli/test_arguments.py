@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import argparse
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -140,3 +142,34 @@ def test_a_packaged_experiment_is_given_by_name(tmp_path: Path, monkeypatch: pyt
 def test_a_space_that_there_is_not_is_bad_input(capsys: pytest.CaptureFixture[str]) -> None:
     assert search.main(["--space", "smlie"]) == 2
     assert "error: --space: expected an experiment file, or the name of a packaged one" in capsys.readouterr().err
+
+
+LONG_OUTPUT = """
+import sys
+from tuner.cli.arguments import guarded
+
+def command():
+    for number in range(int(sys.argv[1])):
+        print("line", number)
+    return int(sys.argv[2])
+
+sys.exit(guarded(command))
+"""
+
+
+@pytest.mark.parametrize("num_lines", [3, 100_000])
+def test_a_reader_may_leave_early(num_lines: int) -> None:
+    """While the command prints, or before what it has printed is flushed."""
+    pipe = f"{sys.executable} -c '{LONG_OUTPUT}' {num_lines} 0 | head -n 1; echo ${{PIPESTATUS[0]}}"
+    ended = subprocess.run(
+        ["bash", "-c", pipe], cwd=Path(__file__).parents[3], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert (ended.stdout, ended.stderr) == ("line 0\n0\n", "")
+
+
+def test_a_broken_pipe_of_something_else_is_an_error() -> None:
+    def command() -> int:
+        raise BrokenPipeError("to a server")
+
+    with pytest.raises(BrokenPipeError):
+        guarded(command)

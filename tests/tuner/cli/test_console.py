@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+import pty
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import IO, cast
 
 import pytest
+from rich.console import Console
 
-from tuner.cli.console import output_redirected_to
+from tuner.cli.console import Screen, output_redirected_to, silence_unread
 
+ROOT = Path(__file__).parents[3]
 SCRIPT = """
 import os, sys
 from pathlib import Path
@@ -45,3 +50,80 @@ def test_output_is_appended_and_leaks_no_descriptor(tmp_path: Path, capfd: pytes
             os.write(1, b"a line\n")
     assert (tmp_path / "log").read_text() == "a line\na line\n"
     assert len(os.listdir("/proc/self/fd")) == open_before
+
+
+class TestScreen:
+    def test_writes_what_it_is_given(self) -> None:
+        reader, writer = os.pipe()
+        with Screen(writer) as screen:
+            assert screen.write("γ = 0.1\n") == 8
+            Console(file=cast("IO[str]", screen)).print("[bold]words[/]")
+        with os.fdopen(reader, encoding="utf-8") as shown:
+            assert shown.read() == "γ = 0.1\nwords\n"
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(writer)
+
+    def test_falls_silent_when_its_reader_has_gone(self) -> None:
+        reader, writer = os.pipe()
+        with Screen(writer) as screen:
+            os.close(reader)
+            console = Console(file=cast("IO[str]", screen))
+            for _ in range(3):
+                console.print("to nobody")
+            assert screen.is_silent
+
+    def test_falls_silent_when_its_terminal_is_closed(self) -> None:
+        ours, theirs = pty.openpty()
+        with Screen(theirs) as screen:
+            assert screen.isatty()
+            os.close(ours)
+            screen.write("to nobody")
+            assert screen.is_silent
+
+    def test_falls_silent_on_a_full_disk(self) -> None:
+        with Screen(os.open("/dev/full", os.O_WRONLY)) as screen:
+            screen.write("no room")
+            assert screen.is_silent
+
+    def test_waits_for_a_slow_reader_of_a_pipe_that_does_not_block(self) -> None:
+        reader, writer = os.pipe()
+        os.set_blocking(writer, False)
+        text = "x" * 1_000_000
+        with ThreadPoolExecutor() as pool, os.fdopen(reader) as slow:
+            read = pool.submit(slow.read)
+            with Screen(writer) as screen:
+                screen.write(text)
+            assert read.result() == text
+        assert not screen.is_silent
+
+
+def test_a_stream_with_a_reader_is_left_alone() -> None:
+    reader, writer = os.pipe()
+    assert not silence_unread(writer)
+    os.close(reader)
+    assert silence_unread(writer)
+    os.write(writer, b"discarded")
+    os.close(writer)
+
+
+WITHOUT_STREAMS = """
+import os, sys
+from tuner.cli.arguments import guarded
+
+def command():
+    file = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT)
+    print("words")
+    print("errors", file=sys.stderr)
+    os.write(file, b"the record")
+    return 3
+
+sys.exit(guarded(command))
+"""
+
+
+def test_a_command_without_streams_writes_into_no_other_file(tmp_path: Path) -> None:
+    file = tmp_path / "record"
+    shell = f"{sys.executable} -c '{WITHOUT_STREAMS}' {file} <&- >&- 2>&-"
+    ended = subprocess.run(["bash", "-c", shell], cwd=ROOT, timeout=120, check=False)
+    assert ended.returncode == 3
+    assert file.read_text() == "the record"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 from typing import Any
 
 import pytest
 
 from trainables.errors import BadInput
 from tuner.cluster.connection import NUM_STARTS, check_store, cluster
+from tuner.cluster.local_ray import ray_folder
 from tuner.resources.share import Capacity
 
 
@@ -37,8 +39,39 @@ class SlowToStart:
 
     def init(self, **options: Any) -> None:
         self.starts += 1
+        self.options, self.environment = options, dict(os.environ)
+        self.blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
         if self.starts <= self.failures:
             raise Exception("The current node timed out during startup.")
+
+
+def test_a_local_cluster_is_of_this_command_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = SlowToStart(monkeypatch, failures=0)
+    tokens = set()
+    for _ in range(2):
+        with cluster(None):
+            assert slow.environment["RAY_AUTH_MODE"] == "token"
+            tokens.add(slow.environment["RAY_AUTH_TOKEN"])
+            assert slow.options["address"] == "local"
+            assert slow.options["_temp_dir"] == str(ray_folder())
+        assert "RAY_AUTH_TOKEN" not in os.environ
+    assert len(tokens) == 2
+
+
+def test_a_cluster_that_is_joined_has_the_token_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = SlowToStart(monkeypatch, failures=0)
+    monkeypatch.setitem(os.environ, "RAY_AUTH_TOKEN", "ours")
+    with cluster("10.0.0.1:6379"):
+        assert slow.environment["RAY_AUTH_TOKEN"] == "ours"
+        assert "_temp_dir" not in slow.options
+
+
+def test_a_closed_terminal_is_for_the_driver_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal that is blocked when Ray starts its processes stays so in them."""
+    slow = SlowToStart(monkeypatch, failures=0)
+    with cluster(None):
+        assert signal.SIGHUP in slow.blocked
+        assert signal.SIGHUP not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
 
 def test_a_start_that_fails_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,7 +83,8 @@ def test_a_start_that_fails_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_a_machine_on_which_ray_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
     slow = SlowToStart(monkeypatch, failures=99)
-    with pytest.raises(BadInput, match="timed out during startup"), cluster(None):
+    expected = r"expected a machine on which Ray starts, or --address .* \(Ray's logs are in /\S+/session_latest/logs\)"
+    with pytest.raises(BadInput, match=rf"^{expected}, got The current node timed out during startup"), cluster(None):
         pass
     assert slow.starts == NUM_STARTS
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import logging
@@ -47,6 +48,91 @@ def holds_a_secret(text: str) -> bool:
 )
 def test_credentials_are_taken_out(text: str, shown: str) -> None:
     assert without_credentials(text) == shown
+
+
+HARMLESS = (
+    "Basic training of 6 networks",
+    "Bearer authentication is needed",
+    "Token authentication is enabled but the authentication token is invalid or incorrect.",
+    "num_tokens: 512, max_tokens=5",
+    "token: expected a word of the vocabulary, got 'x'",
+    "gamma_fe: 0.05, method.alpha=0.5, seed: 7",
+    "tokenizer=bert, secretary: ada, keyboard: none",
+    "https://host/?experiment=key&page=2#signature",
+    "",
+)
+
+
+@pytest.mark.parametrize("text", HARMLESS)
+def test_other_words_are_left_as_they_are(text: str) -> None:
+    assert without_credentials(text) == text
+
+
+SECRET = "s3cr3t-Value/+0123456789"
+NAMED = (
+    "https://account.blob.core.windows.net/c/b?sv=2024&sig={}&sp=r",
+    "https://bucket.s3.amazonaws.com/key?X-Amz-Signature={}&X-Amz-Expires=9",
+    "https://bucket.s3.amazonaws.com/key?X-Amz-Credential={}",
+    "https://bucket.s3.amazonaws.com/key?X-Amz-Security-Token={}",
+    "https://storage.googleapis.com/b/k?X-Goog-Signature={}",
+    "https://host/api?key={}&page=2",
+    "DefaultEndpointsProtocol=https;AccountName=ours;AccountKey={};EndpointSuffix=core",
+    "Endpoint=sb://ours;SharedAccessKeyName=root;SharedAccessKey={}",
+    "BlobEndpoint=https://ours/;SharedAccessSignature={}",
+    "Server=db;User Id=me;Password={};Timeout=3",
+    "Authorization: Bearer {}",
+    "{{'Authorization': 'Bearer {}'}}",
+    "-H 'X-Api-Key: {}'",
+    "401 for Bearer {}",
+    '{{"token": "{}", "page": 2}}',
+    '{{\\"client_secret\\": \\"{}\\"}}',
+    "{{'password': '{}'}}",
+    "aws_secret_access_key = {}",
+    "password: {}",
+    "hub_token: '{}'",
+    "export HUGGING_FACE_HUB_TOKEN={}",
+    "tool --api-key={} --page=2",
+)
+
+
+@pytest.mark.parametrize("text", NAMED)
+def test_a_value_is_known_by_its_name(text: str) -> None:
+    shown = without_credentials(text.format(SECRET))
+    assert "s3cr3t" not in shown
+    assert "0123456789" not in shown
+    assert "…" in shown
+    assert without_credentials(shown) == shown
+    assert ("page" in shown) == ("page" in text)  # what follows is left
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        "hf_" + "aB3" * 12,
+        "ghp_" + "aB3" * 12,
+        "glpat-" + "aB3" * 7,
+        "AKIA" + "ABCDEFGH01234567",
+        "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJtZSJ9.abc-DEF_123",
+        "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNz\naC1rZXk\n-----END OPENSSH PRIVATE KEY-----",
+    ],
+)
+def test_a_token_is_known_by_its_form(token: str) -> None:
+    assert without_credentials(f"with {token} there is no answer") == "with … there is no answer"
+
+
+def test_basic_authentication_is_a_name_and_a_password_in_base64() -> None:
+    pair = base64.b64encode(b"robot:hunter2").decode()
+    assert without_credentials(f"sent Basic {pair} to it") == "sent Basic … to it"
+
+
+def test_json_is_still_json() -> None:
+    text = json.dumps({"token": "abc", "nested": {"AccountKey": "x y"}, "uri": URI, "top1": 0.5})
+    assert json.loads(without_credentials(text)) == {
+        "token": "…",
+        "nested": {"AccountKey": "…"},
+        "uri": SHOWN,
+        "top1": 0.5,
+    }
 
 
 def test_a_reason_is_one_line_without_credentials() -> None:
@@ -135,6 +221,24 @@ class TestSecretsOfTheEnvironment:
     def test_their_values_are_taken_out(self) -> None:
         said = without_credentials("403 for Bearer tok-12345678 and aws/secret+key in eu-central-1, max")
         assert said == "403 for Bearer … and … in eu-central-1, max"
+
+    @pytest.mark.parametrize(
+        "name",
+        ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "PGPASSWORD", "WANDB_API_KEY", "OURS_SAS", "MY_SECRET_ACCESS_KEY"],
+    )
+    def test_a_variable_is_known_by_its_name(self, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv(name, "plain+words/only")
+        assert without_credentials("got plain+words/only") == "got …"
+        assert without_credentials("http://host/plain%2Bwords%2Fonly") == "http://host/…"
+
+    @pytest.mark.parametrize("name", ["PWD", "OLDPWD", "HF_TOKEN_PATH", "TOKENIZERS_PARALLELISM", "MY_KEYBOARD"])
+    def test_no_other_variable_is_a_secret(self, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv(name, "plain+words/only")
+        assert without_credentials("got plain+words/only") == "got plain+words/only"
+
+    def test_a_file_that_holds_a_secret_is_none(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN", str(tmp_path))
+        assert without_credentials(f"in {tmp_path}") == f"in {tmp_path}"
 
     def test_no_log_record_has_them(self, monkeypatch: pytest.MonkeyPatch) -> None:
         factory = logging.getLogRecordFactory()

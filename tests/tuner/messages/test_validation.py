@@ -70,7 +70,7 @@ def test_a_prefix_is_the_section() -> None:
         ResourceSettings.model_validate({"cpus": 0, "gpus": 1.5})
     cpus, gpus = problems_from_pydantic(error.value, ResourceSettings, prefix="resources")
     assert (cpus.where, gpus.where) == ("resources.cpus", "resources.gpus")
-    assert (gpus.expected, gpus.got) == ("a number that is whole where it is above 1 or 'auto'", "1.5")
+    assert (gpus.expected, gpus.got) == ("a share of one GPU (0 to 1: a trial trains on one) or 'auto'", "1.5")
 
 
 def test_a_share_is_a_number_or_auto() -> None:

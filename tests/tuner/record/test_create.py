@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import calendar
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -65,8 +67,20 @@ def test_runs_that_start_in_one_second_have_names_of_their_own(root: Path, tmp_p
 def test_a_name_that_is_taken_is_left_alone(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = iter(["aaaa", "aaaa", "bbbb"])
     monkeypatch.setattr("tuner.record.create.secrets.token_hex", lambda _: next(drawn))
-    monkeypatch.setattr("tuner.record.create.time.strftime", lambda _: "20260101-000000")
+    monkeypatch.setattr("tuner.record.create.time.strftime", lambda *_: "20260101-000000")
     assert [new_run(space_in(root)).run for _ in range(2)] == ["20260101-000000-aaaa", "20260101-000000-bbbb"]
+
+
+@pytest.mark.parametrize("zone", ["Etc/GMT-14", "Etc/GMT+12"])
+def test_a_run_is_named_by_the_time_in_utc(zone: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`GMT-14` is fourteen hours ahead of it."""
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setenv("TZ", zone)
+        time.tzset()
+        name = new_run(space_in(root)).run
+    time.tzset()
+    named_s = calendar.timegm(time.strptime(name[:15], "%Y%m%d-%H%M%S"))
+    assert abs(named_s - time.time()) < 600
 
 
 def test_the_record_says_where_it_is_tracked_but_no_password(root: Path) -> None:

@@ -37,7 +37,18 @@ class TestFindRun:
         assert ("did you mean 'tiny'?" in str(bad.value)) == bool(text)
 
 
-def test_of_runs_that_were_named_in_one_second_the_later_comes_last(tmp_path: Path) -> None:
-    for name, time_s in {"20261124-180018-ffff": 1.5, "20261124-180018-0000": 1.9, "20261124-180017-8888": 3.0}.items():
+def test_runs_are_in_the_order_of_their_first_events(tmp_path: Path) -> None:
+    """Whatever the clocks of the machines said that named them: one is twelve hours ahead."""
+    times_s = {"20261124-180018-ffff": 1.5, "20261124-180018-0000": 1.9, "20261125-060000-8888": 1.0}
+    for name, time_s in times_s.items():
         begun(tmp_path / name).journal.write_bytes(encode(Header()) + encode(search_started(time_s=time_s)))
-    assert [run.run[9:] for run in runs_below(tmp_path)] == ["180017-8888", "180018-ffff", "180018-0000"]
+    assert [run.run[9:] for run in runs_below(tmp_path)] == ["060000-8888", "180018-ffff", "180018-0000"]
+
+
+def test_a_run_that_cannot_be_read_is_found_by_its_name(tmp_path: Path) -> None:
+    """As the newest one, it is refused where it is opened; an older one is not taken in its place."""
+    older = begun(tmp_path / "tiny" / "20261124-180018-ffff")
+    older.journal.write_bytes(encode(Header()) + encode(search_started(time_s=1795543218.0)))  # 18:00:18 of that day
+    newer = begun(tmp_path / "tiny" / "20261124-180019-0000")
+    newer.journal.write_bytes(b"\0\0\0\n")
+    assert find_run("tiny", tmp_path) == newer

@@ -3,6 +3,8 @@ from __future__ import annotations
 import copy
 import errno
 import os
+import shutil
+from collections.abc import Callable
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -138,3 +140,29 @@ def test_a_line_is_what_the_event_says(tmp_path: Path) -> None:
     journal = search_journal(tmp_path)
     journal.append(ENDED)
     assert journal.path.read_bytes().endswith(encode(ENDED))
+
+
+def removed(directory: Path) -> None:
+    shutil.rmtree(directory)
+
+
+def removed_and_made_anew(directory: Path) -> None:
+    """As by a worker, which makes the folders of its checkpoint."""
+    shutil.rmtree(directory)
+    directory.mkdir()
+    RunDirectory(directory).journal.touch()
+
+
+def moved(directory: Path) -> None:
+    directory.rename(directory.with_name("elsewhere"))
+
+
+@pytest.mark.parametrize("happens", [removed, removed_and_made_anew, moved])
+def test_an_append_into_nothing_is_an_error(happens: Callable[[Path], None], tmp_path: Path) -> None:
+    journal = filled(tmp_path / "run")
+    history = copy.deepcopy(journal.history)
+    happens(tmp_path / "run")
+    with pytest.raises(FileNotFoundError, match=rf"removed or replaced .*: '{journal.path}'"):
+        journal.append(FoldFinished(trial=3, result=fold(2, 0.5)))
+    assert journal.history == history
+    journal.close()

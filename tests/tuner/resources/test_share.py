@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from trainables.errors import BadInput
 from tuner.experiment.settings import ResourceSettings
@@ -26,7 +27,6 @@ def share(nodes: list[tuple[float, float]], concurrency: int | str = "auto", **a
         ([(16, 2)], {"cpus": 1, "gpus": 0.4}, 4),
         ([(16, 2)], {"cpus": 1, "gpus": 0.6}, 2),  # a share lies on one card
         ([(16, 1)], {"cpus": 1, "gpus": 0.1}, 10),
-        ([(16, 3)], {"cpus": 1, "gpus": 2}, 1),
         ([(16, 4)], {"cpus": 1, "gpus": 1}, 4),
         ([(2, 0)], {"cpus": 1}, 2),
         ([(3, 0)], {"cpus": 2}, 1),
@@ -44,6 +44,19 @@ def test_without_a_gpu_trials_run_on_the_cpu_and_it_is_said() -> None:
     found = share([(2, 0), (4, 0)], cpus=1, gpus=0.25)
     assert (found.gpus, found.concurrency) == (0, 6)
     assert found.note == "resources.gpus is 0.25, but there is no GPU: trials run on the CPU"
+
+
+def test_what_a_file_does_not_say_is_what_there_is() -> None:
+    assert share([(8, 0)], cpus=1) == Share(1, 0, 8)
+    found = share([(8, 0), (8, 2)], cpus=1)
+    assert (found.is_auto, found.gpus, found.note) == (True, 1, "")
+    assert share([(8, 2)], cpus=1, gpus=0) == Share(1, 0, 8)
+
+
+@pytest.mark.parametrize("gpus", [2, 1.5, 1.01])
+def test_a_trial_trains_on_one_gpu(gpus: float) -> None:
+    with pytest.raises(ValidationError, match=r"a share of one GPU \(0 to 1: a trial trains on one\)"):
+        ResourceSettings(gpus=gpus)
 
 
 class TestAuto:
@@ -116,7 +129,7 @@ def test_the_concurrency_asked_for_is_kept() -> None:
 
 
 @pytest.mark.parametrize(
-    ("nodes", "asked"), [([(2, 0)], {"cpus": 4}), ([(2, 0), (2, 0)], {"cpus": 3}), ([(8, 1)], {"cpus": 1, "gpus": 2})]
+    ("nodes", "asked"), [([(2, 0)], {"cpus": 4}), ([(2, 0), (2, 0)], {"cpus": 3}), ([(0.5, 1)], {"cpus": 1, "gpus": 1})]
 )
 def test_a_trial_that_fits_nowhere_is_refused(nodes: list[tuple[float, float]], asked: dict[str, float]) -> None:
     with pytest.raises(

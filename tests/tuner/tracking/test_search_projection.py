@@ -17,7 +17,7 @@ from tests.tuner.tracking.searches import (
     start_trial,
 )
 from trainables.results import EnsembleResult
-from tuner.record.events import EnsembleTested, RetrainingFailed
+from tuner.record.events import EnsembleTested, GpusInspected, RetrainingFailed
 from tuner.record.journal import SearchJournal
 from tuner.tracking.projection import Projection
 from tuner.tracking.run_writer import run_name
@@ -120,6 +120,13 @@ def test_a_search_that_was_cut_off_is_killed_and_its_trials_go_on_with_it(
     projection.advance()
     assert {name: run.info.status for name, run in store.runs.items()} == {RUN: "RUNNING", "trial-0000": "RUNNING"}
     assert store.runs["trial-0000"].data.tags["state"] == "running"
+
+
+def test_the_gpus_are_a_tag_of_the_search(projection: Projection, journal: SearchJournal, store: Store) -> None:
+    start_search(journal)
+    journal.append(GpusInspected(gpus=("NVIDIA L4 (driver 580.1)",)))
+    projection.advance()
+    assert store.runs[RUN].data.tags["gpus"] == "NVIDIA L4 (driver 580.1)"
 
 
 def test_a_retraining_that_broke_off_is_there_and_failed(
