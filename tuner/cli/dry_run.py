@@ -104,7 +104,8 @@ def _dimensions(space: SearchExperiment) -> Table:
 def _facts(space: SearchExperiment, plan: Plan, share: Share, nodes: list[Capacity]) -> list[str]:
     data, sizes = plan.data, plan.backbone
     return [
-        f"data       {data.num_train} training and {data.num_test} test images, {len(data.class_names)} classes",
+        f"data       {data.num_train} training and {data.num_test} test images, {len(data.class_names)} classes"
+        + ("" if data.num_groups is None else f", {data.num_groups} groups that folds do not split"),
         f"backbone   {sizes.num_parameters:,} parameters, {sizes.num_features} features, "
         f"{sizes.num_source_classes} source classes",
         f"search     {plan}{_total(plan)}, {space.search.sampler}",

@@ -21,6 +21,7 @@ class RunDirectory:
             space.yaml                   the resolved experiment; `--resume` reads it
             journal.jsonl                one event a line, appended and synced; the durable truth
             environment.json             versions, host, command
+            data.csv                     names, classes and hashes of the examples, which `--resume` compares
             model/                       the best configuration, retrained (of a search)
             report.html, best.yaml       the report; the best configuration as an experiment (of a search)
             searches/, comparison.*      the searches of its rows, and the tables (of a comparison)
@@ -80,6 +81,11 @@ class RunDirectory:
     def environment(self) -> Path:
         """Versions, machine and command, as JSON."""
         return self.path / "environment.json"
+
+    @property
+    def data(self) -> Path:
+        """Inventory of the data, as CSV; see `tuner.record.data_record`."""
+        return self.path / "data.csv"
 
     @property
     def model(self) -> Path:

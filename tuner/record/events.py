@@ -16,6 +16,7 @@ from pydantic import ConfigDict, Field
 from trainables.frozen import Frozen
 from trainables.results import EnsembleResult, FoldResult, RetrainResult
 from tuner.experiment.settings import Baseline
+from tuner.record.data_findings import DataFindings
 
 FORMAT = 1
 """Number of the journal's format; raised whenever a field's meaning changes."""
@@ -117,6 +118,13 @@ class WarmStarted(_Timed):
     trials: tuple[EarlierTrial, ...] = ()
     first_points: tuple[Params, ...] = ()
     notes: tuple[str, ...] = ()
+
+
+class DataExamined(_Timed):
+    """Examination of the data before the first trial."""
+
+    event: Literal["data_examined"] = "data_examined"
+    findings: DataFindings
 
 
 class ShareMeasured(_Timed):
@@ -323,6 +331,7 @@ SearchEvent = (
     SearchStarted
     | SearchEnded
     | WarmStarted
+    | DataExamined
     | ShareMeasured
     | ShareGrown
     | BaselineStarted
