@@ -135,7 +135,8 @@ def folds_of(method: str, arguments: argparse.Namespace) -> Iterator[Scores]:
     config, larger = (config_of(method, arguments, size) for size in (arguments.size_px, arguments.larger_px))
     examples, large_examples = load_train(config.data), load_train(larger.data)
     for deal in range(arguments.repeats):
-        for fold in stratified_folds(examples.labels, arguments.folds, seed_for(0, "recipe_extras", deal)):
+        seed = seed_for(0, "recipe_extras", deal)
+        for fold in stratified_folds(examples.labels, arguments.folds, seed, groups=examples.groups):
             validation = examples.take(fold.validation)
             views: dict[str, Callable[[TransferNetwork], float]] = {
                 SINGLE: partial(accuracy, config=config, validation=validation),

@@ -103,7 +103,7 @@ def trained(arguments: argparse.Namespace) -> dict[Place, float]:
     for count, (name, number) in enumerate(missing, start=1):
         config = configs[name]
         if number > 0:
-            fold = fold_at(train.labels, number, NUM_FOLDS, config.seed)
+            fold = fold_at(train, number, NUM_FOLDS, config.seed)
             score = FoldTraining(config, train, number, fold).result().val_top1
         else:
             network, _ = train_full(reseeded(config, -number), train)

@@ -86,12 +86,14 @@ def pooled_features(
     return torch.cat(parts).numpy()
 
 
-def fit_probe(features_ND: Floats, labels_N: Ints, num_classes: int, seed: int = PROBE_SEED) -> Probe:
+def fit_probe(
+    features_ND: Floats, labels_N: Ints, num_classes: int, seed: int = PROBE_SEED, groups_N: Ints | None = None
+) -> Probe:
     """Fits logistic regression with L2 regularisation to standardised features, by scikit-learn.
 
     C is chosen from `GRID` by the log loss of a stratified cross-validation inside these examples, whose folds are
-    drawn at (seed, "probe"). Standardisation is by all of them. A class without an example gets zero weights, and a
-    bias with which its probability is about that of one example in N.
+    drawn at (seed, "probe") and split none of their groups N, if there are any. Standardisation is by all of them. A
+    class without an example gets zero weights, and a bias with which its probability is about that of one example in N.
 
     >>> rng = np.random.default_rng(0)
     >>> features, labels = rng.normal(size=(60, 5)), np.arange(60) % 2
@@ -104,7 +106,7 @@ def fit_probe(features_ND: Floats, labels_N: Ints, num_classes: int, seed: int =
 
     scaler = StandardScaler()
     rotated_NR, axes_DR = _rotated(scaler.fit_transform(features_ND.astype(np.float64)))
-    c = _chosen_c([strength / features_ND.shape[1] for strength in GRID], rotated_NR, labels_N, seed)
+    c = _chosen_c([strength / features_ND.shape[1] for strength in GRID], rotated_NR, labels_N, seed, groups_N)
     weight_KR, bias_K = _Regression(num_classes, tolerance=1e-6).fit(rotated_NR, labels_N, c)
     weight_KD = weight_KR @ axes_DR.T / scaler.scale_
     return Probe(weight_KD.astype(np.float32), (bias_K - weight_KD @ scaler.mean_).astype(np.float32), c)
@@ -123,19 +125,19 @@ def _rotated(centred_ND: Floats) -> tuple[Floats, Floats]:
     return np.ascontiguousarray(coordinates_RN.T), axes_DR
 
 
-def _chosen_c(grid: list[float], features_ND: Floats, labels_N: Ints, seed: int) -> float:
+def _chosen_c(grid: list[float], features_ND: Floats, labels_N: Ints, seed: int, groups_N: Ints | None) -> float:
     """The C of `grid` (from large to small) after which the log loss, summed over the validation parts, increases.
 
     The log loss has one minimum in practice, and stronger regularisation than that is not fitted. Of equal ones the
     strongest is taken.
     """
-    num_folds = min(NUM_INNER_FOLDS, len(labels_N))
+    num_folds = min(NUM_INNER_FOLDS, len(labels_N if groups_N is None else np.unique(groups_N)))
     if num_folds < 2:
         return grid[-1]
     present, labels_N = np.unique(labels_N, return_inverse=True)  # classes without an example have no say
     parts = [
         (_Regression(len(present), tolerance=1e-4), features_ND[fold.train], features_ND[fold.validation], fold)
-        for fold in stratified_folds(labels_N, num_folds, seed_for(seed, "probe"))
+        for fold in stratified_folds(labels_N, num_folds, seed_for(seed, "probe"), groups=groups_N)
     ]
     best_c, least = grid[0], np.inf
     for c in grid:
@@ -233,7 +235,7 @@ class ProbeCache:
         self.misses += 1
         inputs = as_inputs(examples, config.data, network.backbone.tokenizer)
         features_ND = pooled_features(network, inputs, config, device)
-        probe = fit_probe(features_ND, examples.labels, examples.num_classes)
+        probe = fit_probe(features_ND, examples.labels, examples.num_classes, groups_N=examples.groups)
         self.add({key: probe})
         return probe
 

@@ -136,7 +136,7 @@ def content_key(listing: Listing, side: int, resize: Resize) -> str | None:
     digest = hashlib.blake2b(repr((FORMAT, VERSION, PIL.__version__, side, resize)).encode(), digest_size=16)
     try:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for of_file in pool.map(_digest, listing.names):
+            for of_file in pool.map(file_digest, listing.names):
                 digest.update(of_file)
     except OSError:
         return None
@@ -170,6 +170,7 @@ def _limit_bytes(gigabytes: str) -> int:
     return limit_bytes
 
 
-def _digest(name: str) -> bytes:
+def file_digest(name: str) -> bytes:
+    """Hash of a file's contents. Raises OSError."""
     with open(name, "rb") as file:
         return hashlib.file_digest(file, "blake2b").digest()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
@@ -43,6 +44,25 @@ KEYS_OF_DATASETS = {
 }
 """Keys that some datasets alone have."""
 TEXT_VIEW = ("max_tokens",)
+
+COLUMN = "column"
+"""Value of `group_by`: the column `group` of a manifest."""
+GROUPINGS = f"a level of sub-folders (1, 2, …), {COLUMN}, or a regular expression with a group, as '^(.+)_[0-9]+'"
+
+
+def _grouping(value: Any) -> Any:
+    """Refuses what is neither a level, nor `column`, nor a regular expression with a capturing group."""
+    if value is None or value == COLUMN or (type(value) is int and value >= 1):
+        return value
+    if not isinstance(value, str):
+        raise ValueError(f"{GROUPINGS}, got {value!r}")
+    try:
+        num_groups = re.compile(value).groups
+    except (re.error, RecursionError, OverflowError) as error:
+        raise ValueError(f"{GROUPINGS}, got {value!r}, which is none: {error}") from None
+    if num_groups == 0:
+        raise ValueError(f"{GROUPINGS}, got {value!r}, without such a group")
+    return value
 
 
 class DataConfig(Frozen):
@@ -95,6 +115,14 @@ class DataConfig(Frozen):
     """`uniform` draws as in the authors' code; `stratified` keeps the class shares, with at least one image a class."""
     sampling_seed: NonNegativeInt = 0
     """Seed of all draws of the sample."""
+    group_by: Annotated[int | str | None, BeforeValidator(_grouping)] = None
+    """What images belong together, as photographs of one object: folds and a test split that is held out never split a
+    group. A number: the sub-folders of that level below the class folder (1: `ape/zoo/…` and `bee/zoo/…` are one
+    group). A regular expression: its first group in the file's name. `column`: the column `group` of a manifest. An
+    image without such a part is a group by itself."""
+    validation: Literal["folds", "folder"] = "folds"
+    """What scores are of: folds of the training images, or the dataset's own validation split, as val/ beside train/,
+    which then is the only fold. The retraining is on both."""
 
     resize: Literal["squash", "short_side"] = "squash"
     """`squash` resizes to a square (the paper); `short_side` keeps the aspect ratio and cuts the centre square."""

@@ -13,12 +13,13 @@ import numpy as np
 
 from trainables.data.cache import cached
 from trainables.data.config import AUGMENTATION, TEXT_VIEW, DataConfig
-from trainables.data.datasets.listing import Dataset, Listing
+from trainables.data.datasets.listing import Dataset, Listing, joined
 from trainables.data.datasets.registry import open_dataset
 from trainables.data.decoding import decode_all, try_decoding
 from trainables.data.examples import Examples
 from trainables.data.folds import check_folds
-from trainables.data.images import LabelledImages
+from trainables.data.grouping import group_numbers, with_groups
+from trainables.data.images import Ints, LabelledImages, Mask
 from trainables.data.sampling import (
     class_problems,
     draw_classes,
@@ -40,12 +41,17 @@ SAFEGUARD_FIELDS = {"download", "check_counts"}
 
 @dataclass(frozen=True, eq=False)
 class Splits:
-    """The sample before decoding: the drawn classes, and the images of both splits. `notes` are about the others."""
+    """The sample before decoding: the drawn classes, and the images of both splits.
+
+    The last `num_validation` of `train` are of the dataset's own validation split. `notes` are about what
+    was not read.
+    """
 
     class_names: tuple[str, ...]
     train: Listing
     test: Listing
     notes: tuple[str, ...] = ()
+    num_validation: int = 0
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,15 @@ class DataSummary:
     train_per_class: tuple[int, ...]
     test_per_class: tuple[int, ...]
     notes: tuple[str, ...] = ()
+    num_groups: int | None = None
+    """Number of groups of training images that folds do not split; None without `group_by`."""
+    num_validation: int = 0
+    """Number of the training images that are of the dataset's own validation split, with `validation: folder`."""
+
+    @property
+    def num_dealt(self) -> int:
+        """Number of training images without those of the dataset's own validation split."""
+        return self.num_train - self.num_validation
 
     @property
     def num_train(self) -> int:
@@ -91,7 +106,10 @@ def load_train(config: DataConfig) -> Examples:
     (100, 10, (100, 32, 32, 3))
     """
     splits = plan_splits(config)
-    return _load(splits.train, splits.class_names, config)
+    validated = None
+    if splits.num_validation:
+        validated = np.arange(len(splits.train)) >= len(splits.train) - splits.num_validation
+    return _load(splits.train, splits.class_names, config, validated)
 
 
 def load_test(config: DataConfig) -> Examples:
@@ -110,12 +128,21 @@ def check_data(config: DataConfig, num_folds: int | None) -> DataSummary:
     100
     """
     splits = plan_splits(config)
-    if num_folds is not None:
-        labels, every_class = splits.train.labels, config.sampling == "stratified"
-        if problems := check_folds(labels, splits.class_names, num_folds, every_class, where=train_size_key(config)):
+    if num_folds is not None and config.validation == "folds":
+        labels, groups, every_class = splits.train.labels, group_numbers(splits.train), config.sampling == "stratified"
+        where = train_size_key(config)
+        if problems := check_folds(labels, splits.class_names, num_folds, every_class, where, groups):
             raise BadInput(problems)
     train, test = _per_class(splits, splits.train), _per_class(splits, splits.test)
-    return DataSummary(splits.class_names, train, test, notes=splits.notes)
+    num_groups = _num_groups(splits.train)
+    return DataSummary(
+        splits.class_names,
+        train,
+        test,
+        notes=splits.notes,
+        num_groups=num_groups,
+        num_validation=splits.num_validation,
+    )
 
 
 def check_decodes(config: DataConfig, split: Literal["train", "test"]) -> None:
@@ -165,7 +192,7 @@ def test_key(config: DataConfig) -> str:
 
 def plan_splits(config: DataConfig) -> Splits:
     """Lists the dataset and draws the sample. Raises BadInput with all problems."""
-    dataset = open_dataset(config)
+    dataset = with_groups(config, open_dataset(config))
     classes = draw_classes(len(dataset.class_names), config.class_fraction, config.sampling_seed)
     train = dataset.train.of_classes(classes)
     test = dataset.test.of_classes(classes) if dataset.test is not None else None
@@ -175,16 +202,37 @@ def plan_splits(config: DataConfig) -> Splits:
         train, test = _with_held_out(config, train)
     elif config.test_images is not None:
         test = _drawn(config, test, config.test_images, "test_images")
-    train = _drawn(config, train, num_train_images(config, len(train)), "train_images")
+    count = num_train_images(config, len(train))
+    if count > len(train):  # whole groups were held out, which may be more than asked for
+        expected = f"at most {len(train)}, the images that the groups of the test split leave for training"
+        raise BadInput(Problem(train_size_key(config), expected, str(count)))
+    train = _drawn(config, train, count, "train_images")
+    validation = _validation_of(config, dataset, classes)
+    train = train if validation is None else joined(train, validation)
+    class_names = tuple(dataset.class_names[k] for k in classes)
     notes = (*dataset.notes, *_unread(config, dataset))
-    return Splits(tuple(dataset.class_names[k] for k in classes), train, test, notes=notes)
+    num_validation = 0 if validation is None else len(validation)
+    return Splits(class_names, train, test, notes=notes, num_validation=num_validation)
 
 
 def _unread(config: DataConfig, dataset: Dataset) -> Iterator[str]:
     """Yields a line about a validation split that is not used."""
-    if dataset.validation is not None and getattr(config, "validation", "folds") == "folds":
+    if dataset.validation is not None and config.validation == "folds":
         count = len(dataset.validation)
         yield f"images of a validation split, not read: {count} (data.validation: folder validates with them)"
+
+
+def _validation_of(config: DataConfig, dataset: Dataset, classes: Ints) -> Listing | None:
+    """The images of the drawn classes in the dataset's own validation split, if that is to be used."""
+    if config.validation == "folds":
+        return None
+    if dataset.validation is None:
+        got = f"'folder', where dataset {config.dataset} has no validation split, as val/ beside train/"
+        raise BadInput(Problem("validation", "'folds'", got))
+    validation = dataset.validation.of_classes(classes)
+    if not len(validation):
+        raise BadInput(Problem("validation", "an image in the validation split", "none"))
+    return validation
 
 
 def _problems(
@@ -196,7 +244,11 @@ def _problems(
 
 
 def _with_held_out(config: DataConfig, pool: Listing) -> tuple[Listing, Listing]:
-    kept, held_out = hold_out(pool.labels, num_held_out(config, len(pool)), config.sampling_seed)
+    groups = group_numbers(pool)
+    kept, held_out = hold_out(pool.labels, num_held_out(config, len(pool)), config.sampling_seed, groups)
+    if not len(held_out):
+        expected = "a class in at least 2 groups, of which one can be held out as test split"
+        raise BadInput(Problem("group_by", expected, f"{len(pool)} images in {_num_groups(pool)}"))
     return pool.take(kept), pool.take(held_out)
 
 
@@ -204,15 +256,23 @@ def _drawn(config: DataConfig, pool: Listing, count: int, purpose: str) -> Listi
     return pool.take(draw_images(pool.labels, count, config.sampling, config.sampling_seed, purpose))
 
 
-def _load(listing: Listing, class_names: tuple[str, ...], config: DataConfig) -> Examples:
+def _load(
+    listing: Listing, class_names: tuple[str, ...], config: DataConfig, validated: Mask | None = None
+) -> Examples:
+    groups = group_numbers(listing)
     if config.has_texts:
-        return LabelledTexts.of([listing.read(i) for i in range(len(listing))], listing.labels, class_names)
+        texts = [listing.read(i) for i in range(len(listing))]
+        return LabelledTexts.of(texts, listing.labels, class_names, groups, validated)
     if kept := cached(listing, config.stored_px, config.resize):
         file, pixels = kept
-        return LabelledImages.of(pixels, listing.labels, class_names, file)
+        return LabelledImages.of(pixels, listing.labels, class_names, file, groups, validated)
     pixels = decode_all(listing, config.stored_px, config.resize)
     pixels.flags.writeable = False  # trials and folds share it
-    return LabelledImages.of(pixels, listing.labels, class_names)
+    return LabelledImages.of(pixels, listing.labels, class_names, None, groups, validated)
+
+
+def _num_groups(listing: Listing) -> int | None:
+    return None if listing.groups is None else len(set(listing.groups))
 
 
 def _per_class(splits: Splits, listing: Listing) -> tuple[int, ...]:

@@ -29,14 +29,43 @@ def draw_images(labels: Ints, count: int, sampling: Sampling, seed: int, purpose
     return np.sort(_order(labels, sampling, seed, purpose)[:count])
 
 
-def hold_out(labels: Ints, count: int, seed: int) -> tuple[Ints, Ints]:
+def hold_out(labels: Ints, count: int, seed: int, groups: Ints | None = None) -> tuple[Ints, Ints]:
     """Splits positions into (kept, held out), both sorted; `count` are held out, stratified.
 
-    The kept part is the beginning of the stratified order, so that it has every class if it has as many images.
+    The kept part is the beginning of the stratified order, so that it has every class if it has as many images. With
+    `groups` N whole groups are held out, of about `count` images and about the same share of each class, and at least
+    one of a class that has two: more than `count` where they are large.
     """
+    if groups is not None:
+        return _hold_out_groups(labels, count, rng_for(seed, "test"), groups)
     order = _order(labels, "stratified", seed, "test")
     num_kept = len(labels) - count
     return np.sort(order[:num_kept]), np.sort(order[num_kept:])
+
+
+def _hold_out_groups(labels: Ints, count: int, rng: np.random.Generator, groups: Ints) -> tuple[Ints, Ints]:
+    """Holds out, in a random order, each group that brings the counts of the classes nearer to their shares, then the
+    smallest ones of classes that would be missing. A group with all that is left of a class is kept."""
+    _, group_of = np.unique(groups, return_inverse=True)
+    counts_GK = np.zeros((int(group_of.max()) + 1, int(labels.max()) + 1))
+    np.add.at(counts_GK, (group_of, labels), 1)
+    sizes_K = counts_GK.sum(axis=0)
+    shares_K = sizes_K * count / len(labels)
+    held_out_G, held_out_K = np.zeros(len(counts_GK), dtype=bool), np.zeros(len(sizes_K))
+
+    def try_to_hold_out(group: int, anyway: bool) -> None:
+        with_group_K = held_out_K + counts_GK[group]
+        is_nearer = ((shares_K - with_group_K) ** 2).sum() < ((shares_K - held_out_K) ** 2).sum()
+        if (anyway or is_nearer) and (with_group_K < sizes_K)[sizes_K > 0].all():
+            held_out_G[group], held_out_K[:] = True, with_group_K
+
+    order_G = rng.permutation(len(counts_GK))
+    for group in order_G:
+        try_to_hold_out(group, anyway=False)
+    for group in order_G[np.argsort(counts_GK[order_G].sum(axis=1), kind="stable")]:
+        if (held_out_K == 0)[counts_GK[group] > 0].any():
+            try_to_hold_out(group, anyway=True)
+    return np.flatnonzero(~held_out_G[group_of]), np.flatnonzero(held_out_G[group_of])
 
 
 def _order(labels: Ints, sampling: Sampling, seed: int, purpose: str) -> Ints:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from trainables.data.images import Ints
+from trainables.data.images import Ints, Mask
 from trainables.types import NO_TOKEN, Tokenize
 
 PAD_TO_MULTIPLE_OF = 8
@@ -18,20 +18,32 @@ PAD_TO_MULTIPLE_OF = 8
 class LabelledTexts:
     """A selection of N texts out of M, as `LabelledImages` is one of images.
 
-    `texts` M are raw and shared by all selections; the backbone tokenizes them. `labels` N and `index` N (positions in
-    `texts`) belong to the selection.
+    `texts` M are raw and shared by all selections; the backbone tokenizes them. `labels` N, `index` N (positions in
+    `texts`), `groups` N (numbers of what belongs together, if anything does) and `validated` N (which are of the
+    dataset's own validation split, if that is used) belong to the selection.
     """
 
     texts: tuple[str, ...]
     labels: Ints
     index: Ints
     class_names: tuple[str, ...]
+    groups: Ints | None = None
+    validated: Mask | None = None
 
     @classmethod
-    def of(cls, texts: Sequence[str], labels: Ints, class_names: Sequence[str]) -> LabelledTexts:
-        """All of `texts`, in their order; `labels` has one entry for each."""
+    def of(
+        cls,
+        texts: Sequence[str],
+        labels: Ints,
+        class_names: Sequence[str],
+        groups: Ints | None = None,
+        validated: Mask | None = None,
+    ) -> LabelledTexts:
+        """All of `texts`, in their order; `labels`, and `groups` and `validated` if there are any, have one entry for
+        each."""
         assert len(texts) == len(labels), f"{len(texts)} texts but {len(labels)} labels"
-        return cls(tuple(texts), labels.astype(np.int64), np.arange(len(labels)), tuple(class_names))
+        index = np.arange(len(labels))
+        return cls(tuple(texts), labels.astype(np.int64), index, tuple(class_names), groups, validated)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -44,7 +56,10 @@ class LabelledTexts:
     def take(self, positions: Ints | Sequence[int]) -> LabelledTexts:
         """The texts at `positions` of this selection, in that order."""
         chosen = np.asarray(positions, dtype=np.int64)
-        return replace(self, labels=self.labels[chosen], index=self.index[chosen])
+        groups = None if self.groups is None else self.groups[chosen]
+        validated = None if self.validated is None else self.validated[chosen]
+        labels, index = self.labels[chosen], self.index[chosen]
+        return replace(self, labels=labels, index=index, groups=groups, validated=validated)
 
     def sample(self, count: int) -> list[str]:
         """The first `count` of all texts, as an example input of a classifier."""

@@ -106,7 +106,8 @@ def _dimensions(space: SearchExperiment) -> Table:
 def _facts(space: SearchExperiment, plan: Plan, share: Share, nodes: list[Capacity]) -> list[str]:
     data, sizes = plan.data, plan.backbone
     return [
-        f"data       {data}",
+        f"data       {data}"
+        + ("" if data.num_groups is None else f", {data.num_groups} groups that folds do not split"),
         *(f"           {note}" for note in data.notes),
         f"backbone   {sizes.num_parameters:,} parameters, {sizes.num_features} features, "
         f"{sizes.num_source_classes} source classes",

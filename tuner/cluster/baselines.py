@@ -86,7 +86,7 @@ def train_fold(job: BaselineFold, examples: Examples, probes: ProbesByKey, share
     if job.timeout_s is not None and job.stacks.exists() and job.stacks.stat().st_size:
         limit = f"search.fold_timeout_s = {job.timeout_s:g} s"
         return FoldFailed(job.fold, f"fold {job.fold} took longer than {limit}; its stack traces are in {job.stacks}")
-    part = fold_at(examples.labels, job.fold, job.num_folds, job.config.seed)
+    part = fold_at(examples, job.fold, job.num_folds, job.config.seed)
     try:
         with time_limit(job.timeout_s, job.stacks):
             training = FoldTraining(job.config, examples, job.fold, part, default_device(), job.checkpoints)

@@ -134,7 +134,7 @@ def probe_gpu_memory(
 def _fits(config: TrialConfig, images: ImagesByKey, num_folds: int, device: torch.device) -> bool:
     """Trains a few steps of the first fold and scores one batch. Returns whether the GPU's memory was enough."""
     examples = images[source_key(config.data)]
-    whole = fold_at(examples.labels, 1, num_folds, config.seed)
+    whole = fold_at(examples, 1, num_folds, config.seed)
     fold = Fold(whole.train, whole.validation[: config.training.eval_batch_size])
     try:
         with contextlib.suppress(TrainingFailed):  # as it may at the largest learning rate

@@ -155,7 +155,7 @@ class FoldTrainable(tune.Trainable):
     def _begin(self) -> FoldTraining:
         self.checkpoints = self.settings.checkpoint(self.number, self.fold)
         images = self.images_by_key[source_key(self.trial_config.data)]
-        fold = fold_at(images.labels, self.fold, self.num_folds, self.trial_config.seed)
+        fold = fold_at(images, self.fold, self.num_folds, self.trial_config.seed)
         return FoldTraining(self.trial_config, images, self.fold, fold, self.device, self.checkpoints)
 
     def _ended(self, report: Report) -> Report:

@@ -105,6 +105,11 @@ class ComparisonExperiment:
             row["method"] = arm.space.as_tree()["method"]
         return tree
 
+    def samples(self) -> Iterator[DataConfig]:
+        """Yields the data of every arm."""
+        for arm in self.arms:
+            yield from arm.space.samples()
+
     def read_record(self, file: Path) -> ComparisonExperiment:
         """Reads a comparison that was recorded in `file`. Raises BadInput."""
         return load_comparison(file)
@@ -275,13 +280,14 @@ def _made_tiny(tree: Mapping[str, Any], comparison: ComparisonExperiment) -> Tre
     for path, value in (size | smoke_overrides(first.space)).items():
         if path.partition(".")[0] in BASE or path == "name":
             override_leaf(tiny, path, value)
+    one_fold = {"folds": 1} if first.column_data.validation == "folder" else {}
     compare = plain(comparison.compare.model_dump(mode="json"))
     compare |= {"seeds": SMOKE_SEEDS, "columns": compare["columns"][:2]}
     for part in (*compare["rows"], *compare["columns"]):
         part["training"] = _without(part["training"], ("num_steps", "num_epochs", "batch_size"))
         part["data"] = _without(part["data"], SAMPLE_SIZE)
     for row in compare["rows"]:
-        row["search"] = row["search"] and {**row["search"], **SMOKE_SEARCH}
+        row["search"] = row["search"] and {**row["search"], **SMOKE_SEARCH, **one_fold}
     return {**tiny, "compare": compare}
 
 

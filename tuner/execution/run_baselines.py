@@ -10,10 +10,11 @@ from trainables.data.loading import source_key
 from trainables.errors import BadInput
 from tuner.cluster.baselines import train_baseline
 from tuner.cluster.gpu_probe import retry_with_larger_share
-from tuner.cluster.probes import ProbesByKey, share_probes
+from tuner.cluster.probes import ProbesByKey, SharedProbes, share_probes
 from tuner.cluster.tasks import WorkerFailed
 from tuner.cluster.trainable import ImagesByKey
 from tuner.cluster.worker_reports import FoldFailed
+from tuner.execution.data_examination import is_to_examine, record_findings
 from tuner.execution.observer import Observer
 from tuner.experiment.baselines import baseline_configs
 from tuner.experiment.search_experiment import SearchExperiment
@@ -43,13 +44,20 @@ def start_baselines(space: SearchExperiment, journal: SearchJournal) -> None:
 def search_probes(
     space: SearchExperiment, images: ImagesByKey, share: Share, journal: SearchJournal, observer: Observer
 ) -> ProbesByKey:
-    """Computes the probes that trials and baselines start from. Where that fails, each training computes its own."""
+    """Computes the probes that trials and baselines start from, and examines the data, from the same features.
+
+    Where that fails, each training computes its own probe.
+    """
     baselines = [config_of(record, space) for record in journal.history.baselines.values() if record.config]
+    examines = is_to_examine(journal)
+    shared = SharedProbes({})
     try:
-        return share_probes([*space.boundary_configs(), *baselines], images, space.search, share)
+        shared = share_probes([*space.boundary_configs(), *baselines], images, space.search, share, examines)
     except WorkerFailed as failure:
         observer.say(f"each training computes its own linear probe, as computing them together failed: {failure}")
-        return {}
+    if examines:
+        record_findings(space, shared.near_twins, journal, observer)
+    return shared.probes
 
 
 def run_baselines(

@@ -20,6 +20,7 @@ from tuner.messages.redaction import without_credentials
 from tuner.messages.wording import one_line
 from tuner.record.background import BackgroundSync
 from tuner.record.create import check_same_trials, latest_run, new_run, write_record
+from tuner.record.data_record import check_same_data, keep_inventories
 from tuner.record.directory import RunDirectory
 from tuner.record.events import ComparisonEnded, Outcome, SearchEnded
 from tuner.record.history import ComparisonHistory, SearchHistory
@@ -69,7 +70,8 @@ def run_directory(experiment: Experiment, resume: bool, say: Say) -> Iterator[Ru
     The directory of a run that is refused before its first event is removed.
 
     Raises:
-        BadInput: if the directory cannot be written or is locked, or the resumed run would train other trials.
+        BadInput: if the directory cannot be written or is locked, or the resumed run would train other trials, or on
+            other data.
     """
     mirror = Mirror.open(experiment.tracking.mirror) if experiment.tracking.mirror else None
     directory = latest_run(experiment, mirror) if resume else new_run(experiment)
@@ -80,7 +82,9 @@ def run_directory(experiment: Experiment, resume: bool, say: Say) -> Iterator[Ru
                 if mirror is not None and (note := mirror.pull(directory)):
                     say(note)
                 check_same_trials(experiment, directory)
+                check_same_data(experiment, directory)
                 write_record(experiment, directory)
+            keep_inventories(experiment, directory)
             yield directory
         except BaseException:
             if not directory.has_begun:

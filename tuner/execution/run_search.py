@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
+from trainables.data.folds import num_dealt
 from tuner.cluster.gpu_probe import resolve_share
 from tuner.cluster.probes import ProbesByKey
 from tuner.cluster.trainable import ImagesByKey
@@ -121,7 +122,7 @@ def search_trials(
     for line in (*filter(None, [share.note]), *apply_warm_start(space, journal)):
         observer.say(line)
     observer.enter_phase(f"searching, {share.concurrency} trials at once")
-    num_train = {key: len(split) for key, split in images.items()}
+    num_train = {key: num_dealt(split) for key, split in images.items()}
     scheduler = TrialScheduler(space, journal, num_train=num_train, time_budget=time_budget)
     run_trials(scheduler, images, share, probes)
     return scheduler.ending

@@ -72,6 +72,11 @@ class Plan:
         return self.space.search.folds
 
     @property
+    def num_validated(self) -> int:
+        """Largest number of examples on which a fold is scored."""
+        return self.data.num_validation or math.ceil(self.data.num_train / self.num_folds)
+
+    @property
     def num_repeats(self) -> int:
         """Number of deals."""
         return self.num_trial_folds // self.num_folds
@@ -110,6 +115,7 @@ def check_experiment(space: SearchExperiment, with_folds: bool = True) -> Plan:
     if problems:
         raise BadInput(_in_alternatives(problems, space, with_folds)).in_file(space.file)
     config, num_train = configs[0], min(summary.num_train for summary in summaries)
+    num_dealt = min(summary.num_dealt for summary in summaries)
     try:
         resolved = with_repeats(space, num_train)
     except BadInput as bad:
@@ -118,16 +124,17 @@ def check_experiment(space: SearchExperiment, with_folds: bool = True) -> Plan:
         space=resolved,
         data=summaries[0],
         backbone=describe(config.backbone),
-        num_steps=num_fold_steps(config.training, num_train, space.search.folds),
+        num_steps=num_fold_steps(config.training, num_dealt, space.search.folds),
         num_retrain_steps=num_steps_of(config.training, num_train),
         batch_size=config.training.batch_size,
         repeats_note=repeats_note(space.search, num_train),
     )
 
 
-def num_fold_steps(training: TrainingConfig, num_train: int, num_folds: int) -> int:
-    """Returns the number of optimiser steps of fold 1, whose training part is the smallest."""
-    return num_steps_of(training, num_train - math.ceil(num_train / num_folds))
+def num_fold_steps(training: TrainingConfig, num_dealt: int, num_folds: int) -> int:
+    """Returns the number of optimiser steps of fold 1, whose training part is the smallest of folds of `num_dealt`
+    examples; a validation split of its own, of which there is one fold, is not among these."""
+    return num_steps_of(training, num_dealt - (math.ceil(num_dealt / num_folds) if num_folds > 1 else 0))
 
 
 def _in_alternatives(problems: Iterable[Problem], space: SearchExperiment, with_folds: bool) -> Iterable[Problem]:

@@ -17,9 +17,11 @@ import yaml
 from pydantic import ValidationError
 
 from trainables.config import TrialConfig
+from trainables.data.config import DataConfig
 from trainables.errors import BadInput, Problem
 from trainables.frozen import Frozen
 from tuner.experiment.alternatives import NO_BRANCHES, Branches, override_leaf
+from tuner.experiment.comparable import incomparable_dimensions
 from tuner.experiment.defaults import clashing_labels, dependent_defaults, sections_of, with_defaults
 from tuner.experiment.dimensions import Dimension, spell
 from tuner.experiment.extends import locate_problems, read_extended
@@ -29,6 +31,7 @@ from tuner.experiment.sections import section_problems
 from tuner.experiment.settings import ResourceSettings, RetrainSettings, SearchSettings, TrackingSettings
 from tuner.experiment.splitting import SplitSections, split_sections
 from tuner.experiment.tree import plain, set_leaf, short_names
+from tuner.experiment.validation_split import fold_problems, has_validation_split
 from tuner.messages.redaction import without_credentials
 from tuner.messages.validation import problems_from_pydantic
 from tuner.messages.wording import shown
@@ -64,6 +67,10 @@ class Experiment(Protocol):
 
     def as_tree(self) -> dict[str, Any]:
         """Returns the experiment as plain data, without credentials; it reads back to the same."""
+        ...
+
+    def samples(self) -> Iterator[DataConfig]:
+        """Yields the data of its trainings, in an order of its own; the same sample may come several times."""
         ...
 
     def read_record(self, file: Path) -> Experiment:
@@ -128,6 +135,10 @@ class SearchExperiment:
     def boundary_points(self) -> Iterator[dict[str, Any]]:
         """Yields the points at which the space can be invalid."""
         return boundary_points(self.dimensions, self.branches)
+
+    def samples(self) -> Iterator[DataConfig]:
+        """Yields the data of a trial: no dimension changes the sample."""
+        yield next(self.boundary_configs()).data
 
     def at_alternatives(self, chosen: Mapping[str, str]) -> SearchExperiment:
         """Returns the space of the trials that choose these labels of all alternatives, without alternatives."""
@@ -210,13 +221,14 @@ def parse_experiment(tree: Mapping[str, Any], file: str = "") -> SearchExperimen
     """Builds the checked experiment that `tree` describes. Raises BadInput with every problem found."""
     problems = dict.fromkeys([*section_problems(tree, SECTIONS, REQUIRED), *_name_problems(tree.get("name"))])
     split = split_sections(tree, SEARCHABLE)
-    problems |= dict.fromkeys(split.problems)
+    problems |= dict.fromkeys([*split.problems, *incomparable_dimensions(split.dimensions, split.branches)])
     settings: dict[str, Any] = {}
     for section, model in SETTINGS.items():
         try:
             settings[section] = model.model_validate(tree.get(section) or {})
         except ValidationError as error:
             problems |= dict.fromkeys(problems_from_pydantic(error, model, prefix=section))
+    problems |= dict.fromkeys(fold_problems(split, tree.get("search")))
     known = {p.where for p in problems}
     dependent = list(dependent_defaults(split.fixed, split.dimensions, split.branches))
     if split.is_whole:  # else what is in which alternative is not known
@@ -231,7 +243,8 @@ def parse_experiment(tree: Mapping[str, Any], file: str = "") -> SearchExperimen
     if clashing := list(clashing_labels(fixed, split.dimensions, branches)):
         raise BadInput(clashing).in_file(file)
     first_points = tuple(by_path(p, split.dimensions, branches) for p in settings["search"].first_points)
-    settings["search"] = settings["search"].model_copy(update={"first_points": first_points})
+    one_fold = {"folds": 1, "repeats": 1} if has_validation_split(split) else {}
+    settings["search"] = settings["search"].model_copy(update={"first_points": first_points, **one_fold})
     return SearchExperiment(
         file=file, name=tree["name"], fixed=fixed, dimensions=split.dimensions, branches=branches, **settings
     )

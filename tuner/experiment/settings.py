@@ -89,8 +89,8 @@ class SearchSettings(Frozen):
 
     trials: PositiveInt | None = None
     """Largest number of trials: 20 if there are no `minutes`, either; None: as many as fit into them."""
-    folds: Annotated[int, Field(ge=2)] = 3
-    """Number of folds of the cross-validation; the same for all trials."""
+    folds: PositiveInt = 3
+    """Number of parts of the cross-validation; 1 with `data.validation: folder` alone."""
     repeats: PositiveInt | Literal["auto"] = "auto"
     """How often the folds are dealt anew; a trial trains `folds` × `repeats` of them, the same for all trials. `auto`
     is by the number of training images: the fewer there are, the less a fold can tell configurations apart."""

@@ -30,6 +30,10 @@ def smoke_overrides(space: SearchExperiment) -> dict[str, Any]:
     summary = check_data(data, num_folds=2)
     names = {"name": f"{space.name[:90]}-smoke", "tracking.registered_model": f"{space.model_name[:90]}-smoke"}
     overrides = SMOKE | names | {"search.first_points": _points_without(space, SMOKE)}
+    if data.group_by is not None:
+        overrides["data.group_by"] = None  # so few images may be of one group
+    if data.validation == "folder":
+        overrides["search.folds"] = 1
     num_train = SMOKE_TRAIN_IMAGES_PER_CLASS * len(summary.class_names)
     if num_train < summary.num_train:
         overrides |= {"data.train_images": num_train, "data.train_fraction": 1.0}

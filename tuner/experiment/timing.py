@@ -57,7 +57,7 @@ def time_steps(config: TrialConfig, examples: Examples, num_folds: int) -> StepT
     length = {"num_steps": 1 + TIMED_STEPS, "num_epochs": None, "head_init": "random"}
     config = config.model_copy(update={"training": config.training.model_copy(update=length)})
     device = default_device()
-    fold = fold_at(examples.labels, 1, num_folds, config.seed)
+    fold = fold_at(examples, 1, num_folds, config.seed)
     started_s = time.monotonic()
     training = FoldTraining(config, examples, 1, fold, device).training
     first_s = _seconds_to(training, 1, started_s)

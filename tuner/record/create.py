@@ -36,6 +36,8 @@ MAY_CHANGE = (
 )
 """Keys (or their prefixes) that may differ in a resumed run: any other would make its trials incomparable with the
 earlier ones."""
+MAY_MOVE = ("data.root", "data.file")
+"""Keys that may differ, too, if the record has an inventory of the data, by which these are found to be the same."""
 
 
 def new_run(experiment: Experiment) -> RunDirectory:
@@ -95,7 +97,8 @@ def latest_run(experiment: Experiment, mirror: Mirror | None = None) -> RunDirec
 def check_same_trials(experiment: Experiment, directory: RunDirectory) -> None:
     """Raises BadInput with every key of `experiment` that would train other trials than the run in `directory` did."""
     was, now = flatten(experiment.read_record(directory.space).as_tree()), flatten(experiment.as_tree())
-    changed = [key for key in {**was, **now} if was.get(key) != now.get(key) and not key.startswith(MAY_CHANGE)]
+    may_change = (*MAY_CHANGE, *(MAY_MOVE if directory.data.exists() else ()))
+    changed = [key for key in {**was, **now} if was.get(key) != now.get(key) and not key.startswith(may_change)]
     if changed:
         advice = "its value when the search was started (leave out --resume to start anew)"
         problems = [Problem(key, f"{was.get(key)!r}, {advice}", repr(now.get(key))) for key in changed]

@@ -37,7 +37,7 @@ def fold_difference(scores: Sequence[float], reference: Sequence[float], num_par
     0.08333333333333333
     """
     differences = [score - other for score, other in zip(scores, reference, strict=True)]
-    return _with_interval(differences, 1 / len(differences) + 1 / (num_parts - 1))
+    return _with_interval(differences, 1 / len(differences) + (1 / (num_parts - 1) if num_parts > 1 else 0.0))
 
 
 def seed_difference(scores: Mapping[int, float], reference: Mapping[int, float] | float) -> Difference | None:

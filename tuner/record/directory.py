@@ -23,6 +23,7 @@ class RunDirectory:
             space.yaml                   the resolved experiment; `--resume` reads it
             journal.jsonl                one event a line, appended and synced; the durable truth
             environment.json             versions, host, command
+            data.csv                     names, classes and hashes of the examples, which `--resume` compares
             model/                       the best configuration, retrained (of a search)
             predictions/                 probabilities that the best trial, the baselines and the retrainings gave
             predictions.parquet, .csv    the same as one table, with file names
@@ -84,6 +85,11 @@ class RunDirectory:
     def environment(self) -> Path:
         """Versions, machine and command, as JSON."""
         return self.path / "environment.json"
+
+    @property
+    def data(self) -> Path:
+        """Inventory of the data, as CSV; see `tuner.record.data_record`."""
+        return self.path / "data.csv"
 
     @property
     def model(self) -> Path:

@@ -20,6 +20,7 @@ from tuner.record.comparison_events import CellFinished as CellFinished
 from tuner.record.comparison_events import ComparisonEnded as ComparisonEnded
 from tuner.record.comparison_events import ComparisonStarted as ComparisonStarted
 from tuner.record.comparison_events import RowSearched as RowSearched
+from tuner.record.data_findings import DataFindings
 from tuner.record.timed import Outcome as Outcome
 from tuner.record.timed import Params as Params
 from tuner.record.timed import Timed
@@ -120,6 +121,13 @@ class GpusInspected(Timed):
 
     event: Literal["gpus_inspected"] = "gpus_inspected"
     gpus: tuple[str, ...]
+
+
+class DataExamined(Timed):
+    """Examination of the data before the first trial."""
+
+    event: Literal["data_examined"] = "data_examined"
+    findings: DataFindings
 
 
 class ShareMeasured(Timed):
@@ -268,10 +276,14 @@ class ModelRegistered(Timed):
     uri: str
 
 
+ResourceEvent = GpusInspected | ShareMeasured | ShareGrown
+BaselineEvent = BaselineStarted | BaselineFoldFinished | BaselineFailed | BaselineRetrained | BaselineRetrainingFailed
+TrialEvent = TrialStarted | RungReached | FoldAhead | FoldFinished | TrialEnded
 SearchEvent = (
     SearchStarted
     | SearchEnded
     | WarmStarted
+    | DataExamined
     | ResourceEvent
     | BaselineEvent
     | TrialEvent

@@ -11,6 +11,7 @@ from typing import Any, Self
 from trainables.results import EnsembleResult, FoldResult, RetrainResult
 from tuner.experiment.settings import Baseline
 from tuner.record.baselines import BaselineRecord, apply_to_baseline
+from tuner.record.data_findings import DataFindings
 from tuner.record.events import (
     BaselineFailed,
     BaselineFoldFinished,
@@ -21,6 +22,7 @@ from tuner.record.events import (
     CellFinished,
     ComparisonEnded,
     ComparisonStarted,
+    DataExamined,
     EnsembleTested,
     Event,
     FoldAhead,
@@ -135,12 +137,13 @@ class ObservedTrial:
 @dataclass(frozen=True)
 class EarlierSearch:
     """Another search, as input of a warm start. `num_folds` are those of a whole trial, `folds_per_deal` those into
-    which the examples were dealt each time; None if it is not recorded."""
+    which the examples were dealt each time, and `data` is the fingerprint of these; None if it is not recorded."""
 
     label: str
     num_folds: int | None
     trials: tuple[ObservedTrial, ...]
     folds_per_deal: int | None = None
+    data: str | None = None
 
 
 @dataclass
@@ -207,6 +210,7 @@ class SearchHistory(_History):
     ended_trials: list[int] = field(default_factory=list)
     undecided: FoldFinished | RungReached | None = None
     warm_started: WarmStarted | None = None
+    data_findings: DataFindings | None = None
     started: SearchStarted | None = None
     """The first start; `last_started` is that of the latest command."""
     last_started: SearchStarted | None = None
@@ -224,8 +228,8 @@ class SearchHistory(_History):
                 self.last_started, self.ended = event, None
             case SearchEnded():
                 self.ended = event
-            case WarmStarted():
-                self.warm_started = event
+            case WarmStarted() | DataExamined():
+                self._apply_preparation(event)
             case GpusInspected() | ShareMeasured() | ShareGrown():
                 self._apply_resources(event)
             case RetrainingFinished() | BaselineRetrained() | RetrainingFailed() | BaselineRetrainingFailed():
@@ -239,6 +243,12 @@ class SearchHistory(_History):
             case TrialStarted() | RungReached() | FoldAhead() | FoldFinished() | TrialEnded():
                 self.undecided = event if isinstance(event, RungReached | FoldFinished) else None
                 self._apply_to_trial(event)
+
+    def _apply_preparation(self, event: WarmStarted | DataExamined) -> None:
+        if isinstance(event, WarmStarted):
+            self.warm_started = event
+        else:
+            self.data_findings = event.findings
 
     def _apply_retraining(self, event: RetrainingEvent) -> None:
         baseline = event.baseline if isinstance(event, BaselineRetrained | BaselineRetrainingFailed) else None

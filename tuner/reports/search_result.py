@@ -103,6 +103,8 @@ class SearchResult(Frozen):
     """What they would have been without racing."""
     model_uri: str | None = None
     """The registered model in MLflow."""
+    data_notes: tuple[str, ...] = ()
+    """Sentences about what makes scores optimistic: near twins across folds, files in both train and test."""
     report: str | None = None
     """The file of the report; None where it was not written."""
     seconds: float = 0.0
@@ -161,6 +163,7 @@ def search_result_of(
         ensemble=None if winner is None else _ensemble_of(winner, history),
         winner=winner.name if isinstance(winner, BaselineRecord) else None if winner is None else winner.trial_id,
         model_uri=None if winner is None else history.model_uri(winner.key),
+        data_notes=() if history.data_findings is None else history.data_findings.notes,
         **({} if best is None else _of_best(best, space, history)),
     )
 
@@ -231,6 +234,7 @@ def closing_lines(result: SearchResult, history: SearchHistory) -> Iterator[str]
     yield from validation_lines(result.baselines)
     yield from _test_lines(result)
     yield from _metric_lines(result)
+    yield from (f"  data           {note}" for note in result.data_notes)
     if result.winner in result.baselines:
         label = result.baselines[result.winner].label
         yield f"  winner         the {label}: no trial has a higher validation score, so its model is the result"

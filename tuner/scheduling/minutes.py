@@ -64,7 +64,7 @@ class TimeBudget:
             num_folds=plan.num_trial_folds,
             num_retrainings=retrain.seeds * (2 if has_fine_tuning and retrain.baselines else 1),
             places=places,
-            fold_s=times.training_s(plan.num_steps, math.ceil(plan.data.num_train / plan.num_folds)),
+            fold_s=times.training_s(plan.num_steps, plan.num_validated),
             retraining_s=times.training_s(plan.num_retrain_steps, plan.data.num_test),
             num_baseline_folds=plan.num_trial_folds if has_fine_tuning else 0,
             max_trials=plan.num_trials,

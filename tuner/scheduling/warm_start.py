@@ -1,7 +1,8 @@
 """Warm start of a search from earlier ones.
 
 A trial of an earlier search is evidence for the sampler if its score is comparable: everything that this search fixes
-had the same value in it (dataset, backbone, method, training, folds and seed). A dimension of this search may have had
+had the same value in it (dataset, backbone, method, training, folds and seed), and the examples are the same, wherever
+they are. A dimension of this search may have had
 another range in the earlier one, or a fixed value; the trial is used if its value is within the range of this search.
 Of alternatives, it counts as a trial of the one that fixes what it had, whatever form the earlier search had.
 
@@ -13,8 +14,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,8 @@ from tuner.experiment.dimensions import Choice, Dimension, contains
 from tuner.experiment.search_experiment import SearchExperiment, parse_experiment
 from tuner.experiment.settings import tracking_uri
 from tuner.experiment.tree import flatten, set_leaf
+from tuner.record.create import MAY_MOVE
+from tuner.record.data_record import fingerprint_of, inventories_of, read_inventories
 from tuner.record.directory import RunDirectory
 from tuner.record.events import EarlierTrial, FoldScore, Params, WarmStarted
 from tuner.record.find import runs_below
@@ -38,6 +42,9 @@ MAX_FIRST_POINTS = 3
 SAMPLERS_WITHOUT_EVIDENCE = ("random", "cmaes")
 """Samplers that use no trials but those that they proposed, if any."""
 
+CHANGED_DATA = "the examples themselves"
+"""What is different where no key is: files were added, removed, moved to another class, or have other contents."""
+
 KEYS_WITHOUT_EFFECT = ("data.download", "data.check_counts")
 
 
@@ -45,6 +52,8 @@ KEYS_WITHOUT_EFFECT = ("data.download", "data.check_counts")
 class _Evidence:
     """Evidence from earlier searches, collected search by search; see `WarmStarted`."""
 
+    data: Callable[[], str]
+    """Fingerprint of this search's data."""
     trials: list[EarlierTrial] = field(default_factory=list)
     first_points: list[Params] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -70,7 +79,7 @@ def collect_warm_start(space: SearchExperiment, excluding: RunDirectory | None =
     Raises:
         BadInput: naming every one that is not found.
     """
-    evidence = _Evidence()
+    evidence = _Evidence(data=cache(lambda: _fingerprint_of(space, excluding)))
     problems: list[Problem] = []
     for run in space.search.warm_start:
         try:
@@ -84,6 +93,12 @@ def collect_warm_start(space: SearchExperiment, excluding: RunDirectory | None =
     return WarmStarted(
         trials=tuple(evidence.trials), first_points=tuple(evidence.first_points), notes=tuple(evidence.notes)
     )
+
+
+def _fingerprint_of(space: SearchExperiment, own: RunDirectory | None) -> str:
+    """The fingerprint of the data of `space`, as its run has recorded it, if it has begun."""
+    recorded = None if own is None else read_inventories(own)
+    return fingerprint_of(inventories_of(space) if recorded is None else recorded)
 
 
 def find(run: str, space: SearchExperiment, excluding: RunDirectory | None = None) -> EarlierSearch:
@@ -118,7 +133,9 @@ def _from_disk(directory: RunDirectory) -> EarlierSearch:
         return EarlierSearch(directory.full_name, None, ())
     space = parse_experiment(history.started.space, str(directory.space))
     trials = tuple(_observed(trial, space) for trial in history.trials.values())
-    return EarlierSearch(directory.full_name, space.search.num_trial_folds, trials, space.search.folds)
+    inventories = read_inventories(directory)
+    data = None if inventories is None else fingerprint_of(inventories)
+    return EarlierSearch(directory.full_name, space.search.num_trial_folds, trials, space.search.folds, data)
 
 
 def _observed(trial: TrialRecord, space: SearchExperiment) -> ObservedTrial:
@@ -132,7 +149,8 @@ def _observed(trial: TrialRecord, space: SearchExperiment) -> ObservedTrial:
 
 def _collect_from(earlier: EarlierSearch, space: SearchExperiment, evidence: _Evidence) -> None:
     ended = [trial for trial in earlier.trials if trial.state != "running"]
-    compared = [(trial, _Comparability.of(trial, earlier, space)) for trial in ended]
+    same_data = None if earlier.data is None else earlier.data == evidence.data()
+    compared = [(trial, _Comparability.of(trial, earlier, space, same_data)) for trial in ended]
     comparable = [(trial, found) for trial, found in compared if not found.differing]
     taken = [(trial, found) for trial, found in comparable if not found.outside]
     head = f"warm start from {earlier.label}:"
@@ -163,12 +181,16 @@ class _Comparability:
     params: Params
 
     @classmethod
-    def of(cls, trial: ObservedTrial, earlier: EarlierSearch, space: SearchExperiment) -> _Comparability:
+    def of(
+        cls, trial: ObservedTrial, earlier: EarlierSearch, space: SearchExperiment, same_data: bool | None = None
+    ) -> _Comparability:
         config = _with_defaults(trial.config)
         labels = {key: each.fixed for key, each in space.branches.alternatives.items()}
         compared = (cls._at(chosen, config, space) for chosen in space.branches.grid(labels))
         found = min(compared, key=lambda each: (len(each.differing), len(each.outside)))
-        return replace(found, differing={*found.differing, *_other_folds(earlier, space)})
+        differing = found.differing - {*MAY_MOVE} if same_data else found.differing
+        changed = [CHANGED_DATA] if same_data is False else []
+        return replace(found, differing={*differing, *changed, *_other_folds(earlier, space)})
 
     @classmethod
     def _at(cls, chosen: Mapping[str, str], config: dict[str, Any], space: SearchExperiment) -> _Comparability:

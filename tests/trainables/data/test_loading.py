@@ -1,14 +1,20 @@
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from trainables.data import loading
 from trainables.data.config import DataConfig
+from trainables.data.datasets.listing import Dataset
+from trainables.data.datasets.registry import open_dataset
+from trainables.data.folds import fold_at
 from trainables.data.loading import (
     check_data,
     check_decodes,
@@ -163,6 +169,8 @@ def test_the_key_ignores_the_view_and_nothing_else(tmp_path: Path) -> None:
         {"test_fraction": 0.5},
         {"sampling": "uniform"},
         {"sampling_seed": 1},
+        {"group_by": 1},
+        {"validation": "folder"},
         {"resize": "short_side"},
         {"size_px": 128},
     ]
@@ -195,3 +203,49 @@ def test_real_photographs(grocery: Path) -> None:
 def test_the_photographs_in_numbers(grocery: Path) -> None:
     summary = check_data(fruit(grocery), num_folds=3)
     assert (len(summary.class_names), summary.num_train, summary.num_test) == (28, 868, 685)
+
+
+class TestValidationSplit:
+    @pytest.fixture
+    def root(self, make_folder: MakeFolder, monkeypatch: pytest.MonkeyPatch) -> Path:
+        """Six training, four validation and two test images; the dataset knows val/."""
+        folders = {"train/fig": 4, "train/lime": 4, "val/fig": 2, "val/lime": 2, "test/fig": 1, "test/lime": 1}
+        root = make_folder(folders)
+
+        def with_val(config: DataConfig) -> Dataset:
+            of_val = open_dataset(config.model_copy(update={"root": Path(root, "val")}))
+            return replace(open_dataset(config), validation=of_val.train)
+
+        monkeypatch.setattr(loading, "open_dataset", with_val)
+        return root
+
+    def test_is_the_only_fold_and_part_of_what_is_trained_on_at_last(self, root: Path) -> None:
+        config = fruit(root, validation="folder")
+        train, names = load_train(config), plan_splits(config).train.names
+        assert len(train) == 12
+        fold = fold_at(train, 1, 1, seed=0)
+        assert [Path(names[i]).parts[-3] for i in fold.validation] == ["val"] * 4
+        assert [Path(names[i]).parts[-3] for i in fold.train] == ["train"] * 8
+        assert [train.class_names[k] for k in train.labels] == [Path(name).parent.name for name in names]
+        decoded = np.asarray(Image.open(names[-1]).convert("RGB").resize((train.pixels.shape[1],) * 2))
+        assert np.abs(train.pixels[-1].astype(int) - decoded).mean() < 8
+
+    def test_a_sample_is_of_the_training_images_alone(self, root: Path) -> None:
+        config = fruit(root, validation="folder", train_images=4)
+        summary = check_data(config, num_folds=1)
+        assert (summary.num_train, summary.num_validation, summary.num_dealt) == (8, 4, 4)
+
+    def test_it_is_left_out_unless_it_is_asked_for(self, root: Path) -> None:
+        assert len(load_train(fruit(root))) == 8
+        assert load_train(fruit(root)).validated is None
+
+    def test_it_reaches_another_process(self, root: Path) -> None:
+        train = load_train(fruit(root, validation="folder", group_by="^(.)"))
+        sent = pickle.loads(pickle.dumps(train))
+        assert sent.validated.tolist() == train.validated.tolist() == [False] * 8 + [True] * 4
+        assert sent.groups.tolist() == train.groups.tolist()
+        assert sent.take([11, 0]).validated.tolist() == [True, False]
+
+    def test_a_dataset_without_one_is_refused(self, make_folder: MakeFolder) -> None:
+        with pytest.raises(BadInput, match=r"validation: expected 'folds', got 'folder', where dataset"):
+            plan_splits(fruit(make_folder({"fig": 3, "lime": 3}), validation="folder"))

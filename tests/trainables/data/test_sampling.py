@@ -172,3 +172,32 @@ def test_all_impossible_sizes_at_once() -> None:
 
 def test_uniform_samples_may_leave_classes_out() -> None:
     assert size_problems(config(train_images=5, sampling="uniform"), 10, 100, 50) == []
+
+
+class TestHoldingOutGroups:
+    LABELS, GROUPS = np.repeat(np.arange(3), [40, 80, 120]), np.repeat(np.arange(60), 4)
+
+    def test_none_is_split_and_each_class_gives_its_share(self) -> None:
+        kept, held_out = hold_out(self.LABELS, 48, 0, self.GROUPS)
+        assert sorted([*kept, *held_out]) == list(range(240))
+        assert not set(self.GROUPS[kept].tolist()) & set(self.GROUPS[held_out].tolist())
+        assert np.bincount(self.LABELS[held_out]).tolist() == [8, 16, 24]
+
+    def test_they_are_drawn_by_the_seed(self) -> None:
+        drawn = [hold_out(self.LABELS, 48, seed, self.GROUPS)[1].tolist() for seed in (0, 0, 1)]
+        assert drawn[0] == drawn[1]
+        assert drawn[0] != drawn[2]
+
+    def test_unequal_ones_come_near_to_the_share(self) -> None:
+        rng = rng_for(0, "sizes")
+        sizes, classes = rng.integers(1, 9, 80), rng.integers(0, 4, 80)
+        labels, groups = np.repeat(classes, sizes), np.repeat(np.arange(80), sizes)
+        _, held_out = hold_out(labels, round(0.2 * len(labels)), 0, groups)
+        shares = np.bincount(labels[held_out], minlength=4) / np.bincount(labels)
+        assert (np.abs(shares - 0.2) < 0.07).all()
+
+    def test_of_large_ones_the_smallest_is_held_out_and_one_is_kept(self) -> None:
+        labels, groups = np.repeat([0, 0, 1, 1, 2], [9, 6, 5, 8, 7]), np.repeat(np.arange(5), [9, 6, 5, 8, 7])
+        kept, held_out = hold_out(labels, 4, 0, groups)
+        assert set(groups[held_out].tolist()) == {1, 2}
+        assert set(labels[kept].tolist()) == {0, 1, 2}

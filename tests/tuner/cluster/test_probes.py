@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from trainables.data.loading import load_train, source_key
 from trainables.probe import PROBES
 from trainables.trial import FoldTraining, reseeded, train_full
 from tuner.cluster import probes
-from tuner.cluster.probes import fit_probes, probed, share_probes
+from tuner.cluster.probes import SharedProbes, fit_probes, probed, share_probes
 from tuner.experiment.baselines import baseline_config
 from tuner.resources.share import Share
 
@@ -83,7 +84,7 @@ def test_features_are_computed_once_a_search(
 ) -> None:
     configs = everything_that_starts_from_a_probe()
     (examples,) = images.values()
-    found = share_probes(configs, images, SPACE.search, SHARE)
+    found = share_probes(configs, images, SPACE.search, SHARE).probes
     assert extractions == [len(examples)]
     assert len(found) == NUM_FOLDS + 1
     PROBES.add(found)
@@ -100,7 +101,7 @@ def test_features_are_computed_once_a_search(
 def test_they_are_those_that_a_training_computes_itself(images: dict[str, Any]) -> None:
     config = baseline_config(SPACE, "linear_probe")
     (examples,) = images.values()
-    shared = fit_probes([config], images, SPACE.search, SHARE)
+    shared = fit_probes([config], images, SPACE.search, SHARE).probes
     fold = stratified_folds(examples.labels, NUM_FOLDS, config.seed)[1]
     part = examples.take(fold.train)
     training = FoldTraining(config, examples, 2, fold, CPU)
@@ -128,10 +129,50 @@ def test_another_view_of_the_data_has_probes_of_its_own(images: dict[str, Any]) 
 
 
 def test_where_no_head_starts_from_a_probe_there_is_no_task(images: dict[str, Any], without_ray: list[Share]) -> None:
-    assert share_probes(space_of().boundary_configs(), images, SPACE.search, SHARE) == {}
+    assert share_probes(space_of().boundary_configs(), images, SPACE.search, SHARE) == SharedProbes({})
     assert without_ray == []
 
 
 def test_the_task_has_the_share_of_one_trial(images: dict[str, Any], without_ray: list[Share]) -> None:
     share_probes([baseline_config(SPACE, "linear_probe")], images, SPACE.search, Share(1, 0, 4))
     assert without_ray == [Share(1, 0, 1)]
+
+
+class TestNearTwins:
+    def test_are_counted_by_the_features_of_the_probes(
+        self, images: dict[str, Any], extractions: list[int], without_ray: list[Share]
+    ) -> None:
+        configs = everything_that_starts_from_a_probe()
+        (examples,) = images.values()
+        found = share_probes(configs, images, SPACE.search, SHARE, counting_twins=True)
+        assert extractions == [len(examples)]
+        assert found.near_twins is not None
+        assert found.near_twins.num_validated == len(examples)
+
+    def test_are_counted_also_where_no_head_starts_from_a_probe(
+        self, images: dict[str, Any], extractions: list[int], without_ray: list[Share]
+    ) -> None:
+        space = space_of(search__folds=NUM_FOLDS)
+        found = share_probes(space.boundary_configs(), images, space.search, SHARE, counting_twins=True)
+        (examples,) = images.values()
+        assert (found.probes, extractions) == ({}, [len(examples)])
+        assert found.near_twins is not None
+
+    def test_an_image_that_is_there_twice_has_one(self, images: dict[str, Any]) -> None:
+        (key,), (examples,) = images.keys(), images.values()
+        config = baseline_config(SPACE, "linear_probe")
+        once = fit_probes([], images, SPACE.search, SHARE, config).near_twins
+        positions = np.tile(np.arange(len(examples)), 2)
+        twice = fit_probes([], {key: examples.take(positions)}, SPACE.search, SHARE, config).near_twins
+        grouped = replace(examples.take(positions), groups=positions)
+        together = fit_probes([], {key: grouped}, SPACE.search, SHARE, config).near_twins
+        assert once is not None
+        assert twice is not None
+        assert together is not None
+        assert twice.num_with_twin > len(positions) / 2 > once.num_with_twin
+        assert together.num_with_twin / 2 <= once.num_with_twin + 2
+
+    def test_random_features_tell_none(self, images: dict[str, Any], without_ray: list[Share]) -> None:
+        space = space_of(method={"name": "l2"}, backbone__pretrained=False)
+        found = share_probes(space.boundary_configs(), images, space.search, SHARE, counting_twins=True)
+        assert (found, without_ray) == (SharedProbes({}), [])

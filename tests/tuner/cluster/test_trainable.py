@@ -126,8 +126,8 @@ class TestSteps:
         monkeypatch.setattr(trainable, "FoldTraining", Recorded)
         give(actor, assignment(folds=(1, 2, 3, 4)), settings)
         assert [actor.step()["report"].fold for _ in range(4)] == [1, 2, 3, 4]
-        labels = np.arange(6) % 2
-        assert dealt == [fold_at(labels, number, 2, seed=0).validation.tolist() for number in (1, 2, 3, 4)]
+        (examples,) = actor.images_by_key.values()
+        assert dealt == [fold_at(examples, number, 2, seed=0).validation.tolist() for number in (1, 2, 3, 4)]
         assert dealt[:2] != dealt[2:]
 
     def test_each_rung_is_a_step_of_the_first_fold(self, actor: FoldTrainable, settings: WorkerSettings) -> None:

@@ -10,15 +10,18 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from tests.tuner.tiny import fold, search_journal, space_of
+from tests.tuner.tiny import fold, search_journal, search_started, space_of, write_photos
 from trainables.data.loading import source_key
+from trainables.near_twins import NearTwins
 from tuner.cli.search_progress import SearchProgress
+from tuner.cluster.probes import SharedProbes
 from tuner.cluster.tasks import GpuOutOfMemory, WorkerFailed
 from tuner.cluster.worker_reports import FoldDone, FoldFailed
 from tuner.execution import run_baselines as module
 from tuner.execution.run_baselines import run_baselines, search_probes, start_baselines
 from tuner.experiment.search_experiment import SearchExperiment
 from tuner.experiment.settings import ResourceSettings
+from tuner.record.data_record import keep_inventories
 from tuner.resources.share import Capacity, Share, share_of
 
 SHARE = Share(1, 0, 1)
@@ -129,7 +132,7 @@ def test_what_starts_from_a_probe_is_asked_for_it_and_a_failure_costs_no_search(
 ) -> None:
     asked: list[Any] = []
 
-    def share_probes(configs: Any, *_: Any) -> dict[str, Any]:
+    def share_probes(configs: Any, *_: Any) -> SharedProbes:
         asked.extend(config.training.head_init for config in configs)
         raise WorkerFailed("its process crashed")
 
@@ -139,3 +142,51 @@ def test_what_starts_from_a_probe_is_asked_for_it_and_a_failure_costs_no_search(
     assert search_probes(SPACE, {}, SHARE, stage.journal, progress) == {}
     assert asked[-2:] == ["probe", "random"], "the baselines come after the boundaries of the space"
     assert "each training computes its own linear probe" in stage.screen.getvalue()
+
+
+class TestExamination:
+    @pytest.fixture
+    def counted(self, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+        """Whether near twins were counted, call by call; of 40 images 12 have one."""
+        asked: list[bool] = []
+
+        def share_probes(configs: Any, images: Any, search: Any, share: Any, counting_twins: bool) -> SharedProbes:
+            asked.append(counting_twins)
+            return SharedProbes({}, NearTwins(40, 12) if counting_twins else None)
+
+        monkeypatch.setattr(module, "share_probes", share_probes)
+        return asked
+
+    def probe(self, stage: Stage, space: SearchExperiment = SPACE) -> None:
+        progress = SearchProgress(Console(file=stage.screen, width=200), space, 2, 1)
+        search_probes(space, {}, SHARE, stage.journal, progress)
+
+    def test_says_and_records_what_it_finds_and_only_once(self, stage: Stage, counted: list[bool]) -> None:
+        self.probe(stage)
+        note = "30 % of validation images have a near twin in training: scores are optimistic; see data.group_by"
+        assert note in stage.screen.getvalue()
+        found = stage.journal.history.data_findings
+        assert found is not None
+        assert (found.num_validated, found.num_with_twin, found.num_test, found.notes) == (40, 12, 20, (note,))
+        self.probe(stage)
+        assert (counted, stage.screen.getvalue().count(note)) == ([True, False], 1)
+
+    def test_is_not_repeated_for_the_rows_of_a_comparison(self, stage: Stage, counted: list[bool]) -> None:
+        stage.journal.append(search_started(SPACE, row="SMILE", column="all"))
+        self.probe(stage)
+        assert (counted, stage.journal.history.data_findings) == ([False], None)
+
+    def test_names_files_that_are_in_train_and_test(self, stage: Stage, counted: list[bool], tmp_path: Path) -> None:
+        write_photos(tmp_path / "photos", 40, train=6, test=2)  # the files of both classes have the same contents
+        data = {"dataset": "imagefolder", "root": str(tmp_path / "photos"), "size_px": 32}
+        space = space_of(data=data)
+        keep_inventories(space, stage.journal.directory)
+        self.probe(stage, space)
+        found = stage.journal.history.data_findings
+        assert found is not None
+        assert (found.num_identical, found.num_test) == (4, 4)
+        assert found.identical[0] == ("train/apple/0.png", "test/apple/0.png")
+        said = (
+            "4 of 4 test examples are in training, too: the test score is optimistic (test/apple/0.png = train/apple/0."
+        )
+        assert said in stage.screen.getvalue()

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.tuner.tiny import search_journal, space_of
+from tests.tuner.tiny import search_journal, space_of, write_photos
+from trainables.errors import BadInput
 from tuner.execution.run_context import end_recorded, run_directory, search_ended
+from tuner.experiment.search_experiment import SearchExperiment
 from tuner.record.create import new_run
+from tuner.record.directory import RunDirectory
 
 
 class TestDirectory:
@@ -51,3 +56,50 @@ class TestEnd:
         with end_recorded(journal, search_ended):
             pass
         assert journal.history.ended is None
+
+
+class TestData:
+    @pytest.fixture
+    def photos(self, tmp_path: Path) -> Path:
+        write_photos(tmp_path / "photos", 40, train=4, test=2)
+        return tmp_path / "photos"
+
+    def begun(self, tmp_path: Path, photos: Path) -> RunDirectory:
+        with run_directory(self.of(tmp_path, photos), False, print) as directory:
+            directory.journal.touch()
+        return directory
+
+    def of(self, tmp_path: Path, photos: Path, **changes: Any) -> SearchExperiment:
+        data = {"dataset": "imagefolder", "root": str(photos), "size_px": 32}
+        return space_of(tracking__directory=str(tmp_path / "runs"), data=data, **changes)
+
+    def test_a_run_does_not_go_on_with_other_photographs(self, tmp_path: Path, photos: Path) -> None:
+        directory = self.begun(tmp_path, photos)
+        recorded = directory.space.read_bytes()
+        (photos / "train" / "apple" / "3.png").rename(photos / "train" / "pear" / "apple3.png")
+        with pytest.raises(BadInput) as bad, run_directory(self.of(tmp_path, photos), True, print):
+            pass
+        assert "data: expected the data with which the search was started" in str(bad.value)
+        assert directory.space.read_bytes() == recorded
+
+    def test_it_goes_on_with_the_same_ones_at_another_place(self, tmp_path: Path, photos: Path) -> None:
+        directory = self.begun(tmp_path, photos)
+        moved = Path(shutil.move(photos, tmp_path / "moved"))
+        with run_directory(self.of(tmp_path, moved), True, print) as resumed:
+            assert resumed == directory
+        assert str(moved) in directory.space.read_text()
+
+    def test_one_that_does_not_know_its_data_stays_at_its_place(self, tmp_path: Path, photos: Path) -> None:
+        self.begun(tmp_path, photos).data.unlink()
+        moved = Path(shutil.move(photos, tmp_path / "moved"))
+        with (
+            pytest.raises(BadInput, match=r"data\.root: expected"),
+            run_directory(self.of(tmp_path, moved), True, print),
+        ):
+            pass
+
+    def test_another_setting_of_the_data_is_refused_as_before(self, tmp_path: Path, photos: Path) -> None:
+        self.begun(tmp_path, photos)
+        other = self.of(tmp_path, photos, data__sampling_seed=1)
+        with pytest.raises(BadInput, match=r"data\.sampling_seed: expected 0"), run_directory(other, True, print):
+            pass

@@ -14,6 +14,7 @@ from rich.console import Console
 from tests.tuner.tiny import fold, search_journal, space_of
 from trainables.results import RetrainResult
 from tuner.cli.search_progress import SearchProgress
+from tuner.cluster.probes import SharedProbes
 from tuner.cluster.worker_reports import FoldDone
 from tuner.execution import retraining, run_baselines, run_search
 from tuner.execution.retraining import retrain_contenders
@@ -58,7 +59,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
     monkeypatch.setattr(run_search, "run_trials", run_trials)
     monkeypatch.setattr(run_baselines, "train_baseline", train_baseline)
-    monkeypatch.setattr(run_baselines, "share_probes", lambda *_: {})
+    monkeypatch.setattr(run_baselines, "share_probes", lambda *_: SharedProbes({}))
     monkeypatch.setattr(retraining, "retrain", retrain)
     return state
 

@@ -20,8 +20,8 @@ SPACES: dict[str, dict[str, Any]] = {
     "one alternative": {"method": {"choice": [{"name": "l2"}]}},
     "lengths": {"training": {"choice": [{"label": "few", "num_steps": 3}, {"label": "many", "num_epochs": 2}]}},
     "backbones": {"backbone": {"choice": [{"name": "package/efficientnet_lite0"}, {"name": "timm/resnet18"}]}},
-    "folders": {
-        "data": {"dataset": "imagefolder", "choice": [{"label": "a", "root": "a"}, {"label": "b", "root": "b"}]}
+    "checkpoints": {
+        "backbone": {"choice": [{"label": c, "name": "timm/resnet18", "checkpoint": c} for c in ("a", "b")]}
     },
     "points": {
         "method": METHODS,
@@ -57,8 +57,8 @@ def test_a_default_that_is_the_same_for_all_stands_beside_them() -> None:
 
 def test_paths_in_alternatives_are_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    listed = space_of(**SPACES["folders"]).as_tree()["data"]["choice"]
-    assert [each["root"] for each in listed] == [str(tmp_path / "a"), str(tmp_path / "b")]
+    listed = space_of(**SPACES["checkpoints"]).as_tree()["backbone"]["choice"]
+    assert [each["checkpoint"] for each in listed] == [str(tmp_path / "a"), str(tmp_path / "b")]
 
 
 @pytest.mark.parametrize(

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.tuner.tiny import add_trial, fold, search_journal, search_started, space_of
+from tests.tuner.tiny import add_trial, fold, search_journal, search_started, space_of, write_photos
 from trainables.errors import BadInput
 from tuner.experiment.search_experiment import SearchExperiment
 from tuner.record.create import new_run
+from tuner.record.data_record import keep_inventories
 from tuner.record.directory import RunDirectory
 from tuner.record.events import TrialEnded, WarmStarted
 from tuner.record.journal import open_search_journal
@@ -229,3 +231,46 @@ def test_what_is_not_to_be_found_is_said_of_each(root: Path) -> None:
 
 def test_one_name_needs_no_list(root: Path) -> None:
     assert space_of(search__warm_start="earlier").search.warm_start == ("earlier",)
+
+
+class TestData:
+    @pytest.fixture
+    def photos(self, tmp_path: Path) -> Path:
+        write_photos(tmp_path / "photos", 40, train=4, test=2)
+        return tmp_path / "photos"
+
+    def of(self, photos: Path) -> dict[str, Any]:
+        return {"data": {"dataset": "imagefolder", "root": str(photos), "size_px": 32}}
+
+    def earlier(self, root: Path, photos: Path) -> None:
+        directory = searched(root, **self.of(photos))
+        keep_inventories(space_of(**self.of(photos)), directory)
+
+    def test_the_same_photographs_at_another_place_are_comparable(self, root: Path, photos: Path) -> None:
+        self.earlier(root, photos)
+        moved = Path(shutil.move(photos, photos.with_name("moved")))
+        found = collect_warm_start(later(root, "earlier", **self.of(moved)))
+        assert len(found.trials) == 4
+
+    def test_without_a_record_of_them_another_place_is_other_data(self, root: Path, photos: Path) -> None:
+        searched(root, **self.of(photos))
+        moved = Path(shutil.move(photos, photos.with_name("moved")))
+        found = collect_warm_start(later(root, "earlier", **self.of(moved)))
+        assert found.trials == ()
+        assert "different: data.root" in found.notes[0]
+
+    def test_of_changed_photographs_the_points_are_taken_without_scores(self, root: Path, photos: Path) -> None:
+        self.earlier(root, photos)
+        shutil.copy(photos / "train" / "apple" / "1.png", photos / "train" / "apple" / "9.png")
+        found = collect_warm_start(later(root, "earlier", **self.of(photos)))
+        assert found.trials == ()
+        assert found.first_points == (POINTS[1], POINTS[0])
+        assert "not comparable (different: the examples themselves)" in found.notes[0]
+
+    def test_a_run_that_has_begun_asks_its_own_record(self, root: Path, photos: Path) -> None:
+        self.earlier(root, photos)
+        space = later(root, "earlier", **self.of(photos))
+        own = new_run(space)
+        keep_inventories(space, own)
+        shutil.rmtree(photos)
+        assert len(collect_warm_start(space, excluding=own).trials) == 4

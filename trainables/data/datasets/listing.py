@@ -43,6 +43,17 @@ class Listing:
         return replace(kept, labels=np.searchsorted(classes, kept.labels).astype(np.int64))
 
 
+def joined(first: Listing, second: Listing) -> Listing:
+    """The images of `first`, then those of `second`; with groups if both have them."""
+
+    def read(i: int) -> Any:
+        return first.read(i) if i < len(first) else second.read(i - len(first))
+
+    groups = None if first.groups is None or second.groups is None else [*first.groups, *second.groups]
+    labels, names = np.concatenate([first.labels, second.labels]), [*first.names, *second.names]
+    return Listing(labels, names, read, first.in_files, groups)
+
+
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """A dataset: its classes and its splits; `test` is None if it has to be held out from `train`.
