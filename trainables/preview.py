@@ -32,7 +32,7 @@ from trainables.types import Batch
 CPU = torch.device("cpu")
 COLUMNS = 6
 MIN_TILE_PX, MAX_TILE_PX = 96, 160
-"""Sides between which a tile is scaled: up by a whole factor, down with antialiasing."""
+"""Sides between which an image is scaled: up by a whole factor, down with antialiasing."""
 PADDING_PX, LINE_PX, FONT_PX = 8, 16, 12
 BACKGROUND, TEXT, FAINT = "#ffffff", "#222222", "#666666"
 
@@ -49,8 +49,16 @@ class Shown:
     mixing: str
 
 
-def preview_png(config: TrialConfig, examples: LabelledImages, step: int = 1, num_images: int = 24) -> bytes:
+def preview_png(
+    config: TrialConfig,
+    examples: LabelledImages,
+    step: int = 1,
+    num_images: int = 24,
+    max_tile_px: int = MAX_TILE_PX,
+) -> bytes:
     """A sheet of at most `num_images` images of the batch of optimiser step `step` (from 1), as a PNG.
+
+    Images larger than `max_tile_px` are shown at that side.
 
     The batch is that of the retraining whose network becomes the model, on all of `examples`, the training images. It
     is computed on the CPU.
@@ -61,7 +69,7 @@ def preview_png(config: TrialConfig, examples: LabelledImages, step: int = 1, nu
     num_shown = f"{min(num_images, len(shown.images))} of {len(shown.images)}"
     heading = f"Training batch of step {step}: {num_shown} images of {config.data.size_px} px"
     lines = [heading, in_words(config.data), *filter(None, [shown.mixing])]
-    sheet = _sheet(shown.images[:num_images], shown.labels[:num_images], lines)
+    sheet = _sheet(shown.images[:num_images], shown.labels[:num_images], lines, max_tile_px)
     file = io.BytesIO()
     sheet.save(file, "PNG", optimize=True)
     return file.getvalue()
@@ -148,9 +156,9 @@ def _as_images(pixels_NCHW: Tensor) -> Pixels:
     return images
 
 
-def _sheet(images: Pixels, labels: Sequence[Sequence[str]], heading: Sequence[str]) -> Image.Image:
+def _sheet(images: Pixels, labels: Sequence[Sequence[str]], heading: Sequence[str], max_tile_px: int) -> Image.Image:
     """Draws the images in rows of `COLUMNS`, each with its lines below, and the heading above."""
-    tiles = [_tile(image) for image in images]
+    tiles = [_tile(image, max_tile_px) for image in images]
     side, num_lines = tiles[0].width, max(map(len, labels))
     columns, rows = min(COLUMNS, len(tiles)), -(-len(tiles) // COLUMNS)
     step_x, step_y = side + PADDING_PX, side + PADDING_PX + num_lines * LINE_PX
@@ -167,13 +175,13 @@ def _sheet(images: Pixels, labels: Sequence[Sequence[str]], heading: Sequence[st
     return sheet
 
 
-def _tile(image: Pixels) -> Image.Image:
-    """The image at a size between `MIN_TILE_PX` and `MAX_TILE_PX`, as it is where it has one."""
+def _tile(image: Pixels, max_px: int) -> Image.Image:
+    """The image at a size between `MIN_TILE_PX` and `max_px`, as it is where it has one."""
     tile = Image.fromarray(image)
     if tile.width < MIN_TILE_PX:
         side = tile.width * -(-MIN_TILE_PX // tile.width)
         return tile.resize((side, side), Image.Resampling.NEAREST)
-    side = min(tile.width, MAX_TILE_PX)
+    side = min(tile.width, max_px)
     return tile.resize((side, side), Image.Resampling.LANCZOS) if side < tile.width else tile
 
 

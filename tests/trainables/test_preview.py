@@ -126,6 +126,8 @@ class TestTheSheet:
         images = LabelledImages.of(pixels, np.arange(12), tuple("abcdefghijkl"))
         sheet = opened(preview_png(config_of(size_px=size_px, resize_px=256), images))
         assert sheet.shape[1] == 6 * (tile_px + PADDING_PX) + PADDING_PX
+        smaller = opened(preview_png(config_of(size_px=size_px, resize_px=256), images, max_tile_px=100))
+        assert smaller.shape[1] == 6 * (100 + PADDING_PX) + PADDING_PX
 
     def test_is_the_same_every_time(self, images: LabelledImages) -> None:
         config = config_of({"name": "cutmix"}, auto_augment="rand_augment", erasing=0.5)
