@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-COMMANDS = ("search", "compare", "predict", "list", "stop", "report", "replay", "ui")
+COMMANDS = ("search", "compare", "predict", "export", "try", "list", "stop", "report", "replay", "ui")
 HEAVY = ("torch", "mlflow", "ray", "optuna", "numpy", "pandas", "plotly", "rich", "pydantic", "yaml")
 
 

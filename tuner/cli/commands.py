@@ -13,7 +13,9 @@ PROGRAM = "smile-tuner"
 COMMANDS: Mapping[str, str] = {
     "search": "Search hyper-parameters, retrain the best configuration, register the model.",
     "compare": "Compare methods, with a paired test against a reference.",
-    "predict": "Classify photos, or texts, with a trained model.",
+    "predict": "Classify photos, or texts, with a trained model, or score it on labelled ones.",
+    "export": "Write a trained model as ONNX, torch.export or safetensors.",
+    "try": "Open a page to drop photos on, and see what a trained model says.",
     "list": "List searches and comparisons: state, best score, age.",
     "stop": "Stop a search or comparison; finished folds and trainings are kept.",
     "report": "Write a search's report, as HTML.",

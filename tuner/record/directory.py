@@ -9,6 +9,7 @@ from pathlib import Path
 
 JOURNAL = "journal.jsonl"
 LOCK, MLFLOW_LOCK = "lock", "mlflow.lock"
+MODEL_CARD = "MODEL_CARD.md"
 NOT_MIRRORED = ("ray", "logs", LOCK, MLFLOW_LOCK)
 """Files and folders that are useless on another machine."""
 
@@ -21,7 +22,7 @@ class RunDirectory:
             space.yaml                   the resolved experiment; `--resume` reads it
             journal.jsonl                one event a line, appended and synced; the durable truth
             environment.json             versions, host, command
-            model/                       the best configuration, retrained (of a search)
+            model/                       the best configuration, retrained, with MODEL_CARD.md (of a search)
             report.html, best.yaml       the report; the best configuration as an experiment (of a search)
             searches/, comparison.*      the searches of its rows, and the tables (of a comparison)
             checkpoints/, ensemble/      folds and retrainings in progress; networks that become one model
@@ -85,6 +86,11 @@ class RunDirectory:
     def model(self) -> Path:
         """Folder of the retrained classifier."""
         return self.path / "model"
+
+    @property
+    def model_card(self) -> Path:
+        """Description of the model for those who use it, as Markdown; it is among the files of the model."""
+        return self.model / MODEL_CARD
 
     @property
     def ensemble_members(self) -> Path:
