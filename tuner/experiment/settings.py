@@ -177,15 +177,16 @@ def _ray_can_divide(amount: float) -> float:
     return amount
 
 
-Amount = Annotated[float, AfterValidator(_ray_can_divide)]
+DIVISIBLE = AfterValidator(_ray_can_divide)
+"""After the range, which a schema of the field then shows."""
 
 
 class ResourceSettings(Frozen):
     """The `resources` section: what one trial takes of the cluster."""
 
-    cpus: Annotated[Amount, Field(gt=0)] = 1
+    cpus: Annotated[float, Field(gt=0), DIVISIBLE] = 1
     """CPU cores, and threads, of a trial."""
-    gpus: Annotated[Amount, Field(ge=0)] | Literal["auto"] = 0.0
+    gpus: Annotated[float, Field(ge=0), DIVISIBLE] | Literal["auto"] = 0.0
     """Share of a GPU: with 0.25 four trials share one. `auto` measures what the largest setting needs, and is raised
     where a trial runs out of memory. On a cluster without GPUs trials run on its CPUs, which is reported."""
 
