@@ -12,6 +12,7 @@ import os
 import pty
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import termios
@@ -42,13 +43,14 @@ GONE_S = 90.0
 @dataclass(frozen=True)
 class Story:
     """What the three starts left behind. `listening` are the addresses at which processes of the first listened,
-    `tokens` those of Ray in the first and the second; `closed` is the exit code of the second, of which nobody reads
-    the output."""
+    `mode` that of the folder that holds Ray's, `tokens` those of Ray in the first and the second; `closed` is the exit
+    code of the second, of which nobody reads the output."""
 
     directory: Path
     killed: Run
     listed: str
     listening: list[str]
+    mode: int
     tokens: list[str]
     files: str
     closed: int
@@ -66,6 +68,7 @@ def story(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Story:
     first = start_process(*ARGUMENTS, folder=folder, environment=NO_HOME | EAST | {MARK: "1", "TMPDIR": str(long)})
     wait_until(lambda: fold_numbers(events_below(folder)) != [], first)
     listening, tokens = addresses_of(f"{MARK}=1"), [token_of(f"{MARK}=1")]
+    mode = stat.S_IMODE(ray_folder_of(f"{MARK}=1").parent.stat().st_mode)
     os.kill(raylets(f"{MARK}=1")[0], signal.SIGKILL)
     killed = ended(first, folder)
     directory = killed.directory
@@ -79,7 +82,7 @@ def story(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Story:
     third = start_process(*ARGUMENTS, "--resume", folder=folder, environment={MARK: "3"})
     wait_until(lambda: num_folds(folder) > len(fold_numbers(after_closing)), third)
     shutil.rmtree(folder / "experiments", ignore_errors=True)  # in which processes of the search still write
-    return Story(directory, killed, listed, listening, tokens, files, closed, after_closing, ended(third, folder))
+    return Story(directory, killed, listed, listening, mode, tokens, files, closed, after_closing, ended(third, folder))
 
 
 def run_on_a_terminal(folder: Path, tokens: list[str]) -> int:
@@ -126,6 +129,12 @@ def is_loopback(address: str) -> bool:
     return (getattr(ip, "ipv4_mapped", None) or ip).is_loopback
 
 
+def ray_folder_of(mark: str) -> Path:
+    """The folder with the sockets of the marked raylet."""
+    arguments = Path(f"/proc/{raylets(mark)[0]}/cmdline").read_bytes().decode().split("\0")
+    return Path(next(a.removeprefix("--temp_dir=") for a in arguments if a.startswith("--temp_dir=")))
+
+
 def token_of(mark: str) -> str:
     """The token of Ray in the environment of the marked raylet."""
     variables = Path(f"/proc/{raylets(mark)[0]}/environ").read_bytes().decode().split("\0")
@@ -148,6 +157,7 @@ class TestAKilledRaylet:
     def test_comes_from_a_ray_that_nobody_else_reaches(self, story: Story) -> None:
         assert story.listening
         assert [address for address in story.listening if not is_loopback(address)] == []
+        assert story.mode == 0o700
 
     def test_has_a_token_that_is_new_each_time_and_in_no_file(self, story: Story) -> None:
         assert len(set(story.tokens)) == 2
