@@ -13,7 +13,7 @@ from tests.marks import MLFLOW_LEAKS
 from tests.tuner.tiny import baseline_events
 from tests.tuner.tracking.searches import DEAD, NAME, RUN, Store, start_search, whole_search
 from trainables.backbones import build_network
-from trainables.classifier import save_calibration, save_classifier
+from trainables.classifier import save_classifier, set_temperature, set_unlike_threshold
 from trainables.config import TrialConfig
 from trainables.errors import BadInput
 from tuner.record.journal import SearchJournal
@@ -113,7 +113,8 @@ def test_a_classifier_is_loaded_by_its_name(
 ) -> None:
     whole_search(journal)
     projection.advance()
-    save_calibration(classifier_dir, temperature=1.5, unlike_threshold=0.25)
+    set_temperature(classifier_dir, 1.5)
+    set_unlike_threshold(classifier_dir, 0.25)
     assert newest_champion(uri) is None
     for name in ("fruit", "digits"):
         register_model(uri, NAME, RUN, 0, classifier_dir, name, np.zeros((1, 32, 32, 3), dtype=np.uint8))
