@@ -133,7 +133,9 @@ def test_a_model_of_another_kind_is_refused(uri: str, tmp_path: Path, monkeypatc
     mlflow.set_tracking_uri(uri)
     mlflow.set_experiment(experiment_id=experiment_id)
     with mlflow.start_run():
-        logged = mlflow.pyfunc.log_model(name="model", loader_module="sklearn.svm", data_path=str(tmp_path / "data"))
+        logged = mlflow.pyfunc.log_model(
+            name="model", loader_module="sklearn.svm", data_path=str(tmp_path / "data"), pip_requirements=["numpy"]
+        )
     with pytest.raises(BadInput, match=r"expected a model that smile-tuner registered, got one of sklearn\.svm"):
         load_classifier(logged.model_uri, uri)
 
