@@ -69,8 +69,9 @@ def by_probability(config: TrialConfig, train: Examples, test: Examples, strange
         network, _ = train_full(config, train.take(fold.train), DEVICE)
         out_of_fold.append(probabilities_of(network, train.take(fold.validation), config).max(axis=1))
     network, _ = train_full(config, train, DEVICE)
-    known, other = (probabilities_of(network, each, config).max(axis=1) for each in (test, strange))
-    return np.concatenate(out_of_fold), known, other
+    known, other = (probabilities_of(network, each, config) for each in (test, strange))
+    print(f"top-1 on the test images: {(known.argmax(axis=1) == test.labels).mean():.4f}", flush=True)
+    return np.concatenate(out_of_fold), known.max(axis=1), other.max(axis=1)
 
 
 def by_distance(config: TrialConfig, train: Examples, test: Examples, strange: Examples) -> tuple[Floats, ...]:
@@ -101,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0] if __doc__ else "")
     parser.add_argument("--known", type=Path, required=True, help="photographs of the classes")
     parser.add_argument("--strange", type=Path, required=True, help="photographs of other things")
-    parser.add_argument("--num-steps", type=int, default=60)
+    parser.add_argument("--num-steps", type=int, default=60, help="0 calibrates the linear probe (default: 60)")
     parser.add_argument("--size-px", type=int, default=96)
     given = parser.parse_args(argv)
     config = config_of(given.known, given.num_steps, given.size_px)

@@ -92,14 +92,22 @@ def save_classifier(directory: Path, network: Network, config: TrialConfig, clas
     _write_description(directory, description)
 
 
-def save_calibration(directory: Path, temperature: float = 1.0, unlike_threshold: float | None = None) -> None:
-    """Writes the calibration into the description of the classifier in `directory`, which its predictions then follow.
+def set_temperature(directory: Path, temperature: float) -> None:
+    """Makes the classifier in `directory` divide its logits by `temperature`, which was fitted on predictions out of
+    fold.
 
-    Raises BadInput if `directory` holds no classifier, and pydantic's ValidationError for values out of range.
+    Raises BadInput if `directory` holds no classifier, OSError, and ValueError unless `temperature` is above 0.
     """
-    calibration = {"temperature": temperature, "unlike_threshold": unlike_threshold}
-    described = ClassifierDescription.model_validate(dict(read_description(directory)) | calibration)
-    _write_description(directory, described)
+    _change_description(directory, "temperature", temperature)
+
+
+def set_unlike_threshold(directory: Path, threshold: float | None) -> None:
+    """Makes the classifier in `directory` say which inputs are unlike anything seen; see
+    `trainables.calibration.unlike_threshold`.
+
+    Raises BadInput if `directory` holds no classifier, OSError, and ValueError unless `threshold` is in [0, 1] or None.
+    """
+    _change_description(directory, "unlike_threshold", threshold)
 
 
 def read_description(directory: Path) -> ClassifierDescription:
@@ -295,6 +303,11 @@ def kept_tensors(network: Network) -> dict[str, torch.Tensor]:
     """
     tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
     return {name: tensor.detach() for name, tensor in tensors.items() if not SOURCE_HEAD.search(name)}
+
+
+def _change_description(directory: Path, key: str, value: float | None) -> None:
+    changed = dict(read_description(directory)) | {key: value}
+    _write_description(directory, ClassifierDescription.model_validate(changed))
 
 
 def _write_description(directory: Path, description: ClassifierDescription) -> None:

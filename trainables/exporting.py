@@ -245,10 +245,10 @@ def _write_onnx(classifier: Classifier, file: Path) -> Run:
 
 
 def _write_safetensors(classifier: Classifier, file: Path) -> Run:
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import load_file, save
 
     tensors = {name: tensor.contiguous().clone() for name, tensor in kept_tensors(classifier.network).items()}
-    save_file(tensors, file, metadata={"format": "pt"})
+    write_whole(file, save(tensors, metadata={"format": "pt"}))  # `save_file` lets nobody else read it
     network = rebuilt_network(classifier.description, load_file(file))
     again = Classifier(network, classifier.config, classifier.class_names, torch.device("cpu"), classifier.temperature)
     return again.predict_proba

@@ -22,8 +22,9 @@ from trainables.classifier import (
     Classifier,
     _load_pyfunc,
     read_description,
-    save_calibration,
     save_classifier,
+    set_temperature,
+    set_unlike_threshold,
 )
 from trainables.config import TrialConfig
 from trainables.data.batches import evaluation_batches
@@ -247,7 +248,8 @@ class TestCalibration:
         versions = read_description(folder).versions
         surest = with_temperature(before, 2.0).max(axis=1)
         threshold = float(np.sort(surest)[:2].mean())
-        save_calibration(folder, temperature=2.0, unlike_threshold=threshold)
+        set_temperature(folder, 2.0)
+        set_unlike_threshold(folder, threshold)
         assert read_description(folder).versions == versions
         calibrated = Classifier.load(folder, CPU)
         np.testing.assert_allclose(calibrated.predict_proba(images), with_temperature(before, 2.0), rtol=1e-5)
@@ -266,9 +268,11 @@ class TestCalibration:
 
     def test_out_of_range_is_refused(self, folder: Path) -> None:
         with pytest.raises(ValueError, match="temperature"):
-            save_calibration(folder, temperature=0)
+            set_temperature(folder, 0)
+        with pytest.raises(ValueError, match="unlike_threshold"):
+            set_unlike_threshold(folder, 1.1)
         with pytest.raises(BadInput, match="no such file"):
-            save_calibration(folder / "nowhere", temperature=2)
+            set_temperature(folder / "nowhere", 2)
 
 
 class TestRequests:

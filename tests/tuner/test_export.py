@@ -56,9 +56,9 @@ def test_outputs_that_differ_are_exit_code_1(
     model: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(exporting, "TOLERANCE", -1.0)
-    assert main(["--to", "torch_export", "--model", model]) == 1
-    assert capsys.readouterr().err.startswith("error: model.pt2 is not kept: its probabilities differ")
-    assert not Path("model.pt2").exists()
+    assert main(["--to", "safetensors", "--model", model]) == 1
+    assert capsys.readouterr().err.startswith("error: model.safetensors is not kept: its probabilities differ")
+    assert not Path("model.safetensors").exists()
 
 
 def test_the_command_knows_every_format() -> None:

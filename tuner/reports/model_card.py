@@ -104,7 +104,8 @@ def _making_lines(result: SearchResult, model: ClassifierDescription, num_train:
     config = model.config
     method, training = config.method.model_dump(mode="json"), config.training.model_dump(mode="json")
     data = config.data.model_dump(mode="json", exclude_defaults=True, exclude={"root"})
-    yield f"- search: {result.name}, {result.winner} of it"
+    of = result.baselines[result.winner].label if result.winner in result.baselines else result.winner
+    yield f"- search: {result.name}; the configuration is that of its {of}"
     yield f"- method: {method.pop('name')} {_settings(method)}".rstrip()
     yield f"- training: {_settings(training)}"
     yield f"- pre-trained network: {config.backbone.name}"

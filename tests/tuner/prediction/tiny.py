@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from trainables.backbones import build_network
-from trainables.classifier import Classifier, save_calibration, save_classifier
+from trainables.classifier import Classifier, save_classifier, set_unlike_threshold
 from trainables.config import TrialConfig
 
 CLASSES = ("apple", "banana", "cherry", "date", "elderberry", "fig")
@@ -30,7 +30,7 @@ def save_model(folder: Path, classes: Sequence[str] = CLASSES, unlike_threshold:
         network.target_head.weight.mul_(20)  # so that images differ in their classes
     save_classifier(folder, network, CONFIG, classes)
     if unlike_threshold is not None:
-        save_calibration(folder, unlike_threshold=unlike_threshold)
+        set_unlike_threshold(folder, unlike_threshold)
     return folder
 
 

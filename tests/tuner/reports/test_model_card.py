@@ -72,6 +72,7 @@ def test_the_model_may_be_that_of_a_baseline(journal: SearchJournal) -> None:
 
 def test_it_says_how_it_was_made_without_where_that_was(journal: SearchJournal) -> None:
     card = card_of(journal)
+    assert "- search: tiny; the configuration is that of its trial-0001" in card
     assert "- method: smile `" in card
     assert "gamma_fe=0.05" in card
     assert "- pre-trained network: package/efficientnet_lite0" in card

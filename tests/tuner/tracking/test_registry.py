@@ -13,7 +13,7 @@ from tests.marks import MLFLOW_LEAKS
 from tests.tuner.tiny import baseline_events
 from tests.tuner.tracking.searches import DEAD, NAME, RUN, Store, start_search, whole_search
 from trainables.backbones import build_network
-from trainables.classifier import save_calibration, save_classifier
+from trainables.classifier import save_classifier, set_temperature, set_unlike_threshold
 from trainables.config import TrialConfig
 from trainables.errors import BadInput
 from tuner.record.journal import SearchJournal
@@ -113,7 +113,8 @@ def test_a_classifier_is_loaded_by_its_name(
 ) -> None:
     whole_search(journal)
     projection.advance()
-    save_calibration(classifier_dir, temperature=1.5, unlike_threshold=0.25)
+    set_temperature(classifier_dir, 1.5)
+    set_unlike_threshold(classifier_dir, 0.25)
     assert newest_champion(uri) is None
     for name in ("fruit", "digits"):
         register_model(uri, NAME, RUN, 0, classifier_dir, name, np.zeros((1, 32, 32, 3), dtype=np.uint8))
@@ -132,7 +133,9 @@ def test_a_model_of_another_kind_is_refused(uri: str, tmp_path: Path, monkeypatc
     mlflow.set_tracking_uri(uri)
     mlflow.set_experiment(experiment_id=experiment_id)
     with mlflow.start_run():
-        logged = mlflow.pyfunc.log_model(name="model", loader_module="sklearn.svm", data_path=str(tmp_path / "data"))
+        logged = mlflow.pyfunc.log_model(
+            name="model", loader_module="sklearn.svm", data_path=str(tmp_path / "data"), pip_requirements=["numpy"]
+        )
     with pytest.raises(BadInput, match=r"expected a model that smile-tuner registered, got one of sklearn\.svm"):
         load_classifier(logged.model_uri, uri)
 
