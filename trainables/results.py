@@ -20,6 +20,7 @@ class FoldResult:
     loss_steps: list[int] = field(default_factory=list)
     loss_terms: dict[str, list[float]] = field(default_factory=dict)
     taken_up_at: int = 0
+    metrics: dict[str, float] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""

@@ -77,12 +77,22 @@ def table_of(summaries: Iterable[Summary]) -> Table:
             f"{summary.name}/{summary.run}",
             Text(summary.state, styles.get(summary.state, "red")),
             f"{done} ({counts})" if counts else done,
-            "–" if summary.best is None else f"{summary.best:.4f}",
+            _best(summary),
             age(now_s - summary.started_s),
             last,
             Text(summary.why),
         )
     return table
+
+
+def _best(summary: Summary) -> str:
+    """Best value of a run, with the name of its metric unless that is top-1."""
+    from tuner.experiment.objective import Objective
+
+    if summary.best is None:
+        return "–"
+    label = "" if summary.objective == "top1" else f" {Objective(summary.objective).label}"
+    return f"{summary.best:.4f}{label}"
 
 
 if __name__ == "__main__":

@@ -121,14 +121,16 @@ def search(
     from tuner.cli.session import command_session, run_guarded
     from tuner.cluster.trainable import decoded_bytes
     from tuner.execution.run_search import run_search
+    from tuner.experiment.balance import balance_notes
     from tuner.experiment.checks import load_images
     from tuner.record.history import SearchHistory
     from tuner.reports.search_result import closing_lines
 
     started_s = time.monotonic() if started_s is None else started_s
     images = load_images(space)
+    greeting = "\n  ".join((str(plan), *balance_notes(plan)))
     with (
-        command_session(space, SearchHistory(), str(plan), address, resume, decoded_bytes(images)) as (screen, context),
+        command_session(space, SearchHistory(), greeting, address, resume, decoded_bytes(images)) as (screen, context),
         SearchProgress(screen, space, plan.num_trials, context.share.concurrency) as progress,
     ):
         context.journal.listeners.append(progress)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 
@@ -44,7 +45,7 @@ def share_probes(
 
 
 def probed(configs: Iterable[TrialConfig], images: ImagesByKey) -> list[TrialConfig]:
-    """Returns the configurations whose heads start from a probe: one for each evaluation view and backbone.
+    """Returns the configurations whose heads start from a probe: one for each evaluation view, backbone and weighting.
 
     Those of random weights are left out, as no two trainings have the same.
     """
@@ -76,8 +77,9 @@ def _probes_of(config: TrialConfig, examples: Examples, search: SearchSettings) 
     features_ND = pooled_features(network, inputs, config, device)
     numbers = range(1, search.num_trial_folds + 1)
     folds = [fold_at(examples.labels, number, search.folds, config.seed) for number in numbers]
-    probes = {probe_key(config, examples): fit_probe(features_ND, examples.labels, examples.num_classes)}
+    fit = partial(fit_probe, num_classes=examples.num_classes, class_weights=config.training.class_weights)
+    probes = {probe_key(config, examples): fit(features_ND, examples.labels)}
     for fold in folds:
         part = examples.take(fold.train)
-        probes[probe_key(config, part)] = fit_probe(features_ND[fold.train], part.labels, examples.num_classes)
+        probes[probe_key(config, part)] = fit(features_ND[fold.train], part.labels)
     return probes

@@ -140,8 +140,8 @@ class SchedulerStopper(Stopper):
         match report:
             case FoldDone(result):
                 return self._scheduler.fold_finished(number, result)
-            case RungScored(fold, step, val_top1):
-                return self._scheduler.rung_reached(number, fold, step, val_top1)
+            case RungScored(fold, step, val_top1, metrics):
+                return self._scheduler.rung_reached(number, fold, step, val_top1, metrics)
             case FoldFailed(fold, reason, trace):
                 logger.error("trial %d failed\n%s", number, trace or reason)
                 self._scheduler.trial_failed(number, fold, reason)

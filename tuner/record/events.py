@@ -2,8 +2,8 @@
 
 A journal is a text file of JSON lines, oldest first. Its first line is a `Header` with the format's number; each other
 line is one of the models below, told apart by `event`. This file is the documentation of what is on disk. Parameters
-of a trial are keyed by dotted path (`method.gamma_fe`); scores are top-1 in [0, 1]; times are Unix times, durations
-seconds.
+of a trial are keyed by dotted path (`method.gamma_fe`); top-1 is in [0, 1], and metrics have their own values, whatever
+the objective; times are Unix times, durations seconds.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from pydantic import ConfigDict, Field
 
 from trainables.frozen import Frozen
 from trainables.results import EnsembleResult, FoldResult, RetrainResult
+from tuner.experiment.objective import Objective, objective_of
 from tuner.experiment.settings import Baseline
+from tuner.record.scores import FoldScore, RungScore
 
 FORMAT = 1
 """Number of the journal's format; raised whenever a field's meaning changes."""
@@ -63,6 +65,11 @@ class SearchStarted(_Timed):
         search: dict[str, Any] = self.space.get("search", {})
         return int(search.get("folds", 0)) * int(search.get("repeats", 1))
 
+    @property
+    def objective(self) -> Objective:
+        """Metric that the search optimises."""
+        return objective_of(self.space)
+
 
 class SearchEnded(_Timed):
     """End of a command's work on the search. `why` is the reason; `best_trial` is None if no trial is complete.
@@ -81,22 +88,6 @@ class SearchEnded(_Timed):
     test_top1_sd: float | None = None
     model_uri: str | None = None
     duration_s: float | None = None
-
-
-class RungScore(Frozen):
-    """Score of a trial in the middle of a fold: after `step` optimiser steps, nominally `share` of the fold."""
-
-    fold: int
-    step: int
-    share: float
-    val_top1: float
-
-
-class FoldScore(Frozen):
-    """Score of a fold, without the rest of its result."""
-
-    fold: int
-    val_top1: float
 
 
 class EarlierTrial(Frozen):

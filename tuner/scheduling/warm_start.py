@@ -1,7 +1,8 @@
 """Warm start of a search from earlier ones.
 
 A trial of an earlier search is evidence for the sampler if its score is comparable: everything that this search fixes
-had the same value in it (dataset, backbone, method, training, folds and seed). A dimension of this search may have had
+had the same value in it (dataset, backbone, method, training, folds and seed), and its record has the metric that this
+search optimises, whatever the earlier one did. A dimension of this search may have had
 another range in the earlier one, or a fixed value; the trial is used if its value is within the range of this search.
 Of alternatives, it counts as a trial of the one that fixes what it had, whatever form the earlier search had.
 
@@ -23,14 +24,17 @@ from pydantic import ValidationError
 from trainables.config import TrialConfig
 from trainables.errors import BadInput, Problem
 from tuner.experiment.dimensions import contains
+from tuner.experiment.objective import Objective
 from tuner.experiment.search_experiment import SearchExperiment, parse_experiment
 from tuner.experiment.settings import tracking_uri
 from tuner.experiment.tree import flatten, set_leaf
 from tuner.record.directory import RunDirectory
-from tuner.record.events import EarlierTrial, FoldScore, Params, WarmStarted
+from tuner.record.earlier import EarlierSearch, ObservedTrial
+from tuner.record.events import EarlierTrial, Params, WarmStarted
 from tuner.record.find import runs_below
-from tuner.record.history import EarlierSearch, ObservedTrial, SearchHistory, TrialRecord
+from tuner.record.history import SearchHistory, TrialRecord
 from tuner.record.journal import SearchJournal
+from tuner.record.scores import FoldScore
 
 MAX_FIRST_POINTS = 3
 """Number of the best configurations of an incomparable search that are tried first; each costs a whole trial."""
@@ -126,7 +130,7 @@ def _observed(trial: TrialRecord, space: SearchExperiment) -> ObservedTrial:
         config = flatten(space.trial_config(trial.params).model_dump(mode="json"))
     except ValidationError:  # of a trial that failed for it
         config = {}
-    folds = tuple(FoldScore(fold=fold.fold, val_top1=fold.val_top1) for fold in trial.folds)
+    folds = tuple(FoldScore(fold=fold.fold, val_top1=fold.val_top1, metrics=fold.metrics) for fold in trial.folds)
     return ObservedTrial(trial.number, config, trial.state, trial.reason, folds, tuple(trial.rungs))
 
 
@@ -144,7 +148,8 @@ def _collect_from(earlier: EarlierSearch, space: SearchExperiment, evidence: _Ev
         return
     complete = [(trial, found) for trial, found in compared if trial.state == "complete"]
     within = [(trial, found) for trial, found in complete if found.params and not found.outside]
-    best = sorted(within, key=lambda pair: (-(pair[0].val_top1 or 0.0), pair[0].number))[:MAX_FIRST_POINTS]
+    objective = Objective(space.search.objective)
+    best = sorted(within, key=lambda pair: (-(pair[0].score(objective) or 0.0), pair[0].number))[:MAX_FIRST_POINTS]
     evidence.first_points += [found.params for _, found in best]
     names = ", ".join(trial.trial_id for trial, _ in best) or "none, as none is within the ranges"
     different = _listed(set.intersection(*(found.differing for _, found in compared))) or "something in each"
@@ -168,7 +173,8 @@ class _Comparability:
         labels = {key: each.fixed for key, each in space.branches.alternatives.items()}
         compared = (cls._at(chosen, config, space) for chosen in space.branches.grid(labels))
         found = min(compared, key=lambda each: (len(each.differing), len(each.outside)))
-        return replace(found, differing={*found.differing, *_other_folds(earlier, space)})
+        differing = {*found.differing, *_other_folds(earlier, space), *_other_metric(trial, earlier, space)}
+        return replace(found, differing=differing)
 
     @classmethod
     def _at(cls, chosen: Mapping[str, str], config: dict[str, Any], space: SearchExperiment) -> _Comparability:
@@ -194,6 +200,14 @@ def _other_folds(earlier: EarlierSearch, space: SearchExperiment) -> Iterator[st
         yield "search.folds"
     elif earlier.num_folds != space.search.num_trial_folds:
         yield "search.folds" if earlier.folds_per_deal is None else "search.repeats"
+
+
+def _other_metric(trial: ObservedTrial, earlier: EarlierSearch, space: SearchExperiment) -> Iterator[str]:
+    """Yields the setting in which a trial differs whose record lacks the metric of this search; of a trial without a
+    score, the records of the others are asked."""
+    asked = (trial,) if trial.folds or trial.rungs else earlier.trials
+    if not all(other.knows(Objective(space.search.objective)) for other in asked):
+        yield "search.objective"
 
 
 def _with_defaults(config: Mapping[str, Any]) -> dict[str, Any]:

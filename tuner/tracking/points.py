@@ -9,6 +9,8 @@ from typing import NamedTuple
 from mlflow.entities import Metric
 
 from trainables.results import FoldResult, RetrainResult
+from tuner.record.baselines import BaselineRecord
+from tuner.record.history import TrialRecord
 
 
 class Point(NamedTuple):
@@ -27,11 +29,18 @@ def loss_points(result: FoldResult | RetrainResult, prefix: str = "") -> Iterato
 
 
 def fold_points(result: FoldResult) -> Iterator[Point]:
-    """Yields the score of a fold, as a metric of its own and as a point over folds, and its loss curves."""
+    """Yields every metric of a fold, each as a metric of its own and as a point over folds, and its loss curves."""
     k = result.fold
-    yield Point(f"fold_{k}/val_top1", result.val_top1)
-    yield Point("fold_val_top1", result.val_top1, k)
+    for name, value in ({"top1": result.val_top1} | result.metrics).items():
+        yield Point(f"fold_{k}/val_{name}", value)
+        yield Point(f"fold_val_{name}", value, k)
     yield from loss_points(result, prefix=f"fold_{k}/")
+
+
+def mean_points(record: TrialRecord | BaselineRecord) -> Iterator[Point]:
+    """Yields the mean of each metric over the folds of a complete trial or baseline, as `val_<metric>`."""
+    for name, value in record.metrics.items():
+        yield Point(f"val_{name}", value)
 
 
 def as_metrics(points: Iterable[Point], time_s: float) -> list[Metric]:

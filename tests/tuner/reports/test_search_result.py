@@ -14,8 +14,9 @@ from tests.tuner.reports.searches import alternatives, write_search
 from tests.tuner.tiny import baseline_events, history_of, record, space_of
 from trainables.results import EnsembleResult, RetrainResult
 from tuner.record.directory import RunDirectory
-from tuner.record.events import BaselineFailed, EnsembleTested, ModelRegistered, RetrainingFinished, RungScore
+from tuner.record.events import BaselineFailed, EnsembleTested, ModelRegistered, RetrainingFinished
 from tuner.record.history import SearchHistory
+from tuner.record.scores import RungScore
 from tuner.reports.search_result import SearchResult, closing_lines, search_result_of
 
 PARAMS = {"method.gamma_fe": 0.02, "method.alpha": 0.3}

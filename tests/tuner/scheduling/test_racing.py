@@ -11,8 +11,8 @@ import pytest
 from tests.tuner.tiny import record
 from trainables.seeding import rng_for
 from tuner.experiment.settings import AshaRacing, FoldRacing, MedianRacing, NoRacing, Racing
-from tuner.record.events import RungScore
 from tuner.record.history import TrialRecord
+from tuner.record.scores import RungScore
 from tuner.record.selection import best_trial
 from tuner.scheduling.racing import fold_noise, rungs, stop_reason_after_fold, stop_reason_at_rung
 

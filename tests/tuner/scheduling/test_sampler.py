@@ -13,8 +13,9 @@ from tests.tuner.tiny import record, space_of
 from tuner.experiment.dimensions import DIMENSIONS
 from tuner.experiment.search_experiment import SearchExperiment
 from tuner.experiment.settings import Sampler
-from tuner.record.events import EarlierTrial, FoldScore, RungScore, WarmStarted
+from tuner.record.events import EarlierTrial, WarmStarted
 from tuner.record.history import TrialRecord
+from tuner.record.scores import FoldScore, RungScore
 from tuner.scheduling.sampler import Proposal, TrialSampler, build_sampler, distribution, intermediate_values
 from tuner.scheduling.warm_start import SAMPLERS_WITHOUT_EVIDENCE
 
