@@ -33,7 +33,8 @@ def balance_notes(plan: Plan) -> Iterator[str]:
         return
     advice = ["search.objective: balanced_accuracy"] if space.search.objective == "top1" else []
     weights = next(space.boundary_configs()).training.class_weights
-    if weights == "none" and "training.class_weights" not in space.dimensions:
+    searched = {space.branches.path_of(key) for key in space.dimensions}
+    if weights == "none" and "training.class_weights" not in searched:
         advice.append("training.class_weights: balanced")
     if advice:
         sizes = class_counts_in_words(plan.data)

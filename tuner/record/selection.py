@@ -3,7 +3,6 @@ scores."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from statistics import fmean, stdev
 
@@ -22,12 +21,7 @@ def best_trial(trials: Iterable[TrialRecord]) -> TrialRecord | None:
 def ranked(trials: Iterable[TrialRecord]) -> list[TrialRecord]:
     """Lists the complete trials, that with the highest mean score first, of equals the earliest."""
     complete = [trial for trial in trials if trial.state == "complete"]
-    return sorted(complete, key=lambda trial: (-score_of(trial), trial.number))
-
-
-def score_of(record: TrialRecord | BaselineRecord) -> float:
-    """Mean score of a complete record, of whatever sign; −∞ of any other."""
-    return -math.inf if record.score is None else record.score
+    return sorted(complete, key=lambda trial: (-(trial.score or 0.0), trial.number))  # complete: the score is known
 
 
 def winner_of(
@@ -40,7 +34,7 @@ def winner_of(
     best = best_trial(trials)
     candidates: list[TrialRecord | BaselineRecord] = [] if best is None else [best]
     candidates += [baseline for baseline in baselines if baseline.state == "complete"]
-    return max(candidates, key=score_of, default=None)  # of equals the first
+    return max(candidates, key=lambda record: record.score or 0.0, default=None)  # of equals the first
 
 
 def mean_and_sd(scores: Iterable[float]) -> tuple[float, float | None]:

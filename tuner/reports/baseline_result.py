@@ -30,14 +30,14 @@ class BaselineResult(Frozen):
     """Why it has no score, if it failed."""
     config: dict[str, Any] = Field(default_factory=dict)
     """Every leaf of its configuration, by dotted path."""
+    val_top1: float | None = None
+    """Mean validation top-1 over the folds of the trials; None unless it is complete."""
+    fold_scores: list[float] = Field(default_factory=list)
+    """Value of the objective in each fold."""
     objective: ObjectiveName = "top1"
     """Metric that the search optimises."""
     val_score: float | None = None
     """Mean of the objective over the folds of the trials; None unless it is complete."""
-    fold_scores: list[float] = Field(default_factory=list)
-    """Value of the objective in each fold."""
-    val_top1: float | None = None
-    """Mean validation top-1 over the folds of the trials; None unless it is complete."""
     val_metrics: dict[str, float] = Field(default_factory=dict)
     """Mean of every metric over the folds, by name."""
     test_scores: dict[str, float] = Field(default_factory=dict)

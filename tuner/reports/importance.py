@@ -18,7 +18,6 @@ from tuner.experiment.dimensions import Dimension
 from tuner.experiment.search_experiment import SearchExperiment
 from tuner.experiment.tree import by_short_name
 from tuner.record.history import TrialRecord
-from tuner.record.selection import score_of
 from tuner.reports.plot_layout import BLUE, GREEN, GREY, with_report_layout
 
 if TYPE_CHECKING:
@@ -126,7 +125,7 @@ def parallel_plot(
     label = complete[0].objective.label
     figure = plot_parallel_coordinate(study, params=[names[path] for path in dimensions], target_name=label)
     lines = list(figure.data[: len(complete)])
-    worst_first = sorted(range(len(complete)), key=lambda i: (score_of(complete[i]), -complete[i].number))
+    worst_first = sorted(range(len(complete)), key=lambda i: (complete[i].score or 0.0, -complete[i].number))
     colors = sample_colorscale([[0.0, GREY], [1.0, BLUE]], [rank / len(complete) for rank in range(len(complete))])
     for rank, i in enumerate(worst_first):
         share = rank / len(complete)

@@ -73,14 +73,14 @@ class SearchResult(Frozen):
     """Values of the searched dimensions at the best trial, by the names that are displayed (`gamma_fe`)."""
     best_config: dict[str, Any] = Field(default_factory=dict)
     """The whole best configuration, nested as in the experiment file."""
+    val_top1: float | None = None
+    """Mean validation top-1 of the best trial over its folds."""
+    fold_scores: list[float] = Field(default_factory=list)
+    """Value of the objective in each fold of the best trial."""
     objective: ObjectiveName = "top1"
     """Metric that was optimised."""
     val_score: float | None = None
     """Mean of the objective over the folds of the best trial; a log loss is positive, and the lower, the better."""
-    fold_scores: list[float] = Field(default_factory=list)
-    """Value of the objective in each fold of the best trial."""
-    val_top1: float | None = None
-    """Mean validation top-1 of the best trial over its folds."""
     val_metrics: dict[str, float] = Field(default_factory=dict)
     """Mean of every metric over the folds of the best trial, by name; top-1 alone in records of older versions."""
     test_scores: dict[str, float] = Field(default_factory=dict)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from trainables.results import RetrainResult
 from tuner.cli.search_progress import SearchProgress
 from tuner.record.events import (
     BaselineFailed,
+    BaselineFoldFinished,
     BaselineRetrainingFailed,
     FoldFinished,
     RetrainingFailed,
@@ -222,3 +224,24 @@ class TestTimeLeft:
         for number in range(4):
             add_trial(plain.journal, number, [0.5, 0.5])
         assert plain.progress.seconds_left() is None
+
+
+def test_the_objective_is_said_and_top1_beside_it(tmp_path: Path) -> None:
+    screen = Screen(tmp_path, search__objective="log_loss")
+    for event in baseline_events("linear_probe", [0.5, 0.75]):
+        screen.journal.append(with_loss(event) if isinstance(event, BaselineFoldFinished) else event)
+    assert screen.lines[-2:] == [
+        "[0:00] linear probe fold 1/2: 0.4000 in 0:01",
+        "[0:00] linear probe: validation log loss 0.4000 (0.4000 0.4000), top-1 0.6250",
+    ]
+    screen.journal.append(TrialStarted(trial=0, params={"method.gamma_fe": 0.05}, source="sampler"))
+    for k in (1, 2):
+        screen.journal.append(with_loss(FoldFinished(trial=0, result=fold(k, 0.75)), 0.25))
+    screen.journal.append(TrialEnded(trial=0, state="complete"))
+    assert "trial-0000 fold 1/2: 0.2500 in 0:01" in screen.lines[-2]
+    assert "trial-0000 val log loss 0.2500 (0.2500 0.2500), top-1 0.7500" in screen.lines[-1]
+    assert "best 0.2500 (trial-0000), linear probe 0.4000, about" in screen.lines[-1]
+
+
+def with_loss(event: Any, loss: float = 0.4) -> Any:
+    return event.model_copy(update={"result": replace(event.result, metrics={"log_loss": loss})})
