@@ -70,10 +70,8 @@ def test_says_how_long_it_takes(monkeypatch: pytest.MonkeyPatch, timed: list[Any
     # 15 s of the start, twice 5 s of workers; on two places one round of the baseline's 2 folds of 3 s, three of the
     # trials' 6 s, two of the 4 retrainings' 3 s; 10 s of the end
     assert 15 + 10 + 3 + 18 + 6 + 10 == 62
-    assert (
-        "minutes    about 1.0: baselines, 6 trials of 2 folds (3.0 s a fold) and 4 retrainings (3.0 s each), 2 at once; "
-        "fewer where racing stops trials" in said
-    )
+    work = "6 trials of 2 folds (3.0 s a fold) and 4 retrainings (3.0 s each)"
+    assert f"minutes    about 1.0: baselines, {work}, 2 at once; fewer where racing stops trials" in said
     ((config, examples, num_folds),) = timed
     assert (config.method.gamma_fe, len(examples), num_folds) == (0.01, 30, 2)
 
