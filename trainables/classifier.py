@@ -71,6 +71,15 @@ def save_classifier(directory: Path, network: Network, config: TrialConfig, clas
     write_whole(directory / DESCRIPTION, text.encode())
 
 
+def set_temperature(directory: Path, temperature: float) -> None:
+    """Makes the classifier in `directory` divide its logits by `temperature`, which was fitted on predictions out of
+    fold. Raises OSError and ValueError."""
+    description = json.loads((directory / DESCRIPTION).read_text(encoding="utf-8"))
+    description["temperature"] = temperature
+    text = json.dumps(description, indent=2, ensure_ascii=False) + "\n"
+    write_whole(directory / DESCRIPTION, text.encode())
+
+
 class Classifier:
     """A trained network that predicts classes of images or texts, preprocessed as in the evaluation of the search.
 

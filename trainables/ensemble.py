@@ -18,12 +18,11 @@ from torch import Tensor, nn
 from trainables.backbones.copying import clone
 from trainables.backbones.network import Backbone, TransferNetwork
 from trainables.config import TrialConfig
-from trainables.data.batches import evaluation_batches
-from trainables.data.examples import Examples, as_inputs
+from trainables.data.examples import Examples
 from trainables.methods import METHODS
+from trainables.predictions import Predictions
 from trainables.results import EnsembleResult
-from trainables.training.evaluation import predicted_probabilities, top1_accuracy
-from trainables.trial import default_device
+from trainables.trial import default_device, predictions_on
 from trainables.types import Outputs
 
 
@@ -94,14 +93,14 @@ def ensemble_of(networks: Sequence[TransferNetwork], config: TrialConfig) -> Tra
 
 def ensemble_and_test(
     config: TrialConfig, networks: Sequence[TransferNetwork], seeds: Sequence[int], test: Examples
-) -> tuple[EnsembleResult, TransferNetwork | EnsembleNetwork]:
+) -> tuple[EnsembleResult, TransferNetwork | EnsembleNetwork, Predictions]:
     """Makes the ensemble of networks that were trained with `seeds`, and scores it on `test` in this process."""
     device, started_s = default_device(), time.monotonic()
     ensemble = ensemble_of(networks, config).to(device)
-    inputs = as_inputs(test, config.data, ensemble.backbone.tokenizer)
-    batches = evaluation_batches(inputs, config.data, config.training.eval_batch_size, device)
-    accuracy = top1_accuracy(*predicted_probabilities(ensemble, batches, config.training, device))
+    predictions = predictions_on(ensemble, test, config, device)
     mean_of: Literal["weights", "probabilities"] = (
         "probabilities" if isinstance(ensemble, EnsembleNetwork) else "weights"
     )
-    return EnsembleResult(mean_of, list(seeds), accuracy, time.monotonic() - started_s), ensemble
+    seconds = time.monotonic() - started_s
+    result = EnsembleResult(mean_of, list(seeds), predictions.top1, seconds, predictions.metrics)
+    return result, ensemble, predictions

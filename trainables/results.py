@@ -21,6 +21,7 @@ class FoldResult:
     loss_terms: dict[str, list[float]] = field(default_factory=dict)
     taken_up_at: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
+    """Value of every metric of `trainables.metrics` on the validation part; empty in records of earlier versions."""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -36,6 +37,8 @@ class RetrainResult:
     duration_s: float
     loss_steps: list[int]
     loss_terms: dict[str, list[float]]
+    metrics: dict[str, float] = field(default_factory=dict)
+    """Value of every metric on the test split; empty in records of earlier versions."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ class EnsembleResult:
     seeds: list[int]
     test_top1: float
     duration_s: float
+    metrics: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -5,23 +5,25 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from trainables.backbones import build_network
-from trainables.backbones.network import TransferNetwork
+from trainables.backbones.network import Predictor, TransferNetwork
 from trainables.config import TrialConfig
 from trainables.data.batches import evaluation_batches, steps_per_epoch, training_batch
 from trainables.data.examples import Examples, as_inputs, selection_key
 from trainables.data.folds import Fold
 from trainables.errors import Collapsed, TrainingFailed
 from trainables.methods import MethodContext, build_method, uses_source_head
+from trainables.predictions import Predictions
 from trainables.probe import PROBES
 from trainables.results import FoldResult, RetrainFailed, RetrainResult
 from trainables.seeding import seed_for
 from trainables.training.checkpoint import Checkpoints
-from trainables.training.evaluation import is_constant, predicted_probabilities, top1_accuracy
+from trainables.training.evaluation import is_constant, predicted_probabilities
 from trainables.training.loop import Fit
 from trainables.types import Batch
 
@@ -109,6 +111,8 @@ class FoldTraining:
         self.number = number
         self.device = device or default_device()
         self.validation = examples.take(fold.validation)
+        self.predictions: Predictions | None = None
+        """Of the validation part, after `result`."""
         seed = seed_for(config.seed, "fold", number)
         self.training = Training(config, examples.take(fold.train), seed, self.device, checkpoints)
 
@@ -123,18 +127,26 @@ class FoldTraining:
         Raises TrainingFailed: Diverged or Collapsed.
         """
         self.training.run(step)
-        return self._score()
+        return self._predict().top1
 
     def result(self) -> FoldResult:
         """Trains to the end and scores the validation part. Raises TrainingFailed, as `score_at`."""
         self.training.run()
-        history, accuracy = self.training.fit.history, self._score()
-        seconds, taken_up_at = self.training.duration_s, self.training.taken_up_at
-        return FoldResult(self.number, accuracy, seconds, history.steps, history.terms, taken_up_at)
+        history, predictions = self.training.fit.history, self._predict()
+        self.predictions = predictions
+        return FoldResult(
+            fold=self.number,
+            val_top1=predictions.top1,
+            duration_s=self.training.duration_s,
+            loss_steps=history.steps,
+            loss_terms=history.terms,
+            taken_up_at=self.training.taken_up_at,
+            metrics=predictions.metrics,
+        )
 
-    def _score(self) -> float:
+    def _predict(self) -> Predictions:
         student = self.training.fit.method.student
-        return accuracy_on(student, self.validation, self.config, self.device, self.step)
+        return predictions_on(student, self.validation, self.config, self.device, self.step)
 
 
 def identity_of(config: TrialConfig, examples: Examples, seed: int) -> str:
@@ -183,14 +195,14 @@ def start_fit(
     return fit
 
 
-def accuracy_on(
-    network: TransferNetwork,
+def predictions_on(
+    network: Predictor,
     examples: Examples,
     config: TrialConfig,
     device: torch.device,
     num_steps: int = 0,
-) -> float:
-    """Top-1 accuracy in [0, 1] of `network`, trained for `num_steps`, on `examples`, images as centre crops.
+) -> Predictions:
+    """Predictions of `network`, trained for `num_steps`, of `examples`, images as centre crops.
 
     Raises Collapsed if the network predicts the same for all of them, and with its initial weights did not. After
     fewer than `MIN_STEPS_TO_COLLAPSE` it is not judged.
@@ -200,7 +212,14 @@ def accuracy_on(
         initial = build_network(config.backbone, examples.num_classes, config.seed, False).to(device)
         if not is_constant(_predicted(initial, examples, config, device)[0]):
             raise Collapsed(len(examples))
-    return top1_accuracy(probabilities, labels)
+    return Predictions(examples.index, labels.numpy(), probabilities.numpy())
+
+
+def accuracy_on(
+    network: Predictor, examples: Examples, config: TrialConfig, device: torch.device, num_steps: int = 0
+) -> float:
+    """Top-1 accuracy in [0, 1] of `predictions_on`, with its errors."""
+    return predictions_on(network, examples, config, device, num_steps).top1
 
 
 MIN_STEPS_TO_COLLAPSE = 20
@@ -209,7 +228,7 @@ still the pre-trained ones, may not fit weights that are right for the statistic
 
 
 def _predicted(
-    network: TransferNetwork, examples: Examples, config: TrialConfig, device: torch.device
+    network: Predictor, examples: Examples, config: TrialConfig, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
     inputs = as_inputs(examples, config.data, network.backbone.tokenizer)
     batches = evaluation_batches(inputs, config.data, config.training.eval_batch_size, device)
@@ -230,9 +249,18 @@ def reseeded(config: TrialConfig, seed: int) -> TrialConfig:
     return config.model_copy(update={"seed": seed_for(config.seed, "retrain", seed)})
 
 
+@dataclass(frozen=True, eq=False)
+class Retrained:
+    """A training on all training examples: its result, its network, and the predictions of the test split."""
+
+    result: RetrainResult
+    network: TransferNetwork
+    test: Predictions
+
+
 def train_and_test(
     config: TrialConfig, seed: int, train: Examples, test: Examples, checkpoints: Checkpoints | None = None
-) -> tuple[RetrainResult, TransferNetwork] | RetrainFailed:
+) -> Retrained | RetrainFailed:
     """Trains on all of `train` in this process, and scores the network on `test`.
 
     `config` is that of `reseeded(…, seed)`. A training that diverges or collapses is returned as RetrainFailed, not
@@ -242,7 +270,9 @@ def train_and_test(
     started = time.monotonic()
     try:
         network, fit = train_full(config, train, device, checkpoints)
-        accuracy = accuracy_on(network, test, config, device, fit.step)
+        predictions = predictions_on(network, test, config, device, fit.step)
     except TrainingFailed as failed:
         return RetrainFailed(seed, str(failed))
-    return RetrainResult(seed, accuracy, time.monotonic() - started, fit.history.steps, fit.history.terms), network
+    seconds, history = time.monotonic() - started, fit.history
+    result = RetrainResult(seed, predictions.top1, seconds, history.steps, history.terms, predictions.metrics)
+    return Retrained(result, network, predictions)

@@ -99,10 +99,11 @@ def test_weights_are_averaged_where_trainings_share_their_start(config: TrialCon
 def test_is_scored_on_the_test_split(networks: list[TransferNetwork], stored: np.ndarray[Any, Any]) -> None:
     config = config_of()
     test = LabelledImages.of(stored, np.array([0, 1, 2, 0, 1, 2]), CLASSES)
-    result, ensemble = ensemble_and_test(config, networks, [0, 1, 4], test)
+    result, ensemble, predictions = ensemble_and_test(config, networks, [0, 1, 4], test)
     predicted = Classifier(ensemble, config, CLASSES, CPU).predict_proba(stored).argmax(axis=1)  # type: ignore[arg-type]
     assert (result.mean_of, result.seeds) == ("probabilities", [0, 1, 4])
     assert result.test_top1 == pytest.approx(float((predicted == test.labels).mean()))
+    assert predictions.metrics == result.metrics
 
 
 def test_one_network_is_its_own_ensemble(networks: list[TransferNetwork]) -> None:

@@ -104,6 +104,11 @@ class BackboneFacts:
 class Predictor(Protocol):
     """What predictions are made by: a network, or an ensemble of networks."""
 
+    @property
+    def backbone(self) -> Backbone:
+        """The backbone, or the first of several, whose tokenizer converts texts."""
+        ...
+
     def eval(self) -> object:
         """Sets every module to evaluation mode."""
         ...

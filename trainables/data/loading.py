@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -109,6 +110,21 @@ def check_decodes(config: DataConfig, split: Literal["train", "test"]) -> None:
     listing = splits.train if split == "train" else splits.test
     if cached(listing, config.stored_px, config.resize) is None:
         try_decoding(listing, config.stored_px, config.resize)
+
+
+def example_names(config: DataConfig) -> tuple[list[str], list[str]]:
+    """Names of the sampled training and test examples, in the order of `load_train` and `load_test`: paths below `root`
+    of files, and what the dataset calls others. Raises BadInput with all problems."""
+    splits = plan_splits(config)
+    return _short_names(config, splits.train), _short_names(config, splits.test)
+
+
+def _short_names(config: DataConfig, listing: Listing) -> list[str]:
+    if config.root is None or not listing.in_files:
+        return list(listing.names)
+    root = config.root.expanduser().resolve()
+    paths = [Path(name) for name in listing.names]
+    return [str(path.relative_to(root)) if path.is_relative_to(root) else str(path) for path in paths]
 
 
 def source_key(config: DataConfig) -> str:

@@ -90,6 +90,6 @@ def train_fold(job: BaselineFold, examples: Examples, probes: ProbesByKey, share
     try:
         with time_limit(job.timeout_s, job.stacks):
             training = FoldTraining(job.config, examples, job.fold, part, default_device(), job.checkpoints)
-            return FoldDone(training.result())
+            return FoldDone(training.result(), training.predictions)
     except Exception as error:
         return failure_of(job.fold, error)

@@ -15,6 +15,7 @@ from trainables.config import TrialConfig
 from trainables.data.examples import Examples
 from trainables.data.loading import load_test, source_key, test_key
 from trainables.ensemble import ensemble_and_test
+from trainables.predictions import Predictions
 from trainables.probe import PROBES
 from trainables.results import EnsembleResult, RetrainFailed, RetrainResult
 from trainables.training.checkpoint import Checkpoints
@@ -24,6 +25,7 @@ from tuner.cluster.tasks import as_completed, put_shared
 from tuner.cluster.trainable import ImagesByKey, prepare_process
 from tuner.record.directory import RunDirectory
 from tuner.record.history import Contender
+from tuner.record.predictions import PredictionFiles
 from tuner.resources.share import Share
 
 
@@ -75,17 +77,22 @@ def retrain(
         data = each.config.data
         examples = (train_refs[source_key(data)], test_refs[test_key(data)], probes_ref)
         jobs.append((each, *examples, share, each.checkpoint_file(directory), checkpoint_period_s))
-    for each, retrained, files in as_completed(_retrain_once, jobs, share):
+    kept = PredictionFiles(directory)
+    for each, retrained, files, predictions in as_completed(_retrain_once, jobs, share):
+        if predictions is not None:
+            kept.add_test(each.of, each.seed, predictions)
         if files:
             put_folder(directory.model if each.makes_model else directory.ensemble_member(each.seed), files)
         yield each, retrained
         Checkpoints(each.checkpoint_file(directory), 0).discard()
 
 
-def make_ensemble(config: TrialConfig, seeds: Sequence[int], share: Share, directory: RunDirectory) -> EnsembleResult:
+def make_ensemble(
+    of: Contender, config: TrialConfig, seeds: Sequence[int], share: Share, directory: RunDirectory
+) -> EnsembleResult:
     """Makes the model of the networks that retrainings of `config` with `seeds` left, and scores it on the test split.
 
-    It is saved to the run's `model/`; the networks are removed.
+    `config` is that of the trial or baseline `of`. The model is saved to the run's `model/`; the networks are removed.
 
     Raises:
         WorkerFailed: if the worker raised an error, or died too often.
@@ -94,7 +101,8 @@ def make_ensemble(config: TrialConfig, seeds: Sequence[int], share: Share, direc
     members = [directory.ensemble_member(seed) for seed in seeds]
     files = [{path.name: path.read_bytes() for path in member.iterdir()} for member in members]
     job = (config, tuple(seeds), put_shared(files), put_shared(load_test(config.data)), share)
-    result, model = next(iter(as_completed(_ensemble_once, [job], share)))
+    result, model, predictions = next(iter(as_completed(_ensemble_once, [job], share)))
+    PredictionFiles(directory).add_test(of, None, predictions)
     put_folder(directory.model, model)
     shutil.rmtree(directory.ensemble_members, ignore_errors=True)
     return result
@@ -119,23 +127,22 @@ def _retrain_once(
     share: Share,
     checkpoint_file: Path,
     checkpoint_period_s: float | None,
-) -> tuple[Retraining, RetrainResult | RetrainFailed, dict[str, bytes]]:
+) -> tuple[Retraining, RetrainResult | RetrainFailed, dict[str, bytes], Predictions | None]:
     prepare_process(share)
     PROBES.add(probes)
     config = reseeded(retraining.config, retraining.seed)
     checkpoints = None if checkpoint_period_s is None else Checkpoints(checkpoint_file, checkpoint_period_s)
     ended = train_and_test(config, retraining.seed, train, test, checkpoints)
     if isinstance(ended, RetrainFailed):
-        return retraining, ended, {}
-    retrained, network = ended
+        return retraining, ended, {}, None
     is_kept = retraining.makes_model or retraining.is_member
-    files = _classifier_files(network, config, train.class_names) if is_kept else {}
-    return retraining, retrained, files
+    files = _classifier_files(ended.network, config, train.class_names) if is_kept else {}
+    return retraining, ended.result, files, ended.test
 
 
 def _ensemble_once(
     config: TrialConfig, seeds: tuple[int, ...], members: list[dict[str, bytes]], test: Examples, share: Share
-) -> tuple[EnsembleResult, dict[str, bytes]]:
+) -> tuple[EnsembleResult, dict[str, bytes], Predictions]:
     prepare_process(share)
     networks: list[TransferNetwork] = []
     for files in members:
@@ -144,8 +151,8 @@ def _ensemble_once(
             network = Classifier.load(Path(folder, "member")).network
         assert isinstance(network, TransferNetwork)
         networks.append(network)
-    result, ensemble = ensemble_and_test(config, networks, seeds, test)
-    return result, _classifier_files(ensemble, reseeded(config, seeds[0]), test.class_names)
+    result, ensemble, predictions = ensemble_and_test(config, networks, seeds, test)
+    return result, _classifier_files(ensemble, reseeded(config, seeds[0]), test.class_names), predictions
 
 
 def _classifier_files(network: Network, config: TrialConfig, class_names: tuple[str, ...]) -> dict[str, bytes]:

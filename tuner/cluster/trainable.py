@@ -143,7 +143,7 @@ class FoldTrainable(tune.Trainable):
         if rungs:
             self.rungs = tuple(rungs[1:])
             return RungScored(self.fold, rungs[0], training.score_at(rungs[0]))
-        report = self._ended(FoldDone(training.result()))
+        report = self._ended(FoldDone(training.result(), training.predictions))
         self.folds = self.folds[1:]
         return report
 

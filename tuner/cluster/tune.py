@@ -20,6 +20,8 @@ from tuner.cluster.probes import ProbesByKey
 from tuner.cluster.tasks import death_reason, object_store_errors
 from tuner.cluster.trainable import FoldTrainable, ImagesByKey, WorkerSettings
 from tuner.cluster.worker_reports import FoldDone, FoldFailed, Report, RungScored
+from tuner.record.predictions import PredictionFiles
+from tuner.record.selection import best_trial
 from tuner.resources.gpu_memory import is_gpu_out_of_memory
 from tuner.resources.share import Share
 from tuner.scheduling.assignment import Assignment
@@ -129,16 +131,24 @@ class SchedulerStopper(Stopper):
     def __init__(self, scheduler: TrialScheduler, settings: WorkerSettings) -> None:
         self._scheduler = scheduler
         self._settings = settings
+        self._predictions = PredictionFiles(scheduler.journal.directory)
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         number: int = result["trial"]
         decision = self._decide(number, result["report"])
-        self._settings.remove_checkpoints({number: self._scheduler.journal.history.trials[number]})
+        trials = self._scheduler.journal.history.trials
+        self._settings.remove_checkpoints({number: trials[number]})
+        if trials[number].state != "running":
+            best = best_trial(trials.values())
+            running = (trial for trial in trials.values() if trial.state == "running")
+            self._predictions.keep_trials({trial.number for trial in (*running, best) if trial is not None})
         return decision is Decision.STOP
 
     def _decide(self, number: int, report: Report) -> Decision:
         match report:
-            case FoldDone(result):
+            case FoldDone(result, predictions):
+                if predictions is not None:  # before the journal says that there are some
+                    self._predictions.add_fold(number, result.fold, predictions)
                 return self._scheduler.fold_finished(number, result)
             case RungScored(fold, step, val_top1, metrics):
                 return self._scheduler.rung_reached(number, fold, step, val_top1, metrics)

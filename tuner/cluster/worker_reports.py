@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from trainables.predictions import Predictions
 from trainables.results import FoldResult
 
 
 @dataclass(frozen=True)
 class FoldDone:
-    """Report that a fold has been trained and scored."""
+    """Report that a fold has been trained and scored, with the predictions of its validation part."""
 
     result: FoldResult
+    predictions: Predictions | None = None
 
     @property
     def fold(self) -> int:

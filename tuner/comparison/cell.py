@@ -97,8 +97,7 @@ def train_cell(
         ended = train_and_test(reseeded(config, key.seed), key.seed, train, test)
         if isinstance(ended, RetrainFailed):
             return CellUnscored(key, ended.reason, diverged=True)
-        trained, network = ended
-        return CellScored(key, trained, measure(network, measures, column_train, test))
+        return CellScored(key, ended.result, measure(ended.network, measures, column_train, test))
     except Exception as error:
         if share.is_auto and share.gpus < 1 and is_gpu_out_of_memory(error):
             raise  # the driver tries it again with a larger share

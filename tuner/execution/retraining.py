@@ -136,7 +136,7 @@ def _make_ensemble(
     if not seeds:
         return
     observer.enter_phase("making one model of the retrained networks")
-    result = make_ensemble(config_of(winner, space), seeds, share, journal.directory)
+    result = make_ensemble(winner.key, config_of(winner, space), seeds, share, journal.directory)
     baseline = winner.name if isinstance(winner, BaselineRecord) else None
     trial = winner.number if isinstance(winner, TrialRecord) else None
     journal.append(EnsembleTested(trial=trial, baseline=baseline, result=result))

@@ -23,6 +23,7 @@ from tuner.messages.redaction import without_credentials
 from tuner.record.configs import config_of
 from tuner.record.events import BaselineFailed, BaselineFoldFinished, BaselineStarted
 from tuner.record.journal import SearchJournal
+from tuner.record.predictions import PredictionFiles
 from tuner.resources.share import Share
 
 
@@ -98,6 +99,8 @@ def _train_missing(
                 if isinstance(report, FoldFailed):
                     journal.append(BaselineFailed(baseline=name, reason=without_credentials(report.reason)))
                     return
+                if report.predictions is not None:
+                    PredictionFiles(journal.directory).add_fold(name, report.fold, report.predictions)
                 journal.append(BaselineFoldFinished(baseline=name, result=report.result))
 
     retry_with_larger_share(share, journal, train)

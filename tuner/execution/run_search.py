@@ -12,6 +12,7 @@ from tuner.cluster.gpu_probe import resolve_share
 from tuner.cluster.probes import ProbesByKey
 from tuner.cluster.trainable import ImagesByKey
 from tuner.cluster.tune import run_trials
+from tuner.execution.evaluating import evaluate_model, keep_example_names
 from tuner.execution.observer import Observer
 from tuner.execution.retraining import register, retrain_contenders
 from tuner.execution.run_baselines import run_baselines, search_probes, start_baselines
@@ -70,11 +71,13 @@ def run_search(
             observer.enter_phase("measuring the GPU memory of a trial")
         share = resolve_share(context.share, [space], images, plan.num_folds, journal)
         observer.concurrency = space.search.folds_at_once(share.concurrency, plan.num_trials)
+        keep_example_names(space, images, context.directory)
         start_baselines(space, journal)
         probes = search_probes(space, images, share, journal, observer)
         run_baselines(space, images, probes, share, journal, observer)
         ending = search_trials(space, images, share, journal, observer, probes, None if scope is None else scope.budget)
         retrain_contenders(space, images, probes, share, journal, observer)
+        evaluate_model(space, images, context.directory, journal.history, observer)
         register(context, space, images, observer)
         duration_s = time.monotonic() - started_s
         result = search_result_of(space, context.directory, journal.history, context.uri, duration_s, ending)

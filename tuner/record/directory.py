@@ -22,6 +22,8 @@ class RunDirectory:
             journal.jsonl                one event a line, appended and synced; the durable truth
             environment.json             versions, host, command
             model/                       the best configuration, retrained (of a search)
+            predictions/                 probabilities that the best trial, the baselines and the retrainings gave
+            predictions.parquet, .csv    the same as one table, with file names
             report.html, best.yaml       the report; the best configuration as an experiment (of a search)
             searches/, comparison.*      the searches of its rows, and the tables (of a comparison)
             checkpoints/, ensemble/      folds and retrainings in progress; networks that become one model
@@ -85,6 +87,36 @@ class RunDirectory:
     def model(self) -> Path:
         """Folder of the retrained classifier."""
         return self.path / "model"
+
+    @property
+    def predictions(self) -> Path:
+        """Folder of the predictions of folds and of the test split; see `tuner.record.predictions`."""
+        return self.path / "predictions"
+
+    @property
+    def examples(self) -> Path:
+        """Names of the examples that predictions are of, as JSON."""
+        return self.predictions / "examples.json"
+
+    @property
+    def mistakes_data(self) -> Path:
+        """The mistakes of the model with their pictures, as JSON."""
+        return self.predictions / "mistakes.json"
+
+    @property
+    def mistakes(self) -> Path:
+        """Page of all mistakes of the model, as HTML."""
+        return self.path / "mistakes.html"
+
+    @property
+    def predictions_csv(self) -> Path:
+        """The table of predictions as CSV."""
+        return self.path / "predictions.csv"
+
+    @property
+    def predictions_table(self) -> Path:
+        """Predictions of the best trial, the baselines and the retrained networks, one row an example and model."""
+        return self.path / "predictions.parquet"
 
     @property
     def ensemble_members(self) -> Path:
@@ -178,6 +210,9 @@ class RunDirectory:
             self.environment,
             self.report,
             self.best_space,
+            self.mistakes,
+            self.predictions_table,
+            self.predictions_csv,
             self.tables_markdown,
             self.tables_html,
         )

@@ -20,6 +20,8 @@ from tuner.record.events import TrialState
 from tuner.record.history import TrialRecord
 from tuner.record.selection import mean_and_sd
 from tuner.reports.baseline_panel import baseline_rows
+from tuner.reports.evaluation import model_evaluation
+from tuner.reports.evaluation_panel import EvaluationPanel, confusion_plot, evaluation_panel, reliability_plot
 from tuner.reports.figures import (
     Figures,
     figures_as_json,
@@ -30,6 +32,7 @@ from tuner.reports.figures import (
     slices_of,
 )
 from tuner.reports.importance import importances_of
+from tuner.reports.mistakes import ON_PAGE, grouped, read_mistakes
 from tuner.reports.page_templates import TEMPLATES
 from tuner.reports.search_run import SearchRun, best_space
 
@@ -71,6 +74,10 @@ def report_page(run: SearchRun) -> str:
     """Renders the report as HTML."""
     importances = importances_of(run.space, run.history.trials.values(), run.names)
     figures = figures_of(run, importances)
+    model = _model_panel(run)
+    if model is not None:
+        side_px = 160 + 26 * min(len(model.classes), 60)
+        figures |= {"confusion": (confusion_plot(model), side_px), "reliability": (reliability_plot(model), 340)}
     best = run.best
     alone = best_space(run)
     yaml = "" if alone is None else dump_experiment(alone)
@@ -81,6 +88,7 @@ def report_page(run: SearchRun) -> str:
         best=best,
         best_params=[] if best is None else _best_params(best, run),
         baselines=list(baseline_rows(run.result)),
+        model=model,
         better_baseline=run.winner.label if isinstance(run.winner, BaselineRecord) else "",
         ending=_ending(run),
         warm_start=_warm_start(run),
@@ -104,6 +112,13 @@ def report_page(run: SearchRun) -> str:
         figures=Markup(figures_as_json(figures)),
         plotly=Markup(packed_plotly()),
     )
+
+
+def _model_panel(run: SearchRun) -> EvaluationPanel | None:
+    evaluation = model_evaluation(run.directory, run.history)
+    if evaluation is None:
+        return None
+    return evaluation_panel(evaluation, grouped(read_mistakes(run.directory), ON_PAGE))
 
 
 def racing_sentence(run: SearchRun) -> str:
@@ -194,6 +209,13 @@ def _warm_start(run: SearchRun) -> str:
 def _contents(run: SearchRun, figures: Figures) -> Iterator[tuple[str, str]]:
     if run.history.baselines:
         yield "baselines", "Baselines"
+    if "confusion" in figures:
+        yield from (
+            ("model", "The model"),
+            ("mistakes", "Mistakes"),
+            ("classes", "Classes"),
+            ("calibration", "Calibration"),
+        )
     yield "how-it-went", "How it went"
     if run.dimensions:
         yield from (("dimensions", "Dimensions"), ("importance", "Importance"))

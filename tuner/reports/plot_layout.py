@@ -5,6 +5,7 @@ Backgrounds are transparent and text has no colour of its own: the page gives it
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import plotly.graph_objects as go
@@ -13,8 +14,18 @@ import plotly.graph_objects as go
 BLUE, ORANGE, RED, GREEN, GREY = "#2f81c9", "#d0781f", "#d5483a", "#0f9d76", "#8a8f98"
 
 SMALL_MARGIN = {"l": 48, "r": 12, "t": 8, "b": 44}
-SCORE_AXIS = {"autorangeoptions": {"clipmin": -0.02, "clipmax": 1.02}}
-"""An axis of scores over what was scored, which shows no more than there can be."""
+
+
+def score_axis(scores: Iterable[float]) -> dict[str, Any]:
+    """Axis over scores in [0, 1] with a little room, so that differences of a point can be seen; all of it without
+    scores. Plotly's own range would begin at 0 where its limits are given."""
+    scores = list(scores)
+    if not scores:
+        return {"range": [0, 1]}
+    low, high = min(scores), max(scores)
+    room = max(0.01, 0.08 * (high - low))
+    return {"range": [max(low - room, -0.02), min(high + room, 1.02)]}
+
 
 _AXIS = {
     "gridcolor": "rgba(128,128,128,.18)",

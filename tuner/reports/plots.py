@@ -20,7 +20,7 @@ from tuner.messages.wording import spell_params, spell_scores
 from tuner.record.events import TrialState
 from tuner.record.history import TrialRecord
 from tuner.record.selection import mean_and_sd
-from tuner.reports.plot_layout import BLUE, GREEN, GREY, ORANGE, RED, SCORE_AXIS, SMALL_MARGIN, new_figure
+from tuner.reports.plot_layout import BLUE, GREEN, GREY, ORANGE, RED, SMALL_MARGIN, new_figure, score_axis
 
 COLORS: dict[TrialState, str] = {"complete": BLUE, "pruned": ORANGE, "failed": RED, "running": GREY}
 SYMBOLS: dict[TrialState, str] = {
@@ -41,18 +41,22 @@ MAX_LEADERS = 10
 Names = Mapping[str, str]
 
 
-def history_plot(trials: Iterable[TrialRecord], names: Names) -> go.Figure:
-    """Plots every trial's mean score over its number, by state, and the best complete score so far."""
+def history_plot(trials: Iterable[TrialRecord], names: Names, others: Iterable[float] = ()) -> go.Figure:
+    """Plots every trial's mean score over its number, by state, and the best complete score so far.
+
+    The axis of scores has room for `others`, such as those of baselines.
+    """
     trials = sorted(trials, key=lambda trial: trial.number)
     last = max((trial.number for trial in trials), default=0)
     room = 0.02 * last + 0.5
-    figure = new_figure(yaxis=SCORE_AXIS, yaxis_title="validation top-1")
+    scores = [fmean(trial.fold_scores) for trial in trials if trial.folds]
+    figure = new_figure(yaxis=score_axis([*scores, *others]), yaxis_title="validation top-1")
     figure.update_xaxes(title="trial", range=[-room, last + room], **_whole_numbers(last))
     steps = _best_so_far(trials)
     if steps:
         line = {"color": GREEN, "width": 2, "shape": "hv"}
-        numbers, scores = [number for number, _ in steps], [score for _, score in steps]
-        figure.add_scatter(x=numbers, y=scores, mode="lines", line=line, name="best so far", hoverinfo="skip")
+        numbers, best = [number for number, _ in steps], [score for _, score in steps]
+        figure.add_scatter(x=numbers, y=best, mode="lines", line=line, name="best so far", hoverinfo="skip")
     for state in COLORS:
         known = [trial for trial in trials if trial.state == state and trial.folds]
         if known:
@@ -78,16 +82,6 @@ def history_plot(trials: Iterable[TrialRecord], names: Names) -> go.Figure:
     return figure
 
 
-def _score_axis(trials: Sequence[TrialRecord]) -> dict[str, Any]:
-    """Axis over the mean scores of trials, which is the same for every plot of them."""
-    if not trials:
-        return {"range": [0, 1]}
-    means = [fmean(trial.fold_scores) for trial in trials]
-    low, high = min(means), max(means)
-    margin = max(0.01, 0.08 * (high - low))
-    return {"range": [max(low - margin, -0.02), min(high + margin, 1.02)]}
-
-
 def slice_plot(
     path: str,
     dimension: Dimension,
@@ -103,7 +97,7 @@ def slice_plot(
     trials = [trial for trial in scored if path in trial.params]
     figure = new_figure(xaxis_title=escape(title or names[path]), showlegend=False, margin=SMALL_MARGIN)
     figure.update_xaxes(_axis_of(dimension))
-    figure.update_yaxes(_score_axis(scored))
+    figure.update_yaxes(score_axis(fmean(trial.fold_scores) for trial in scored))
     for state in ("pruned", "complete"):
         shown = [trial for trial in trials if trial.state == state]
         figure.add_scatter(

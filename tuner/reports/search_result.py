@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from pydantic import AliasChoices, Field
 
 from trainables.frozen import Frozen
+from trainables.metrics import MetricValue
 from tuner.experiment.objective import LABELS, ObjectiveName
 from tuner.experiment.tree import by_short_name, short_names
 from tuner.messages.redaction import without_credentials
@@ -29,6 +30,7 @@ from tuner.reports.baseline_result import (
     spell_difference,
     validation_lines,
 )
+from tuner.reports.evaluation import MODEL_SEED, evaluations_of
 from tuner.reports.redacted_record import redacted_events
 
 if TYPE_CHECKING:
@@ -90,6 +92,9 @@ class SearchResult(Frozen):
     """Sample standard deviation; None of fewer than two retrainings."""
     ensemble: EnsembleOutcome | None = None
     """The model that was made of all retrained networks of the winner, where `retrain.ensemble` asks for it."""
+    metrics: dict[str, dict[str, dict[str, MetricValue]]] = Field(default_factory=dict)
+    """Model (`trial-0005`, `linear_probe`) → `validation` (out of fold) or `test` (of the model: the ensemble, or else
+    seed 0) → metric → value with the 95 % interval that counts the examples."""
     baselines: dict[str, BaselineResult] = Field(default_factory=dict)
     """What the best trial is compared with, by name: `linear_probe`, `fine_tuning`."""
     winner: str | None = None
@@ -166,6 +171,7 @@ def search_result_of(
         folds_planned=space.search.num_trial_folds * len(raced),
         seconds=duration_s,
         baselines=baseline_results(history, space.search.folds),
+        metrics=_metrics_of(directory, history),
         ensemble=None if winner is None else _ensemble_of(winner, history),
         winner=winner.name if isinstance(winner, BaselineRecord) else None if winner is None else winner.trial_id,
         model_uri=None if winner is None else history.model_uri(winner.key),
@@ -188,6 +194,15 @@ def _of_best(best: TrialRecord, space: SearchExperiment, history: SearchHistory)
         "test_top1_mean": mean,
         "test_top1_sd": sd,
     }
+
+
+def _metrics_of(directory: RunDirectory, history: SearchHistory) -> dict[str, dict[str, dict[str, MetricValue]]]:
+    found: dict[str, dict[str, dict[str, MetricValue]]] = {}
+    for each in evaluations_of(directory, history):  # the ensemble comes after the seeds, of which the first counts
+        of_model = found.setdefault(each.model, {})
+        if each.network in ("", f"seed {MODEL_SEED}", "ensemble"):
+            of_model[each.split] = each.metrics
+    return found
 
 
 def _ensemble_of(winner: TrialRecord | BaselineRecord, history: SearchHistory) -> EnsembleOutcome | None:
@@ -233,6 +248,7 @@ def closing_lines(result: SearchResult, history: SearchHistory) -> Iterator[str]
         yield f"  validation     {label} {result.val_score:.4f} {folds}{top1}"
     yield from validation_lines(result.baselines)
     yield from _test_lines(result)
+    yield from _metric_lines(result)
     if result.winner in result.baselines:
         label = result.baselines[result.winner].label
         yield f"  winner         the {label}: no trial has a better validation score, so its model is the result"
@@ -245,6 +261,18 @@ def closing_lines(result: SearchResult, history: SearchHistory) -> Iterator[str]
     for trial in history.trials.values():
         if trial.state == "failed":
             yield f"  failed         {trial.trial_id}: {trial.reason}"
+
+
+def _metric_lines(result: SearchResult) -> Iterator[str]:
+    """Yields the further metrics of the winner, of the test split if it was tested."""
+    splits = result.metrics.get(result.winner or "", {})
+    for split in ("test", "validation"):
+        if split in splits:
+            words = {"balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1", "log_loss": "log loss"}
+            values = ", ".join(f"{word} {splits[split][name].value:.4f}" for name, word in words.items())
+            top1 = splits[split]["top1"]
+            yield f"  model          top-1 {top1} on {split}: {values}"
+            return
 
 
 def _test_lines(result: SearchResult) -> Iterator[str]:

@@ -18,7 +18,7 @@ from tuner.record.history import SearchHistory
 from tuner.record.selection import mean_and_sd
 from tuner.record.standings import standings_of
 from tuner.tracking.params import by_short_name
-from tuner.tracking.points import Point, fold_points, loss_points, mean_points
+from tuner.tracking.points import Point, fold_points, loss_points, mean_points, test_points
 from tuner.tracking.run_writer import RunWriter, baseline_name, retraining_name, retraining_tags
 
 BaselineEvent = BaselineStarted | BaselineFoldFinished | BaselineFailed | BaselineRetrained | BaselineRetrainingFailed
@@ -46,8 +46,7 @@ class BaselineProjection:
             case BaselineRetrained():
                 result = event.result
                 name = self._open_retraining(event.baseline, result.seed, event.time_s - result.duration_s, "")
-                scores = [Point("test_top1", result.test_top1), Point("duration_s", result.duration_s)]
-                self._writer.write(name, event.time_s, [*scores, *loss_points(result)])
+                self._writer.write(name, event.time_s, [*test_points(result), *loss_points(result)])
                 self._writer.end(name, event.time_s, "FINISHED")
             case BaselineRetrainingFailed():
                 name = self._open_retraining(event.baseline, event.seed, event.time_s, event.reason)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from mlflow.entities import Metric
 
-from trainables.results import FoldResult, RetrainResult
+from trainables.results import EnsembleResult, FoldResult, RetrainResult
 from tuner.record.baselines import BaselineRecord
 from tuner.record.history import TrialRecord
 
@@ -41,6 +41,13 @@ def mean_points(record: TrialRecord | BaselineRecord) -> Iterator[Point]:
     """Yields the mean of each metric over the folds of a complete trial or baseline, as `val_<metric>`."""
     for name, value in record.metrics.items():
         yield Point(f"val_{name}", value)
+
+
+def test_points(result: RetrainResult | EnsembleResult) -> Iterator[Point]:
+    """Yields the top-1 on the test split and each further metric: `test_top1`, `test_log_loss` …, and the duration."""
+    yield Point("test_top1", result.test_top1)
+    yield from (Point(f"test_{name}", value) for name, value in result.metrics.items() if name != "top1")
+    yield Point("duration_s", result.duration_s)
 
 
 def as_metrics(points: Iterable[Point], time_s: float) -> list[Metric]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 from pydantic import ValidationError
 
@@ -159,10 +160,18 @@ class Projection:
                 continue
             version = f"{file.name} {file.stat().st_mtime_ns}"  # a report is rewritten whenever there is more to report
             if version not in self._cursor.uploaded:
-                text = file.read_text(encoding="utf-8")
-                # Each text of the report was freed of credentials; in markup a secret's end could not be told.
-                writer.write_artifact(file.name, text if file == self._directory.report else without_credentials(text))
+                self._upload(writer, file)
                 self._move_cursor(uploaded=(*self._cursor.uploaded, version))
+
+    def _upload(self, writer: RunWriter, file: Path) -> None:
+        """Writes one file. Each text of the pages was freed of credentials: in markup a secret's end could not be told,
+        and tables hold nothing that a user wrote but names of files and classes."""
+        if file in (self._directory.predictions_table, self._directory.predictions_csv):
+            writer.write_artifact_file(file)
+            return
+        text = file.read_text(encoding="utf-8")
+        is_page = file in (self._directory.report, self._directory.mistakes)
+        writer.write_artifact(file.name, text if is_page else without_credentials(text))
 
 
 def read_start(directory: RunDirectory) -> SearchStarted | ComparisonStarted | None:

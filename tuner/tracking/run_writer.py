@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from mlflow import MlflowClient
@@ -119,6 +120,10 @@ class RunWriter:
             if not self._is_final(error, run_id):
                 raise
             log.warning("MLflow refuses the artifact %s: %s", file_name, reason(error))
+
+    def write_artifact_file(self, file: Path) -> None:
+        """Copies a file to the artifacts of the parent run as it is."""
+        self._client.log_artifact(self._run_ids[self.parent], str(file))
 
     def tag_experiment(self, key: str, value: str) -> None:
         """Sets a tag of the experiment."""

@@ -24,7 +24,7 @@ from tuner.record.history import SearchHistory, TrialRecord
 from tuner.record.selection import best_trial
 from tuner.tracking.baseline_projection import BaselineEvent, BaselineProjection, standing_points
 from tuner.tracking.params import as_text, by_short_name, search_params, trial_params
-from tuner.tracking.points import Point, fold_points, loss_points, mean_points
+from tuner.tracking.points import Point, fold_points, loss_points, mean_points, test_points
 from tuner.tracking.run_writer import RunWriter, end_status, retraining_name, retraining_tags
 from tuner.tracking.ui_views import VIEW_TAG, view_of_trials
 
@@ -114,8 +114,7 @@ class SearchProjection:
     def _retraining_finished(self, event: RetrainingFinished) -> None:
         result = event.result
         name = self._open_retraining(event.trial, result.seed, event.time_s - result.duration_s, reason="")
-        points = [Point("test_top1", result.test_top1), Point("duration_s", result.duration_s), *loss_points(result)]
-        self.writer.write(name, event.time_s, points)
+        self.writer.write(name, event.time_s, [*test_points(result), *loss_points(result)])
         self.writer.end(name, event.time_s, "FINISHED")
 
     def _retraining_failed(self, event: RetrainingFailed) -> None:
@@ -127,8 +126,7 @@ class SearchProjection:
         tags = {**retraining_tags(None, event.baseline), "mean_of": result.mean_of}
         tags["seeds"] = " ".join(map(str, result.seeds))
         self.writer.open(name, event.time_s - result.duration_s, tags)
-        score = Point("test_top1", result.test_top1)
-        self.writer.write(name, event.time_s, [score, Point("duration_s", result.duration_s)])
+        self.writer.write(name, event.time_s, test_points(result))
         self.writer.end(name, event.time_s, "FINISHED")
         self.writer.write_parent(event.time_s, [Point("test_top1_ensemble", result.test_top1)])
 

@@ -14,6 +14,7 @@ from trainables.classifier import WEIGHTS, Classifier
 from trainables.data.images import LabelledImages
 from trainables.data.loading import source_key
 from trainables.errors import Diverged
+from trainables.predictions import Predictions
 from trainables.probe import Probe
 from trainables.results import RetrainFailed
 from trainables.training.checkpoint import Checkpoints
@@ -21,6 +22,7 @@ from trainables.trial import reseeded
 from tuner.cluster import retraining as retrain
 from tuner.cluster.retraining import Retraining, make_ensemble, put_folder
 from tuner.record.directory import RunDirectory
+from tuner.record.predictions import PredictionFiles
 from tuner.resources.share import Share
 
 SHARE = Share(1, 0, 1)
@@ -58,7 +60,7 @@ IMAGES = LabelledImages.of(np.zeros((2, 8, 8, 3), dtype=np.uint8), np.arange(2),
 
 def once(each: Retraining, folder: Path) -> tuple[Any, dict[str, bytes]]:
     """The result of a retraining, and the files of its model."""
-    _, result, files = retrain._retrain_once(each, IMAGES, IMAGES, {}, SHARE, folder, None)
+    _, result, files, _ = retrain._retrain_once(each, IMAGES, IMAGES, {}, SHARE, folder, None)
     return result, files
 
 
@@ -66,8 +68,9 @@ def test_only_the_network_of_one_becomes_the_model(monkeypatch: pytest.MonkeyPat
     fit = SimpleNamespace(step=3, history=SimpleNamespace(steps=[], terms={}))
     monkeypatch.setattr(trial, "train_full", lambda *_: (None, fit))
     monkeypatch.setattr(retrain, "_classifier_files", lambda network, config, names: {"weights": b""})
-    for poison in (0.0, 1.0):  # whichever has the better test score
-        monkeypatch.setattr(trial, "accuracy_on", lambda *_, poison=poison: poison)
+    for poison in (0, 1):  # whichever has the better test score
+        test = Predictions(np.arange(1), np.array([poison]), np.array([[0.25, 0.75]], dtype=np.float32))
+        monkeypatch.setattr(trial, "predictions_on", lambda *_, test=test: test)
         kept = [once(Retraining(0, CONFIG, seed, makes_model=seed == 0), tmp_path)[1] for seed in range(3)]
         assert kept == [{"weights": b""}, {}, {}]
 
@@ -86,13 +89,17 @@ def test_the_networks_of_an_ensemble_become_one_model(monkeypatch: pytest.Monkey
     list(retrain.retrain(jobs, {source_key(config.data): images}, {}, SHARE, directory))
     assert not directory.model.exists()
     tensors = [torch.load(directory.ensemble_member(seed) / WEIGHTS, weights_only=True) for seed in range(2)]
-    result = make_ensemble(config, [0, 1], SHARE, directory)
+    assert list(PredictionFiles(directory).test_seeds(4)) == [0, 1]
+    result = make_ensemble(4, config, [0, 1], SHARE, directory)
     assert (result.mean_of, result.seeds) == ("weights", [0, 1])
     mean = torch.load(directory.model / WEIGHTS, weights_only=True)
     name = "target_head.weight"
     torch.testing.assert_close(mean[name], (tensors[0][name] + tensors[1][name]) / 2)
     accuracy = (Classifier.load(directory.model).predict_proba(pixels).argmax(axis=1) == images.labels).mean()
-    assert result.test_top1 == pytest.approx(accuracy)
+    assert result.test_top1 == result.metrics["top1"] == pytest.approx(accuracy)
+    kept = PredictionFiles(directory).test(4, None)
+    assert kept is not None
+    np.testing.assert_allclose(kept.probabilities, Classifier.load(directory.model).predict_proba(pixels), rtol=1e-4)
     assert not directory.ensemble_members.exists()
 
 

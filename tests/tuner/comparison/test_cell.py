@@ -37,7 +37,8 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
     def train_and_test(*arguments: Any) -> Any:
         calls.append(arguments)
-        return RetrainResult(KEY.seed, 0.75, 2.0, [1], {"target_label": [1.0]}), SimpleNamespace()
+        result = RetrainResult(KEY.seed, 0.75, 2.0, [1], {"target_label": [1.0]})
+        return SimpleNamespace(result=result, network=SimpleNamespace())
 
     monkeypatch.setattr(cells, "train_and_test", train_and_test)
     return calls

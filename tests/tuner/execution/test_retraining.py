@@ -131,7 +131,7 @@ class TestEnsemble:
         """The seeds of each ensemble that was made."""
         calls: list[list[int]] = []
 
-        def make_ensemble(config: Any, seeds: list[int], *_: Any) -> EnsembleResult:
+        def make_ensemble(of: Any, config: Any, seeds: list[int], *_: Any) -> EnsembleResult:
             calls.append(seeds)
             return EnsembleResult("weights", seeds, 0.75, 1.0)
 

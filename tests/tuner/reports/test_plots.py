@@ -93,10 +93,12 @@ def test_what_a_user_wrote_is_no_markup_in_a_picture() -> None:
 
 
 def test_an_axis_of_scores_is_that_of_the_scores() -> None:
-    """Differences of two points would look flat from 0 to 1; `minallowed` would be the axis's end, not its limit."""
-    axis = plots.history_plot(TRIALS, NAMES).layout.yaxis
-    assert axis.range is None
-    assert axis.autorangeoptions.to_plotly_json() == {"clipmin": -0.02, "clipmax": 1.02}
+    """Differences of two points would look flat from 0 to 1."""
+    near = [record(number, [0.9 + 0.01 * number]) for number in range(3)]
+    low, high = plots.history_plot(near, {}).layout.yaxis.range
+    assert 0.87 < low < 0.9 < 0.92 < high < 0.95
+    assert plots.history_plot(near, {}, others=[0.7]).layout.yaxis.range[0] < 0.7
+    assert list(plots.history_plot([], {}).layout.yaxis.range) == [0, 1]
 
 
 def test_every_panel_of_a_dimension_has_the_scale_of_all_trials() -> None:

@@ -38,6 +38,7 @@ KEYS = [
     "test_top1_mean",
     "test_top1_sd",
     "ensemble",
+    "metrics",
     "baselines",
     "winner",
     "trials",

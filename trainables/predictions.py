@@ -1,0 +1,90 @@
+"""Predictions: the probabilities that a training gave to examples that it was not trained on."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainables.metrics import all_metrics, log_loss, top1
+
+Ints = NDArray[np.int64]
+Probabilities = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """Probabilities N×K of N examples; `index` N are their positions in the sampled split, `labels` N their classes."""
+
+    index: Ints
+    labels: Ints
+    probabilities: Probabilities
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def top1(self) -> float:
+        """Top-1 accuracy in [0, 1]."""
+        return top1(self.probabilities, self.labels)
+
+    @cached_property
+    def metrics(self) -> dict[str, float]:
+        """The value of every metric."""
+        return all_metrics(self.probabilities, self.labels)
+
+    def as_bytes(self) -> bytes:
+        """A compressed NumPy archive."""
+        file = io.BytesIO()
+        arrays = {"index": self.index, "labels": self.labels, "probabilities": self.probabilities}
+        np.savez_compressed(file, allow_pickle=False, **arrays)
+        return file.getvalue()
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Predictions:
+        """Reads what `as_bytes` wrote. Raises ValueError, or what NumPy and zipfile raise, for anything else."""
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            return cls(arrays["index"], arrays["labels"], arrays["probabilities"])
+
+
+def mean_predictions(parts: Sequence[Predictions]) -> Predictions:
+    """The mean probabilities of each example over the predictions of it, in the order of `index`.
+
+    Folds that were dealt more than once predict an example once a deal; several trainings predict the same test split.
+    """
+    index = np.concatenate([part.index for part in parts])
+    labels = np.concatenate([part.labels for part in parts])
+    probabilities = np.concatenate([part.probabilities for part in parts])
+    examples, first, place, count = np.unique(index, return_index=True, return_inverse=True, return_counts=True)
+    total = np.zeros((len(examples), probabilities.shape[1]))
+    np.add.at(total, place, probabilities)
+    return Predictions(examples, labels[first], (total / count[:, None]).astype(np.float32))
+
+
+def with_temperature(probabilities: Probabilities, temperature: float) -> Probabilities:
+    """Probabilities of the logits divided by `temperature`: above 1 they are less sure.
+
+    >>> with_temperature(np.array([[0.9, 0.1]], dtype=np.float32), 2.0).round(2).tolist()
+    [[0.75, 0.25]]
+    """
+    scaled = np.log(probabilities.astype(np.float64).clip(min=1e-30)) / temperature
+    shares = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+    return (shares / shares.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
+
+
+def fitted_temperature(predictions: Predictions) -> float:
+    """The temperature with the least log loss (Guo et al., 2017, §4.2), in [0.05, 20]."""
+    from scipy.optimize import minimize_scalar  # slow to import
+
+    def loss(log_temperature: float) -> float:
+        return log_loss(with_temperature(predictions.probabilities, float(np.exp(log_temperature))), predictions.labels)
+
+    bounds = (float(np.log(MIN_TEMPERATURE)), float(np.log(MAX_TEMPERATURE)))
+    return float(np.exp(minimize_scalar(loss, bounds=bounds, method="bounded").x))
