@@ -25,6 +25,7 @@ from trainables.seeding import seed_for
 from trainables.training.checkpoint import Checkpoints
 from trainables.training.evaluation import is_constant, predicted_probabilities
 from trainables.training.loop import Fit
+from trainables.training.target_loss import target_loss_of
 from trainables.types import Batch
 
 
@@ -180,6 +181,7 @@ def start_fit(
         num_classes=examples.num_classes,
         num_examples=len(examples),
         compile=training.compile,
+        target_loss=target_loss_of(training, examples.labels, examples.num_classes, device),
     )
     method = build_method(config.method, network, context)
     inputs = as_inputs(examples, config.data, network.backbone.tokenizer)

@@ -27,8 +27,8 @@ def figures_of(run: SearchRun, importances: Sequence[Importance]) -> Figures:
     """Makes every figure that the search has data for."""
     trials = list(run.history.trials.values())
     best, names = run.best, run.names
-    baselines = [each for each in run.history.baselines.values() if each.val_top1 is not None]
-    others = [each.val_top1 for each in baselines if each.val_top1 is not None]
+    baselines = [each for each in run.history.baselines.values() if each.value is not None]
+    others = [each.value for each in baselines if each.value is not None]
     history = with_baselines(plots.history_plot(trials, names, others), baselines)
     figures: Figures = {"history": (history, 380)}
     for id_, key in (pair for slices in slices_of(run).values() for pair in slices.items()):

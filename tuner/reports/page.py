@@ -12,6 +12,7 @@ from urllib.parse import quote as url_quote
 
 from markupsafe import Markup
 
+from tuner.experiment.objective import TOP1
 from tuner.experiment.search_experiment import dump_experiment
 from tuner.experiment.tree import by_short_name, flatten
 from tuner.messages.wording import clock, counted, spell_scores
@@ -172,10 +173,12 @@ def _fixed_or_listed(run: SearchRun, section: str, key: str) -> str:
 def _tiles(run: SearchRun) -> Iterator[Tile]:
     result, history, best = run.result, run.history, run.best
     if best is not None:
-        mean, sd = mean_and_sd(best.fold_scores)
-        yield Tile("Validation top-1", f"{mean:.4f}", f"± {sd or 0.0:.4f} over {len(best.folds)} folds")
+        mean, sd = mean_and_sd(best.fold_values)
+        top1 = "" if best.objective == TOP1 else f", top-1 {best.val_top1:.4f}"
+        note = f"± {sd or 0.0:.4f} over {len(best.folds)} folds{top1}"
+        yield Tile(f"Validation {best.objective.label}", f"{mean:.4f}", note)
     else:
-        yield Tile("Validation top-1", "–", "no trial has trained every fold")
+        yield Tile(f"Validation {history.objective.label}", "–", "no trial has trained every fold")
     if result.test_top1_mean is not None:
         spread = "" if result.test_top1_sd is None else f"± {result.test_top1_sd:.4f} over "
         yield Tile("Test top-1", f"{result.test_top1_mean:.4f}", f"{spread}{counted(len(result.test_scores), 'seed')}")
@@ -247,7 +250,7 @@ def _failures(trials: Iterable[TrialRecord]) -> Iterator[tuple[str, str]]:
 def _headings(run: SearchRun) -> Iterator[Heading]:
     for name in ("trial", "state"):
         yield Heading(name, is_text=True)
-    yield Heading("top-1", is_text=False)
+    yield Heading(run.history.objective.label, is_text=False)
     yield Heading("folds", is_text=True)
     for name in run.names.values():
         yield Heading(name, is_text=False)
@@ -261,8 +264,8 @@ def _row(trial: TrialRecord, run: SearchRun) -> TrialRow:
     values = [trial.params.get(path, "") for path in run.dimensions]
     return TrialRow(
         trial=trial,
-        mean=None if trial.val_top1 is None else f"{trial.val_top1:.4f}",
-        folds=spell_scores(trial.fold_scores),
+        mean=None if trial.value is None else f"{trial.value:.4f}",
+        folds=spell_scores(trial.fold_values),
         params=[(value, _short(value)) for value in values],
         duration_s=duration_s or None,
         duration=clock(duration_s) if duration_s else "–",
