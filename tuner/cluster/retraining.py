@@ -33,7 +33,8 @@ from tuner.resources.share import Share
 class Retraining:
     """Training number `seed` of `config` on the full training split, on behalf of a trial or a baseline.
 
-    The network of one with `makes_model` becomes the model; that of one with `is_member` is kept for the ensemble.
+    The network of one with `makes_model` becomes the model; that of one with `is_member` is kept for the ensemble. It
+    ends after `share` of its steps.
     """
 
     of: Contender
@@ -41,6 +42,7 @@ class Retraining:
     seed: int
     makes_model: bool = False
     is_member: bool = False
+    share: float = 1.0
 
     def checkpoint_file(self, directory: RunDirectory) -> Path:
         """Returns the file of its checkpoint."""
@@ -132,7 +134,7 @@ def _retrain_once(
     PROBES.add(probes)
     config = reseeded(retraining.config, retraining.seed)
     checkpoints = None if checkpoint_period_s is None else Checkpoints(checkpoint_file, checkpoint_period_s)
-    ended = train_and_test(config, retraining.seed, train, test, checkpoints)
+    ended = train_and_test(config, retraining.seed, train, test, checkpoints, retraining.share)
     if isinstance(ended, RetrainFailed):
         return retraining, ended, {}, None
     is_kept = retraining.makes_model or retraining.is_member

@@ -23,6 +23,7 @@ from trainables.data.loading import source_key
 from trainables.errors import TrainingFailed
 from trainables.probe import PROBES, Probe
 from trainables.training.checkpoint import Checkpoints
+from trainables.training.curve import ScoreOf
 from trainables.trial import FoldTraining, default_device
 from tuner.cluster.watchdog import time_limit
 from tuner.cluster.worker_reports import FoldDone, FoldFailed, Report, RungScored
@@ -48,12 +49,13 @@ ImagesByKey = Mapping[str, Examples]
 @dataclass(frozen=True)
 class WorkerSettings:
     """Settings of a worker: run directory, period of checkpoints, and time limit of a fold (None: no checkpoints, no
-    limit).
+    limit); `best_by` as of a FoldTraining.
     """
 
     directory: RunDirectory
     checkpoint_period_s: float | None
     fold_timeout_s: float | None
+    best_by: ScoreOf | None = None
 
     def checkpoint(self, number: int, fold: int) -> Checkpoints | None:
         """Returns the checkpoints of a fold; None if there are to be none."""
@@ -142,7 +144,8 @@ class FoldTrainable(tune.Trainable):
         rungs = [step for step in self.rungs if step >= training.step] if self.fold == 1 else []
         if rungs:
             self.rungs = tuple(rungs[1:])
-            return RungScored(self.fold, rungs[0], training.score_at(rungs[0]))
+            metrics = training.metrics_at(rungs[0])
+            return RungScored(self.fold, rungs[0], metrics["top1"], metrics)
         report = self._ended(FoldDone(training.result(), training.predictions))
         self.folds = self.folds[1:]
         return report
@@ -151,7 +154,8 @@ class FoldTrainable(tune.Trainable):
         self.checkpoints = self.settings.checkpoint(self.number, self.fold)
         images = self.images_by_key[source_key(self.trial_config.data)]
         fold = fold_at(images.labels, self.fold, self.num_folds, self.trial_config.seed)
-        return FoldTraining(self.trial_config, images, self.fold, fold, self.device, self.checkpoints)
+        best_by = self.settings.best_by
+        return FoldTraining(self.trial_config, images, self.fold, fold, self.device, self.checkpoints, best_by)
 
     def _ended(self, report: Report) -> Report:
         """Ends a fold. Its checkpoint is kept until the driver has recorded the report."""

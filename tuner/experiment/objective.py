@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, Literal, Protocol
 
 from trainables.metrics import LOWER_IS_BETTER
+from trainables.results import FoldResult
 
 ObjectiveName = Literal["top1", "balanced_accuracy", "macro_f1", "log_loss"]
 
@@ -85,6 +86,10 @@ class Objective:
         """Returns the score of a result: the larger, the better. Raises KeyError as `value`."""
         return self.score_of(self.value(result))
 
+    def score_of_metrics(self, metrics: Mapping[str, float]) -> float:
+        """Returns the score of metrics by name."""
+        return self.score_of(metrics[self.name])
+
     def scores(self, results: Iterable[Scored]) -> list[float]:
         """Returns the score of each result. Raises KeyError as `value`."""
         return [self.score(result) for result in results]
@@ -114,6 +119,31 @@ def objective_of(space: Mapping[str, Any]) -> Objective:
     """
     search: Mapping[str, Any] = space.get("search", {})
     return Objective(search.get("objective", "top1"))
+
+
+class Keeping(Protocol):
+    """The part of `SearchSettings` that says which weights a fold is scored with."""
+
+    @property
+    def objective(self) -> ObjectiveName:
+        """Metric that is optimised."""
+        ...
+
+    @property
+    def keep(self) -> Literal["last", "best"]:
+        """Whether the last weights are scored or the best."""
+        ...
+
+
+def score_of_best(search: Keeping) -> Callable[[Mapping[str, float]], float] | None:
+    """Returns the score by which the best weights of a fold are chosen; None if the last ones are scored."""
+    return Objective(search.objective).score_of_metrics if search.keep == "best" else None
+
+
+def mean_kept_share(folds: Iterable[FoldResult]) -> float:
+    """Mean share of their steps after which folds were scored; 1 of none."""
+    shares = [fold.kept_share for fold in folds]
+    return fmean(shares) if shares else 1.0
 
 
 def mean_metrics(results: Iterable[Scored]) -> dict[str, float]:

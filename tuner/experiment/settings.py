@@ -90,6 +90,10 @@ class SearchSettings(Frozen):
     objective: ObjectiveName = "top1"
     """Metric of the validation parts by which racing, sampler and selection compare trials. All metrics are recorded
     and reported, whichever is the objective."""
+    keep: Literal["last", "best"] = "last"
+    """Weights that a fold is scored with: those after its last step, or those at the best of eight points by the
+    objective. The best of several scores of the same examples is optimistic; the retraining then trains as large a
+    share of its steps as the folds of the best trial did on average."""
     repeats: PositiveInt | Literal["auto"] = "auto"
     """How often the folds are dealt anew; a trial trains `folds` × `repeats` of them, the same for all trials. `auto`
     is by the number of training images: the fewer there are, the less a fold can tell configurations apart."""

@@ -7,7 +7,7 @@ from statistics import fmean
 from typing import Any, Literal
 
 from trainables.results import FoldResult
-from tuner.experiment.objective import TOP1, Objective, mean_metrics
+from tuner.experiment.objective import TOP1, Objective, mean_kept_share, mean_metrics
 from tuner.experiment.settings import Baseline
 from tuner.record.events import BaselineFailed, BaselineFoldFinished, BaselineStarted
 
@@ -74,6 +74,11 @@ class BaselineRecord:
     def missing_folds(self) -> list[int]:
         """Numbers of the folds that are still to be trained."""
         return [] if self.reason else [k for k in range(1, self.num_folds + 1) if k not in self.results]
+
+    @property
+    def kept_share(self) -> float:
+        """Mean share of their steps after which the folds so far were scored: 1 where the last weights were."""
+        return mean_kept_share(self.folds)
 
     @property
     def score(self) -> float | None:

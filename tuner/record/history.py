@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import Any, Self
 
 from trainables.results import EnsembleResult, FoldResult, RetrainResult
-from tuner.experiment.objective import TOP1, Objective, mean_metrics
+from tuner.experiment.objective import TOP1, Objective, mean_kept_share, mean_metrics
 from tuner.experiment.settings import Baseline
 from tuner.record.baselines import BaselineRecord, apply_to_baseline
 from tuner.record.events import (
@@ -104,6 +104,11 @@ class TrialRecord:
     def training_duration_s(self) -> float:
         """Training time of the folds finished so far, in seconds."""
         return sum(fold.duration_s for fold in self.folds)
+
+    @property
+    def kept_share(self) -> float:
+        """Mean share of their steps after which the folds finished so far were scored: 1 where the last weights were."""
+        return mean_kept_share(self.folds)
 
     @property
     def score(self) -> float | None:

@@ -85,6 +85,9 @@ class SearchResult(Frozen):
     """Mean of the objective over the folds of the best trial; a log loss is positive, and the lower, the better."""
     val_metrics: dict[str, float] = Field(default_factory=dict)
     """Mean of every metric over the folds of the best trial, by name; top-1 alone in records of older versions."""
+    kept_share: float = 1.0
+    """Share of their steps after which the folds of the best trial were scored, on average: 1 unless
+    `search.keep: best`."""
     test_scores: dict[str, float] = Field(default_factory=dict)
     """Test score of each retraining, by its seed."""
     test_top1_mean: float | None = None
@@ -190,6 +193,7 @@ def _of_best(best: TrialRecord, space: SearchExperiment, history: SearchHistory)
         "fold_scores": best.fold_values,
         "val_top1": best.val_top1,
         "val_metrics": best.metrics,
+        "kept_share": best.kept_share,
         "test_scores": tests,
         "test_top1_mean": mean,
         "test_top1_sd": sd,
@@ -246,6 +250,9 @@ def closing_lines(result: SearchResult, history: SearchHistory) -> Iterator[str]
         label, top1 = LABELS[result.objective], "" if result.objective == "top1" else f", top-1 {result.val_top1:.4f}"
         folds = f"over {len(result.fold_scores)} folds ({scores})"
         yield f"  validation     {label} {result.val_score:.4f} {folds}{top1}"
+        if result.kept_share < 1:
+            share = f"{result.kept_share:.0%} of the steps on average"
+            yield f"  kept           the best weights of each fold, after {share}: its score is optimistic"
     yield from validation_lines(result.baselines)
     yield from _test_lines(result)
     yield from _metric_lines(result)

@@ -34,6 +34,7 @@ KEYS = [
     "objective",
     "val_score",
     "val_metrics",
+    "kept_share",
     "test_scores",
     "test_top1_mean",
     "test_top1_sd",
