@@ -107,7 +107,7 @@ class TrialRecord:
 
     @property
     def kept_share(self) -> float:
-        """Mean share of their steps after which the folds finished so far were scored: 1 where the last weights were."""
+        """Mean share of their steps after which the folds so far were scored: 1 where the last weights were."""
         return mean_kept_share(self.folds)
 
     @property

@@ -14,6 +14,7 @@ from plotly.offline import get_plotlyjs
 from tuner.record.history import TrialRecord
 from tuner.reports import plots
 from tuner.reports.baseline_panel import with_baselines
+from tuner.reports.curves import curve_metrics, curve_plot
 from tuner.reports.importance import Importance, common_dimensions, leaf_name, parallel_plot
 from tuner.reports.search_run import SearchRun
 
@@ -44,6 +45,8 @@ def figures_of(run: SearchRun, importances: Sequence[Importance]) -> Figures:
     if best is not None:
         num_leaders = min(plots.MAX_LEADERS, run.history.count("complete"))
         figures["leaders"] = (plots.leaders_plot(trials, names), 110 + 28 * num_leaders)
+        for id_, metric in curve_metrics(best).items():
+            figures[id_] = (curve_plot(metric, best.folds), 230)
         for id_, term in loss_terms(best).items():
             figures[id_] = (plots.loss_plot(term, best.folds), 230)
     if any(trial.folds for trial in trials):

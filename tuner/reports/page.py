@@ -21,6 +21,7 @@ from tuner.record.events import TrialState
 from tuner.record.history import TrialRecord
 from tuner.record.selection import mean_and_sd
 from tuner.reports.baseline_panel import baseline_rows
+from tuner.reports.curves import curve_label, curve_metrics, curves_note
 from tuner.reports.evaluation import model_evaluation
 from tuner.reports.evaluation_panel import EvaluationPanel, confusion_plot, evaluation_panel, reliability_plot
 from tuner.reports.figures import (
@@ -100,6 +101,8 @@ def report_page(run: SearchRun) -> str:
         has_alternatives=bool(run.space.branches.alternatives),
         racing=racing_sentence(run),
         stopped_at=list(_stopped_at(run)),
+        curves=[(id_, curve_label(name)) for id_, name in curve_metrics(best).items()],
+        curves_note=curves_note(run.history.objective, best),
         losses=list(loss_terms(best).items()),
         counts=", ".join(f"{run.history.count(state)} {state}" for state in STATES if run.history.count(state))
         or "None has begun",
@@ -226,6 +229,7 @@ def _contents(run: SearchRun, figures: Figures) -> Iterator[tuple[str, str]]:
         ("parallel-plot", "together", "Together"),
         ("leaders", "leading", "Leaders"),
         ("folds", "racing", "Racing"),
+        ("curve-top1", "curves", "Learning curves"),
         ("loss-0", "losses", "Losses"),
     ):
         if id_ in figures:

@@ -136,6 +136,15 @@ def test_a_retraining_that_broke_off_is_there_and_failed(
     assert (run.info.status, run.data.tags["reason"]) == ("FAILED", "diverged")
 
 
+def test_a_learning_curve_is_a_metric_over_steps(projection: Projection, journal: SearchJournal, store: Store) -> None:
+    start_search(journal)
+    start_trial(journal, 0)
+    finish_fold(journal, 0, 1, 0.5, curve_steps=[5, 10], curve_metrics={"top1": [0.25, 0.5], "log_loss": [1.0, 0.5]})
+    projection.advance()
+    assert store.series("trial-0000", "fold_1/curve/log_loss") == [(5, 1.0), (10, 0.5)]
+    assert store.series("trial-0000", "fold_1/curve/top1") == [(5, 0.25), (10, 0.5)]
+
+
 def test_every_metric_is_recorded_and_the_objective_is_followed(
     projection: Projection, journal: SearchJournal, store: Store
 ) -> None:
