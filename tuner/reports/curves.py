@@ -58,7 +58,8 @@ def curves_note(objective: Objective, best: TrialRecord | None) -> str:
     note = "Metrics of the validation part at a few steps of each fold, a line a fold."
     if best is None or best.kept_share == 1:
         return note
+    share = f"{best.kept_share:.0%} of the steps on average"
     return (
-        f"{note} Each fold is scored with its best weights by {objective.label} (ringed), after {best.kept_share:.0%} of "
-        "the steps on average. The best of several scores on the same examples is optimistic; the retraining ends there."
+        f"{note} Each fold is scored with its best weights by {objective.label} (ringed), after {share}. "
+        "The best of several scores on the same examples is optimistic; the retraining ends there."
     )
