@@ -27,6 +27,7 @@ from trainables.training.checkpoint import Checkpoints
 from trainables.training.curve import CurveScorer, ScoreOf
 from trainables.training.evaluation import is_constant, predicted_probabilities
 from trainables.training.loop import Fit
+from trainables.training.progress import ProgressMeter
 from trainables.training.target_loss import target_loss_of
 from trainables.types import Batch
 
@@ -68,6 +69,7 @@ class Training:
         self._started_s = time.monotonic() - (kept["duration_s"] if kept is not None else 0.0)
         self.fit = start_fit(config, examples, seed, device, kept["fit"] if kept is not None else None)
         self.taken_up_at = self.fit.step
+        self._meter = ProgressMeter(self.fit)
         self.more_state: Callable[[], dict[str, Any]] = dict
         self.kept_state: dict[str, Any] = kept["more"] if kept is not None else {}
 
@@ -78,11 +80,11 @@ class Training:
 
     def run(self, until: int | None = None) -> None:
         """Trains up to step `until` (None: `num_steps`), with checkpoints. Raises Diverged."""
-        self.fit.run(until, self._keep if self.checkpoints is not None else None)
+        self.fit.run(until, self._after_step)
 
-    def _keep(self) -> None:
-        assert self.checkpoints is not None
-        if self.checkpoints.due():
+    def _after_step(self) -> None:
+        self._meter()
+        if self.checkpoints is not None and self.checkpoints.due():
             state = {"fit": self.fit.state_dict(), "duration_s": self.duration_s, "more": self.more_state()}
             self.checkpoints.save(self.identity, state)
 

@@ -134,6 +134,7 @@ def search(
         SearchProgress(screen, space, plan.num_trials, context.share.concurrency) as progress,
     ):
         context.journal.listeners.append(progress)
+        progress.live_steps = context.directory.live_steps
         result = run_guarded(
             "search", context, address, progress, lambda: run_search(context, space, plan, images, progress, started_s)
         )

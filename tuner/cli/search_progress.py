@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable
+from pathlib import Path
 from statistics import fmean
 
 from rich.console import Console, Group
@@ -12,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from trainables.results import FoldResult
+from trainables.training.progress import PERIOD_S, StepProgress
 from tuner.cli.display import Display
 from tuner.experiment.objective import TOP1
 from tuner.experiment.search_experiment import SearchExperiment
@@ -31,6 +34,7 @@ from tuner.record.events import (
     TrialEnded,
 )
 from tuner.record.history import RetrainingEvent, SearchHistory, TrialRecord
+from tuner.record.live_steps import read_steps, spell_progress
 from tuner.record.selection import best_trial
 
 
@@ -59,6 +63,9 @@ class SearchProgress(Display):
         self.names = space.short_names
         self.num_trials = num_trials
         self.num_folds = space.search.num_trial_folds
+        self.live_steps: Path | None = None
+        """Folder of the progress within trainings, to be shown, too; see `RunDirectory.live_steps`."""
+        self._steps: tuple[float, dict[str, StepProgress]] = (-math.inf, {})
 
     def __call__(self, event: Event, history: SearchHistory) -> None:
         """Shows an event of the journal; `history` includes it."""
@@ -181,6 +188,16 @@ class SearchProgress(Display):
                 fold = f"fold {len(trial.folds) + 1}/{self.num_folds}"
                 table.add_row(trial.trial_id, fold, scores, Text(self._params_of(trial)))
         header = Text.assemble((self.name, "bold"), f"  {self.elapsed}  {self.phase}  ", (self.summary(), "cyan"))
-        return Group(
-            header, table, bar
-        )  # the bar last: it ends without a new line, which would cut off a part after it
+        # The bar last: it ends without a new line, which would cut off a part after it.
+        return Group(header, table, self._steps_table(), bar)
+
+    def _steps_table(self) -> Table:
+        """Table of the progress within trainings, which is read anew every `PERIOD_S`."""
+        read_s, steps = self._steps
+        if self.live_steps is not None and time.monotonic() - read_s >= PERIOD_S:
+            steps = read_steps(self.live_steps)
+            self._steps = time.monotonic(), steps
+        table = Table(box=None, padding=(0, 2), show_header=False)
+        for name, progress in steps.items():
+            table.add_row(name, Text(spell_progress(progress), "dim"))
+        return table

@@ -24,6 +24,7 @@ from trainables.errors import TrainingFailed
 from trainables.probe import PROBES, Probe
 from trainables.training.checkpoint import Checkpoints
 from trainables.training.curve import ScoreOf
+from trainables.training.progress import progress_to
 from trainables.trial import FoldTraining, default_device
 from tuner.cluster.watchdog import time_limit
 from tuner.cluster.worker_reports import FoldDone, FoldFailed, Report, RungScored
@@ -31,6 +32,7 @@ from tuner.messages.wording import one_line
 from tuner.record.directory import RunDirectory
 from tuner.record.events import trial_id
 from tuner.record.history import TrialRecord
+from tuner.record.live_steps import StepFile
 from tuner.resources.gpu_memory import is_gpu_out_of_memory
 from tuner.resources.share import Share
 from tuner.scheduling.assignment import Assignment
@@ -63,6 +65,10 @@ class WorkerSettings:
             return None
         return Checkpoints(self.directory.fold_checkpoint(trial_id(number), fold), self.checkpoint_period_s)
 
+    def step_file(self, number: int, fold: int) -> StepFile:
+        """Returns the file for the progress of a fold."""
+        return StepFile(self.directory.live_steps, f"{trial_id(number)} fold {fold}")
+
     def hung_stacks(self, number: int, fold: int) -> Path:
         """Returns the file for the stack traces of a fold that exceeds the time limit."""
         return self.directory.hung_stacks(trial_id(number), fold)
@@ -87,6 +93,7 @@ class FoldTrainable(tune.Trainable):
 
     training: FoldTraining | None = None
     checkpoints: Checkpoints | None = None
+    step_file: StepFile | None = None
     spent_s = 0.0
     """Time that this process has spent on the current fold."""
     has_ended = False
@@ -154,12 +161,16 @@ class FoldTrainable(tune.Trainable):
         self.checkpoints = self.settings.checkpoint(self.number, self.fold)
         images = self.images_by_key[source_key(self.trial_config.data)]
         fold = fold_at(images.labels, self.fold, self.num_folds, self.trial_config.seed)
-        best_by = self.settings.best_by
-        return FoldTraining(self.trial_config, images, self.fold, fold, self.device, self.checkpoints, best_by)
+        self.step_file = self.settings.step_file(self.number, self.fold)
+        with progress_to(self.step_file.write):
+            best_by = self.settings.best_by
+            return FoldTraining(self.trial_config, images, self.fold, fold, self.device, self.checkpoints, best_by)
 
     def _ended(self, report: Report) -> Report:
         """Ends a fold. Its checkpoint is kept until the driver has recorded the report."""
         self.training, self.has_ended = None, True
+        if self.step_file is not None:
+            self.step_file.remove()
         return report
 
     def _discard(self) -> None:

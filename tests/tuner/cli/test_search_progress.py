@@ -12,6 +12,7 @@ from rich.console import Console
 
 from tests.tuner.tiny import add_trial, baseline_events, fold, search_journal, search_started, space_of
 from trainables.results import RetrainResult
+from trainables.training.progress import StepProgress
 from tuner.cli.search_progress import SearchProgress
 from tuner.record.events import (
     BaselineFailed,
@@ -24,6 +25,7 @@ from tuner.record.events import (
     TrialEnded,
     TrialStarted,
 )
+from tuner.record.live_steps import StepFile
 
 
 class Screen:
@@ -245,3 +247,14 @@ def test_the_objective_is_said_and_top1_beside_it(tmp_path: Path) -> None:
 
 def with_loss(event: Any, loss: float = 0.4) -> Any:
     return event.model_copy(update={"result": replace(event.result, metrics={"log_loss": loss})})
+
+
+def test_the_steps_of_trainings_are_live(tmp_path: Path) -> None:
+    screen = Screen(tmp_path / "run", terminal=True)
+    screen.progress.live_steps = tmp_path / "steps"
+    progress = StepProgress(step=30, num_steps=80, steps_per_epoch=10, loss=0.5, examples_per_s=210.0, left_s=7.0)
+    StepFile(tmp_path / "steps", "trial-0000 fold 1").write(progress)
+    screen.progress.console.print(screen.progress.render())
+    said = " ".join(screen.file.getvalue().split())
+    assert "trial-0000 fold 1" in said
+    assert "step 30/80, epoch 3.0/8.0, loss 0.5000, 210 examples/s, 0:07 left" in said
