@@ -6,9 +6,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import TYPE_CHECKING
 
 from trainables.frozen import Frozen
-from trainables.training.loop import Fit
+
+if TYPE_CHECKING:  # with torch, which a display does without
+    from trainables.training.loop import Fit
 
 PERIOD_S = 2.0
 """Least time between two reports of a training."""

@@ -40,10 +40,14 @@ def test_a_disk_that_refuses_ends_no_training(tmp_path: Path) -> None:
 
 def test_what_ends_is_not_shown_any_more(tmp_path: Path) -> None:
     file = StepFile(tmp_path, "retraining seed 0")
-    with pytest.raises(RuntimeError), shown_in(file):
+
+    def fail() -> None:
         file.write(PROGRESS)
         assert list(read_steps(tmp_path)) == ["retraining seed 0"]
         raise RuntimeError
+
+    with pytest.raises(RuntimeError), shown_in(file):
+        fail()
     assert read_steps(tmp_path) == {}
     with shown_in(None):
         pass
