@@ -77,7 +77,7 @@ def table_of(summaries: Iterable[Summary]) -> Table:
             f"{summary.name}/{summary.run}",
             Text(summary.state, styles.get(summary.state, "red")),
             f"{done} ({counts})" if counts else done,
-            _best(summary),
+            best_of(summary),
             age(now_s - summary.started_s),
             last,
             Text(summary.why),
@@ -85,7 +85,7 @@ def table_of(summaries: Iterable[Summary]) -> Table:
     return table
 
 
-def _best(summary: Summary) -> str:
+def best_of(summary: Summary) -> str:
     """Best value of a run, with the name of its metric unless that is top-1."""
     from tuner.experiment.objective import Objective
 

@@ -73,6 +73,22 @@ class TestFoldTraining:
         assert built == [True, False]
 
 
+class TestTheTargetLoss:
+    def test_is_of_the_settings_and_of_the_training_part(self, images: LabelledImages) -> None:
+        some = images.take([0, 1, 2, 3, 6, 9, 12, 15, 18])
+        config = trial_of("l2", class_weights="balanced", label_smoothing=0.1)
+        found = start_fit(config, some, 0, CPU).method.target_loss
+        assert found.class_weights is not None
+        assert torch.allclose(found.class_weights, torch.tensor([9 / 21, 3.0, 3.0]))
+        assert found.label_smoothing == 0.1
+
+    def test_of_equal_classes_is_balanced_without_an_effect(self, images: LabelledImages) -> None:
+        plain, balanced = (
+            trained_folds(trial_of("l2", class_weights=each), images, 1)[0] for each in ("none", "balanced")
+        )
+        assert balanced.loss_terms["target_label"] == pytest.approx(plain.loss_terms["target_label"], rel=1e-3)
+
+
 class TestTrainingOnEverything:
     def test_gives_the_finished_fit_and_its_network(self, images: LabelledImages) -> None:
         network, fit = train_full(trial_of(), images, CPU)

@@ -113,7 +113,7 @@ def _facts(space: SearchExperiment, plan: Plan, share: Share, nodes: list[Capaci
         f"{sizes.num_source_classes} source classes",
         f"search     {plan}{_total(plan)}, {space.search.sampler}",
         *_limits(space.search),
-        f"retrain    {space.retrain.seeds} seeds × {plan.num_retrain_steps} steps",
+        f"retrain    {space.retrain.seeds} seeds × {plan.num_retrain_steps} steps ({plan.retrain_epochs:.3g} epochs)",
         *_resources(space.resources, share, nodes),
     ]
 

@@ -47,7 +47,7 @@ def test_says_what_will_be_done_and_with_what(monkeypatch: pytest.MonkeyPatch) -
     said = printed(monkeypatch, Capacity(16, 2), resources={"cpus": 1, "gpus": 0.25})
     assert "30 training and 20 test images, 10 classes" in said
     assert "3 training examples in each class" in said
-    assert "6 trials × 2 folds × 2 steps of 8 examples = 24 steps, tpe" in said
+    assert "6 trials × 2 folds × 2 steps (2 epochs) of 8 examples = 24 steps, tpe" in said
     assert "3 seeds × 2 steps" in said
     assert "1 CPUs and 0.25 GPUs a trial; the cluster has 16 CPUs and 2 GPUs on 1 node: 8 trials at once" in said
     assert "log_uniform [0.01, 0.1]" in said
@@ -98,7 +98,7 @@ def test_very_unequal_classes_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_times_a_few_steps_where_minutes_are_given(monkeypatch: pytest.MonkeyPatch, timed: list[Any]) -> None:
     minutes = {"search__minutes": 2, "search__trials": None, "retrain__seeds": 2}
     said = printed(monkeypatch, Capacity(2, 0), **minutes).replace("\n", " ")
-    assert "trials × 2 folds × 2 steps of 8 examples, tpe" in said
+    assert "trials × 2 folds × 2 steps (2 epochs) of 8 examples, tpe" in said
     assert "at most 2 minutes of wall-clock, with the retraining" in said
     # 120 s without 15 s of the start, twice 5 s of workers, one round of 3 s and 10 s of the end, on two places
     assert "minutes    2 minutes: about 26 trials of 2 folds (3.0 s a fold) and 2 retrainings (3.0 s each)" in said
