@@ -82,12 +82,6 @@ class TestTheTargetLoss:
         assert torch.allclose(found.class_weights, torch.tensor([9 / 21, 3.0, 3.0]))
         assert found.label_smoothing == 0.1
 
-    def test_of_equal_classes_is_balanced_without_an_effect(self, images: LabelledImages) -> None:
-        plain, balanced = (
-            trained_folds(trial_of("l2", class_weights=each), images, 1)[0] for each in ("none", "balanced")
-        )
-        assert balanced.loss_terms["target_label"] == pytest.approx(plain.loss_terms["target_label"], rel=1e-3)
-
 
 class TestTrainingOnEverything:
     def test_gives_the_finished_fit_and_its_network(self, images: LabelledImages) -> None:

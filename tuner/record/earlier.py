@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any
+from typing import Any, Literal
 
 from tuner.experiment.objective import TOP1, Objective
 from tuner.record.events import TrialState, trial_id
@@ -41,9 +41,10 @@ class ObservedTrial:
 @dataclass(frozen=True)
 class EarlierSearch:
     """Another search, as input of a warm start. `num_folds` are those of a whole trial, `folds_per_deal` those into
-    which the examples were dealt each time; None if it is not recorded."""
+    which the examples were dealt each time, `keep` says which weights were scored; None if it is not recorded."""
 
     label: str
     num_folds: int | None
     trials: tuple[ObservedTrial, ...]
     folds_per_deal: int | None = None
+    keep: Literal["last", "best"] | None = None

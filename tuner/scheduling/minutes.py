@@ -14,6 +14,7 @@ from statistics import fmean
 from typing import Any, NamedTuple, Self
 
 from trainables.errors import BadInput, Problem
+from trainables.training.curve import MAX_POINTS
 from tuner.experiment.checks import Plan
 from tuner.experiment.timing import StepTimes
 from tuner.messages.wording import clock, counted
@@ -57,13 +58,16 @@ class TimeBudget:
         """Makes the budget of a plan by its timed steps; without `search.minutes` it has no limit."""
         search, retrain = plan.space.search, plan.space.retrain
         has_fine_tuning = "fine_tuning" in search.baselines
+        num_scored = math.ceil(plan.data.num_train / plan.num_folds)
+        if search.keep == "best":
+            num_scored *= MAX_POINTS
         return cls(
             started_s=started_s,
             limit_s=math.inf if search.minutes is None else 60 * search.minutes,
             num_folds=plan.num_trial_folds,
             num_retrainings=retrain.seeds * (2 if has_fine_tuning and retrain.baselines else 1),
             places=places,
-            fold_s=times.training_s(plan.num_steps, math.ceil(plan.data.num_train / plan.num_folds)),
+            fold_s=times.training_s(plan.num_steps, num_scored),
             retraining_s=times.training_s(plan.num_retrain_steps, plan.data.num_test),
             num_baseline_folds=plan.num_trial_folds if has_fine_tuning else 0,
             max_trials=plan.num_trials,

@@ -122,7 +122,8 @@ def _from_disk(directory: RunDirectory) -> EarlierSearch:
         return EarlierSearch(directory.full_name, None, ())
     space = parse_experiment(history.started.space, str(directory.space))
     trials = tuple(_observed(trial, space) for trial in history.trials.values())
-    return EarlierSearch(directory.full_name, space.search.num_trial_folds, trials, space.search.folds)
+    search = space.search
+    return EarlierSearch(directory.full_name, search.num_trial_folds, trials, search.folds, search.keep)
 
 
 def _observed(trial: TrialRecord, space: SearchExperiment) -> ObservedTrial:
@@ -195,11 +196,13 @@ class _Comparability:
 
 
 def _other_folds(earlier: EarlierSearch, space: SearchExperiment) -> Iterator[str]:
-    """Yields the setting in which the folds of two searches differ, if they do."""
+    """Yields the settings in which the folds of two searches differ, or what is scored of them."""
     if earlier.folds_per_deal not in (None, space.search.folds):
         yield "search.folds"
     elif earlier.num_folds != space.search.num_trial_folds:
         yield "search.folds" if earlier.folds_per_deal is None else "search.repeats"
+    if earlier.keep not in (None, space.search.keep):
+        yield "search.keep"
 
 
 def _other_metric(trial: ObservedTrial, earlier: EarlierSearch, space: SearchExperiment) -> Iterator[str]:

@@ -62,7 +62,12 @@ def later(root: Path, *runs: str, **changes: Any) -> SearchExperiment:
 
 
 @pytest.mark.parametrize(
-    ("changes", "differing"), [({"search__repeats": 2}, "search.repeats"), ({"search__folds": 3}, "search.folds")]
+    ("changes", "differing"),
+    [
+        ({"search__repeats": 2}, "search.repeats"),
+        ({"search__folds": 3}, "search.folds"),
+        ({"search__keep": "best"}, "search.keep"),
+    ],
 )
 def test_other_folds_or_repeats_are_not_comparable(root: Path, changes: Any, differing: str) -> None:
     searched(root)
