@@ -124,10 +124,11 @@ class CurveScorer:
             curve.planned = first if self._best_by is None else even_points(self._fit.num_steps)
         while (point := curve.next_point(self._fit.step, step)) is not None:
             is_first = self._best_by is None and curve.planned == [point]
-            step_s = self._train_timed(point)
+            step_s = self._train_timed(point) if is_first else None
+            self._run(point)
             started_s = time.monotonic()
             self.add(self._predict())
-            if is_first and step_s is not None:
+            if step_s is not None:
                 evaluation_s = time.monotonic() - started_s
                 curve.planned += further_points(point, self._fit.num_steps, step_s, evaluation_s)
         self._run(step)
@@ -162,7 +163,7 @@ class CurveScorer:
         best = None
         if self._best is not None:
             step, kept = self._best
-            best = (step, *map(torch.from_numpy, (kept.index, kept.labels, kept.probabilities)))
+            best = (step, *map(torch.tensor, (kept.index, kept.labels, kept.probabilities)))
         return {"curve": self.curve.state_dict(), "best": best}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -13,5 +13,5 @@ def target_loss_of(config: TrainingConfig, labels_N: Ints, num_classes: int, dev
     """Returns the loss of `config` for a training on examples with `labels_N`, its weights on `device`."""
     weights_K = None
     if config.class_weights == "balanced":
-        weights_K = balanced_class_weights(torch.as_tensor(labels_N, dtype=torch.long), num_classes).to(device)
+        weights_K = balanced_class_weights(torch.tensor(labels_N, dtype=torch.long), num_classes).to(device)
     return TargetLoss(weights_K, config.label_smoothing)

@@ -169,12 +169,17 @@ class FoldTrainable(tune.Trainable):
     def _ended(self, report: Report) -> Report:
         """Ends a fold. Its checkpoint is kept until the driver has recorded the report."""
         self.training, self.has_ended = None, True
+        self._hide_steps()
+        return report
+
+    def _hide_steps(self) -> None:
+        """Removes the fold from the progress display."""
         if self.step_file is not None:
             self.step_file.remove()
-        return report
 
     def _discard(self) -> None:
         """Clears the state of the fold, and removes its checkpoint."""
+        self._hide_steps()
         if self.checkpoints is not None:
             self.checkpoints.discard()
         self.training, self.checkpoints, self.spent_s, self.has_ended = None, None, 0.0, False
