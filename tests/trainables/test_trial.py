@@ -168,7 +168,10 @@ class TestScoringInBetween:
         training.score_at(4)
         training.score_at(4)
         training.score_at(9)
-        assert without_time([training.result()]) == without_time([training_of(config, images).result()])
+        scored = training.result()
+        assert scored.curve_steps == [4, 9, 12]
+        same = replace(scored, curve_steps=[], curve_metrics={})
+        assert without_time([same]) == without_time([training_of(config, images).result()])
 
     def test_scores_what_there_is(self, images: LabelledImages) -> None:
         training = training_of(trial_of(num_steps=60), images)

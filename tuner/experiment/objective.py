@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, Literal, Protocol
 
-from trainables.metrics import LOWER_IS_BETTER
 from trainables.results import FoldResult
 
 ObjectiveName = Literal["top1", "balanced_accuracy", "macro_f1", "log_loss"]
+
+LOSSES: frozenset[ObjectiveName] = frozenset({"log_loss"})
+"""Those of which less is better: of `trainables.metrics.LOWER_IS_BETTER`, which a list of searches does not import."""
 
 LABELS: dict[str, str] = {
     "top1": "top-1",
@@ -58,7 +60,7 @@ class Objective:
     @property
     def lower_is_better(self) -> bool:
         """Whether the metric is a loss."""
-        return self.name in LOWER_IS_BETTER
+        return self.name in LOSSES
 
     @property
     def is_share(self) -> bool:

@@ -111,9 +111,8 @@ def spell_difference(difference: Difference, noun: str, objective: Objective = T
     >>> spell_difference(Difference(mean=-0.0267, num_pairs=1), "fold", Objective("log_loss"))
     '−0.0267 (1 fold, no interval)'
     """
-    pairs, signed, unit = counted(difference.num_pairs, noun), _points, " points"
-    if not objective.is_share:
-        signed, unit = _signed, ""
+    pairs = counted(difference.num_pairs, noun)
+    signed, unit = (_points, " points") if objective.is_share else (_as_it_is, "")
     if difference.low is None or difference.high is None:
         why = "no interval" if difference.num_pairs == 1 else "no interval: the same on each"
         return f"{signed(difference.mean)}{unit} ({pairs}, {why})"
@@ -124,6 +123,10 @@ def _points(share: float) -> str:
     return _signed(100 * share, digits=1)
 
 
-def _signed(value: float, digits: int = 4) -> str:
+def _as_it_is(value: float) -> str:
+    return _signed(value, digits=4)
+
+
+def _signed(value: float, digits: int) -> str:
     text = f"{value:+.{digits}f}"
     return text[1:] if float(text) == 0 else text.replace("-", "−")

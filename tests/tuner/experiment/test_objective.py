@@ -9,8 +9,9 @@ import pytest
 from tests.tuner.tiny import space_of
 from trainables.errors import BadInput
 from trainables.metrics import LOWER_IS_BETTER
+from trainables.metrics import METRICS as KNOWN
 from trainables.results import FoldResult
-from tuner.experiment.objective import LABELS, TOP1, Objective, ObjectiveName, mean_metrics, objective_of
+from tuner.experiment.objective import LABELS, LOSSES, TOP1, Objective, ObjectiveName, mean_metrics, objective_of
 
 METRICS = {"top1": 0.75, "balanced_accuracy": 0.7, "macro_f1": 0.6, "log_loss": 0.9, "calibration_error": 0.1}
 RESULT = FoldResult(1, 0.75, 1.0, metrics=METRICS)
@@ -23,8 +24,14 @@ def test_the_value_is_the_metric_and_the_larger_score_is_the_better(name: Object
     objective = Objective(name)
     assert objective.value(RESULT) == METRICS[name]
     assert objective.score(RESULT) == (-METRICS[name] if name in LOWER_IS_BETTER else METRICS[name])
+    assert (name in LOSSES) == (name in LOWER_IS_BETTER)
     assert objective.value_of(objective.score(RESULT)) == METRICS[name]
     assert objective.spell(objective.score(RESULT)) == f"{LABELS[name]} {METRICS[name]:.4f}"
+
+
+def test_every_metric_has_a_label() -> None:
+    assert LABELS.keys() == KNOWN.keys() == METRICS.keys()
+    assert set(get_args(ObjectiveName)) < KNOWN.keys()
 
 
 def test_an_older_record_knows_top1_alone() -> None:

@@ -177,7 +177,7 @@ def test_where_a_baseline_is_better_it_is_the_winner_and_that_is_said() -> None:
     assert (found.model_uri, found.test_scores) == ("models:/tiny@champion", {"0": 0.5, "1": 0.7})
     lines = list(closing_lines(found, told))
     assert (
-        "  winner         the linear probe: no trial has a higher validation score, so its model is the result" in lines
+        "  winner         the linear probe: no trial has a better validation score, so its model is the result" in lines
     )
     assert any(line.startswith("  linear probe   top-1 0.9000: best is −25.0 points") for line in lines)
 
@@ -292,4 +292,4 @@ def test_another_objective_is_named_with_its_own_values() -> None:
     assert found.val_metrics == {"top1": 0.5, "log_loss": 0.5625}
     lines = "\n".join(closing_lines(found, told))
     assert "  validation     log loss 0.5625 over 2 folds (0.3750 0.7500), top-1 0.5000" in lines
-    assert "  linear probe   log loss 1.1875: best is −0.6250 (−2." in lines
+    assert "  linear probe   log loss 1.1875: best is −0.6250 (−3." in lines
