@@ -84,7 +84,12 @@ class Training:
 
     def _after_step(self) -> None:
         self._meter()
-        if self.checkpoints is not None and self.checkpoints.due():
+        if self.checkpoints is not None:
+            self._keep()
+
+    def _keep(self) -> None:
+        assert self.checkpoints is not None
+        if self.checkpoints.due():
             state = {"fit": self.fit.state_dict(), "duration_s": self.duration_s, "more": self.more_state()}
             self.checkpoints.save(self.identity, state)
 

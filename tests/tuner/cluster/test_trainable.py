@@ -46,6 +46,7 @@ class FakeFold:
 
     raises: dict[int, Any] = {}  # noqa: RUF012 - the test's
     taken_up_at = 0
+    predictions = None
 
     def __init__(
         self,

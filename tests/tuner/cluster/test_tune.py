@@ -193,6 +193,7 @@ class TestTowardsTheConductor:
 
         history = SimpleNamespace(trials={4: record})
         scheduler: Any = SimpleNamespace(rung_reached=rung_reached, journal=SimpleNamespace(history=history))
+        scheduler.journal.directory = settings.directory
         stops = SchedulerStopper(scheduler, settings)
         report = {"trial": 4, "report": RungScored(1, 3, 0.5, {"log_loss": 0.75})}
         assert [stops("x", report) for _ in range(2)] == [False, True]
