@@ -76,7 +76,8 @@ def kubernetes_secrets(settings: Settings, environment: Mapping[str, str]) -> li
     held |= {"database": {"password": _given_or_new("PGPASSWORD", settings.mlflow.database_host, environment)}}
     if settings.kubernetes.gcs_redis:
         held |= {"redis": {"password": _given("REDIS_PASSWORD", environment)}}
-    if settings.storage.is_s3 or settings.mlflow.is_s3:
+    ray_needs_keys = settings.storage.is_s3 and settings.kubernetes.service_account is None
+    if ray_needs_keys or settings.mlflow.is_s3:
         keys = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
         held |= {"s3": {key.removeprefix("AWS_").lower(): _given(key, environment) for key in keys}}
     return [

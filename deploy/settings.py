@@ -47,6 +47,13 @@ def _endpoint(url: str) -> str:
     return url
 
 
+def _printable(text: str) -> str:
+    if not text or not text.isprintable():
+        raise ValueError(f"text of one line, without control characters, got {text!r}")
+    return text
+
+
+Printable = Annotated[str, AfterValidator(_printable)]
 PinnedImage = Annotated[str, AfterValidator(_pinned)]
 Place = Annotated[str, AfterValidator(_place)]
 Endpoint = Annotated[str, AfterValidator(_endpoint)]
@@ -113,6 +120,8 @@ class Worker(Head):
 
     gpus: Annotated[int, Field(ge=0)]
     """Whole GPUs; a trial's share of one is the experiment's `resources.gpus`."""
+    gpu_resource: Annotated[str, Field(pattern=r"^[a-z][a-z.-]*/[a-z][\w.-]*$")]
+    """Kubernetes' name of a GPU: `nvidia.com/gpu`, `amd.com/gpu`, or a slice, `nvidia.com/mig-1g.10gb`."""
     max_workers: PositiveInt
     idle_timeout_s: PositiveInt
     """Idle time after which an autoscaler removes a worker."""
@@ -159,6 +168,9 @@ class Job(Frozen):
     """The search that a RayJob or Slurm job runs."""
 
     space: Annotated[str, Field(pattern=r"^[\w./-]+\.ya?ml$")]
+    """Its experiment file: relative to the project's folder in the image, or absolute, as one on a volume is."""
+    arguments: tuple[Printable, ...]
+    """Further arguments of `tuner.search`: `[--resume, NAME]`, `[--set, search.minutes=60]`."""
     max_hours: PositiveInt
     keep_s: Annotated[int, Field(ge=0)]
     """How long the object of a RayJob is kept after its end."""
@@ -169,6 +181,12 @@ class Kubernetes(Frozen):
 
     namespace: Name
     storage_class: Name | None
+    runtime_class: Name | None
+    """`runtimeClassName` of workers with GPUs, where NVIDIA's runtime is not the nodes' default."""
+    image_pull_secrets: tuple[Name, ...]
+    """Secrets for a private registry."""
+    service_account: Name | None
+    """Service account of Ray's pods: with an identity that may access S3, static keys are not needed."""
     gcs_redis: Annotated[str, Field(pattern=r"^[\w.-]+:\d+$")] | None
     """`host:port` of a Redis for the state of Ray's head. A search needs none: it resumes from its journal."""
 
@@ -241,6 +259,11 @@ class Settings(Frozen):
         return f"{self.images.registry}{self.name}:{self.images.tag}-{self.images.accelerator}"
 
     @property
+    def pull_secrets(self) -> list[dict[str, str]]:
+        """The secrets for a private registry, as Kubernetes takes them."""
+        return [{"name": name} for name in self.kubernetes.image_pull_secrets]
+
+    @property
     def mlflow_image(self) -> str:
         """The project's image for the MLflow server."""
         return f"{self.images.registry}{self.name}-mlflow:{self.images.tag}"
@@ -279,8 +302,15 @@ class Settings(Frozen):
         The project is in `folder`; the cluster is that of RAY_ADDRESS, or this node's.
         """
         wait = WorkerRequest(workers, cpus, self.worker.gpus).wait_command
-        search = ["--space", f"{folder}/{self.job.space}", "--address", "auto", *self._storage_flags]
-        return [*wait, "python", "-m", "tuner.search", *search]
+        return [*wait, *self._search_words(folder), "--address", "auto", *self._storage_flags, *self.job.arguments]
+
+    def check_command(self, folder: str) -> list[str]:
+        """The words of a command that checks the experiment, before workers are asked for; it needs no cluster."""
+        return [*self._search_words(folder), *self._storage_flags, *self.job.arguments, "--dry-run"]
+
+    def _search_words(self, folder: str) -> list[str]:
+        space = self.job.space if self.job.space.startswith("/") else f"{folder}/{self.job.space}"
+        return ["python", "-m", "tuner.search", "--space", space]
 
     @property
     def _storage_flags(self) -> list[str]:

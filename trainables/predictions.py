@@ -40,8 +40,7 @@ class Predictions:
     def as_bytes(self) -> bytes:
         """A compressed NumPy archive."""
         file = io.BytesIO()
-        arrays = {"index": self.index, "labels": self.labels, "probabilities": self.probabilities}
-        np.savez_compressed(file, allow_pickle=False, **arrays)
+        np.savez_compressed(file, index=self.index, labels=self.labels, probabilities=self.probabilities)
         return file.getvalue()
 
     @classmethod
@@ -72,8 +71,9 @@ def with_temperature(probabilities: Probabilities, temperature: float) -> Probab
     [[0.75, 0.25]]
     """
     scaled = np.log(probabilities.astype(np.float64).clip(min=1e-30)) / temperature
-    shares = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-    return (shares / shares.sum(axis=1, keepdims=True)).astype(np.float32)
+    unscaled = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+    shares: Probabilities = (unscaled / unscaled.sum(axis=1, keepdims=True)).astype(np.float32)
+    return shares
 
 
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0

@@ -81,6 +81,8 @@ class Training:
     def run(self, until: int | None = None) -> None:
         """Trains up to step `until` (None: `num_steps`), with checkpoints. Raises Diverged."""
         self.fit.run(until, self._after_step)
+        if self.checkpoints is not None:
+            self.checkpoints.wait()  # the caller may remove them
 
     def _after_step(self) -> None:
         self._meter()
@@ -89,7 +91,8 @@ class Training:
 
     def _keep(self) -> None:
         assert self.checkpoints is not None
-        if self.checkpoints.due():
+        if self.checkpoints.due() and self.checkpoints.pays(self.duration_s / self.fit.step * self.fit.num_steps):
+            self.fit.finite.raise_if_found()  # a state that is not finite is no use to anybody
             state = {"fit": self.fit.state_dict(), "duration_s": self.duration_s, "more": self.more_state()}
             self.checkpoints.save(self.identity, state)
 

@@ -26,6 +26,14 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "database outside": {"mlflow.database_host": "db.lan", "mlflow.artifacts": "/artifacts"},
     "own s3 for models": {"mlflow.artifacts_endpoint": "http://store:9000"},
     "cpu": {"worker.gpus": 0, "worker.tolerations": []},
+    "operators": {
+        "kubernetes.runtime_class": "nvidia",
+        "kubernetes.image_pull_secrets": ["registry"],
+        "kubernetes.service_account": "searcher",
+        "worker.gpu_resource": "nvidia.com/mig-1g.10gb",
+        "storage.experiments": "s3://lab/runs",
+    },
+    "arguments": {"job.space": "/experiments/mine.yaml", "job.arguments": ["--resume", "mine", "--set", "name=a b"]},
     "gcs redis": {"kubernetes.gcs_redis": "redis:6379"},
     "chosen nodes": {"worker.node_selector": {"cloud.google.com/gke-accelerator": "nvidia-l4"}},
 }

@@ -19,7 +19,7 @@ DEADLINE_S = 60
 
 # Stand-ins for Slurm and the project: `srun` notes what it was given, and stays where it is to start a Ray node.
 STUBS = {
-    "hostname": "echo 127.0.0.1 ::1",
+    "getent": 'echo "127.0.1.1 STREAM $2"; echo "10.0.0.5 STREAM $2"; echo "10.0.0.5 DGRAM"',
     "srun": """
 while [[ $1 == --* ]]; do shift; done
 echo "$$ $*" >> "$SLURM_SUBMIT_DIR/srun.log"
@@ -52,7 +52,12 @@ def script(tmp_path: Path) -> Path:
 
 
 def started(script: Path, *arguments: str) -> subprocess.Popen[str]:
-    slurm = {"SLURM_SUBMIT_DIR": str(script.parent), "SLURM_JOB_ID": "4711", "SLURM_JOB_NUM_NODES": "2"}
+    slurm = {
+        "SLURM_SUBMIT_DIR": str(script.parent),
+        "SLURM_JOB_ID": "4711",
+        "SLURM_JOB_NUM_NODES": "2",
+        "SLURM_CPUS_PER_TASK": "8",
+    }
     environment = {**os.environ, **slurm, "SLURMD_NODENAME": "node1"}
     command = ["bash", str(script), *arguments]
     return subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
@@ -83,13 +88,27 @@ def test_it_starts_a_head_and_the_others_and_then_the_search(script: Path) -> No
     output, _ = ended.communicate(timeout=DEADLINE_S)
     assert ended.returncode == 0, output
     said = steps(script).values()
-    head, others, removal = (next(line for line in said if word in line) for word in ("--head", "--address 127", "rm"))
-    assert "ray start --head --node-ip-address 127.0.0.1 --port 21100 " in head
-    assert "ray start --address 127.0.0.1:21100 " in others
+    head, others, removal = (next(line for line in said if word in line) for word in ("--head", "--address 10", "rm"))
+    assert "ray start --head --node-ip-address 10.0.0.5 --port 21100 " in head
+    assert "ray start --address 10.0.0.5:21100 " in others
     assert removal == "rm -rf /tmp/ray-4711"
     driver = (script.parent / "driver.log").read_text()
-    assert driver.startswith("token a-token 127.0.0.1:21100 -m deploy.workers --workers 2 ")
+    assert driver.startswith("token a-token 10.0.0.5:21100 -m deploy.workers --workers 2 ")
     assert driver.strip().endswith("--resume")
+
+
+def test_a_node_that_others_cannot_reach_is_said(script: Path) -> None:
+    (script.parent / ".venv" / "bin" / "getent").write_text('#!/usr/bin/env bash\necho "127.0.1.1 STREAM $2"\n')
+    ended = started(script)
+    output, _ = ended.communicate(timeout=DEADLINE_S)
+    assert ended.returncode == 1
+    assert "the address of node1 is not known to getent" in output
+
+
+def test_tasks_have_the_cores_and_cards_of_the_job() -> None:
+    text = render(Target.SLURM, load_settings())
+    assert "export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK" in text
+    assert text.count("--gpus-per-node=1") == 3  # of the job, of the head, of the others
 
 
 def test_the_exit_code_is_the_searchs(script: Path) -> None:

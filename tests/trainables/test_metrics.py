@@ -47,7 +47,9 @@ def test_accuracies_and_f1(predicted: tuple[Any, Any]) -> None:
 
 def test_log_loss(predicted: tuple[Any, Any]) -> None:
     probabilities, labels = predicted
-    expected = sklearn_log_loss(labels, probabilities.astype(np.float64), labels=range(probabilities.shape[1]))
+    exact = probabilities.astype(np.float64)
+    exact /= exact.sum(axis=1, keepdims=True)
+    expected = sklearn_log_loss(labels, exact, labels=range(probabilities.shape[1]))
     assert log_loss(probabilities, labels) == pytest.approx(expected, rel=1e-5)
 
 
@@ -99,15 +101,15 @@ def test_all_have_an_interval_around_their_value(predicted: tuple[Any, Any]) -> 
 
 
 def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
-    """Of balanced accuracy, 0.7 for each of three classes, over 60 samples of 150 examples."""
+    """Of balanced accuracy, 0.7 for each of three classes, over 30 samples of 150 examples."""
     rng = np.random.default_rng(0)
     held = 0
-    for _ in range(60):  # as many as take a second
+    for _ in range(30):
         labels = rng.integers(0, 3, 150)
         named = np.where(rng.random(150) < 0.7, labels, (labels + rng.integers(1, 3, 150)) % 3)
         interval = metrics_with_intervals(np.eye(3)[named], labels)["balanced_accuracy"]
         held += interval.low <= 0.7 <= interval.high
-    assert 52 <= held <= 60  # 57 expected of 60; 4 standard deviations below it is 50
+    assert 24 <= held <= 30  # 28.5 expected; 4 standard deviations below it is 24
 
 
 def test_wilson_against_scipy() -> None:

@@ -64,6 +64,10 @@ class AtStep(Checkpoints):
             raise KeyboardInterrupt
         return self.asked == self.written_at
 
+    def save(self, identity: str, state: dict[str, Any]) -> None:
+        super().save(identity, state)
+        self.wait()  # a process that is cut off would not have written it
+
 
 def training_of(config: TrialConfig, images: LabelledImages, checkpoints: Checkpoints | None = None) -> FoldTraining:
     return FoldTraining(config, images, 2, stratified_folds(images.labels, 3, 0)[1], CPU, checkpoints)

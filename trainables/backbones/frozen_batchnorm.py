@@ -15,7 +15,7 @@ from timm.layers.conv2d_same import Conv2dSame, conv2d_same
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from trainables.backbones.batchnorm_folding import NUM_PROBE_EXAMPLES, is_close, pairs_in
+from trainables.backbones.batchnorm_folding import NUM_PROBE_EXAMPLES, is_close, pairs_in, without_tf32
 
 
 class FoldablePair(NamedTuple):
@@ -73,9 +73,11 @@ class FrozenBatchNorm:
         modes = {module: module.training for module in backbone.modules()}
         backbone.eval()
         pairs = [_pair_at(backbone, *names) for names in pairs_in(backbone, few)]
-        exact = backbone(few)
-        _fold(pairs)
-        if is_close(exact, backbone(few)):
+        with torch.autocast(few.device.type, enabled=False), without_tf32():
+            exact = backbone(few)
+            _fold(pairs)
+            alike = is_close(exact, backbone(few))
+        if alike:
             self._pairs = pairs
         else:
             _unfold(pairs)

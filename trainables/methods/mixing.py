@@ -74,7 +74,7 @@ def draw_mix(num_examples: int, alpha: float, device: torch.device, seed: int, s
     """
     rng = rng_for(seed, "mix", step)
     weight = float(rng.beta(alpha, alpha))
-    partner = torch.from_numpy(rng.permutation(num_examples)).to(device)
+    partner = torch.from_numpy(rng.permutation(num_examples)).to(device, non_blocking=True)
     return Mix(weight=max(weight, 1 - weight), partner=partner)
 
 
@@ -87,7 +87,7 @@ def draw_cut(images_NCHW: Tensor, alpha: float, probability: float, seed: int, s
     num_examples, _, height, width = images_NCHW.shape
     rng = rng_for(seed, "mix", step)
     side = math.sqrt(1 - rng.beta(alpha, alpha))
-    partner = torch.from_numpy(rng.permutation(num_examples)).to(images_NCHW.device)
+    partner = torch.from_numpy(rng.permutation(num_examples)).to(images_NCHW.device, non_blocking=True)
     row, column = int(rng.integers(height)), int(rng.integers(width))
     if rng.random() >= probability:
         side = 0.0

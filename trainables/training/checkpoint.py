@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import io
 import logging
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -27,30 +28,53 @@ DIGEST_BYTES = hashlib.sha256().digest_size
 
 
 class Checkpoints:
-    """The checkpoint of one training in the file `path`, written every `period_s` seconds of wall-clock time."""
+    """The checkpoint of one training in the file `path`, written every `period_s` seconds of wall-clock time.
+
+    A thread writes it: the training only waits for a copy of its tensors, on their device.
+    """
 
     def __init__(self, path: Path, period_s: float) -> None:
         self.path = path
         self.period_s = period_s
         self._written_s = time.monotonic()
         self._refused = False
+        self._writer: threading.Thread | None = None
 
     def due(self) -> bool:
-        """Whether a period has passed since the latest attempt to write. Cheap enough for every step."""
-        return time.monotonic() - self._written_s >= self.period_s
+        """Whether a period has passed since the latest write, which is over. Cheap enough for every step."""
+        if time.monotonic() - self._written_s < self.period_s:
+            return False
+        return self._writer is None or not self._writer.is_alive()
+
+    def pays(self, duration_s: float) -> bool:
+        """Whether a training of so many seconds is checkpointed: one that ends within two periods is not."""
+        return duration_s >= 2 * self.period_s
 
     def save(self, identity: str, state: dict[str, Any]) -> None:
-        """Replaces the checkpoint. An error of the disk is logged once, and does not end the training."""
+        """Replaces the checkpoint, in the background. An error of the disk is logged once, and does not end the
+        training."""
+        self.wait()
+        self._writer = threading.Thread(target=self._write, args=(identity, _copied(state)), daemon=True)
+        self._written_s = time.monotonic()
+        self._writer.start()
+
+    def wait(self) -> None:
+        """Waits until the latest checkpoint is written."""
+        if self._writer is not None:
+            self._writer.join()
+            self._writer = None
+
+    def _write(self, identity: str, state: dict[str, Any]) -> None:
         try:
             write_whole(self.path, encoded(identity, state))
         except OSError as error:
             if not self._refused:
                 logger.warning("no checkpoint can be written, training continues without: %s", error)
             self._refused = True
-        self._written_s = time.monotonic()
 
     def load(self, identity: str) -> dict[str, Any] | None:
         """The state of the training with this identity; None if there is no valid one."""
+        self.wait()
         try:
             state = decoded(self.path.read_bytes(), identity)
         except FileNotFoundError:
@@ -63,9 +87,23 @@ class Checkpoints:
 
     def discard(self) -> None:
         """Removes the checkpoint, and its folder if it is then empty."""
+        self.wait()
         with contextlib.suppress(OSError):
             self.path.unlink(missing_ok=True)
             self.path.parent.rmdir()
+
+
+def _copied(value: Any) -> Any:
+    """A copy of nested dictionaries, lists and tuples with copies of their tensors, on the same devices."""
+    match value:
+        case torch.Tensor():
+            return value.detach().clone()
+        case dict():
+            return {key: _copied(each) for key, each in value.items()}
+        case list() | tuple():
+            return type(value)(map(_copied, value))
+        case _:
+            return value
 
 
 def encoded(identity: str, state: dict[str, Any]) -> bytes:

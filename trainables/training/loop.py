@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from trainables.backbones.frozen_batchnorm import FrozenBatchNorm
-from trainables.errors import Diverged
 from trainables.methods.base import Method
 from trainables.seeding import global_generators_restored, seed_for
 from trainables.training.config import TrainingConfig
+from trainables.training.finite import FiniteCheck
 from trainables.training.optimizer import build_optimizer, gradients_of, set_learning_rate
 from trainables.types import Batch, CompileMode
 
@@ -33,17 +33,24 @@ class LossHistory:
     _pending: dict[str, Tensor] = field(default_factory=dict)
     _count: int = 0
 
-    def add(self, step: int, terms: dict[str, Tensor], last: bool) -> None:
-        """Adds the terms of a step; reads them from the device only at the end of an interval."""
+    def add(self, step: int, terms: dict[str, Tensor], last: bool, beside: Tensor | None = None) -> list[float]:
+        """Adds the terms of a step; reads them from the device only at the end of an interval, all at once.
+
+        Returns what was read of the vector `beside` with them: nothing within an interval.
+        """
         for name, value in terms.items():
             value = value.detach()
             self._pending[name] = self._pending[name] + value if name in self._pending else value
         self._count += 1
-        if last or step % self.every == 0:
-            self.steps.append(step)
-            for name, total in self._pending.items():
-                self.terms.setdefault(name, []).append(float(total) / self._count)
-            self._pending, self._count = {}, 0
+        if not last and step % self.every:
+            return []
+        read = _read([*self._pending.values()], beside)
+        self.steps.append(step)
+        for name, total in zip(self._pending, read, strict=False):
+            self.terms.setdefault(name, []).append(total / self._count)
+        num_terms = len(self._pending)
+        self._pending, self._count = {}, 0
+        return read[num_terms:]
 
     def state_dict(self) -> dict[str, Any]:
         """A copy of the history, with the unfinished interval."""
@@ -52,6 +59,15 @@ class LossHistory:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores a state returned by `state_dict`."""
         vars(self).update(copy.deepcopy(state))
+
+
+def _read(scalars: list[Tensor], vector: Tensor | None) -> list[float]:
+    """Copies scalars, and a vector after them, to the host in one transfer."""
+    device = scalars[0].device if vector is None else vector.device
+    exact = torch.float32 if device.type == "mps" else torch.float64
+    parts = [scalar.to(device, exact).reshape(1) for scalar in scalars]
+    values: list[float] = torch.cat([*parts, *([] if vector is None else [vector.to(exact)])]).tolist()
+    return values
 
 
 class Fit:
@@ -71,12 +87,14 @@ class Fit:
         self.optimizer = build_optimizer(config, method)
         self.num_steps = config.resolved_num_steps
         self.history = LossHistory(every=max(1, self.num_steps // 25))
+        self.finite = FiniteCheck(device)
 
     def run(self, until: int | None = None, watch: Callable[[], None] | None = None) -> None:
         """Trains up to step `until` (None: `num_steps`); `watch` is called after every step.
 
         Raises:
-            Diverged: at the first step with a loss term or a gradient that is not finite.
+            Diverged: if a loss term or a gradient was not finite. It names the first such step; on a GPU some more may
+                have been computed by then.
         """
         until = self.num_steps if until is None else min(until, self.num_steps)
         self.method.student.train()
@@ -87,6 +105,7 @@ class Fit:
                 self._one_step()
                 if watch is not None:
                     watch()
+        self.finite.raise_if_found()
 
     def _one_step(self) -> None:
         batch = self.batch_at(self.step)
@@ -100,20 +119,17 @@ class Fit:
         torch.autograd.backward(torch.stack(list(terms.values())).sum())
         gradients = gradients_of(self.optimizer)
         norms = torch.stack(torch._foreach_norm(gradients))
-        self._check_finite(terms, norms)
+        self.finite.add(self.step, terms, norms)
+        if not self.finite.defers:
+            self.finite.raise_if_found()
         watched = terms | self.method.diagnostics
         if self.config.max_grad_norm is not None:
             watched["gradient_norm"] = clip(gradients, norms, self.config.max_grad_norm)
         self.optimizer.step()
         self.method.after_step(self.step)
-        self.history.add(self.step, watched, last=self.step == self.num_steps)
-
-    def _check_finite(self, terms: dict[str, Tensor], norms: Tensor) -> None:
-        """Raises Diverged, with one device-to-host copy: a sum of norms is not finite if any gradient is not."""
-        flags = torch.stack([*(t.detach().float() for t in terms.values()), norms.sum().float()]).isfinite()
-        if not bool(flags.all()):
-            names = [f"loss term {name!r}" for name in terms] + ["the gradient"]
-            raise Diverged(self.step, names[flags.tolist().index(False)])
+        is_last = self.step == self.num_steps
+        if read := self.history.add(self.step, watched, is_last, self.finite.state):
+            self.finite.raise_if_found(read)
 
     def state_dict(self) -> dict[str, Any]:
         """The state that the next step depends on, and the loss history."""

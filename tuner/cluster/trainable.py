@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import shutil
@@ -43,6 +44,9 @@ GPU_ERRORS = (torch.OutOfMemoryError, torch.AcceleratorError)
 
 GPU_MEMORY_LIMIT = 0.95
 """Fraction of its share of a GPU that a process may allocate; the rest is for its CUDA context."""
+
+ASSUMED_CONTEXT_BYTES = 1 << 29
+"""Memory of a CUDA context with cuDNN's and cuBLAS's kernels, where it is not measured; 0.3 to 0.5 GiB are usual."""
 
 ImagesByKey = Mapping[str, Examples]
 """Training splits by `source_key`; more than one only if a dimension changes what is decoded."""
@@ -106,6 +110,7 @@ class FoldTrainable(tune.Trainable):
         self.images_by_key = images
         self.device = default_device()
         self.reset_config(config)
+        gc.freeze()  # what is there now stays: a collection after a fold has little to look at
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self._discard()
@@ -182,7 +187,10 @@ class FoldTrainable(tune.Trainable):
         self._hide_steps()
         if self.checkpoints is not None:
             self.checkpoints.discard()
+        had_networks = self.training is not None or self.has_ended
         self.training, self.checkpoints, self.spent_s, self.has_ended = None, None, 0.0, False
+        if had_networks:  # those of torchvision are in reference cycles, and would stay on the card for some folds
+            gc.collect()
 
 
 def failure_of(fold: int, error: Exception) -> FoldFailed:
@@ -205,4 +213,11 @@ def prepare_process(share: Share) -> None:
     torch.set_num_threads(num_threads)
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(num_threads))  # read when the compiler is first needed
     if torch.cuda.is_available() and 0 < share.gpus < 1:
-        torch.cuda.set_per_process_memory_fraction(min(GPU_MEMORY_LIMIT * share.gpus, share.gpus - share.context))
+        torch.cuda.set_per_process_memory_fraction(memory_fraction(share, torch.cuda.mem_get_info()[1]))
+
+
+def memory_fraction(share: Share, card_bytes: int) -> float:
+    """Fraction of a GPU of so many bytes that a process may allocate: its share without its CUDA context, which is
+    measured for an auto share and assumed for a fixed one; at least half of its share."""
+    context = share.context or ASSUMED_CONTEXT_BYTES / card_bytes
+    return max(share.gpus / 2, min(GPU_MEMORY_LIMIT * share.gpus, share.gpus - context))

@@ -120,7 +120,8 @@ def _retrain(
         missing = list(missing_retrainings(space, records, journal.history))
         if missing:
             period_s = space.search.checkpoint_period_s
-            for each, result in retrain(missing, images, probes, share, journal.directory, period_s):
+            spread = share.spread_over(len(missing))
+            for each, result in retrain(missing, images, probes, spread, journal.directory, period_s):
                 journal.append(_event(each, result))
 
     trial = next((record.number for record in records if isinstance(record, TrialRecord)), None)

@@ -93,7 +93,8 @@ def _train_missing(
         folds = record.missing_folds
         if not folds:
             return
-        reports = train_baseline(name, config, folds, examples, probes, space.search, share, journal.directory)
+        spread = share.spread_over(len(folds))
+        reports = train_baseline(name, config, folds, examples, probes, space.search, spread, journal.directory)
         with closing(reports):
             for report in reports:
                 if isinstance(report, FoldFailed):

@@ -114,6 +114,8 @@ def search_trials(
 
     `probes` are from `search_probes`. The test split is not loaded.
     """
+    num_trials = space.search.trials if space.dimensions else 1
+    share = share.spread_over(None if num_trials is None else num_trials * space.search.num_trial_folds)
     if time_budget is not None:
         time_budget = replace(time_budget, places=share.concurrency)
     for line in (*filter(None, [share.note]), *apply_warm_start(space, journal)):

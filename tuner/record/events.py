@@ -8,26 +8,29 @@ the objective; times are Unix times, durations seconds.
 
 from __future__ import annotations
 
-import time
 from typing import Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from trainables.frozen import Frozen
 from trainables.results import EnsembleResult, FoldResult, RetrainResult
 from tuner.experiment.objective import Objective, objective_of
 from tuner.experiment.settings import Baseline
+from tuner.record.comparison_events import CellFailed as CellFailed
+from tuner.record.comparison_events import CellFinished as CellFinished
+from tuner.record.comparison_events import ComparisonEnded as ComparisonEnded
+from tuner.record.comparison_events import ComparisonStarted as ComparisonStarted
+from tuner.record.comparison_events import RowSearched as RowSearched
 from tuner.record.scores import FoldScore, RungScore
+from tuner.record.timed import Outcome as Outcome
+from tuner.record.timed import Params as Params
+from tuner.record.timed import Timed
 
 FORMAT = 1
 """Number of the journal's format; raised whenever a field's meaning changes."""
 
 TrialState = Literal["running", "complete", "pruned", "failed"]
-Outcome = Literal["finished", "interrupted", "failed"]
-"""Outcome of a command's run: `interrupted` is by Ctrl-C or `tuner.stop`, `failed` by an error."""
 ProposalSource = Literal["first_point", "sampler"]
-Params = dict[str, Any]
-"""Value of each searched dimension, by dotted path."""
 
 
 class Header(Frozen):
@@ -37,14 +40,7 @@ class Header(Frozen):
     format: int = FORMAT
 
 
-class _Timed(Frozen):
-    # Loss curves may hold infinities, of a training that diverges.
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=True, ser_json_inf_nan="constants")
-
-    time_s: float = Field(default_factory=time.time)
-
-
-class SearchStarted(_Timed):
+class SearchStarted(Timed):
     """Start of a command's work on the search; one more for each `--resume`.
 
     `space` is the whole experiment as plain data, as in `space.yaml`; `dimensions` describes each dimension by dotted
@@ -71,7 +67,7 @@ class SearchStarted(_Timed):
         return objective_of(self.space)
 
 
-class SearchEnded(_Timed):
+class SearchEnded(Timed):
     """End of a command's work on the search. `why` is the reason; `best_trial` is None if no trial is complete.
 
     Scores are those of `best_trial`; test scores are means and sample standard deviations over its retrainings, if
@@ -101,7 +97,7 @@ class EarlierTrial(Frozen):
     rungs: tuple[RungScore, ...] = ()
 
 
-class WarmStarted(_Timed):
+class WarmStarted(Timed):
     """Warm start from earlier searches: trials for the sampler, points to try first, and lines for the user."""
 
     event: Literal["warm_started"] = "warm_started"
@@ -110,7 +106,7 @@ class WarmStarted(_Timed):
     notes: tuple[str, ...] = ()
 
 
-class ShareMeasured(_Timed):
+class ShareMeasured(Timed):
     """Measured GPU requirement of a trial: `gpus` and `context` (CUDA's own) are fractions of a GPU, the rest bytes."""
 
     event: Literal["share_measured"] = "share_measured"
@@ -122,7 +118,7 @@ class ShareMeasured(_Timed):
     card_bytes: int
 
 
-class ShareGrown(_Timed):
+class ShareGrown(Timed):
     """Increase of the GPU share to `gpus` for each process from now on, as `trial` ran out of memory."""
 
     event: Literal["share_grown"] = "share_grown"
@@ -131,7 +127,7 @@ class ShareGrown(_Timed):
     trial: int | None = None
 
 
-class BaselineStarted(_Timed):
+class BaselineStarted(Timed):
     """Start of a baseline, before the first trial, on the same `num_folds` folds as the trials."""
 
     event: Literal["baseline_started"] = "baseline_started"
@@ -141,7 +137,7 @@ class BaselineStarted(_Timed):
     num_folds: int
 
 
-class BaselineFoldFinished(_Timed):
+class BaselineFoldFinished(Timed):
     """Result of a fold of a baseline. Folds end in any order."""
 
     event: Literal["baseline_fold_finished"] = "baseline_fold_finished"
@@ -149,7 +145,7 @@ class BaselineFoldFinished(_Timed):
     result: FoldResult
 
 
-class BaselineFailed(_Timed):
+class BaselineFailed(Timed):
     """End of a baseline without a score: the experiment has none such, or a fold failed. It is not repeated."""
 
     event: Literal["baseline_failed"] = "baseline_failed"
@@ -157,7 +153,7 @@ class BaselineFailed(_Timed):
     reason: str
 
 
-class TrialStarted(_Timed):
+class TrialStarted(Timed):
     """Start of a proposed trial. `attrs` are the sampler's attributes, from which its study is rebuilt."""
 
     event: Literal["trial_started"] = "trial_started"
@@ -167,7 +163,7 @@ class TrialStarted(_Timed):
     attrs: dict[str, Any] = Field(default_factory=dict)
 
 
-class RungReached(_Timed):
+class RungReached(Timed):
     """Score of a trial in the middle of a fold."""
 
     event: Literal["rung_reached"] = "rung_reached"
@@ -175,7 +171,7 @@ class RungReached(_Timed):
     rung: RungScore
 
 
-class FoldAhead(_Timed):
+class FoldAhead(Timed):
     """Result of a fold before an earlier one of its trial has ended; no stopping rule may use it yet."""
 
     event: Literal["fold_ahead"] = "fold_ahead"
@@ -183,7 +179,7 @@ class FoldAhead(_Timed):
     result: FoldResult
 
 
-class FoldFinished(_Timed):
+class FoldFinished(Timed):
     """Result of a trial's next fold."""
 
     event: Literal["fold_finished"] = "fold_finished"
@@ -191,7 +187,7 @@ class FoldFinished(_Timed):
     result: FoldResult
 
 
-class TrialEnded(_Timed):
+class TrialEnded(Timed):
     """End of a trial: complete, stopped early (`pruned`), or failed; `reason` says why it is not complete.
 
     `discarded` are the numbers of the folds that were trained, or in training, in vain.
@@ -204,7 +200,7 @@ class TrialEnded(_Timed):
     discarded: tuple[int, ...] = ()
 
 
-class RetrainingFinished(_Timed):
+class RetrainingFinished(Timed):
     """Training of the configuration of `trial` on the full training split, scored on the test split."""
 
     event: Literal["retraining_finished"] = "retraining_finished"
@@ -212,7 +208,7 @@ class RetrainingFinished(_Timed):
     result: RetrainResult
 
 
-class RetrainingFailed(_Timed):
+class RetrainingFailed(Timed):
     """Retraining that diverged; it would again with the same seed."""
 
     event: Literal["retraining_failed"] = "retraining_failed"
@@ -221,7 +217,7 @@ class RetrainingFailed(_Timed):
     reason: str
 
 
-class BaselineRetrained(_Timed):
+class BaselineRetrained(Timed):
     """Training of a baseline on the full training split, scored on the test split."""
 
     event: Literal["baseline_retrained"] = "baseline_retrained"
@@ -229,7 +225,7 @@ class BaselineRetrained(_Timed):
     result: RetrainResult
 
 
-class BaselineRetrainingFailed(_Timed):
+class BaselineRetrainingFailed(Timed):
     """Retraining of a baseline that diverged; it would again with the same seed."""
 
     event: Literal["baseline_retraining_failed"] = "baseline_retraining_failed"
@@ -238,7 +234,7 @@ class BaselineRetrainingFailed(_Timed):
     reason: str
 
 
-class EnsembleTested(_Timed):
+class EnsembleTested(Timed):
     """Making of one model of the retrainings of `trial`, or of `baseline`, scored on the test split."""
 
     event: Literal["ensemble_tested"] = "ensemble_tested"
@@ -247,67 +243,13 @@ class EnsembleTested(_Timed):
     result: EnsembleResult
 
 
-class ModelRegistered(_Timed):
+class ModelRegistered(Timed):
     """Registration of the retrained network of `trial`, or of `baseline`, in MLflow."""
 
     event: Literal["model_registered"] = "model_registered"
     trial: int | None = None
     baseline: Baseline | None = None
     uri: str
-
-
-class ComparisonStarted(_Timed):
-    """Start of a command's work on the comparison; `space` is all of it as plain data, as in `space.yaml`."""
-
-    event: Literal["comparison_started"] = "comparison_started"
-    name: str
-    run: str
-    space: dict[str, Any]
-
-
-class ComparisonEnded(_Timed):
-    """End of a command's work on the comparison. `why` is the reason."""
-
-    event: Literal["comparison_ended"] = "comparison_ended"
-    outcome: Outcome
-    why: str
-    duration_s: float | None = None
-
-
-class RowSearched(_Timed):
-    """Choice of a row's own search, by validation: `trial`, or None if no trial was complete."""
-
-    event: Literal["row_searched"] = "row_searched"
-    row: str
-    column: str
-    trial: int | None = None
-    params: Params = Field(default_factory=dict)
-    val_top1: float | None = None
-
-
-class CellFinished(_Timed):
-    """Training of a row in a column with a seed. `measures` are `<name>_train` and `<name>_test`."""
-
-    event: Literal["cell_finished"] = "cell_finished"
-    row: str
-    column: str
-    seed: int
-    config: dict[str, Any]
-    """Every leaf of its TrialConfig, by dotted path."""
-    result: RetrainResult
-    measures: dict[str, float] = Field(default_factory=dict)
-
-
-class CellFailed(_Timed):
-    """Training of a comparison that has no score. It is repeated on `--resume`, unless it diverged."""
-
-    event: Literal["cell_failed"] = "cell_failed"
-    row: str
-    column: str
-    seed: int
-    config: dict[str, Any]
-    reason: str
-    diverged: bool
 
 
 SearchEvent = (

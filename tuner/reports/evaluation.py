@@ -70,7 +70,8 @@ class Evaluation:
         labels = np.searchsorted(present, self.predictions.labels)
         shares = self.predictions.probabilities[:, present].astype(np.float64).clip(min=1e-12)
         shares /= shares.sum(axis=1, keepdims=True)
-        found = find_label_issues(labels, shares, return_indices_ranked_by="self_confidence", n_jobs=1)
+        ranked = {"return_indices_ranked_by": "self_confidence", "n_jobs": 1}
+        found = find_label_issues(labels, shares, filter_by="confident_learning", **ranked)
         return np.asarray(found, dtype=np.int64)[:MAX_LABEL_ISSUES]
 
 

@@ -23,7 +23,7 @@ from tuner.reports.page_templates import TEMPLATES
 Kind = Literal["mistake", "label_issue"]
 MAX_PICTURES = 300
 """Examples of each kind that are kept with a picture; the table of predictions has all."""
-ON_PAGE = {"mistake": 24, "label_issue": 12}
+ON_PAGE: dict[Kind, int] = {"mistake": 24, "label_issue": 12}
 """Of each kind, how many the report itself shows."""
 THUMBNAIL_PX = 112
 MAX_TEXT_CHARACTERS = 300

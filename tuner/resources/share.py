@@ -72,6 +72,20 @@ class Share:
         num_fitting = sum(_fit_on(node, self.cpus, gpus) for node in self.nodes)
         return replace(self, gpus=gpus, concurrency=min(num_fitting, self.limit or num_fitting))
 
+    def spread_over(self, num_jobs: int | None) -> Self:
+        """Returns an auto share so large that `num_jobs` (None: any number) fill all GPUs.
+
+        Ray packs as many jobs on the first GPU as fit there, while others are idle. A fixed share stays what was asked.
+
+        >>> share = share_of([Capacity(64, 8)], ResourceSettings(gpus="auto"), "auto").sized_for(0.1)
+        >>> share.gpus, share.spread_over(3).gpus, share.spread_over(20).gpus
+        (0.125, 1.0, 0.3333333333333333)
+        """
+        num_gpus = sum(int(node.gpus) for node in self.nodes)
+        if not num_jobs or not num_gpus:
+            return self
+        return self.at_least(1 / math.ceil(num_jobs / num_gpus))
+
     @property
     def _max_trials_per_gpu(self) -> int:
         """Number of trials on a GPU that the CPUs, and the concurrency asked for, admit."""

@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 
 from trainables import files
 from trainables.files import write_whole
+from trainables.training import checkpoint
 from trainables.training.checkpoint import DIGEST_BYTES, MAGIC, Checkpoints, decoded, encoded
 
 STATE: dict[str, Any] = {"step": 3, "weights": {"a": torch.arange(5.0)}, "curve": [0.5, 0.25], "none": None}
@@ -39,7 +41,7 @@ class TestComingBack:
     def test_the_latest(self, kept: Checkpoints) -> None:
         kept.save("me", {"step": 1})
         kept.save("me", {"step": 2})
-        assert kept.load("me") == {"step": 2}
+        assert kept.load("me") == {"step": 2}, "loading waits for the writer"
         assert [path.name for path in kept.path.parent.iterdir()] == ["fold-1.pt"]
 
     def test_nothing_where_there_is_nothing(self, kept: Checkpoints, caplog: pytest.LogCaptureFixture) -> None:
@@ -105,6 +107,7 @@ class TestADiskThatIsFull:
     def test_is_said_once_and_ends_no_training(self, kept: Checkpoints, caplog: pytest.LogCaptureFixture) -> None:
         kept.save("me", STATE)
         kept.save("me", STATE)
+        kept.wait()
         assert "training continues without: [Errno 28] No space left on device" in logged(caplog)
 
     @pytest.mark.usefixtures("full")
@@ -132,3 +135,41 @@ def test_that_a_training_goes_on_is_said(kept: Checkpoints, caplog: pytest.LogCa
     with caplog.at_level(logging.INFO):
         kept.load("me")
     assert logged(caplog) == f"training goes on from {kept.path}"
+
+
+class TestInTheBackground:
+    def test_the_state_is_that_of_the_moment_of_saving(
+        self, kept: Checkpoints, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The training goes on, and changes its tensors in place, before the thread has written them."""
+        may_write = threading.Event()
+
+        def slow(identity: str, state: dict[str, Any]) -> bytes:
+            may_write.wait(10)
+            return encoded(identity, state)
+
+        monkeypatch.setattr(checkpoint, "encoded", slow)
+        weights = torch.zeros(3)
+        kept.save("me", {"weights": [weights], "step": 1})
+        assert not kept.due(), "a write is on its way"
+        weights.add_(1)
+        may_write.set()
+        state = kept.load("me")
+        assert state is not None
+        assert torch.equal(state["weights"][0], torch.zeros(3))
+        assert kept.due()
+
+    def test_nothing_is_written_after_it_was_discarded(
+        self, kept: Checkpoints, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        may_write = threading.Event()
+        monkeypatch.setattr(checkpoint, "encoded", lambda *given: may_write.wait(10) and encoded(*given))
+        kept.save("me", STATE)
+        threading.Timer(0.05, may_write.set).start()
+        kept.discard()
+        assert not kept.path.exists()
+
+
+def test_a_training_that_is_over_within_two_periods_is_not_checkpointed(tmp_path: Path) -> None:
+    kept = Checkpoints(tmp_path / "fold-1.pt", period_s=30)
+    assert [kept.pays(duration_s) for duration_s in (10, 59, 60, 600)] == [False, False, True, True]

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.trainables.methods.contract import start, through_a_file
 from tests.trainables.tiny import CPU, tiny_batch, tiny_context, tiny_network
@@ -254,3 +256,44 @@ def test_resuming_needs_the_optimisers_state() -> None:
     resumed.load_state_dict(state)
     resumed.run()
     assert resumed.history != whole.history
+
+
+class TestDeferredCheck:
+    """As on a GPU, where nothing is read but at the end of a stretch of steps."""
+
+    def deferred(self, script: Callable[[int, Tensor], Tensor], num_steps: int = 100) -> Fit:
+        fit = fit_of(script, num_steps)
+        fit.finite.defers = True
+        return fit
+
+    @pytest.mark.parametrize("bad_step", [1, 5, 6, 8])
+    def test_names_the_same_step_and_term(self, bad_step: int) -> None:
+        fit = self.deferred(lambda step, x: x * (math.nan if step == bad_step else 1))
+        with pytest.raises(Diverged) as caught:
+            fit.run()
+        assert (caught.value.step, caught.value.term) == (bad_step, "loss term 'scripted'")
+        assert fit.step == 4 * math.ceil(bad_step / 4), "read at the end of a stretch of four steps"
+
+    def test_is_read_before_a_fit_that_stops_within_a_stretch_is_used(self) -> None:
+        fit = self.deferred(lambda step, x: x * (math.inf if step == 2 else 1))
+        with pytest.raises(Diverged, match="at step 2"):
+            fit.run(until=3)
+
+    def test_reads_the_device_once_a_stretch(self) -> None:
+        fit = self.deferred(lambda step, x: x)
+        with HostReads() as reads:
+            fit.run()
+        assert reads.count <= 100 // 4 + 1, "one for each stretch, and one at the end"
+
+
+class HostReads(TorchDispatchMode):
+    """Counts the operations after which the host knows a value of the device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.equal.default):
+            self.count += 1
+        return func(*args, **(kwargs or {}))

@@ -35,6 +35,7 @@ class FakeTraining:
     """In place of a fold's training: `raises` is by fold, its checkpoint is written at once."""
 
     raises: dict[int, Exception] = {}  # noqa: RUF012 - replaced by each test
+    predictions = None
 
     predictions = None
 
@@ -51,6 +52,7 @@ class FakeTraining:
         self.number = number
         if checkpoints is not None:
             checkpoints.save("me", {})
+            checkpoints.wait()
 
     def result(self) -> FoldResult:
         if self.number in self.raises:

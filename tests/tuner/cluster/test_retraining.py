@@ -129,6 +129,7 @@ def test_each_is_kept_while_it_trains_and_until_it_is_taken_in(monkeypatch: pyte
         assert share == (0.5 if seed else 1.0)
         assert checkpoints.period_s == 30
         checkpoints.save("me", {})
+        checkpoints.wait()
         return RetrainFailed(seed, "diverged")
 
     loaded: list[object] = []

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import faulthandler
+import gc
 import os
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,13 @@ from trainables.errors import Collapsed, Diverged
 from trainables.results import FoldResult
 from trainables.training.checkpoint import Checkpoints
 from tuner.cluster import trainable
-from tuner.cluster.trainable import FoldTrainable, WorkerSettings, prepare_process
+from tuner.cluster.trainable import (
+    ASSUMED_CONTEXT_BYTES,
+    FoldTrainable,
+    WorkerSettings,
+    memory_fraction,
+    prepare_process,
+)
 from tuner.cluster.worker_reports import FoldDone, FoldFailed, RungScored
 from tuner.messages.wording import one_line
 from tuner.record.directory import RunDirectory
@@ -62,6 +70,7 @@ class FakeFold:
         self.alpha, self.number, self.step = config.method.alpha, number, self.taken_up_at
         if checkpoints is not None:
             checkpoints.save("me", {})
+            checkpoints.wait()
 
     def metrics_at(self, step: int) -> dict[str, float]:
         self.step = step
@@ -212,8 +221,38 @@ def test_a_process_is_kept_to_its_share_of_a_card(
     limits: list[float] = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", limits.append)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (0, 1 << 50))  # on which no context is worth a word
     prepare_process(share)
     assert limits == ([] if kept_to is None else pytest.approx([kept_to]))
+
+
+def test_networks_in_a_reference_cycle_do_not_outlive_their_fold() -> None:
+    """As those of torchvision are, whose graph and module refer to each other."""
+
+    class Knot:
+        def __init__(self) -> None:
+            self.itself = self
+
+    actor = FoldTrainable.__new__(FoldTrainable)
+    knot: Any = Knot()
+    alive = weakref.ref(knot)
+    actor.training = knot
+    del knot
+    gc.disable()
+    try:
+        actor._discard()
+        assert alive() is None
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("gib", [24, 16, 80])
+@pytest.mark.parametrize("trials", [2, 4, 8])
+def test_fixed_shares_and_their_contexts_fit_on_a_card(gib: int, trials: int) -> None:
+    fraction = memory_fraction(Share(1, 1 / trials, trials), gib << 30)
+    context = ASSUMED_CONTEXT_BYTES / (gib << 30)
+    assert trials * (fraction + context) <= 1 + 1e-9
+    assert fraction >= 0.5 / trials
 
 
 @pytest.mark.parametrize(("cpus", "threads"), [(3, 3), (1, 1), (0.5, 1)])

@@ -62,6 +62,7 @@ class TestTowardsTheConductor:
         checkpoint = settings.checkpoint(0, 1)
         assert checkpoint is not None
         checkpoint.save("me", {})
+        checkpoint.wait()
         return checkpoint.path
 
     def test_nothing_to_do_for_now_is_not_the_end(
@@ -192,8 +193,9 @@ class TestTowardsTheConductor:
             return Decision.CONTINUE if len(asked) == 1 else Decision.STOP
 
         history = SimpleNamespace(trials={4: record})
-        scheduler: Any = SimpleNamespace(rung_reached=rung_reached, journal=SimpleNamespace(history=history))
-        scheduler.journal.directory = settings.directory
+        scheduler: Any = SimpleNamespace(
+            rung_reached=rung_reached, journal=SimpleNamespace(history=history, directory=settings.directory)
+        )
         stops = SchedulerStopper(scheduler, settings)
         report = {"trial": 4, "report": RungScored(1, 3, 0.5, {"log_loss": 0.75})}
         assert [stops("x", report) for _ in range(2)] == [False, True]
@@ -243,6 +245,7 @@ class TestRayTunesOwnFiles:
             checkpoint = settings.checkpoint(number, 1)
             assert checkpoint is not None
             checkpoint.save("me", {})
+            checkpoint.wait()
         scheduler.trial_failed(0, 1, "diverged")
         with pytest.raises(OSError, match="No space"):
             run_trials(scheduler, {}, SHARE)

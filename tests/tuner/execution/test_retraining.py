@@ -102,7 +102,7 @@ def test_one_that_finds_its_card_full_is_given_more(stage: Stage) -> None:
     share = share_of([Capacity(8, 1)], ResourceSettings(gpus="auto"), "auto").sized_for(0.25)
     stage.run(share=share)
     both, second = [(1, 0, True), (1, 1, False)], [(1, 1, False)]
-    assert stage.given == [(0.25, both), (0.5, second), (1, second)]
+    assert stage.given == [(0.5, both), (1, second)], "two trainings on one card have a half each to begin with"
     assert len(stage.journal.history.retrainings(1)) == 2
 
 

@@ -81,6 +81,22 @@ class TestAuto:
         assert not quarter.is_auto
         assert quarter.at_least(0.5) is quarter
 
+    @pytest.mark.parametrize(
+        ("num_jobs", "gpus", "at_once"),
+        [(1, 1, 8), (3, 1, 8), (8, 1, 8), (9, 1 / 2, 16), (20, 1 / 3, 24), (400, 1 / 8, 64), (None, 1 / 8, 64)],
+    )
+    def test_of_few_jobs_is_as_large_as_fills_all_cards(self, num_jobs: int | None, gpus: float, at_once: int) -> None:
+        eighth = share([(64, 8)], gpus="auto").sized_for(0.125)
+        spread = eighth.spread_over(num_jobs)
+        assert (spread.gpus, spread.concurrency) == (gpus, at_once)
+
+    def test_spread_over_jobs_it_is_never_less_than_they_need(self) -> None:
+        half = share([(64, 2)], gpus="auto").sized_for(0.5)
+        assert half.spread_over(100).gpus == 0.5
+        fixed = share([(64, 8)], gpus=0.125)
+        assert fixed.spread_over(1) is fixed
+        assert share([(2, 0)], gpus="auto").spread_over(1).gpus == 0
+
     def test_without_a_gpu_trials_run_on_the_cpu(self) -> None:
         found = share([(2, 0)], gpus="auto")
         assert (found.gpus, found.concurrency, found.is_auto) == (0, 2, False)
