@@ -185,7 +185,8 @@ def _ray_can_divide(amount: float) -> float:
     return amount
 
 
-Amount = Annotated[float, AfterValidator(_ray_can_divide)]
+DIVISIBLE = AfterValidator(_ray_can_divide)
+"""After the range, which a schema of the field then shows."""
 
 
 def _of_one_gpu(gpus: float) -> float:
@@ -197,7 +198,7 @@ def _of_one_gpu(gpus: float) -> float:
 class ResourceSettings(Frozen):
     """The `resources` section: what one trial takes of the cluster."""
 
-    cpus: Annotated[Amount, Field(gt=0)] = 1
+    cpus: Annotated[float, Field(gt=0), DIVISIBLE] = 1
     """CPU cores, and threads, of a trial."""
     gpus: Annotated[float, Field(ge=0), AfterValidator(_of_one_gpu)] | Literal["auto"] | None = None
     """Share of one GPU: with 0.25 four trials share it. `auto` measures what the largest setting needs, and is raised

@@ -100,8 +100,8 @@ def test_very_unequal_classes_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
     data = replace(plan.data, train_per_class=(20, *plan.data.train_per_class[1:]))
     dry_run.print_plan(Console(file=screen, width=80, highlight=False), space, replace(plan, data=data), None)
     said = screen.getvalue()
-    assert "from 3 (1) to 20 (0) training examples in a class" in said
-    assert "note       classes are very unequal" in said
+    assert "10 classes of 3 ('1') to 20 ('0') training images\n" in said
+    assert "\n           the classes are very unequal: search.objective" in said
 
 
 def test_times_a_few_steps_where_minutes_are_given(monkeypatch: pytest.MonkeyPatch, timed: list[Any]) -> None:
