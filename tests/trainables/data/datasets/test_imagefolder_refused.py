@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.trainables.data.datasets.test_imagefolder import IMAGES, listed, refused
+from tests.trainables.data.datasets.test_imagefolder import listed, refused
 from trainables.data.datasets.imagefolder import IMAGES
 from trainables.errors import Problem
 
