@@ -126,16 +126,19 @@ def _print_json(guesses: Mapping[str, Sequence[Guess]]) -> None:
 
 
 def _print_table(guesses: Mapping[str, Sequence[Guess]]) -> None:
-    from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
+
+    from tuner.cli.console import text_console
 
     table = Table("photo", "class")
     table.add_column("probability", justify="right")
     for photo, best in guesses.items():
         for position, guess in enumerate(best):
             last = position == len(best) - 1
-            table.add_row("" if position else photo, guess.class_name, f"{guess.probability:.1%}", end_section=last)
-    Console().print(table)
+            cells = ("" if position else photo, guess.class_name, f"{guess.probability:.1%}")
+            table.add_row(*map(Text, cells), end_section=last)
+    text_console().print(table)
 
 
 def _print_lines(guesses: Mapping[str, Sequence[Guess]]) -> None:

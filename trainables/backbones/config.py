@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from trainables.frozen import Frozen
+from trainables.paths import PossiblePath
 
 
 class BackboneConfig(Frozen):
@@ -22,5 +21,5 @@ class BackboneConfig(Frozen):
     """
 
     name: str
-    checkpoint: Path | None = None
+    checkpoint: PossiblePath | None = None
     pretrained: bool = True

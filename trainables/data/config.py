@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from trainables.frozen import Frozen
+from trainables.paths import PossiblePath
 
 Fraction = Annotated[float, Field(gt=0, le=1)]
+
+MAX_SIZE_PX = 4096
+"""Largest side of a network's input: no published network has a larger one, and an image then takes 66 MB decoded."""
 
 TEXT_DATASETS = frozenset({"sst5"})
 IMAGE_VIEW = ("resize", "resize_px", "size_px", "crop", "flip")
@@ -29,7 +32,7 @@ class DataConfig(Frozen):
 
     dataset: str
     """Name of the dataset; `list_datasets` lists them."""
-    root: Path | None = None
+    root: PossiblePath | None = None
     """Folder of the dataset, for datasets on disk; for published ones, the unpacked folder or the one that holds it."""
     download: bool = False
     """Whether a published dataset that is not below `root` may be downloaded there, if that is possible."""
@@ -53,9 +56,9 @@ class DataConfig(Frozen):
 
     resize: Literal["squash", "short_side"] = "squash"
     """`squash` resizes to a square (the paper); `short_side` keeps the aspect ratio and cuts the centre square."""
-    resize_px: PositiveInt | None = None
+    resize_px: Annotated[int, Field(gt=0, le=2 * MAX_SIZE_PX)] | None = None
     """Side at which images are decoded and stored; None is size_px / 0.875, the usual margin for crops."""
-    size_px: PositiveInt = 224
+    size_px: Annotated[int, Field(gt=0, le=MAX_SIZE_PX)] = 224
     """Side of the network's input: random crops in training (if `crop`), the centre crop in evaluation."""
     crop: bool = True
     """Whether training crops are random instead of central."""

@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from trainables.errors import BadInput
+from trainables.errors import MAX_PROBLEMS, BadInput, Problem, os_reason
 from tuner.cli.commands import command_parser
+from tuner.cli.listing import close_output
 from tuner.experiment.packaged_spaces import find_space
 from tuner.messages.wording import shown
 from tuner.record.find import EXPERIMENTS, find_run
@@ -19,15 +20,25 @@ SUCCEEDED, FAILED, BAD_INPUT = 0, 1, 2
 
 
 def guarded(command: Callable[[], int]) -> int:
-    """Runs a command and returns its exit code. A `BadInput` is printed, one line for each problem, and gives 2."""
+    """Runs a command and returns its exit code.
+
+    A `BadInput` is printed, a line for each of the first problems, and gives 2. A reader that closes the pipe early, as
+    `head` does, ends the command quietly.
+    """
     try:
-        return command()
+        exit_code = command()
+        sys.stdout.flush()  # here, not as Python ends, where a closed pipe would be an error
+        return exit_code
     except BadInput as bad:
-        for problem in bad.problems:
+        for problem in bad.problems[:MAX_PROBLEMS]:
             print(f"error: {problem}", file=sys.stderr)
         if len(bad.problems) > 1:
-            print(f"{len(bad.problems)} problems; nothing was started", file=sys.stderr)
+            shown = f", of which {MAX_PROBLEMS} are shown" if len(bad.problems) > MAX_PROBLEMS else ""
+            print(f"{len(bad.problems)} problems{shown}; nothing was started", file=sys.stderr)
         return BAD_INPUT
+    except BrokenPipeError:
+        close_output()
+        return SUCCEEDED
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return FAILED
@@ -108,6 +119,25 @@ def overrides_of(arguments: argparse.Namespace) -> dict[str, Any]:
 def flags_of(arguments: argparse.Namespace) -> dict[str, str]:
     """Returns the flag that overrides each leaf, by dotted path, where it is not `--set`; for messages."""
     return {path: flag for path, flag in FLAGS.items() if _given(arguments, flag) is not None}
+
+
+def outputs_of(arguments: argparse.Namespace) -> dict[str, Path]:
+    """Returns the files that flags ask for besides the record, by flag."""
+    return {"--json": arguments.json} if arguments.json is not None else {}
+
+
+def write_json(write: Callable[[Path], None], file: Path | None) -> bool:
+    """Calls `write` with the file of `--json`, if one is given. Returns False, with a message, where it cannot be
+    written: the folder has been removed or has become full meanwhile, and the record is there all the same."""
+    try:
+        if file is not None:
+            write(file)
+        return True
+    except OSError as error:
+        print(
+            f"error: {Problem('--json', 'a file that can be written', f'{file}: {os_reason(error)}')}", file=sys.stderr
+        )
+        return False
 
 
 def _given(arguments: argparse.Namespace, flag: str) -> Any:

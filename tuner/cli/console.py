@@ -1,4 +1,4 @@
-"""Redirection of a command's output: libraries write to a log file, the command to the terminal."""
+"""Output of a command: the terminal, which shows text as it is, and a log file for whatever libraries write."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 @contextlib.contextmanager
@@ -31,3 +34,18 @@ def output_redirected_to(log: Path) -> Iterator[IO[str]]:
             for number, copy in enumerate(saved, start=1):
                 os.dup2(copy, number)
                 os.close(copy)
+
+
+def text_console(file: IO[str] | None = None) -> Console:
+    """Makes a console that prints text as it is, to `file` or the standard output. rich would read `[…]` as markup and
+    `:dog:` as an emoji, in names of files and classes, too.
+
+    A reader that has closed the pipe is a BrokenPipeError, which `guarded` ends the command at.
+    """
+    from rich.console import Console
+
+    class TextConsole(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
+    return TextConsole(file=file, highlight=False, markup=False, emoji=False)

@@ -27,7 +27,13 @@ def print_listing(names: Mapping[str, str] | Sequence[str], as_json: bool) -> No
     try:
         print(text, flush=True)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python flushes again as it ends
+        close_output()
+
+
+def close_output() -> None:
+    """Discards what is left of the standard output, whose reader has gone: else Python would flush it again as it
+    ends, and fail."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _lines(names: Mapping[str, str] | Sequence[str]) -> list[str]:

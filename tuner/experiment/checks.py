@@ -13,6 +13,8 @@ from pydantic import ValidationError
 
 from trainables.backbones import BackboneFacts, BackboneSizes, check_backbone, describe, facts_about
 from trainables.backbones.config import BackboneConfig
+from trainables.backbones.image_size import check_image_size
+from trainables.config import TrialConfig
 from trainables.data.config import DataConfig
 from trainables.data.examples import Examples
 from trainables.data.loading import DataSummary, check_data, check_decodes, load_train, source_key, test_key
@@ -93,14 +95,7 @@ def check_experiment(space: SearchExperiment, with_folds: bool = True) -> Plan:
     configs = list(space.boundary_configs())
     for data in _distinct(config.data for config in configs):
         summaries += _collect("data", partial(check_data, data, space.search.folds if with_folds else None), problems)
-    for backbone, head in _distinct((c.backbone, uses_source_head(c.method)) for c in configs):
-        _collect("backbone", partial(check_backbone, backbone, head), problems)
-    for method, name in _distinct((c.method, c.backbone.name) for c in configs):
-        for facts in _collect("backbone", partial(facts_about, name), problems):
-            _collect("method", partial(check_method, method, facts), problems)
-    for data, name in _distinct((c.data, c.backbone.name) for c in configs):
-        for facts in _collect("backbone", partial(facts_about, name), problems):
-            _collect("backbone", partial(check_reads, facts, data), problems)
+    _check_networks(configs, problems)
     problems |= dict.fromkeys(_undecodable_dimensions(space))
     if problems:
         raise BadInput(_in_alternatives(problems, space, with_folds)).in_file(space.file)
@@ -118,6 +113,20 @@ def check_experiment(space: SearchExperiment, with_folds: bool = True) -> Plan:
         batch_size=config.training.batch_size,
         repeats_note=repeats_note(space.search, num_train),
     )
+
+
+def _check_networks(configs: Iterable[TrialConfig], problems: dict[Problem, None]) -> None:
+    """Checks weights, the needs of methods, and that backbones read what the data consist of, at its size."""
+    for backbone, head in _distinct((c.backbone, uses_source_head(c.method)) for c in configs):
+        _collect("backbone", partial(check_backbone, backbone, head), problems)
+    for method, name in _distinct((c.method, c.backbone.name) for c in configs):
+        for facts in _collect("backbone", partial(facts_about, name), problems):
+            _collect("method", partial(check_method, method, facts), problems)
+    for data, name in _distinct((c.data, c.backbone.name) for c in configs):
+        for facts in _collect("backbone", partial(facts_about, name), problems):
+            _collect("backbone", partial(check_reads, facts, data), problems)
+            if facts.takes_images and not data.has_texts:
+                _collect("data", partial(check_image_size, name, data.size_px), problems)
 
 
 def num_fold_steps(training: TrainingConfig, num_train: int, num_folds: int) -> int:

@@ -60,11 +60,15 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def absolute_path(section: str, tree: Mapping[str, Any]) -> dict[str, Any]:
     """Returns a copy of a section whose path is absolute: it is relative to the command's working folder, and trials
-    run in others."""
+    run in others. What is no path stays as it is: the section's own check refuses it."""
     key = PATHS.get(section)
-    if key is None or tree.get(key) is None:
+    path = tree.get(key) if key is not None else None
+    if not isinstance(path, str | Path):
         return dict(tree)
-    return {**tree, key: str(Path(tree[key]).expanduser().resolve())}
+    try:
+        return {**tree, key: str(Path(path).expanduser().resolve())}
+    except (OSError, RuntimeError, ValueError):
+        return dict(tree)
 
 
 def plain(value: Any) -> Any:

@@ -9,7 +9,7 @@ seconds.
 from __future__ import annotations
 
 import time
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -38,6 +38,7 @@ class Header(Frozen):
 class _Timed(Frozen):
     # Loss curves may hold infinities, of a training that diverges.
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=True, ser_json_inf_nan="constants")
+    counts_booleans: ClassVar[bool] = True
 
     time_s: float = Field(default_factory=time.time)
 
@@ -257,12 +258,18 @@ class EnsembleTested(_Timed):
 
 
 class ModelRegistered(_Timed):
-    """Registration of the retrained network of `trial`, or of `baseline`, in MLflow."""
+    """Registration of the retrained network of `trial`, or of `baseline`, in MLflow.
+
+    `uri` names the version, `models:/digits/3`. `seed` is the seed of its retraining, None of the ensemble of all, and
+    `test_top1` what this network scored; journals of earlier versions have neither.
+    """
 
     event: Literal["model_registered"] = "model_registered"
     trial: int | None = None
     baseline: Baseline | None = None
     uri: str
+    seed: int | None = None
+    test_top1: float | None = None
 
 
 class ComparisonStarted(_Timed):

@@ -78,8 +78,8 @@ def read_run(directory: RunDirectory) -> SearchRun:
     is_locked = holder_of(directory) is not None  # before the journal: a run that ends meanwhile has written so
     try:
         events = list(redacted_events(directory))
-        history = SearchHistory.of(events)
-    except (OSError, KeyError) as error:  # KeyError: an event of a trial that never started
+        history = SearchHistory.of(events, directory.journal)
+    except OSError as error:
         raise _no_search(directory, f"a journal that cannot be read ({type(error).__name__}: {error})") from None
     if history.last_started is None:
         is_comparison = any(isinstance(event, ComparisonStarted) for event in events)

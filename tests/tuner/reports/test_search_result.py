@@ -39,6 +39,8 @@ KEYS = [
     "folds_trained",
     "folds_planned",
     "model_uri",
+    "model_seed",
+    "model_test_top1",
     "report",
     "seconds",
 ]

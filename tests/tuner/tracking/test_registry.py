@@ -82,7 +82,7 @@ def test_a_registered_model_predicts_elsewhere_from_every_form_of_image(
     projection.advance()
     pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
     model_uri = register_model(uri, NAME, RUN, 0, classifier_dir, NAME, pixels[:1])
-    assert model_uri == "models:/smile-digits@champion"
+    assert model_uri == "models:/smile-digits/1"
 
     version = store.client.get_model_version_by_alias(NAME, "champion")
     assert version.status == "READY"

@@ -149,7 +149,7 @@ def test_where_a_baseline_won_its_model_is_what_is_registered(
     monkeypatch.setattr("tuner.tracking.replay.Classifier.load", lambda _: None)
     monkeypatch.setattr("tuner.tracking.replay._example", lambda _: ["text"])
     monkeypatch.setattr(
-        "tuner.tracking.replay.register_model", lambda *given: registered.append(given[-1]) or "models:/x"
+        "tuner.tracking.replay.register_model", lambda *given: registered.append(given[7]) or "models:/x"
     )
     assert replay(journal, uri) == 0
     assert registered == ["linear_probe"]
