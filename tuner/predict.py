@@ -7,6 +7,7 @@ python -m tuner.predict --model experiments/digits/20261129-101500-ab12/model *.
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -81,7 +82,7 @@ def predict(model: str, photos: Sequence[str], top: int, uri: str | None = None)
     try:
         predictor = load_predictor(model, uri)
     except BadInput as no_model:
-        missing = [Problem(photo, "an image file", "no such file") for photo in photos if not Path(photo).is_file()]
+        missing = [Problem(photo, "an image file", "no such file") for photo in photos if not os.path.isfile(photo)]
         raise BadInput([*no_model.problems, *missing]) from None
     predictions = predictor.predict(list(photos))
     probabilities = predictions.filter(regex=f"^{re.escape(CLASS_PREFIX)}").rename(

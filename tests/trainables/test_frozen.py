@@ -65,7 +65,7 @@ def test_numbers_are_read_as_before_and_booleans_where_they_are_meant() -> None:
     ],
 )
 def test_so_it_is_in_every_section(model: type[Frozen], key: str) -> None:
-    with pytest.raises(ValidationError, match="valid (integer|number)"):
+    with pytest.raises(ValidationError, match=r"valid (integer|number)"):
         model.model_validate({key: True})
     with pytest.raises(ValidationError, match="valid integer"):
         DataConfig.model_validate({"dataset": "digits", "size_px": True})

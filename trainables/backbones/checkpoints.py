@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import pickle
 import re
 import warnings
@@ -67,8 +68,8 @@ def fitting_state(path: Path, architecture: Architecture) -> tuple[State, int | 
 
 def read_checkpoint(path: Path) -> State:
     """All tensors of a `.safetensors` or PyTorch file by name. Never runs code of the file; raises BadInput."""
-    if not path.is_file():
-        raise _problem(path, "an existing file", "a folder" if path.is_dir() else "which does not exist")
+    if not os.path.isfile(path):
+        raise _problem(path, "an existing file", "a folder" if os.path.isdir(path) else "which does not exist")
     if said := placeholder(path):
         raise _problem(path, "a file of weights", said)
     # A damaged file makes its reader fail in any way.

@@ -69,7 +69,7 @@ def run_search(
 
     >>> result = run_search("search_spaces/smile.yaml", {"search.trials": 2})  # doctest: +SKIP
     >>> result.val_top1, result.model_uri  # doctest: +SKIP
-    (0.94, 'models:/smile-digits@champion')
+    (0.94, 'models:/smile-digits/3')
     """
     started_s = time.monotonic()
     space = _search_experiment(experiment, overrides or {})

@@ -17,6 +17,8 @@ MERGE = "tag:yaml.org,2002:merge"
 TIMESTAMP = "tag:yaml.org,2002:timestamp"
 MAX_VALUES = 10_000
 """Values that a file may have with its aliases written out; a few nested ones can stand for billions."""
+MAX_BYTES = 1_000_000
+"""Size of a file, which takes some seconds to parse."""
 MAX_INTEGER = 2**63
 """Bound of the whole numbers that programs of other languages can read."""
 MAX_LEVELS = 50
@@ -48,6 +50,8 @@ def read_yaml(file: Path) -> dict[str, Any]:
 def read_document(file: Path) -> Document:
     """Returns the mapping in `file`, with its lines. Raises BadInput where it is missing, no YAML, or not a mapping."""
     try:
+        if (num_bytes := file.stat().st_size) > MAX_BYTES:
+            raise BadInput(Problem("", f"a file of at most {MAX_BYTES:,} bytes", f"{num_bytes:,}", file=str(file)))
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(Problem("", "a readable YAML file", _reason(error), file=str(file))) from None
@@ -147,7 +151,7 @@ class _GraphCheck:
 
     def _of_scalar(self, node: yaml.ScalarNode, path: str) -> Iterator[Problem]:
         if node.tag == TIMESTAMP:
-            expected = "a value that is no date (in quotes it is a text)"
+            expected = "a value that is no date (in quotes: a text)"
             yield Problem(path, expected, shorten(node.value), line=_line(node))
             return
         try:
@@ -158,7 +162,7 @@ class _GraphCheck:
         if isinstance(value, str) and UNUSABLE.search(value):
             yield Problem(path, "text without control characters", shorten(repr(value)), line=_line(node))
         elif isinstance(value, int) and abs(value) >= MAX_INTEGER:
-            yield Problem(path, "a whole number of at most 18 digits", shown(value), line=_line(node))
+            yield Problem(path, "a whole number of 18 digits at most", shown(value), line=_line(node))
 
     def _repeated_keys(self, node: yaml.MappingNode, path: str) -> Iterator[Problem]:
         seen: dict[Any, yaml.Node] = {}

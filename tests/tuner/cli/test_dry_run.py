@@ -12,7 +12,7 @@ import pytest
 import yaml
 from rich.console import Console
 
-from tests.tuner.tiny import METHODS, space_of
+from tests.tuner.tiny import METHODS, space_of, write_photos
 from trainables.errors import BadInput
 from tuner.cli import dry_run
 from tuner.experiment.checks import check_experiment
@@ -37,6 +37,15 @@ def test_says_what_will_be_done_and_with_what(monkeypatch: pytest.MonkeyPatch) -
     assert "1 CPUs and 0.25 GPUs a trial; the cluster has 16 CPUs and 2 GPUs on 1 node: 8 trials at once" in said
     assert "log_uniform [0.01, 0.1]" in said
     assert "note" not in said
+
+
+def test_names_are_no_markup(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    write_photos(tmp_path / "[red]:dog:", side_px=8, train=4, test=2)
+    data = {"dataset": "imagefolder", "root": str(tmp_path / "[red]:dog:"), "size_px": 16}
+    assert f"root: {tmp_path}/[red]:dog:\n" in printed(monkeypatch, Capacity(2, 0), data=data)
+    screen, space = io.StringIO(), space_of()
+    dry_run.print_plan(Console(file=screen), space, check_experiment(space), None, notes=["evidence of [/red] :dog:"])
+    assert "evidence of [/red] :dog:\n" in screen.getvalue()
 
 
 def test_says_what_may_end_it_sooner(monkeypatch: pytest.MonkeyPatch) -> None:

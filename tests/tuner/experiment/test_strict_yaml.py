@@ -108,10 +108,10 @@ class TestLines:
             "a:\n - b\n c: 1",
             "x.yaml:3: expected the keys or items of one section indented alike, got another indentation",
         ),
-        ("a: 2026-02-30", "x.yaml:1: a: expected a value that is no date (in quotes it is a text), got 2026-02-30"),
+        ("a: 2026-02-30", "x.yaml:1: a: expected a value that is no date (in quotes: a text), got 2026-02-30"),
         (
             "a:\n- 2026-02-28",
-            "x.yaml:2: a[0]: expected a value that is no date (in quotes it is a text), got 2026-02-28",
+            "x.yaml:2: a[0]: expected a value that is no date (in quotes: a text), got 2026-02-28",
         ),
         ("a: 1\nb: !!int ff", "x.yaml:2: b: expected valid YAML, got 'ff', which is no int"),
         ('a: {b: "x\\0y"}', "x.yaml:1: a.b: expected text without control characters, got 'x\\x00y'"),
@@ -119,7 +119,7 @@ class TestLines:
         ('"x\\0y": 1', "x.yaml:1: expected keys without control characters, got 'x\\x00y'"),
         (
             "a: 9223372036854775808",
-            "x.yaml:1: a: expected a whole number of at most 18 digits, got 9223372036854775808",
+            "x.yaml:1: a: expected a whole number of 18 digits at most, got 9223372036854775808",
         ),
         ("a: 1\nb: *c", "x.yaml:2: expected valid YAML, got undefined alias 'c'"),
         ("a: 1\n\tb: 1", "x.yaml:2: expected valid YAML, got character '\\t' that cannot start any token"),
