@@ -24,7 +24,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", type=int, nargs="*", default=[], metavar="NUMBER", help="attempts to repeat")
     arguments = parser.parse_args(argv)
-    os.environ |= {"HF_HUB_OFFLINE": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
     counts = fuzz(arguments.only or range(arguments.count), arguments.seed)
     print(", ".join(f"{key} {counts[key]}" for key in ("tried", "refused", "valid", "wrong")))
     return 1 if counts["wrong"] else 0
