@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -22,6 +23,7 @@ from trainables.errors import BadInput, Problem
 from trainables.methods import check_method, uses_source_head
 from trainables.training.config import TrainingConfig, num_steps_of
 from tuner.experiment.dimensions import Choice, spell
+from tuner.experiment.points import MAX_COMBINATIONS
 from tuner.experiment.repeats import repeats_note, with_repeats
 from tuner.experiment.search_experiment import SearchExperiment
 from tuner.experiment.settings import SearchSettings
@@ -90,6 +92,8 @@ def check_experiment(space: SearchExperiment, with_folds: bool = True) -> Plan:
     Raises:
         BadInput: with all problems of all sections.
     """
+    if too_many := list(_too_many_variants(space)):
+        raise BadInput(too_many).in_file(space.file)
     problems: dict[Problem, None] = {}
     summaries: list[DataSummary] = []
     configs = list(space.boundary_configs())
@@ -139,12 +143,13 @@ def _in_alternatives(problems: Iterable[Problem], space: SearchExperiment, with_
     if not space.branches.alternatives:
         return problems
     found: dict[Problem, None] = {}
-    for chosen in space.branches.grid({key: each.fixed for key, each in space.branches.alternatives.items()}):
+    combinations = space.branches.grid({key: each.fixed for key, each in space.branches.alternatives.items()})
+    for chosen in itertools.islice(combinations, MAX_COMBINATIONS):
         try:
             check_experiment(space.at_alternatives(chosen), with_folds)
         except BadInput as bad:
             found |= {replace(problem, where=space.locate(problem.where, chosen)): None for problem in bad.problems}
-    return found
+    return found or problems
 
 
 def check_reads(backbone: BackboneFacts, data: DataConfig) -> None:
@@ -230,6 +235,14 @@ def _undecodable_dimensions(space: SearchExperiment) -> Iterator[Problem]:
             if source_key(low) != source_key(high):
                 expected = "a choice of a few values, since this leaf changes which images are decoded"
                 yield Problem(branches.place_of(key), expected, spell(dimension))
+
+
+def _too_many_variants(space: SearchExperiment) -> Iterator[Problem]:
+    choices = [d for key, d in space.dimensions.items() if is_within(space.branches.path_of(key), "data")]
+    num_variants = math.prod(len(choice.choice) for choice in choices if isinstance(choice, Choice))
+    if num_variants > MAX_COMBINATIONS:
+        expected = f"at most {MAX_COMBINATIONS} combinations of choices, as each is checked and may be decoded"
+        yield Problem("data", expected, str(num_variants))
 
 
 def _data_variants(space: SearchExperiment) -> list[DataConfig]:
