@@ -9,24 +9,6 @@ from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, PydanticKnownError, core_schema
 
 
-class Frozen(BaseModel):
-    """Base class of configurations: immutable, and unknown keys are errors, as is a boolean in place of a number."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    replaced_keys: ClassVar[Mapping[str, str]] = {}
-    """Key that there was in earlier versions → noun phrase for what says the same today, for the error."""
-
-    counts_booleans: ClassVar[bool] = False
-    """Whether true is taken for the number 1, as pydantic does. A class that only this project writes spares itself
-    the check of every number."""
-
-    @classmethod
-    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        schema = handler(source)
-        return schema if cls.counts_booleans else cast(CoreSchema, _without_booleans(schema))
-
-
 def _refuse_boolean_as_int(value: Any) -> Any:
     if isinstance(value, bool):
         raise PydanticKnownError("int_type")
@@ -56,3 +38,21 @@ def _without_booleans(schema: Any) -> Any:
     if kind == "union" and any(isinstance(each, dict) and each.get("type") == "bool" for each in schema["choices"]):
         return schema
     return {key: _without_booleans(value) for key, value in schema.items()}
+
+
+class Frozen(BaseModel):
+    """Base class of configurations: immutable, and unknown keys are errors, as is a boolean in place of a number."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    replaced_keys: ClassVar[Mapping[str, str]] = {}
+    """Key that there was in earlier versions → noun phrase for what says the same today, for the error."""
+
+    counts_booleans: ClassVar[bool] = False
+    """Whether true is taken for the number 1, as pydantic does. A class that only this project writes spares itself
+    the check of every number."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        schema = handler(source)
+        return schema if cls.counts_booleans else cast(CoreSchema, _without_booleans(schema))

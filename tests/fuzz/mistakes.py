@@ -20,7 +20,12 @@ ODD_VALUES: tuple[str, ...] = (
     "1e-320",
     "9" * 5000,
     "9223372036854775808",
+    "1",
+    "2",
+    "16",
+    "0.5",
     "3.5",
+    "{choice: [4, 8]}",
     "2026-02-30",
     "2026-02-28",
     "1:30",
@@ -74,7 +79,7 @@ ODD_VALUES: tuple[str, ...] = (
     "team/pets",
     "ünïcode 名前",
 )
-"""Values as YAML, each of which is wrong somewhere."""
+"""Values as YAML, each of which is wrong for most keys."""
 
 BOMB = """
 l0: &l0 [x, x, x]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import closing
 
@@ -19,6 +20,7 @@ from tuner.record.environment import Environment
 from tuner.record.events import ComparisonStarted, SearchStarted
 from tuner.record.history import SearchHistory, TrialRecord
 from tuner.record.journal import open_search_journal
+from tuner.record.lines import read_events
 from tuner.record.lock import locked
 from tuner.record.registration import model_registered
 from tuner.record.selection import winner_of
@@ -51,9 +53,12 @@ def replay(
         TrackingFailed: where the store fails in the middle of it; calling again goes on.
     """
     with locked(directory), only_writer(directory):
+        journals = (directory, *directory.row_searches())
+        for each in journals:
+            deque(read_events(each.journal), maxlen=0)  # a damaged one is refused before anything is written
         prepare_store(uri, _start_of(directory).name, where)
         try:
-            for journal in (directory, *directory.row_searches()):
+            for journal in journals:
                 _replay_journal(journal, uri, from_start, say)
         except BadInput:
             raise
