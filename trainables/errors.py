@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 
 MAX_PROBLEMS = 20
 """Problems in the message of one error: a file that is no experiment at all can have thousands."""
+MAX_PART_CHARACTERS = 1500
+"""Characters of what is expected, or was found, in a message."""
 MAX_PLACE_CHARACTERS = 200
 """Characters of a place in a message. A key may be as long as the file."""
 
@@ -36,7 +38,8 @@ class Problem:
     def __str__(self) -> str:
         file = f"{self.file}:{self.line}" if self.file and self.line else self.file
         place = "".join(f"{part}: " for part in (file, cut(self.where, MAX_PLACE_CHARACTERS)) if part)
-        return in_one_line(f"{place}expected {self.expected}, got {self.got}")
+        expected, got = (cut(part, MAX_PART_CHARACTERS) for part in (self.expected, self.got))
+        return in_one_line(f"{place}expected {expected}, got {got}")
 
 
 class BadInput(Exception):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from functools import lru_cache
 
@@ -9,10 +10,11 @@ import torch
 from torch import Tensor
 
 from trainables.backbones.architecture import blank_on_meta
+from trainables.backbones.network import Backbone
 from trainables.backbones.registry import find_architecture
 from trainables.errors import BadInput, Problem
 
-USUAL_SIZES_PX = (32, 64, 96, 128, 160, 192, 224, 256, 299, 384, 448, 512)
+USUAL_SIZES_PX = (32, 64, 128, 224, 256, 384, 512)
 """Sizes that published networks are made for, or often used with."""
 STRIDES_PX = (14, 16, 32)
 """Sides of the patches and strides of the networks that take multiples of them alone."""
@@ -28,9 +30,9 @@ def check_image_size(name: str, size_px: int) -> None:
     """
     if takes_size(name, size_px):
         return
-    taken = [size for size in _sizes_near(size_px) if takes_size(name, size)]
+    taken = list(itertools.islice((size for size in _sizes_near(size_px) if takes_size(name, size)), NUM_NAMED))
     if taken:  # else the shapes of this network cannot be found out so
-        nearest = ", ".join(map(str, sorted(taken[:NUM_NAMED])))
+        nearest = ", ".join(map(str, sorted(taken)))
         raise BadInput(Problem("size_px", f"a size of images that {name} takes, as {nearest}", str(size_px)))
 
 
@@ -41,14 +43,19 @@ def takes_size(name: str, size_px: int) -> bool:
     >>> takes_size("torchvision/vit_b_16", 224), takes_size("torchvision/vit_b_16", 64)
     (True, False)
     """
-    architecture = find_architecture(name)
-    backbone = architecture.cut(blank_on_meta(architecture)).backbone.eval()
+    backbone = _backbone_on_meta(name)
     try:
         with torch.no_grad():
             features, pooled = backbone(torch.empty(2, 3, size_px, size_px, device="meta"))
     except Exception:  # each layer that an image is too small for fails in its own way
         return False
     return isinstance(features, Tensor) and features.numel() > 0 and pooled.shape[0] == 2
+
+
+@lru_cache(maxsize=2)
+def _backbone_on_meta(name: str) -> Backbone:
+    architecture = find_architecture(name)
+    return architecture.cut(blank_on_meta(architecture)).backbone.eval()
 
 
 def _sizes_near(size_px: int) -> list[int]:

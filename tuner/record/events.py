@@ -40,7 +40,7 @@ class _Timed(Frozen):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=True, ser_json_inf_nan="constants")
     counts_booleans: ClassVar[bool] = True
 
-    time_s: float = Field(default_factory=time.time)
+    time_s: float = Field(default_factory=time.time, allow_inf_nan=False)
 
 
 class SearchStarted(_Timed):
