@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.fuzz.mistakes import in_bytes
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
-CLASSES = ("[/red]", ":dog:", "a\nb", "é", " ", "-x", "x" * 200)
+CLASSES = ("[red]", ":dog:", "a\nb", "é", " ", "-x", "x" * 200)
 
 
 def in_folder(photo: Path, draw: random.Random) -> None:

@@ -124,7 +124,7 @@ def _from_disk(directory: RunDirectory) -> EarlierSearch:
 def _observed(trial: TrialRecord, space: SearchExperiment) -> ObservedTrial:
     try:
         config = flatten(space.trial_config(trial.params).model_dump(mode="json"))
-    except ValidationError:  # of a trial that failed for it
+    except (KeyError, ValidationError):  # of a trial that failed for it, or of a damaged record
         config = {}
     folds = tuple(FoldScore(fold=fold.fold, val_top1=fold.val_top1) for fold in trial.folds)
     return ObservedTrial(trial.number, config, trial.state, trial.reason, folds, tuple(trial.rungs))

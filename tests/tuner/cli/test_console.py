@@ -75,9 +75,9 @@ def test_a_display_and_its_lines_show_names_as_they_are() -> None:
 
 def test_a_command_whose_reader_leaves_ends_quietly(tmp_path: Path) -> None:
     """Whether it prints by itself or with rich, and whether it notices at once or as it ends."""
-    for body in ("[print('x' * 99) for _ in range(9999)]", "[text_console().print('x' * 99) for _ in range(9999)]"):
+    for body in ("[print('x' * 60) for _ in range(9999)]", "[text_console().print('x' * 60) for _ in range(9999)]"):
         code = "from tuner.cli.arguments import guarded; from tuner.cli.console import text_console\n"
         code += f"raise SystemExit(guarded(lambda: len({body}) - 9999))"
         pipe = f'set -o pipefail; "{sys.executable}" -c "{code}" | head -n 1'
         ended = subprocess.run(["bash", "-c", pipe], capture_output=True, text=True, check=False, timeout=120)
-        assert (ended.returncode, ended.stdout, ended.stderr) == (0, "x" * 99 + "\n", "")
+        assert (ended.returncode, ended.stdout, ended.stderr) == (0, "x" * 60 + "\n", "")

@@ -42,7 +42,7 @@ def test_says_what_will_be_done_and_with_what(monkeypatch: pytest.MonkeyPatch) -
 def test_names_are_no_markup(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     write_photos(tmp_path / "[red]:dog:", side_px=8, train=4, test=2)
     data = {"dataset": "imagefolder", "root": str(tmp_path / "[red]:dog:"), "size_px": 16}
-    assert f"root: {tmp_path}/[red]:dog:\n" in printed(monkeypatch, Capacity(2, 0), data=data)
+    assert f"root: '{tmp_path}/[red]:dog:'\n" in printed(monkeypatch, Capacity(2, 0), data=data)
     screen, space = io.StringIO(), space_of()
     dry_run.print_plan(Console(file=screen), space, check_experiment(space), None, notes=["evidence of [/red] :dog:"])
     assert "evidence of [/red] :dog:\n" in screen.getvalue()
