@@ -32,7 +32,7 @@ from tuner.record.journal import open_search_journal
 from tuner.reports.search_run import read_run
 
 MAX_LINES = 40
-MAX_CHARACTERS = 20_000
+MAX_CHARACTERS = 32_000
 LIMIT_S = 20.0
 SHIPPED = Path(__file__).parents[2] / "search_spaces"
 SECTIONS = ("name", "data", "backbone", "method", "training", "search", "resources", "tracking", "retrain", "compare")

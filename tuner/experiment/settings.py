@@ -168,7 +168,13 @@ class SearchSettings(Frozen):
         return budget
 
 
+RESOLUTION = 1e-4
+"""Smallest share of a resource that Ray counts."""
+
+
 def _ray_can_divide(amount: float) -> float:
+    if 0 < amount < RESOLUTION:
+        raise ValueError(f"a number of at least {RESOLUTION}, got {amount}")
     if amount > 1 and amount != int(amount):
         raise ValueError(f"a number that is whole where it is above 1, got {amount}")
     return amount
