@@ -16,7 +16,7 @@ from trainables.backbones.network import ImageBackbone
 from trainables.backbones.stages import ends_in_modules
 from trainables.errors import BadInput, Problem, first_line
 
-ANY_SIZE = {"dynamic_img_size": True}
+ANY_SIZE: dict[str, Any] = {"dynamic_img_size": True}
 """Option of the models whose positions are embedded on a grid of one image size: they resample it to that of each
 batch. Their weights stay as they were published."""
 

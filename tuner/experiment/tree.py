@@ -63,7 +63,7 @@ def absolute_path(section: str, tree: Mapping[str, Any]) -> dict[str, Any]:
     run in others. What is no path stays as it is: the section's own check refuses it."""
     key = PATHS.get(section)
     path = tree.get(key) if key is not None else None
-    if not isinstance(path, str | Path):
+    if key is None or not isinstance(path, str | Path):
         return dict(tree)
     try:
         return {**tree, key: str(Path(path).expanduser().resolve())}

@@ -204,8 +204,8 @@ def _ask_server(uri: str) -> None:
     from mlflow.utils.rest_utils import http_request
 
     _quieten()
-    answer = http_request(
-        get_default_host_creds(uri),
+    answer = http_request(  # type: ignore[no-untyped-call]
+        get_default_host_creds(uri),  # type: ignore[no-untyped-call]
         "/api/2.0/mlflow/experiments/search",
         "POST",
         json={"max_results": 1},
