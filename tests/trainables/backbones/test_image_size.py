@@ -35,7 +35,7 @@ def test_the_sizes_that_are_taken_are_named() -> None:
         check_image_size("torchvision/vit_b_16", 64)
     expected = "size_px: expected a size of images that torchvision/vit_b_16 takes, as 224, got 64"
     assert str(refused.value) == expected
-    with pytest.raises(BadInput, match=r"takes, as 32, 64, 80, 128, got 70"):
+    with pytest.raises(BadInput, match=r"takes, as 32, 64, 80, 96, got 70"):
         check_image_size("timm/vit_tiny_patch16_224", 70)
 
 
