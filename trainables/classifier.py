@@ -32,7 +32,7 @@ from trainables.data.images import LabelledImages
 from trainables.data.texts import LabelledTexts
 from trainables.ensemble import EnsembleNetwork
 from trainables.errors import BadInput, Problem, first_line, os_reason
-from trainables.files import atomic_file, write_whole
+from trainables.files import atomic_file, placeholder, write_whole
 from trainables.prediction_inputs import Item, as_items, decode_items, text_problems
 from trainables.training.evaluation import predicted_probabilities
 from trainables.trial import default_device
@@ -120,7 +120,8 @@ class Classifier:
         except OSError as error:
             raise _no_classifier(directory, f"{os_reason(error)} ({error.filename})") from None
         except (ValueError, KeyError, RuntimeError, EOFError, UnpicklingError) as error:
-            raise _no_classifier(directory, first_line(error)) from None
+            said = placeholder(directory / DESCRIPTION) or placeholder(directory / WEIGHTS)
+            raise _no_classifier(directory, said or first_line(error)) from None
         return cls(network, config, description["class_names"], device or default_device())
 
     def predict_proba(self, images: Any) -> NDArray[np.float32]:

@@ -16,6 +16,7 @@ from PIL import Image, UnidentifiedImageError
 from trainables.data.decoding import Resize, decode
 from trainables.data.images import Pixels
 from trainables.errors import BadInput, Problem, os_reason
+from trainables.files import placeholder
 
 IMAGE_COLUMN = "image"
 """Column with the images, of a DataFrame with several columns."""
@@ -99,7 +100,8 @@ def _unreadable(item: EncodedOrPixels, position: int, error: Exception) -> Probl
         case TypeError():
             return Problem(where, "an image file, its bytes, or integers H×W×3 from 0 to 255", str(error))
         case UnidentifiedImageError():
-            return Problem(where, "an image file", "a format that Pillow does not know")
+            said = placeholder(item) if isinstance(item, str | Path) else ""
+            return Problem(where, "an image file", said or "a format that Pillow does not know")
         case OSError(strerror=str()):
             return Problem(where, "an image file", os_reason(error))
         case _:

@@ -13,6 +13,8 @@ from tuner.cli.arguments import SUCCEEDED, guarded
 from tuner.cli.listing import listing_parser, print_json, print_lines
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from tuner.experiment.keys import Key
 
 PAGE = """# Every key
@@ -67,7 +69,8 @@ def all_keys() -> Iterator[Key]:
     values = f"letters, digits, '.', '_' and '-', at most {MAX_NAME_CHARACTERS}"
     yield Key("name", values, REQUIRED, "Name of the folder of records, the MLflow experiment and the model.")
     yield from (key for key in keys_of(TrialConfig) if key.path != "seed")
-    for section, model in {**SETTINGS, "compare": CompareSettings}.items():
+    sections: dict[str, type[BaseModel]] = {**SETTINGS, "compare": CompareSettings}
+    for section, model in sections.items():
         yield from keys_of(model, section)
 
 

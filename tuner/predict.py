@@ -7,6 +7,7 @@ python -m tuner.predict --model experiments/digits/20261129-101500-ab12/model *.
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -84,7 +85,7 @@ def predict(model: str, photos: Sequence[str], top: int, uri: str | None = None)
     try:
         predictor = load_predictor(model, uri)
     except BadInput as no_model:
-        missing = [Problem(photo, "an image file", "no such file") for photo in photos if not Path(photo).is_file()]
+        missing = [Problem(photo, "an image file", "no such file") for photo in photos if not os.path.isfile(photo)]
         raise BadInput([*no_model.problems, *missing]) from None
     predictions = predictor.predict(list(photos))
     probabilities = predictions.filter(regex=f"^{re.escape(CLASS_PREFIX)}").rename(
@@ -129,16 +130,19 @@ def _print_json(guesses: Mapping[str, Sequence[Guess]]) -> None:
 
 
 def _print_table(guesses: Mapping[str, Sequence[Guess]]) -> None:
-    from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
+
+    from tuner.cli.console import text_console
 
     table = Table("photo", "class")
     table.add_column("probability", justify="right")
     for photo, best in guesses.items():
         for position, guess in enumerate(best):
             last = position == len(best) - 1
-            table.add_row("" if position else photo, guess.class_name, f"{guess.probability:.1%}", end_section=last)
-    Console().print(table)
+            cells = ("" if position else photo, guess.class_name, f"{guess.probability:.1%}")
+            table.add_row(*map(Text, cells), end_section=last)
+    text_console().print(table)
 
 
 def _print_lines(guesses: Mapping[str, Sequence[Guess]]) -> None:

@@ -14,7 +14,7 @@ from tuner.cluster.connection import cluster
 from tuner.cluster.gpu_check import check_gpus
 from tuner.execution.observer import Observer
 from tuner.experiment.search_experiment import Experiment
-from tuner.experiment.settings import tracking_uri
+from tuner.experiment.settings import tracking_key, tracking_uri
 from tuner.messages.invocation import command_line
 from tuner.messages.redaction import without_credentials
 from tuner.messages.wording import one_line
@@ -109,7 +109,7 @@ def open_run(
             stack.enter_context(mirrored(Mirror.of(experiment.tracking.mirror), directory, say))
         uri = tracking_uri(experiment.tracking.uri)
         try:
-            prepare_store(uri, experiment.name)
+            prepare_store(uri, experiment.name, tracking_key(experiment.tracking.uri))
         except StoreAway as away:
             say(f"MLflow is unreachable, {away.problems[0].got}")
             say("  the search starts without it; runs will be uploaded once it is reachable")

@@ -12,6 +12,7 @@ from trainables.results import EnsembleResult, FoldResult, RetrainResult
 from tuner.experiment.settings import Baseline
 from tuner.record.baselines import BaselineRecord, apply_to_baseline
 from tuner.record.data_findings import DataFindings
+from tuner.record.directory import JOURNAL
 from tuner.record.events import (
     BaselineFailed,
     BaselineFoldFinished,
@@ -27,7 +28,6 @@ from tuner.record.events import (
     Event,
     FoldAhead,
     FoldFinished,
-    FoldScore,
     GpusInspected,
     ModelRegistered,
     Params,
@@ -47,7 +47,7 @@ from tuner.record.events import (
     WarmStarted,
     trial_id,
 )
-from tuner.record.lines import read_events
+from tuner.record.lines import DamagedJournal, read_events
 
 
 @dataclass
@@ -112,40 +112,6 @@ class TrialRecord:
         return self._val_top1
 
 
-@dataclass(frozen=True)
-class ObservedTrial:
-    """Trial of another search, from its record or from MLflow. `config` is its whole TrialConfig by dotted path."""
-
-    number: int
-    config: dict[str, Any]
-    state: TrialState
-    reason: str = ""
-    folds: tuple[FoldScore, ...] = ()
-    rungs: tuple[RungScore, ...] = ()
-
-    @property
-    def trial_id(self) -> str:
-        """Name of the trial in its search."""
-        return trial_id(self.number)
-
-    @property
-    def val_top1(self) -> float | None:
-        """Mean validation top-1 of a complete trial; None for any other."""
-        return fmean(fold.val_top1 for fold in self.folds) if self.state == "complete" else None
-
-
-@dataclass(frozen=True)
-class EarlierSearch:
-    """Another search, as input of a warm start. `num_folds` are those of a whole trial, `folds_per_deal` those into
-    which the examples were dealt each time, and `data` is the fingerprint of these; None if it is not recorded."""
-
-    label: str
-    num_folds: int | None
-    trials: tuple[ObservedTrial, ...]
-    folds_per_deal: int | None = None
-    data: str | None = None
-
-
 @dataclass
 class _History:
     """State of either kind after its events. `gpus` is the smallest fraction of a GPU known to be enough so far;
@@ -157,15 +123,23 @@ class _History:
 
     @classmethod
     def read(cls, journal: Path) -> Self:
-        """Reads a journal. Raises as `read_events`."""
-        return cls.of(read_events(journal))
+        """Reads a journal. Raises as `read_events` and `of`."""
+        return cls.of(read_events(journal), journal)
 
     @classmethod
-    def of(cls, events: Iterable[Event]) -> Self:
-        """Replays events."""
+    def of(cls, events: Iterable[Event], journal: Path = Path(JOURNAL)) -> Self:
+        """Replays the events of a journal, from its first one on; `journal` is its name in errors.
+
+        Raises:
+            DamagedJournal: with the line of an event of a trial that never started, as that line was lost.
+        """
         history = cls()
-        for event in events:
-            history.apply(event)
+        for line, event in enumerate(events, start=2):  # the first is the header
+            try:
+                history.apply(event)
+            except KeyError as error:
+                got = f"'{event.event}' of trial {error}, which has not"
+                raise DamagedJournal(journal, line, "an event of a trial that has started", got) from None
         return history
 
     def apply(self, event: Event) -> None:
@@ -301,8 +275,13 @@ class SearchHistory(_History):
 
     def model_uri(self, of: Contender) -> str | None:
         """Returns the URI of the registered model of that trial's or baseline's configuration, if there is one."""
+        model = self.registered(of)
+        return None if model is None else model.uri
+
+    def registered(self, of: Contender) -> ModelRegistered | None:
+        """Returns the registration of the model of that trial's or baseline's configuration, if there is one."""
         model = self._model
-        return model.uri if model is not None and of in (model.trial, model.baseline) else None
+        return model if model is not None and of in (model.trial, model.baseline) else None
 
     @property
     def num_baseline_folds(self) -> int:

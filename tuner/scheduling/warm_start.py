@@ -33,8 +33,9 @@ from tuner.record.data_record import fingerprint_of, inventories_of, read_invent
 from tuner.record.directory import RunDirectory
 from tuner.record.events import EarlierTrial, FoldScore, Params, WarmStarted
 from tuner.record.find import runs_below
-from tuner.record.history import EarlierSearch, ObservedTrial, SearchHistory, TrialRecord
+from tuner.record.history import SearchHistory, TrialRecord
 from tuner.record.journal import SearchJournal
+from tuner.record.observed import EarlierSearch, ObservedTrial
 
 MAX_FIRST_POINTS = 3
 """Number of the best configurations of an incomparable search that are tried first; each costs a whole trial."""
@@ -141,7 +142,7 @@ def _from_disk(directory: RunDirectory) -> EarlierSearch:
 def _observed(trial: TrialRecord, space: SearchExperiment) -> ObservedTrial:
     try:
         config = flatten(space.trial_config(trial.params).model_dump(mode="json"))
-    except ValidationError:  # of a trial that failed for it
+    except (KeyError, ValidationError):  # of a trial that failed for it, or of a damaged record
         config = {}
     folds = tuple(FoldScore(fold=fold.fold, val_top1=fold.val_top1) for fold in trial.folds)
     return ObservedTrial(trial.number, config, trial.state, trial.reason, folds, tuple(trial.rungs))

@@ -14,7 +14,7 @@ from mlflow.exceptions import MlflowException
 from trainables.errors import BadInput, Problem
 from tuner.messages.redaction import reason, without_credentials
 from tuner.record.events import FoldScore, TrialState
-from tuner.record.history import EarlierSearch, ObservedTrial
+from tuner.record.observed import EarlierSearch, ObservedTrial
 from tuner.tracking.params import config_leaves
 from tuner.tracking.store import require_store, runs_with, use_gentle_defaults
 

@@ -61,10 +61,11 @@ def register_model(
     registered_name: str,
     example: Pixels | Sequence[str],
     baseline: Baseline | None = None,
+    succeeds: bool = True,
 ) -> str:
-    """Logs a classifier to the run of a retraining, and registers it; returns its URI, `models:/<name>@champion`.
+    """Logs a classifier to the run of a retraining, and registers it; returns its URI, `models:/<name>/<version>`.
 
-    The new version becomes the champion, unless the present champion is of a retraining that started later. The
+    The new version becomes the champion, unless a later one is; see `succeeds` and docs/decisions/0045. The
     signature leaves the input open (paths, bytes, pixels or texts); the output is a row an image, see
     `Classifier.predict`. Makes `uri` this process's tracking URI.
 
@@ -77,6 +78,8 @@ def register_model(
         registered_name: name in the registry.
         example: input example that is logged with the model: uint8 N×H×W×3, or texts.
         baseline: baseline that was retrained; None for the best trial.
+        succeeds: whether it takes the place of a champion that there is, as the model of a search that has just ended
+            does. One that is registered long afterwards does not.
 
     Raises:
         TrackingFailed: if the store refuses, or has no such run.
@@ -87,10 +90,13 @@ def register_model(
         client = MlflowClient(uri)
         run = _retraining(client, uri, experiment, search_run, seed, baseline)
         info = _log_model(client, run, classifier_dir, example)
-        _register(client, registered_name, info.model_id, run)
+        version = _register(client, registered_name, info.model_id, run)
+        champion = champion_version(client, registered_name)
+        if champion is None or (succeeds and champion < version):
+            client.set_registered_model_alias(registered_name, ALIAS, str(version))
     except STORE_ERRORS as error:
         raise TrackingFailed(reason(error)) from None
-    return f"models:/{registered_name}@{ALIAS}"
+    return f"models:/{registered_name}/{version}"
 
 
 def has_model(
@@ -188,24 +194,22 @@ def _public_version(package: str) -> str:
     return version(package).partition("+")[0]
 
 
-def _register(client: MlflowClient, registered_name: str, model_id: str, run: Run) -> None:
+def _register(client: MlflowClient, registered_name: str, model_id: str, run: Run) -> int:
+    """Registers a logged model; returns its version, which the store counts."""
     try:
         client.create_registered_model(registered_name)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
     source, run_id = f"models:/{model_id}", run.info.run_id
-    registered = client.create_model_version(registered_name, source, run_id, model_id=model_id)
-    if _champions_start_ms(client, registered_name) <= run.info.start_time:
-        client.set_registered_model_alias(registered_name, ALIAS, registered.version)
+    return int(client.create_model_version(registered_name, source, run_id, model_id=model_id).version)
 
 
-def _champions_start_ms(client: MlflowClient, registered_name: str) -> int:
-    """Start of the present champion's retraining, a Unix time in milliseconds; 0 if there is none."""
+def champion_version(client: MlflowClient, registered_name: str) -> int | None:
+    """Version of the present champion; None if there is none. Raises MlflowException."""
     try:
-        run_id = client.get_model_version_by_alias(registered_name, ALIAS).run_id
-        return int(client.get_run(run_id).info.start_time) if run_id else 0
+        return int(client.get_model_version_by_alias(registered_name, ALIAS).version)
     except MlflowException as error:
         if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             raise
-        return 0  # no champion, or its run was deleted
+        return None
