@@ -16,13 +16,13 @@ from trainables.backbones import BackboneFacts, BackboneSizes, check_backbone, d
 from trainables.backbones.config import BackboneConfig
 from trainables.backbones.image_size import check_image_size
 from trainables.config import TrialConfig
-from trainables.data.config import DataConfig
+from trainables.data.config import AUGMENTATION, DataConfig
 from trainables.data.examples import Examples
 from trainables.data.loading import DataSummary, check_data, check_decodes, load_train, source_key, test_key
 from trainables.errors import BadInput, Problem
 from trainables.methods import check_method, uses_source_head
 from trainables.training.config import TrainingConfig, num_steps_of
-from tuner.experiment.dimensions import Choice, spell
+from tuner.experiment.dimensions import Choice, Dimension, spell
 from tuner.experiment.points import MAX_COMBINATIONS
 from tuner.experiment.repeats import repeats_note, with_repeats
 from tuner.experiment.search_experiment import SearchExperiment
@@ -250,16 +250,27 @@ def _undecodable_dimensions(space: SearchExperiment) -> Iterator[Problem]:
 
 
 def _too_many_variants(space: SearchExperiment) -> Iterator[Problem]:
-    choices = [d for key, d in space.dimensions.items() if is_within(space.branches.path_of(key), "data")]
-    num_variants = math.prod(len(choice.choice) for choice in choices if isinstance(choice, Choice))
+    choices = [each for each in _decoding_dimensions(space).values() if isinstance(each, Choice)]
+    num_variants = math.prod(len(each.choice) for each in choices)
     if num_variants > MAX_COMBINATIONS:
         expected = f"at most {MAX_COMBINATIONS} combinations of choices, as each is checked and may be decoded"
         yield Problem("data", expected, str(num_variants))
 
 
 def _data_variants(space: SearchExperiment) -> list[DataConfig]:
-    """The data configuration of every combination of the values that the data section is searched over."""
+    """The data configuration of every combination of the values that may change what is decoded."""
     branches = space.branches
-    searched = {key: d.bounds() for key, d in space.dimensions.items() if is_within(branches.path_of(key), "data")}
+    searched = {key: dimension.bounds() for key, dimension in _decoding_dimensions(space).items()}
     points = (branches.completed(space.dimensions, point) for point in branches.grid(searched))
     return [config.data for config in space.valid_configs(points)]
+
+
+def _decoding_dimensions(space: SearchExperiment) -> dict[str, Dimension]:
+    """The dimensions of the data section but augmentations, which change decoded images."""
+    paths = {key: space.branches.path_of(key) for key in space.dimensions}
+    augmentations = {f"data.{key}" for key in AUGMENTATION}
+    return {
+        key: dimension
+        for key, dimension in space.dimensions.items()
+        if is_within(paths[key], "data") and paths[key] not in augmentations
+    }

@@ -188,19 +188,16 @@ def _ray_can_divide(amount: float) -> float:
     return amount
 
 
-Amount = Annotated[float, AfterValidator(_ray_can_divide)]
-
-
 def _of_one_gpu(gpus: float) -> float:
     if gpus > 1:
         raise ValueError(f"a share of one GPU (0 to 1: a trial trains on one), got {gpus:g}")
-    return gpus
+    return _ray_can_divide(gpus)
 
 
 class ResourceSettings(Frozen):
     """The `resources` section: what one trial takes of the cluster."""
 
-    cpus: Annotated[Amount, Field(gt=0)] = 1
+    cpus: Annotated[float, Field(gt=0), AfterValidator(_ray_can_divide)] = 1
     """CPU cores, and threads, of a trial."""
     gpus: Annotated[float, Field(ge=0), AfterValidator(_of_one_gpu)] | Literal["auto"] | None = None
     """Share of one GPU: with 0.25 four trials share it. `auto` measures what the largest setting needs, and is raised

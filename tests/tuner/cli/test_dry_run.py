@@ -90,7 +90,7 @@ def test_times_a_few_steps_where_minutes_are_given(monkeypatch: pytest.MonkeyPat
 def test_too_few_minutes_are_bad_input(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dry_run, "time_steps", lambda *_: StepTimes(1.0, 1.0, 0.0))
     with pytest.raises(
-        BadInput, match=r"tiny.yaml: search.minutes: expected at least 0.8 minutes for 1 trial of 2 folds"
+        BadInput, match=r"tiny.yaml: search.minutes: expected at least 0.7 minutes for 1 trial of 2 folds"
     ):
         printed(monkeypatch, Capacity(2, 0), search__minutes=0.5, retrain__seeds=2)
 

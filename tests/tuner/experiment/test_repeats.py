@@ -42,11 +42,6 @@ def test_the_plan_says_why() -> None:
     assert "repeats" not in str(plan_of(data__train_images=1000))
 
 
-def test_the_smallest_training_split_of_a_search_decides() -> None:
-    sizes = {"choice": [1000, 30]}
-    assert plan_of(data__train_images=sizes).space.search.repeats == num_repeats(30)
-
-
 def test_an_unchecked_experiment_has_no_length_of_a_trial() -> None:
     with pytest.raises(ValueError, match="resolved when the experiment is checked"):
         _ = space_of(search__repeats="auto").search.num_trial_folds

@@ -50,6 +50,11 @@ def test_ray_counts_in_ten_thousandths(cpus: float) -> None:
     assert ResourceSettings(cpus=1e-4, gpus=0).gpus == 0
 
 
+def test_so_are_shares_of_a_gpu() -> None:
+    with pytest.raises(ValidationError, match=r"a number of at least 0\.0001"):
+        ResourceSettings(gpus=1e-5)
+
+
 @pytest.mark.parametrize("name", ["team/pets", "a:b", "a@b", "", " ", "../x", "it's", "a\nb", "x" * 300])
 def test_a_model_has_a_name_that_mlflow_and_its_uris_take(name: str) -> None:
     with pytest.raises(ValidationError, match="a name of letters, digits"):

@@ -162,7 +162,7 @@ class TestResume:
         shutil.rmtree(run.path.parent)
         with run_directory(space, True, print) as directory:
             assert directory == run
-            assert names_in(run.path) - {"lock"} == WORTH_IT | {CHECKPOINT}
+            assert names_in(run.path) - {"lock", "data.csv"} == WORTH_IT | {CHECKPOINT}
             assert run.journal.read_bytes() == before
         assert capsys.readouterr().out == f"the search is copied from {there.uri}/tiny/{run.run}\n"
 
