@@ -17,7 +17,7 @@ MERGE = "tag:yaml.org,2002:merge"
 TIMESTAMP = "tag:yaml.org,2002:timestamp"
 MAX_VALUES = 10_000
 """Values that a file may have with its aliases written out; a few nested ones can stand for billions."""
-MAX_BYTES = 1_000_000
+MAX_BYTES = 200_000
 """Size of a file, which takes some seconds to parse."""
 MAX_INTEGER = 2**63
 """Bound of the whole numbers that programs of other languages can read."""
@@ -215,7 +215,8 @@ def _line(node: yaml.Node) -> int:
 def _syntax_problem(error: yaml.YAMLError, text: str, file: str) -> Problem:
     if isinstance(error, yaml.reader.ReaderError):
         line = text.count("\n", 0, error.position) + 1
-        return Problem("", "text that YAML allows", f"the character #x{ord(text[error.position]):04x}", file, line)
+        got = f"the character #x{ord(text[error.position]):04x}"
+        return Problem(_key_of_unprintable(text), "text that YAML allows", got, file, line)
     mark = getattr(error, "problem_mark", None)
     # The parser notices an open bracket at the end of the file, behind its last line.
     line = min(mark.line + 1, len(text.rstrip().splitlines())) if mark else 0
@@ -226,6 +227,32 @@ def _syntax_problem(error: yaml.YAMLError, text: str, file: str) -> Problem:
         return Problem("", parts[1], shorten(parts[2]), file, line)
     found = re.fullmatch(r"(?:but )?found (.+)", message, re.DOTALL)
     return Problem("", "valid YAML", shorten(found[1] if found else f"a syntax error: {message}"), file, line)
+
+
+def _key_of_unprintable(text: str) -> str:
+    """Dotted path of the first value with a character that YAML does not allow; "" where it is in no value."""
+    mark = "\ufffd"
+    loader = _StrictLoader(yaml.reader.Reader.NON_PRINTABLE.sub(mark, text.replace(mark, "")))
+    try:
+        root = loader.get_single_node()
+        return next((path for path, node in _scalars(loader, root, set()) if mark in node.value), "")
+    except (yaml.YAMLError, RecursionError):
+        return ""
+    finally:
+        loader.dispose()
+
+
+def _scalars(
+    loader: _StrictLoader, node: yaml.Node, seen: set[int], path: str = ""
+) -> Iterator[tuple[str, yaml.ScalarNode]]:
+    """Yields the path of each value that is neither mapping nor list, where it is first."""
+    if id(node) in seen:
+        return
+    seen.add(id(node))
+    if isinstance(node, yaml.ScalarNode):
+        yield path, node
+    for child_path, _, child in _children(loader, node, path):
+        yield from _scalars(loader, child, seen, child_path)
 
 
 def _reason(error: Exception) -> str:

@@ -123,7 +123,12 @@ class TestLines:
         ),
         ("a: 1\nb: *c", "x.yaml:2: expected valid YAML, got undefined alias 'c'"),
         ("a: 1\n\tb: 1", "x.yaml:2: expected valid YAML, got character '\\t' that cannot start any token"),
-        ("a: 1\nb: \x07", "x.yaml:2: expected text that YAML allows, got the character #x0007"),
+        ("a: 1\nb: \x07", "x.yaml:2: b: expected text that YAML allows, got the character #x0007"),
+        (
+            "a: 1\nb: {c: [x, 'y\0'], d: 2}",
+            "x.yaml:2: b.c[1]: expected text that YAML allows, got the character #x0000",
+        ),
+        ("a: 1 # \0", "x.yaml:1: expected text that YAML allows, got the character #x0000"),
         ("a: 1\n---\nb: 1", "x.yaml:2: expected valid YAML, got another document"),
         ("a: &a\n- *a", "x.yaml:1: a[0]: expected an alias of something else, got one of the value that holds it"),
         ("1: a\n0x1: b", "x.yaml:2: 1: expected a key that is given once, got 1 in line 1, too"),
