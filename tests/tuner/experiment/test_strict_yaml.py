@@ -151,6 +151,17 @@ def test_every_repeated_key_is_a_problem_of_its_own() -> None:
     assert [(problem.where, problem.line) for problem in bad.value.problems] == [("a", 5), ("a.x", 3)]
 
 
+def test_a_list_of_a_hundred_thousand_items_is_refused_before_it_is_read() -> None:
+    with pytest.raises(BadInput, match=rf"^x.yaml: expected at most {MAX_VALUES} values, got more$"):
+        parse_yaml("a: [" + "x, " * 100_000 + "]", "x.yaml")
+
+
+def test_a_file_of_megabytes_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text("# " + "x" * 1_000_000)
+    with pytest.raises(BadInput, match="expected a file of at most 200,000 bytes, got 1,000,002"):
+        read_yaml(tmp_path / "x.yaml")
+
+
 def test_aliases_that_stand_for_billions_are_refused_at_once() -> None:
     levels = [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 10)]
     with pytest.raises(BadInput) as bad:
