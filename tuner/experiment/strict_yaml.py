@@ -249,7 +249,8 @@ def _key_of_unprintable(text: str) -> str:
     loader = _StrictLoader(yaml.reader.Reader.NON_PRINTABLE.sub(mark, text.replace(mark, "")))
     try:
         root = loader.get_single_node()
-        return next((path for path, node in _scalars(loader, root, set()) if mark in node.value), "")
+        scalars = _scalars(loader, root, set()) if root is not None else iter(())
+        return next((path for path, node in scalars if mark in node.value), "")
     except (yaml.YAMLError, RecursionError):
         return ""
     finally:

@@ -9,6 +9,8 @@ import pytest
 from tests.tuner.tiny import search_journal, space_of
 from tuner.execution.run_context import end_recorded, run_directory, search_ended
 from tuner.record.create import new_run
+from tuner.record.events import Header
+from tuner.record.lines import DamagedJournal, encode
 
 
 class TestDirectory:
@@ -26,6 +28,14 @@ class TestDirectory:
         with pytest.raises(KeyboardInterrupt), run_directory(space, True, print):
             raise KeyboardInterrupt
         assert directory.path.exists()
+
+    def test_one_with_a_damaged_journal_is_refused_at_once_and_kept(self, tmp_path: Path) -> None:
+        space = space_of(tracking__directory=str(tmp_path))
+        directory = new_run(space)
+        directory.journal.write_bytes(encode(Header()) + b"\0" * 512 + b"\n")
+        with pytest.raises(DamagedJournal, match="journal.jsonl:2: expected an event, got 512 NUL bytes"):
+            run_directory(space, True, print).__enter__()
+        assert directory.journal.stat().st_size > 512
 
 
 class TestEnd:
