@@ -33,7 +33,7 @@ class TestDirectory:
         space = space_of(tracking__directory=str(tmp_path))
         directory = new_run(space)
         directory.journal.write_bytes(encode(Header()) + b"\0" * 512 + b"\n")
-        with pytest.raises(DamagedJournal, match="journal.jsonl:2: expected an event, got 512 NUL bytes"):
+        with pytest.raises(DamagedJournal, match=r"journal\.jsonl:2: expected an event, got 512 NUL bytes"):
             run_directory(space, True, print).__enter__()
         assert directory.journal.stat().st_size > 512
 
