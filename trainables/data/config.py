@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from trainables.frozen import Frozen
-from trainables.paths import PossiblePath
+from trainables.paths import POSSIBLE
 
 Fraction = Annotated[float, Field(gt=0, le=1)]
 
@@ -32,7 +33,7 @@ class DataConfig(Frozen):
 
     dataset: str
     """Name of the dataset; `list_datasets` lists them."""
-    root: PossiblePath | None = None
+    root: Annotated[Path, POSSIBLE] | None = None
     """Folder of the dataset, for datasets on disk; for published ones, the unpacked folder or the one that holds it."""
     download: bool = False
     """Whether a published dataset that is not below `root` may be downloaded there, if that is possible."""
