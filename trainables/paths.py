@@ -27,7 +27,8 @@ def _possible(path: Path) -> Path:
     return path
 
 
-PossiblePath = Annotated[Path, AfterValidator(_possible)]
+POSSIBLE = AfterValidator(_possible)
+PossiblePath = Annotated[Path, POSSIBLE]
 """Path of a file or folder that may or may not be there, below an existing user's home folder where it begins with `~`.
 """
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
 from trainables.frozen import Frozen
-from trainables.paths import PossiblePath
+from trainables.paths import POSSIBLE
 
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Strength = Annotated[float, Field(ge=0, le=1)]
@@ -82,9 +83,9 @@ class DataConfig(Frozen):
 
     dataset: str
     """Name of the dataset; `list_datasets` lists them."""
-    root: PossiblePath | None = None
+    root: Annotated[Path, POSSIBLE] | None = None
     """Folder of the dataset, for datasets on disk; for published ones, the unpacked folder or the one that holds it."""
-    file: PossiblePath | None = None
+    file: Annotated[Path, POSSIBLE] | None = None
     """Table of a `manifest`: a row an image, as .csv, .tsv, .jsonl or .parquet; paths in it are relative to `root`, by
     default to the table's folder."""
     path_column: str = "path"

@@ -146,9 +146,11 @@ def parse_comparison(tree: Mapping[str, Any], file: str = "") -> ComparisonExper
     if compare is None or problems:
         raise BadInput(problems | dict.fromkeys(problems_of_sections(tree, with_folds=False))).in_file(file)
     first = arms[0].space
-    return ComparisonExperiment(
-        file, first.name, base, compare, _search(tree), first.resources, first.tracking, tuple(arms)
-    )
+    try:
+        search = _search(tree)
+    except ValidationError as error:  # where the rows replace as a whole what is no section of settings
+        raise BadInput(problems_from_pydantic(error, SearchSettings, prefix="search")).in_file(file) from None
+    return ComparisonExperiment(file, first.name, base, compare, search, first.resources, first.tracking, tuple(arms))
 
 
 def check_comparison(comparison: ComparisonExperiment) -> list[Plan]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import shutil
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
@@ -25,6 +26,7 @@ from tuner.record.directory import RunDirectory
 from tuner.record.events import ComparisonEnded, Outcome, SearchEnded
 from tuner.record.history import ComparisonHistory, SearchHistory
 from tuner.record.journal import Journal
+from tuner.record.lines import read_events
 from tuner.record.lock import locked
 from tuner.record.mirror import Mirror, mirrored
 from tuner.resources.share import Share, share_of
@@ -81,6 +83,7 @@ def run_directory(experiment: Experiment, resume: bool, say: Say) -> Iterator[Ru
             if resume:
                 if mirror is not None and (note := mirror.pull(directory)):
                     say(note)
+                deque(read_events(directory.journal), maxlen=0)  # a damaged one is refused before Ray is started
                 check_same_trials(experiment, directory)
                 check_same_data(experiment, directory)
                 write_record(experiment, directory)

@@ -12,6 +12,7 @@ tried first: those within the ranges. The sampler completes them in dimensions t
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -119,12 +120,12 @@ def find(run: str, space: SearchExperiment, excluding: RunDirectory | None = Non
 
 def _runs(path: Path, excluding: RunDirectory | None) -> Iterator[RunDirectory]:
     """Yields the run in a directory, or the runs of a search, the latest first."""
-    candidates = [RunDirectory(path), *reversed(runs_below(path))]
+    candidates = [RunDirectory(path), *(reversed(runs_below(path)) if os.path.isdir(path) else ())]
     own = None if excluding is None else excluding.path.resolve()
     inside = [] if own is None else own.parents
     for directory in candidates:
         run = directory.path.resolve()
-        if directory.journal.is_file() and run != own and run not in inside:
+        if os.path.isfile(directory.journal) and run != own and run not in inside:
             yield RunDirectory(run)
 
 
