@@ -1,7 +1,7 @@
 """Trained classifiers: a folder with weights and description, and predictions for images or texts.
 
     weights.pt         backbone and target head, tensors only; of an ensemble of probabilities those of every network
-    classifier.json    configuration, class names, number of networks, versions of the packages
+    classifier.json    configuration, class names, number of networks, calibration, versions of the packages
 
 The folder needs no other file, except for a model of texts: the configuration and the tokenizer of its backbone are
 read from the installed package, or from the cache of the Hugging Face hub. MLflow stores the same folder as a model,
@@ -10,21 +10,23 @@ and loads it by `_load_pyfunc`.
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from pydantic import Field, PositiveFloat, PositiveInt, ValidationError
 
 from trainables.backbones import build_network
 from trainables.backbones.network import TransferNetwork
+from trainables.calibration import is_unlike, with_temperature
 from trainables.config import TrialConfig
 from trainables.data.batches import evaluation_batches
 from trainables.data.examples import Examples, as_inputs
@@ -33,7 +35,8 @@ from trainables.data.texts import LabelledTexts
 from trainables.ensemble import EnsembleNetwork
 from trainables.errors import BadInput, Problem, first_line, os_reason
 from trainables.files import atomic_file, placeholder, write_whole
-from trainables.prediction_inputs import Item, as_items, decode_items, text_problems
+from trainables.frozen import Frozen
+from trainables.prediction_inputs import Item, Source, as_items, decode_items, text_problems
 from trainables.training.evaluation import predicted_probabilities
 from trainables.trial import default_device
 
@@ -49,8 +52,26 @@ TEXT_PACKAGES = ("transformers", "tokenizers")
 
 LABEL = "label"
 PROBABILITY = "probability"
+UNLIKE = "unlike"
+"""Column of a calibrated classifier: whether the input is unlike anything seen."""
 CLASS_PREFIX = "probability/"
 """Prefix of the columns of probabilities, so that no class name equals another column."""
+
+
+class ClassifierDescription(Frozen):
+    """Content of `classifier.json`."""
+
+    class_names: tuple[str, ...]
+    num_networks: PositiveInt = 1
+    """Number of networks, whose mean probabilities are predicted."""
+    config: TrialConfig
+    temperature: PositiveFloat = 1.0
+    """Divisor of the logits; see `with_temperature`."""
+    unlike_threshold: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Largest class probability, after the temperature, below which an input is unlike anything seen; see
+    `trainables.calibration.unlike_threshold`. None if it was not calibrated."""
+    versions: dict[str, str] = Field(default_factory=dict)
+    """Versions of the packages that a prediction depends on, for information."""
 
 
 def save_classifier(directory: Path, network: Network, config: TrialConfig, class_names: Sequence[str]) -> None:
@@ -60,24 +81,52 @@ def save_classifier(directory: Path, network: Network, config: TrialConfig, clas
     """
     directory.mkdir(parents=True, exist_ok=True)
     with atomic_file(directory / WEIGHTS) as file:
-        torch.save(_kept_tensors(network), file)
-    description = {
-        "class_names": list(class_names),
-        "num_networks": len(network.networks) if isinstance(network, EnsembleNetwork) else 1,
-        "config": config.model_dump(mode="json"),
-        "versions": {name: version(name) for name in PACKAGES + (TEXT_PACKAGES if config.data.has_texts else ())},
-    }
-    text = json.dumps(description, indent=2, ensure_ascii=False) + "\n"
-    write_whole(directory / DESCRIPTION, text.encode())
+        torch.save(kept_tensors(network), file)
+    packages = PACKAGES + (TEXT_PACKAGES if config.data.has_texts else ())
+    description = ClassifierDescription(
+        class_names=tuple(class_names),
+        num_networks=len(network.networks) if isinstance(network, EnsembleNetwork) else 1,
+        config=config,
+        versions={name: version(name) for name in packages},
+    )
+    _write_description(directory, description)
 
 
 def set_temperature(directory: Path, temperature: float) -> None:
     """Makes the classifier in `directory` divide its logits by `temperature`, which was fitted on predictions out of
-    fold. Raises OSError and ValueError."""
-    description = json.loads((directory / DESCRIPTION).read_text(encoding="utf-8"))
-    description["temperature"] = temperature
-    text = json.dumps(description, indent=2, ensure_ascii=False) + "\n"
-    write_whole(directory / DESCRIPTION, text.encode())
+    fold.
+
+    Raises BadInput if `directory` holds no classifier, OSError, and ValueError unless `temperature` is above 0.
+    """
+    _change_description(directory, "temperature", temperature)
+
+
+def set_unlike_threshold(directory: Path, threshold: float | None) -> None:
+    """Makes the classifier in `directory` say which inputs are unlike anything seen; see
+    `trainables.calibration.unlike_threshold`.
+
+    Raises BadInput if `directory` holds no classifier, OSError, and ValueError unless `threshold` is in [0, 1] or None.
+    """
+    _change_description(directory, "unlike_threshold", threshold)
+
+
+def read_description(directory: Path) -> ClassifierDescription:
+    """Reads the description of the classifier in `directory`. Raises BadInput if there is none."""
+    try:
+        return ClassifierDescription.model_validate_json((directory / DESCRIPTION).read_bytes())
+    except OSError as error:
+        raise _no_classifier(directory, f"{os_reason(error)} ({error.filename})") from None
+    except ValidationError as error:
+        raise _no_classifier(directory, placeholder(directory / DESCRIPTION) or _first_mistake(error)) from None
+
+
+@dataclass(frozen=True, eq=False)
+class PredictedChunk:
+    """Predictions for consecutive inputs: probabilities n×K, NaN where an input cannot be read, and the problems of
+    these by their position in the chunk."""
+
+    probabilities: NDArray[np.float32]
+    problems: dict[int, Problem]
 
 
 class Classifier:
@@ -98,31 +147,54 @@ class Classifier:
     ['label', 'probability', 'probability/apple', 'probability/pear']
     """
 
-    def __init__(self, network: Network, config: TrialConfig, class_names: Sequence[str], device: torch.device) -> None:
+    def __init__(
+        self,
+        network: Network,
+        config: TrialConfig,
+        class_names: Sequence[str],
+        device: torch.device,
+        temperature: float = 1.0,
+        unlike_threshold: float | None = None,
+        source: Source = "user",
+    ) -> None:
+        """Takes the network to `device`. Inputs of another `source` than the user are never opened as paths."""
         self.class_names = tuple(class_names)
         self.config = config
         self.network = network.to(device).eval()
+        self.temperature = temperature
+        self.unlike_threshold = unlike_threshold
         self._device = device
+        self._source = source
 
     @classmethod
-    def load(cls, directory: Path | str, device: torch.device | None = None) -> Classifier:
+    def load(cls, directory: Path | str, device: torch.device | None = None, source: Source = "user") -> Classifier:
         """Loads a folder that `save_classifier` wrote, without any download.
 
         Raises BadInput if `directory` holds no classifier that this version can read.
         """
         directory = Path(directory)
+        description = read_description(directory)
         try:
-            description = json.loads((directory / DESCRIPTION).read_text(encoding="utf-8"))
             tensors = torch.load(directory / WEIGHTS, map_location="cpu", weights_only=True)
-            config = TrialConfig.model_validate(description["config"])
-            num_networks = description.get("num_networks", 1)  # files of an earlier version do not say it
-            network = _rebuilt(config, len(description["class_names"]), num_networks, tensors)
+            network = rebuilt_network(description, tensors)
         except OSError as error:
             raise _no_classifier(directory, f"{os_reason(error)} ({error.filename})") from None
         except (ValueError, KeyError, RuntimeError, EOFError, UnpicklingError) as error:
-            said = placeholder(directory / DESCRIPTION) or placeholder(directory / WEIGHTS)
-            raise _no_classifier(directory, said or first_line(error)) from None
-        return cls(network, config, description["class_names"], device or default_device())
+            raise _no_classifier(directory, placeholder(directory / WEIGHTS) or first_line(error)) from None
+        device, calibration = device or default_device(), (description.temperature, description.unlike_threshold)
+        return cls(network, description.config, description.class_names, device, *calibration, source)
+
+    @property
+    def description(self) -> ClassifierDescription:
+        """What `classifier.json` says of it, without the versions of the packages."""
+        num_networks = len(self.network.networks) if isinstance(self.network, EnsembleNetwork) else 1
+        return ClassifierDescription(
+            class_names=self.class_names,
+            num_networks=num_networks,
+            config=self.config,
+            temperature=self.temperature,
+            unlike_threshold=self.unlike_threshold,
+        )
 
     def predict_proba(self, images: Any) -> NDArray[np.float32]:
         """Class probabilities N×K, in the order of `class_names`.
@@ -131,21 +203,37 @@ class Classifier:
         integer arrays H×W×3 in 0…255; or one array N×H×W×3; or a single image. For a model of texts they are strings,
         or one string. Raises BadInput with every input that cannot be read.
         """
-        items = list(as_items(images))
         parts: list[NDArray[np.float32]] = [np.empty((0, len(self.class_names)), dtype=np.float32)]
         problems: list[Problem] = []
-        chunk = self.config.training.eval_batch_size
-        for start in range(0, len(items), chunk):
-            examples, unreadable = self._read(items[start : start + chunk], start)
-            problems += unreadable
-            if not problems:
-                parts.append(self._probabilities(examples))
+        for chunk in self.predict_chunks(images):
+            problems += chunk.problems.values()
+            parts.append(chunk.probabilities)
         if problems:
             raise BadInput(problems)
         return np.concatenate(parts)
 
+    def predict_chunks(self, images: Any) -> Iterator[PredictedChunk]:
+        """Yields the predictions of `predict_proba` for `training.eval_batch_size` inputs after the other, without an
+        error for those that cannot be read."""
+        items = list(as_items(images))
+        size = self.config.training.eval_batch_size
+        for start in range(0, len(items), size):
+            examples, problems = self._read(items[start : start + size], start)
+            probabilities = self._probabilities(examples)
+            probabilities[list(problems)] = np.nan
+            yield PredictedChunk(probabilities, problems)
+
+    def is_unlike(self, probabilities: NDArray[np.float32]) -> NDArray[np.bool_] | None:
+        """Whether each of the inputs with these probabilities N×K is unlike anything seen in training.
+
+        About `FALSE_ALARM_RATE` of the inputs of the known classes are called so, too. None if the classifier is not
+        calibrated.
+        """
+        return None if self.unlike_threshold is None else is_unlike(probabilities, self.unlike_threshold)
+
     def predict(self, images: Any) -> pd.DataFrame:
-        """Predictions with one row for each input: `label`, `probability`, and `probability/<class>` for every class.
+        """Predictions with one row for each input: `label`, `probability`, and `probability/<class>` for every class;
+        of a calibrated classifier also `unlike`, whether the input is unlike anything seen.
 
         Takes the inputs of `predict_proba`, with its errors.
         """
@@ -155,17 +243,20 @@ class Classifier:
             LABEL: np.array(self.class_names, dtype=object)[best],
             PROBABILITY: probabilities.max(axis=1, initial=0),
         }
+        if (unlike := self.is_unlike(probabilities)) is not None:
+            columns[UNLIKE] = unlike
         for k, name in enumerate(self.class_names):
             columns[CLASS_PREFIX + name] = probabilities[:, k]
         return pd.DataFrame(columns)
 
-    def _read(self, items: Sequence[Item], first: int) -> tuple[Examples, list[Problem]]:
-        """The items as examples without labels, and the problems of those that cannot be read."""
+    def _read(self, items: Sequence[Item], first: int) -> tuple[Examples, dict[int, Problem]]:
+        """The items as examples without labels, and the problems of those that cannot be read, by position."""
         no_labels = np.zeros(len(items), dtype=np.int64)
         if self.config.data.has_texts:
             texts = LabelledTexts.of([str(item) for item in items], no_labels, self.class_names)
             return texts, text_problems(items, first)
-        pixels, problems = decode_items(items, first, self.config.data.stored_px, self.config.data.resize)
+        data = self.config.data
+        pixels, problems = decode_items(items, first, data.stored_px, data.resize, self._source)
         return LabelledImages.of(pixels, no_labels, self.class_names), problems
 
     def _probabilities(self, examples: Examples) -> NDArray[np.float32]:
@@ -173,23 +264,29 @@ class Classifier:
         training = self.config.training
         batches = evaluation_batches(inputs, self.config.data, training.eval_batch_size, self._device)
         probabilities, _ = predicted_probabilities(self.network, batches, training, self._device)
-        return np.asarray(probabilities, dtype=np.float32)
+        return with_temperature(np.asarray(probabilities, dtype=np.float32), self.temperature)
 
 
 def _load_pyfunc(path: str) -> Classifier:
-    """Loads the classifier in a folder of MLflow's, which calls this function."""
-    return Classifier.load(path)
+    """Loads the classifier in a folder of MLflow's, which calls this function.
+
+    It takes the inputs of a model server's clients, so that no path is opened: images are bytes, or their base64, or
+    pixels.
+    """
+    return Classifier.load(path, source="request")
 
 
-def _no_classifier(directory: Path, got: str) -> BadInput:
-    return BadInput(Problem(str(directory), f"a folder with a classifier's {DESCRIPTION} and {WEIGHTS}", got))
+def rebuilt_network(description: ClassifierDescription, tensors: Mapping[str, torch.Tensor]) -> Network:
+    """The network of a classifier, with `tensors` as of `kept_tensors`.
 
-
-def _rebuilt(config: TrialConfig, num_classes: int, num_networks: int, tensors: dict[str, torch.Tensor]) -> Network:
+    Raises ValueError if they are those of another architecture.
+    """
+    config = description.config
     bare = config.backbone.model_copy(update={"pretrained": False, "checkpoint": None})
+    num_classes, num_networks = len(description.class_names), description.num_networks
     networks = [build_network(bare, num_classes, config.seed, False) for _ in range(num_networks)]
     network = networks[0] if num_networks == 1 else EnsembleNetwork(networks)
-    own = _kept_tensors(network)
+    own = kept_tensors(network)
     if tensors.keys() != own.keys():
         raise ValueError(f"weights of another architecture than {config.backbone.name}")
     with torch.no_grad():
@@ -198,7 +295,7 @@ def _rebuilt(config: TrialConfig, num_classes: int, num_networks: int, tensors: 
     return network.to(memory_format=torch.channels_last) if config.training.channels_last else network
 
 
-def _kept_tensors(network: Network) -> dict[str, torch.Tensor]:
+def kept_tensors(network: Network) -> dict[str, torch.Tensor]:
     """All tensors of the network but those of source heads.
 
     Unlike `state_dict`, they include the buffers that are not persistent: the mean and deviation that inputs are
@@ -206,3 +303,22 @@ def _kept_tensors(network: Network) -> dict[str, torch.Tensor]:
     """
     tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
     return {name: tensor.detach() for name, tensor in tensors.items() if not SOURCE_HEAD.search(name)}
+
+
+def _change_description(directory: Path, key: str, value: float | None) -> None:
+    changed = dict(read_description(directory)) | {key: value}
+    _write_description(directory, ClassifierDescription.model_validate(changed))
+
+
+def _write_description(directory: Path, description: ClassifierDescription) -> None:
+    write_whole(directory / DESCRIPTION, f"{description.model_dump_json(indent=2)}\n".encode())
+
+
+def _no_classifier(directory: Path, got: str) -> BadInput:
+    return BadInput(Problem(str(directory), f"a folder with a classifier's {DESCRIPTION} and {WEIGHTS}", got))
+
+
+def _first_mistake(error: ValidationError) -> str:
+    mistake = error.errors(include_url=False, include_input=False)[0]
+    place = ".".join(map(str, mistake["loc"]))
+    return f"{DESCRIPTION} with {f'{place}: ' if place else ''}{mistake['msg']}"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -23,6 +25,17 @@ IMAGE_COLUMN = "image"
 
 EncodedOrPixels = Any
 """One image: a path, the bytes of an image file, or integers H×W×3 in 0…255 (an array or nested lists)."""
+
+Source = Literal["user", "request"]
+"""Sender of the inputs: the `user` of this process, whose paths are opened; or a `request` to a model server, whose
+client must not read the server's files. There a string is the base64 form of an image file, as JSON has no bytes."""
+
+EXPECTED: Mapping[Source, str] = {
+    "user": "an image file, its bytes, or integers H×W×3 from 0 to 255",
+    "request": "the bytes of an image file, their base64, or integers H×W×3 from 0 to 255 (no path)",
+}
+MAX_SHOWN = 40
+"""Number of characters of an unreadable string that an error shows: it may be a whole file in base64."""
 
 Item = EncodedOrPixels
 """One image, or one text for a model of texts."""
@@ -44,9 +57,10 @@ def as_items(images: Any) -> Iterator[Item]:
 
 
 def decode_items(
-    items: Sequence[EncodedOrPixels], first: int, side: int, resize: Resize
-) -> tuple[Pixels, list[Problem]]:
-    """Decodes images to uint8 N×side×side×3, with the problems of those that cannot be read, whose rows are zeros.
+    items: Sequence[EncodedOrPixels], first: int, side: int, resize: Resize, source: Source = "user"
+) -> tuple[Pixels, dict[int, Problem]]:
+    """Decodes images to uint8 N×side×side×3, with the problems of those that cannot be read, by position in `items`;
+    their rows are zeros.
 
     `first` is the position of the first one, for messages.
     """
@@ -54,22 +68,23 @@ def decode_items(
 
     def into_row(i: int) -> Problem | None:
         try:
-            pixels[i] = decode(_opened(items[i]), side, resize)
+            pixels[i] = decode(_opened(items[i], source), side, resize)
         except Exception as error:  # Pillow's readers raise any kind of error
-            return _unreadable(items[i], first + i, error)
+            return _unreadable(items[i], first + i, error, source)
         return None
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return pixels, [problem for problem in pool.map(into_row, range(len(items))) if problem]
+        problems = pool.map(into_row, range(len(items)))
+        return pixels, {i: problem for i, problem in enumerate(problems) if problem is not None}
 
 
-def text_problems(items: Sequence[Item], first: int) -> list[Problem]:
-    """Problems of inputs that are not strings; `first` is the position of the first one, for messages."""
-    return [
-        Problem(f"text {first + i}", "a string", type(item).__name__)
+def text_problems(items: Sequence[Item], first: int) -> dict[int, Problem]:
+    """Problems of inputs that are not strings, by position; `first` is that of the first one, for messages."""
+    return {
+        i: Problem(f"text {first + i}", "a string", type(item).__name__)
         for i, item in enumerate(items)
         if not isinstance(item, str)
-    ]
+    }
 
 
 def _image_column(frame: pd.DataFrame) -> pd.Series:
@@ -81,9 +96,11 @@ def _image_column(frame: pd.DataFrame) -> pd.Series:
     raise BadInput(Problem("images", f"a column {IMAGE_COLUMN!r}, or only one column", f"the columns {columns}"))
 
 
-def _opened(item: EncodedOrPixels) -> Image.Image:
+def _opened(item: EncodedOrPixels, source: Source) -> Image.Image:
     if isinstance(item, str | Path):
-        return Image.open(item)
+        if source == "user":
+            return Image.open(item)
+        item = _from_base64(str(item))
     if isinstance(item, bytes | bytearray):
         return Image.open(io.BytesIO(item))
     pixels = np.asarray(item)
@@ -94,11 +111,20 @@ def _opened(item: EncodedOrPixels) -> Image.Image:
     return Image.fromarray(pixels.astype(np.uint8))
 
 
-def _unreadable(item: EncodedOrPixels, position: int, error: Exception) -> Problem:
-    where = str(item) if isinstance(item, str | Path) else f"image {position}"
+def _from_base64(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except binascii.Error:
+        shown = text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"
+        raise TypeError(f"{shown!r}, which is not base64") from None
+
+
+def _unreadable(item: EncodedOrPixels, position: int, error: Exception, source: Source) -> Problem:
+    is_path = source == "user" and isinstance(item, str | Path)
+    where = str(item) if is_path else f"image {position}"
     match error:
         case TypeError():
-            return Problem(where, "an image file, its bytes, or integers H×W×3 from 0 to 255", str(error))
+            return Problem(where, EXPECTED[source], str(error))
         case UnidentifiedImageError():
             said = placeholder(item) if isinstance(item, str | Path) else ""
             return Problem(where, "an image file", said or "a format that Pillow does not know")

@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from trainables.metrics import all_metrics, log_loss, top1
+from trainables.metrics import all_metrics, top1
 
 Ints = NDArray[np.int64]
 Probabilities = NDArray[np.float32]
@@ -62,29 +62,3 @@ def mean_predictions(parts: Sequence[Predictions]) -> Predictions:
     total = np.zeros((len(examples), probabilities.shape[1]))
     np.add.at(total, place, probabilities)
     return Predictions(examples, labels[first], (total / count[:, None]).astype(np.float32))
-
-
-def with_temperature(probabilities: Probabilities, temperature: float) -> Probabilities:
-    """Probabilities of the logits divided by `temperature`: above 1 they are less sure.
-
-    >>> with_temperature(np.array([[0.9, 0.1]], dtype=np.float32), 2.0).round(2).tolist()
-    [[0.75, 0.25]]
-    """
-    scaled = np.log(probabilities.astype(np.float64).clip(min=1e-30)) / temperature
-    unscaled = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-    shares: Probabilities = (unscaled / unscaled.sum(axis=1, keepdims=True)).astype(np.float32)
-    return shares
-
-
-MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
-
-
-def fitted_temperature(predictions: Predictions) -> float:
-    """The temperature with the least log loss (Guo et al., 2017, §4.2), in [0.05, 20]."""
-    from scipy.optimize import minimize_scalar  # slow to import
-
-    def loss(log_temperature: float) -> float:
-        return log_loss(with_temperature(predictions.probabilities, float(np.exp(log_temperature))), predictions.labels)
-
-    bounds = (float(np.log(MIN_TEMPERATURE)), float(np.log(MAX_TEMPERATURE)))
-    return float(np.exp(minimize_scalar(loss, bounds=bounds, method="bounded").x))

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from trainables.errors import BadInput, Problem, os_reason
 from tuner.cli.arguments import SUCCEEDED, guarded
 from tuner.cli.commands import command_parser
-from tuner.messages.invocation import command_line
+from tuner.messages.invocation import PROGRAM, command_line
 
 TEMPLATES: Mapping[str, tuple[str, str]] = {
     "imagefolder": ("imagefolder", "half an hour on a few cores; no download"),
@@ -93,7 +94,7 @@ def filled_in(text: str, name: str, folder: Path, output: Path) -> str:
     _, _, rest = text.partition("\n")
     rest = _with_value(rest, "name: ", name)
     rest = _with_value(rest, "  root: ", str(folder))
-    return f"# {command_line('search', '--space', output)}\n{rest}"
+    return f"# {PROGRAM} search --space {shlex.quote(str(output))}\n{rest}"  # a file outlives this shell
 
 
 def _with_value(text: str, key: str, value: str) -> str:

@@ -69,8 +69,8 @@ def all_keys() -> Iterator[Key]:
     values = f"letters, digits, '.', '_' and '-', at most {MAX_NAME_CHARACTERS}"
     yield Key("name", values, REQUIRED, "Name of the folder of records, the MLflow experiment and the model.")
     yield from (key for key in keys_of(TrialConfig) if key.path != "seed")
-    sections: dict[str, type[BaseModel]] = {**SETTINGS, "compare": CompareSettings}
-    for section, model in sections.items():
+    models: dict[str, type[BaseModel]] = {**SETTINGS, "compare": CompareSettings}
+    for section, model in models.items():
         yield from keys_of(model, section)
 
 

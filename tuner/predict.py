@@ -1,45 +1,40 @@
 """Classifies photos, or texts, with a trained model.
 
-python -m tuner.predict --model models:/digits@champion photo.jpg
-python -m tuner.predict --model experiments/digits/20261129-101500-ab12/model *.jpg --top 3
+python -m tuner.predict photo.jpg                                          # by the latest model
+python -m tuner.predict photos/ --output predictions.csv                   # everything below a folder
+python -m tuner.predict photos/test --score                                # folders of classes: how good is it?
+python -m tuner.predict --model models:/digits@champion *.jpg --top 3
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any
 
-from trainables.errors import BadInput, Problem
+from trainables.errors import BadInput, Problem, os_reason
 from trainables.plugins import use_plugins
-from tuner.cli.arguments import SUCCEEDED, add_plugin_flag, guarded
+from tuner.cli.arguments import FAILED, SUCCEEDED, add_plugin_flag, guarded
 from tuner.cli.commands import command_parser
+from tuner.prediction.given_model import add_model_flags, given_model
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from trainables.classifier import Classifier
+    from trainables.data.images import Ints
+    from tuner.prediction.photo_predictions import PhotoPredictions
 
-
-class Predictor(Protocol):
-    """Interface that a `Classifier` and a model of MLflow share."""
-
-    def predict(self, images: list[str]) -> pd.DataFrame:
-        """Predicts a row for each image; see `Classifier.predict`."""
-        ...
-
-
-class Guess(NamedTuple):
-    """A class and its probability in [0, 1]."""
-
-    class_name: str
-    probability: float
+PROGRESS_FROM = 200
+"""Number of photos from which on progress is shown."""
+NUM_PROGRESS_LINES = 10
+"""Number of lines of progress where there is no terminal."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command. Exit code 0: every photo has its classes; 2: bad input."""
+    """Runs the command. Exit code 0: every photo has its classes; 1: some cannot be read; 2: bad input."""
     arguments = parser().parse_args(argv)
     return guarded(lambda: run(arguments))
 
@@ -48,9 +43,11 @@ def parser() -> argparse.ArgumentParser:
     """Builds the command line."""
     parser = command_parser("predict")
     add = parser.add_argument
-    add("photos", nargs="+", metavar="photo", help="image file, or a text for a model of texts")
-    add("--model", required=True, help="models:/<name>@champion, or a search's model folder")
-    add("--tracking-uri", help="MLflow store (default: MLFLOW_TRACKING_URI, else ./mlflow.db)")
+    photos = "image file, folder with image files somewhere below it, or quoted pattern; a text for a model of texts"
+    add("photos", nargs="+", metavar="photo", help=photos)
+    add_model_flags(parser)
+    add("--score", action="store_true", help="the folders hold a folder for each class: print how good the model is")
+    add("--output", type=Path, metavar="FILE", help="write a row for each photo there, as CSV")
     add("--top", type=_count, default=5, help="classes to name for each photo (default: 5)")
     add("--json", action="store_true", help="print JSON, with probabilities instead of percentages")
     add_plugin_flag(parser)
@@ -58,97 +55,151 @@ def parser() -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints the most probable classes of every photo. Raises as `predict`."""
+    """Prints or writes what the model says of every photo. Returns 1 if some cannot be read.
+
+    Raises:
+        BadInput: with every argument that stands for no photo, and with a model that cannot be loaded.
+    """
     use_plugins(arguments.plugin)
-    guesses = predict(arguments.model, arguments.photos, arguments.top, arguments.tracking_uri)
-    if arguments.json:
-        _print_json(guesses)
-    elif sys.stdout.isatty():
-        _print_table(guesses)
-    else:
-        _print_lines(guesses)
-    return SUCCEEDED
+    output: Path | None = arguments.output
+    if output is not None:
+        _require_writable(output)
+    classifier = _model_for(arguments)
+    names, labels = _inputs(arguments, classifier)
+    from tuner.prediction.photo_predictions import predict_photos, write_csv
+
+    with _progress(len(names)) as on_progress:
+        predictions = predict_photos(classifier, names, on_progress)
+    if output is not None:
+        try:
+            write_csv(predictions, output, labels)
+        except OSError as error:
+            raise BadInput(_unwritable(output, os_reason(error))) from None
+    _show(predictions, labels, arguments)
+    for problem in predictions.problems.values():
+        print(f"error: {problem}", file=sys.stderr)
+    if predictions.problems and len(names) > 1:
+        print(f"{len(predictions.problems)} of {len(names)} cannot be read", file=sys.stderr)
+    return FAILED if predictions.problems else SUCCEEDED
 
 
-def predict(model: str, photos: Sequence[str], top: int, uri: str | None = None) -> dict[str, list[Guess]]:
-    """Finds the `top` most probable classes of every photo, best first, by photo.
-
-    `model` and `uri` are as for `load_predictor`.
-
-        predict("models:/digits@champion", ["photo.jpg"], top=3)["photo.jpg"][0].class_name
-
-    Raises:
-        BadInput: with every photo that cannot be read, and with a model that cannot be loaded.
-    """
-    from trainables.classifier import CLASS_PREFIX
-
+def _model_for(arguments: argparse.Namespace) -> Classifier:
+    """Loads the model; if that fails, missing photos are named, too."""
     try:
-        predictor = load_predictor(model, uri)
+        return given_model(arguments)
     except BadInput as no_model:
-        missing = [Problem(photo, "an image file", "no such file") for photo in photos if not os.path.isfile(photo)]
-        raise BadInput([*no_model.problems, *missing]) from None
-    predictions = predictor.predict(list(photos))
-    probabilities = predictions.filter(regex=f"^{re.escape(CLASS_PREFIX)}").rename(
-        columns=lambda column: column.removeprefix(CLASS_PREFIX)
-    )
-    return {
-        photo: [Guess(name, float(value)) for name, value in row.nlargest(top).items()]
-        for photo, (_, row) in zip(photos, probabilities.iterrows(), strict=True)
-    }
+        from tuner.prediction.photos import photos_of
+
+        try:
+            photos_of(arguments.photos)
+        except BadInput as no_photos:
+            raise BadInput([*no_model.problems, *no_photos.problems]) from None
+        raise
 
 
-def load_predictor(model: str, uri: str | None = None) -> Predictor:
-    """Loads the classifier in a folder, or the model that an MLflow URI (`models:/…`, `runs:/…`) names.
+def _inputs(arguments: argparse.Namespace, classifier: Classifier) -> tuple[Sequence[str], Ints | None]:
+    """The files or texts to predict, with their labels if they are to be scored."""
+    from tuner.prediction.photos import labelled_photos, photos_of
 
-    `uri` is that of the MLflow store; without it MLFLOW_TRACKING_URI, else `mlflow.db` in the working folder.
+    if classifier.config.data.has_texts:
+        if arguments.score:
+            raise BadInput(Problem("--score", "a model of images", "one of texts"))
+        return arguments.photos, None
+    if arguments.score:
+        return labelled_photos(arguments.photos, classifier.class_names)
+    return photos_of(arguments.photos), None
 
-    Raises:
-        BadInput: where there is no such model.
-    """
-    if re.match(r"[a-z]+:/", model) is None:
-        from trainables.classifier import Classifier
 
-        return Classifier.load(Path(model))
-    from tuner.experiment.settings import tracking_uri
-    from tuner.tracking.registry import load_model
+def _show(predictions: PhotoPredictions, labels: Ints | None, arguments: argparse.Namespace) -> None:
+    """Prints scores of labelled photos, or the number of each class if a file has the predictions, or predictions."""
+    from tuner.prediction import spelling
 
-    loaded: Predictor = load_model(model, tracking_uri(uri))
-    return loaded
+    if labels is not None:
+        _show_scores(predictions, labels, arguments.json)
+    elif arguments.json:
+        _print_json(spelling.predictions_as_json(predictions, arguments.top))
+    elif arguments.output is not None:
+        _print(spelling.summary_lines(predictions))
+    elif sys.stdout.isatty():
+        from tuner.cli.console import text_console
+
+        text_console().print(spelling.prediction_table(predictions, arguments.top))
+    else:
+        _print(spelling.prediction_lines(predictions, arguments.top))
+
+
+def _show_scores(predictions: PhotoPredictions, labels: Ints, as_json: bool) -> None:
+    """Prints the scores, unless no photo was read."""
+    from tuner.prediction.spelling import score_lines, scores_as_json
+
+    if len(predictions.problems) == len(predictions.names):
+        return
+    scores = predictions.scores(labels)
+    if as_json:
+        _print_json(scores_as_json(scores))
+    else:
+        _print(score_lines(scores))
+
+
+def _print(lines: Iterable[str]) -> None:
+    for line in lines:
+        print(line)
+
+
+def _print_json(plain: Mapping[str, Any]) -> None:
+    import json
+
+    print(json.dumps(plain, indent=2, ensure_ascii=False))
+
+
+@contextmanager
+def _progress(num_photos: int) -> Iterator[Callable[[int], object]]:
+    """Shows the progress of many photos on stderr: as a bar on a terminal, elsewhere as some lines."""
+    if num_photos < PROGRESS_FROM:
+        yield lambda num_done: None
+    elif sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import Progress
+
+        with Progress(console=Console(stderr=True)) as progress:
+            task = progress.add_task("photos", total=num_photos)
+            yield lambda num_done: progress.update(task, completed=num_done)
+    else:
+        yield _progress_lines(num_photos)
+
+
+def _progress_lines(num_photos: int) -> Callable[[int], object]:
+    tenths_said = 0
+
+    def say(num_done: int) -> None:
+        nonlocal tenths_said
+        tenths = NUM_PROGRESS_LINES * num_done // num_photos
+        if tenths > tenths_said:
+            print(f"{num_done} of {num_photos} photos", file=sys.stderr, flush=True)
+            tenths_said = tenths
+
+    return say
+
+
+def _require_writable(file: Path) -> None:
+    """Checks the file of `--output` before the work. Raises BadInput."""
+    if file.is_dir():
+        raise BadInput(_unwritable(file, "a folder"))
+    above = next(folder for folder in file.absolute().parents if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise BadInput(
+            _unwritable(file, f"no permission to write in {above}" if above.is_dir() else f"{above}, a file")
+        )
+
+
+def _unwritable(file: Path, why: str) -> Problem:
+    return Problem("--output", "a file that can be written", f"{file}: {why}")
 
 
 def _count(text: str) -> int:
     if not text.isdecimal() or int(text) == 0:
         raise argparse.ArgumentTypeError(str(Problem("", "a whole number above 0", repr(text))))
     return int(text)
-
-
-def _print_json(guesses: Mapping[str, Sequence[Guess]]) -> None:
-    import json
-
-    plain = {photo: [guess._asdict() for guess in best] for photo, best in guesses.items()}
-    print(json.dumps(plain, indent=2, ensure_ascii=False))
-
-
-def _print_table(guesses: Mapping[str, Sequence[Guess]]) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    from tuner.cli.console import text_console
-
-    table = Table("photo", "class")
-    table.add_column("probability", justify="right")
-    for photo, best in guesses.items():
-        for position, guess in enumerate(best):
-            last = position == len(best) - 1
-            cells = ("" if position else photo, guess.class_name, f"{guess.probability:.1%}")
-            table.add_row(*map(Text, cells), end_section=last)
-    text_console().print(table)
-
-
-def _print_lines(guesses: Mapping[str, Sequence[Guess]]) -> None:
-    for photo, best in guesses.items():
-        for guess in best:
-            print(f"{photo}\t{guess.class_name}\t{guess.probability:.1%}")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import os
 import pty
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import termios
@@ -35,6 +36,7 @@ NO_HOME = {"HOME": "/dev/null/home"}
 EAST, WEST = {"TZ": "Etc/GMT-14"}, {"TZ": "Etc/GMT+12"}
 ARGUMENTS = ("tuner.search", "--space", "tiny.yaml", "--set", "search.trials=500")
 """More trials than can end: Ray takes some seconds to end its driver after a raylet."""
+ASK = "import sys; from ray._raylet import GcsClient; GcsClient(address=sys.argv[1]).internal_kv_keys(b'', None)"
 GONE_S = 90.0
 """How long processes may outlive the search. Two agents of Ray's try for 61 s to tell a dead cluster that it is."""
 
@@ -42,14 +44,17 @@ GONE_S = 90.0
 @dataclass(frozen=True)
 class Story:
     """What the three starts left behind. `listening` are the addresses at which processes of the first listened,
-    `tokens` those of Ray in the first and the second; `closed` is the exit code of the second, of which nobody reads
-    the output."""
+    `mode` that of the folder that holds Ray's, `tokens` those of Ray in the first and the second; `closed` is the exit
+    code of the second, of which nobody reads the output. `is_answered` says whether Ray answered who has which token.
+    """
 
     directory: Path
     killed: Run
     listed: str
     listening: list[str]
+    mode: int
     tokens: list[str]
+    is_answered: dict[str, bool]
     files: str
     closed: int
     after_closing: list[Event]
@@ -66,6 +71,12 @@ def story(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Story:
     first = start_process(*ARGUMENTS, folder=folder, environment=NO_HOME | EAST | {MARK: "1", "TMPDIR": str(long)})
     wait_until(lambda: fold_numbers(events_below(folder)) != [], first)
     listening, tokens = addresses_of(f"{MARK}=1"), [token_of(f"{MARK}=1")]
+    mode = stat.S_IMODE(Path(argument_of(f"{MARK}=1", "--temp_dir")).parent.stat().st_mode)
+    is_answered = {
+        "its own": is_answered_by(f"{MARK}=1", RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=tokens[0]),
+        "another": is_answered_by(f"{MARK}=1", RAY_AUTH_MODE="token", RAY_AUTH_TOKEN="0" * 64),
+        "none": is_answered_by(f"{MARK}=1", RAY_AUTH_MODE="disabled"),
+    }
     os.kill(raylets(f"{MARK}=1")[0], signal.SIGKILL)
     killed = ended(first, folder)
     directory = killed.directory
@@ -79,7 +90,19 @@ def story(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Story:
     third = start_process(*ARGUMENTS, "--resume", folder=folder, environment={MARK: "3"})
     wait_until(lambda: num_folds(folder) > len(fold_numbers(after_closing)), third)
     shutil.rmtree(folder / "experiments", ignore_errors=True)  # in which processes of the search still write
-    return Story(directory, killed, listed, listening, tokens, files, closed, after_closing, ended(third, folder))
+    return Story(
+        directory,
+        killed,
+        listed,
+        listening,
+        mode,
+        tokens,
+        is_answered,
+        files,
+        closed,
+        after_closing,
+        ended(third, folder),
+    )
 
 
 def run_on_a_terminal(folder: Path, tokens: list[str]) -> int:
@@ -126,6 +149,21 @@ def is_loopback(address: str) -> bool:
     return (getattr(ip, "ipv4_mapped", None) or ip).is_loopback
 
 
+def argument_of(mark: str, flag: str) -> str:
+    """Value of a flag of the marked raylet."""
+    arguments = Path(f"/proc/{raylets(mark)[0]}/cmdline").read_bytes().decode().split("\0")
+    return next(a.removeprefix(f"{flag}=") for a in arguments if a.startswith(f"{flag}="))
+
+
+def is_answered_by(mark: str, **environment: str) -> bool:
+    """Whether the marked Ray answers a client with that environment."""
+    command = [sys.executable, "-c", ASK, argument_of(mark, "--gcs-address")]
+    asked = subprocess.run(
+        command, env=clean_environment() | environment, capture_output=True, timeout=120, check=False
+    )
+    return asked.returncode == 0
+
+
 def token_of(mark: str) -> str:
     """The token of Ray in the environment of the marked raylet."""
     variables = Path(f"/proc/{raylets(mark)[0]}/environ").read_bytes().decode().split("\0")
@@ -148,11 +186,13 @@ class TestAKilledRaylet:
     def test_comes_from_a_ray_that_nobody_else_reaches(self, story: Story) -> None:
         assert story.listening
         assert [address for address in story.listening if not is_loopback(address)] == []
+        assert story.mode == 0o700
 
     def test_has_a_token_that_is_new_each_time_and_in_no_file(self, story: Story) -> None:
         assert len(set(story.tokens)) == 2
         assert min(map(len, story.tokens)) == 64
         assert not any(token in story.files for token in story.tokens)
+        assert story.is_answered == {"its own": True, "another": False, "none": False}
 
 
 class TestAClosedTerminal:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 from importlib.metadata import version
@@ -14,7 +15,17 @@ import torch
 from PIL import Image
 
 from trainables.backbones import TransferNetwork, build_network
-from trainables.classifier import DESCRIPTION, WEIGHTS, Classifier, save_classifier
+from trainables.calibration import with_temperature
+from trainables.classifier import (
+    DESCRIPTION,
+    WEIGHTS,
+    Classifier,
+    _load_pyfunc,
+    read_description,
+    save_classifier,
+    set_temperature,
+    set_unlike_threshold,
+)
 from trainables.config import TrialConfig
 from trainables.data.batches import evaluation_batches
 from trainables.data.images import LabelledImages
@@ -209,3 +220,85 @@ def test_what_is_no_classifier_is_refused(folder: Path, spoil: str) -> None:
             (folder / DESCRIPTION).write_text(text.replace('"backbone"', '"spine"'))
     with pytest.raises(BadInput, match=r"a folder with a classifier's classifier\.json and weights\.pt, got ."):
         Classifier.load(folder)
+
+
+def test_chunks_keep_what_can_be_read(classifier: Classifier, pixels: np.ndarray) -> None:
+    images = [pixels[0], b"no image", pixels[1], "gone.jpg", pixels[2]]
+    chunks = list(classifier.predict_chunks(images))
+    assert [len(chunk.probabilities) for chunk in chunks] == [2, 2, 1]
+    assert [list(chunk.problems) for chunk in chunks] == [[1], [1], []]
+    assert [problem.where for chunk in chunks for problem in chunk.problems.values()] == ["image 1", "gone.jpg"]
+    together = np.concatenate([chunk.probabilities for chunk in chunks])
+    assert np.isnan(together).all(axis=1).tolist() == [False, True, False, True, False]
+    np.testing.assert_allclose(together[[0, 2, 4]], classifier.predict_proba(pixels), rtol=1e-5, atol=1e-6)
+
+
+class TestCalibration:
+    def test_is_kept_in_the_description_and_followed(
+        self, folder: Path, config: TrialConfig, pixels: np.ndarray
+    ) -> None:
+        network = build_network(config.backbone, len(CLASSES), 5, False)
+        with torch.no_grad():
+            network.target_head.weight.mul_(30)  # so that images differ in their probabilities
+        save_classifier(folder, network, config, CLASSES)
+        images = (pixels // np.array([1, 4, 16])[:, None, None, None]).astype(np.uint8)
+        plain = Classifier.load(folder, CPU)
+        before = plain.predict_proba(images)
+        assert plain.is_unlike(before) is None
+        versions = read_description(folder).versions
+        surest = with_temperature(before, 2.0).max(axis=1)
+        threshold = float(np.sort(surest)[:2].mean())
+        set_temperature(folder, 2.0)
+        set_unlike_threshold(folder, threshold)
+        assert read_description(folder).versions == versions
+        calibrated = Classifier.load(folder, CPU)
+        np.testing.assert_allclose(calibrated.predict_proba(images), with_temperature(before, 2.0), rtol=1e-5)
+        frame = calibrated.predict(images)
+        assert list(frame.columns)[:3] == ["label", "probability", "unlike"]
+        assert frame["unlike"].tolist() == (surest < threshold).tolist()
+        assert frame["unlike"].sum() == 1
+
+    def test_is_none_in_files_that_do_not_say_it(self, folder: Path) -> None:
+        description = json.loads((folder / DESCRIPTION).read_text())
+        for key in ("temperature", "unlike_threshold", "num_networks"):
+            del description[key]
+        (folder / DESCRIPTION).write_text(json.dumps(description))
+        classifier = Classifier.load(folder, CPU)
+        assert (classifier.temperature, classifier.unlike_threshold) == (1.0, None)
+
+    def test_out_of_range_is_refused(self, folder: Path) -> None:
+        with pytest.raises(ValueError, match="temperature"):
+            set_temperature(folder, 0)
+        with pytest.raises(ValueError, match="unlike_threshold"):
+            set_unlike_threshold(folder, 1.1)
+        with pytest.raises(BadInput, match="no such file"):
+            set_temperature(folder / "nowhere", 2)
+
+
+class TestRequests:
+    """What a client of a model server sends: never a path of the server's."""
+
+    @pytest.fixture
+    def served(self, folder: Path) -> Classifier:
+        return _load_pyfunc(str(folder))
+
+    def test_bytes_base64_and_pixels_are_read(
+        self, served: Classifier, classifier: Classifier, pixels: np.ndarray
+    ) -> None:
+        encoded = [png(image) for image in pixels]
+        expected = classifier.predict_proba(pixels)
+        for form in (pixels, pixels.tolist(), encoded, [base64.b64encode(image).decode() for image in encoded]):
+            np.testing.assert_allclose(served.predict_proba(form), expected, rtol=1e-4, atol=1e-5)
+
+    def test_a_path_is_not_opened(self, served: Classifier, tmp_path: Path, pixels: np.ndarray) -> None:
+        path = tmp_path / "photo.png"
+        path.write_bytes(png(pixels[0]))
+        with pytest.raises(BadInput) as refused:
+            served.predict_proba([str(path), path, "cGhvdG8=", "a" * 101])
+        problems = [str(problem) for problem in refused.value.problems]
+        expected = "the bytes of an image file, their base64, or integers H×W×3 from 0 to 255 (no path)"
+        assert problems[0].startswith(f"image 0: expected {expected}, got '/")
+        assert problems[0].endswith(", which is not base64")
+        assert problems[1] == problems[0].replace("image 0", "image 1")
+        assert problems[2] == "image 2: expected an image file, got a format that Pillow does not know"
+        assert problems[3] == f"image 3: expected {expected}, got '{'a' * 40}…', which is not base64"

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from trainables.calibration import fitted_temperature, with_temperature
 from trainables.metrics import log_loss
-from trainables.predictions import Predictions, fitted_temperature, mean_predictions, with_temperature
+from trainables.predictions import Predictions, mean_predictions
 
 
 def predictions(index: list[int], sharpness: float = 1.0, num_classes: int = 3) -> Predictions:

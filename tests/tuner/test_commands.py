@@ -9,7 +9,21 @@ import sys
 
 import pytest
 
-COMMANDS = ("init", "search", "compare", "predict", "list", "stop", "report", "preview", "replay", "ui", "keys")
+COMMANDS = (
+    "init",
+    "search",
+    "compare",
+    "predict",
+    "export",
+    "try",
+    "list",
+    "stop",
+    "report",
+    "preview",
+    "replay",
+    "ui",
+    "keys",
+)
 HEAVY = ("torch", "mlflow", "ray", "optuna", "numpy", "pandas", "plotly", "rich", "pydantic", "yaml")
 
 

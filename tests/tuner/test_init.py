@@ -33,7 +33,7 @@ def test_a_template_is_the_packaged_experiment_with_the_folder(template: str) ->
 def test_comments_stay(photos: Path) -> None:
     main(["photos"])
     text = Path("photos.yaml").read_text()
-    assert text.startswith("# python -m tuner.search --space photos.yaml\n")
+    assert text.startswith("# smile-tuner search --space photos.yaml\n")
     assert "  root: photos             # relative to where the command is given\n" in text
     assert text.count("#") == packaged_spaces()["imagefolder"].read_text().count("#")
 

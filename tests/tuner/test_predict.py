@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import subprocess
@@ -14,9 +15,8 @@ import pytest
 from PIL import Image
 
 from tests.marks import MLFLOW_LEAKS
-from trainables.backbones import build_network
-from trainables.classifier import Classifier, save_classifier
-from trainables.config import TrialConfig
+from tests.tuner.prediction.tiny import CLASSES, load, save_model, write_photos
+from trainables.classifier import set_unlike_threshold
 from trainables.results import RetrainResult
 from tuner import predict
 from tuner.predict import main
@@ -27,7 +27,6 @@ from tuner.tracking.projection import Projection
 from tuner.tracking.registry import register_model
 from tuner.tracking.store import prepare_store
 
-CLASSES = ("apple", "banana", "cherry", "date", "elderberry", "fig")
 RUN = "2025-01-31_12-00-00"
 
 pytestmark = MLFLOW_LEAKS
@@ -35,15 +34,7 @@ pytestmark = MLFLOW_LEAKS
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    config = TrialConfig.model_validate(
-        {
-            "data": {"dataset": "digits", "size_px": 32, "resize_px": 32},
-            "backbone": {"name": "timm/test_resnet", "pretrained": False},
-            "method": {"name": "l2"},
-        }
-    )
-    save_classifier(tmp_path / "model", build_network(config.backbone, len(CLASSES), 3, False), config, CLASSES)
-    return tmp_path / "model"
+    return save_model(tmp_path / "model")
 
 
 @pytest.fixture
@@ -61,7 +52,7 @@ def test_plain_lines_are_the_five_most_probable_classes(
     assert main(["--model", str(model), *photos]) == 0
     lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
     assert [photo for photo, _, _ in lines] == ["a.jpg"] * 5 + ["b.png"] * 5
-    probabilities = Classifier.load(model).predict_proba(["a.jpg"])[0]
+    probabilities = load(model).predict_proba(["a.jpg"])[0]
     best = np.argsort(-probabilities)[:5]
     assert [(name, value) for _, name, value in lines[:5]] == [(CLASSES[k], f"{probabilities[k]:.1%}") for k in best]
 
@@ -93,16 +84,30 @@ def test_names_are_no_markup_in_the_table(
     assert "a[copy]:dog:.jpg" in capsys.readouterr().out
 
 
-def test_every_bad_photo_is_named_at_once(
-    model: Path, photos: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+def test_one_that_cannot_be_read_does_not_lose_the_rest(
+    model: Path, photos: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("notes.jpg").write_text("no image")
-    assert main(["--model", str(model), "gone.jpg", "a.jpg", "notes.jpg"]) == 2
+    assert main(["--model", str(model), "--top", "1", "a.jpg", "notes.jpg", "b.png"]) == 1
+    captured = capsys.readouterr()
+    assert [line.split("\t")[0] for line in captured.out.splitlines()] == ["a.jpg", "b.png"]
+    assert captured.err.splitlines() == [
+        "error: notes.jpg: expected an image file, got a format that Pillow does not know",
+        "1 of 3 cannot be read",
+    ]
+    assert main(["--model", str(model), "notes.jpg"]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_photos_that_are_not_there_are_named_before_anything_is_done(
+    model: Path, photos: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--model", str(model), "gone.jpg", "a.jpg", "*.tif"]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.splitlines() == [
-        "error: gone.jpg: expected an image file, got no such file or directory",
-        "error: notes.jpg: expected an image file, got a format that Pillow does not know",
+        "error: gone.jpg: expected an image file, a folder or a pattern, got no such file",
+        "error: *.tif: expected an image file, a folder or a pattern, got no such file",
         "2 problems; nothing was started",
     ]
 
@@ -115,7 +120,103 @@ def test_an_unknown_model_is_named_along_with_missing_photos(
     assert model_line.startswith(
         "error: nowhere: expected a folder with a classifier's classifier.json and weights.pt, got no such"
     )
-    assert photo_line == "error: gone.jpg: expected an image file, got no such file"
+    assert photo_line == "error: gone.jpg: expected an image file, a folder or a pattern, got no such file"
+
+
+def test_a_folder_is_written_as_csv(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    paths = write_photos(tmp_path, "p/1.png", "p/2.png", "p/deep/3.png")
+    Path(paths[1]).write_text("no image")
+    output = tmp_path / "new" / "predictions.csv"
+    set_unlike_threshold(model, 1.0)
+    assert main(["--model", str(model), str(tmp_path / "p"), "--output", str(output)]) == 1
+    captured = capsys.readouterr()
+    assert captured.out.splitlines()[0].startswith("2 photos classified: ")
+    assert captured.out.splitlines()[1:] == ["2 unlike anything seen"]
+    with output.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["photo"] for row in rows] == paths
+    assert [bool(row["error"]) for row in rows] == [False, True, False]
+    assert [row["unlike"] for row in rows] == ["true", "", "true"]
+    expected = load(model).predict([paths[2]]).iloc[0]
+    assert (rows[2]["label"], float(rows[2]["probability"])) == (
+        expected["label"],
+        pytest.approx(expected["probability"], rel=1e-4),
+    )
+
+
+@pytest.mark.parametrize("output", ["a.jpg/p.csv", "model"])
+def test_a_file_that_cannot_be_written_is_refused_before_the_work(
+    output: str, model: Path, photos: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(predict, "given_model", lambda arguments: pytest.fail("it began"))
+    assert main(["--model", str(model), "a.jpg", "--output", output]) == 2
+    assert capsys.readouterr().err.startswith("error: --output: expected a file that can be written, got ")
+
+
+class TestScore:
+    @pytest.fixture
+    def labelled(self, model: Path, tmp_path: Path) -> Path:
+        """Seven photos in folders of the classes that the model sees in them, but the first, and one unreadable."""
+        classifier = load(model)
+        (tmp_path / "labelled" / "fig").mkdir(parents=True)
+        for i, path in enumerate(write_photos(tmp_path, *(f"{i}.png" for i in range(7)))):
+            seen = classifier.predict([path])["label"][0]
+            label = seen if i else next(name for name in CLASSES if name != seen)
+            (tmp_path / "labelled" / label).mkdir(exist_ok=True)
+            Path(path).rename(tmp_path / "labelled" / label / f"{i}.png")
+        (tmp_path / "labelled" / "fig" / "broken.png").write_text("no image")
+        return tmp_path / "labelled"
+
+    def test_prints_how_good_the_model_is(
+        self, model: Path, labelled: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    ) -> None:
+        output = tmp_path / "p.csv"
+        assert main(["--model", str(model), "--score", str(labelled), "--output", str(output)]) == 1
+        captured = capsys.readouterr()
+        lines = captured.out.splitlines()
+        assert lines[0] == "top-1 0.8571 (0.4869 to 0.9743), 6 of 7"
+        assert sum("taken for" in line for line in lines) == 1
+        assert captured.err.endswith("1 of 8 cannot be read\n")
+        with output.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        read = [row for row in rows if not row["error"]]
+        assert len(read) == len(rows) - 1 == 7
+        assert sum(row["label"] == row["true_label"] for row in read) == 6
+        assert {Path(row["photo"]).parent.name for row in rows} == {row["true_label"] for row in rows}
+
+    def test_as_json(self, model: Path, labelled: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        (labelled / "fig" / "broken.png").unlink()
+        assert main(["--model", str(model), "--score", "--json", str(labelled)]) == 0
+        scores = json.loads(capsys.readouterr().out)
+        assert scores["top1"]["share"] == pytest.approx(6 / 7)
+        assert len(scores["confusions"]) == 1
+
+    def test_refuses_classes_that_the_model_does_not_know(
+        self, model: Path, labelled: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (labelled / "figs").mkdir()
+        assert main(["--model", str(model), "--score", str(labelled)]) == 2
+        assert "got 'figs' (did you mean 'fig'?)" in capsys.readouterr().err
+
+
+class TestProgress:
+    def test_of_few_photos_is_not_shown(self, capsys: pytest.CaptureFixture[str]) -> None:
+        with predict._progress(199) as on_progress:
+            on_progress(199)
+        assert capsys.readouterr().err == ""
+
+    def test_of_many_is_a_line_for_each_tenth(self, capsys: pytest.CaptureFixture[str]) -> None:
+        with predict._progress(1000) as on_progress:
+            for num_done in range(50, 1001, 50):
+                on_progress(num_done)
+        lines = capsys.readouterr().err.splitlines()
+        assert lines == [f"{num_done} of 1000 photos" for num_done in range(100, 1001, 100)]
+
+    def test_is_a_bar_on_a_terminal(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+        with predict._progress(1000) as on_progress:
+            on_progress(1000)
+        assert "100%" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("top", ["0", "-1", "many"])
@@ -156,4 +257,4 @@ def test_the_command_as_it_is_typed(model: Path, photos: list[str]) -> None:
     assert (good.returncode, good.stderr, good.stdout.count("%")) == (0, "", 2)
     bad = subprocess.run([*command, "gone.jpg"], capture_output=True, text=True)
     assert (bad.returncode, bad.stdout) == (2, "")
-    assert bad.stderr == "error: gone.jpg: expected an image file, got no such file or directory\n"
+    assert bad.stderr == "error: gone.jpg: expected an image file, a folder or a pattern, got no such file\n"

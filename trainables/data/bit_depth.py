@@ -30,6 +30,8 @@ MAX_SAMPLE_VALUES = (281, 341)
 """TIFF's tags MaxSampleValue and SMaxSampleValue."""
 BITS_PER_SAMPLE = 258
 """TIFF's tag of the bits of each channel; a number that is no multiple of 8 states the range of the values."""
+PHOTOMETRIC, WHITE_IS_ZERO = 262, 0
+"""TIFF's tag of what the values mean, and its value for greys that are 0 in white."""
 DEEP_MODES = ("I", "F")
 """Beginnings of the names of Pillow's modes of integers of 16 and 32 bits, and of floats."""
 
@@ -44,18 +46,20 @@ class DeepSource(NamedTuple):
 
     `stated` is the largest value that it states, if any. `low` are the lower bytes of an image of 16 bits a colour, of
     which Pillow loads the upper ones, with the same pixels in the same places; `channels` are its bands that belong to
-    those of the image.
+    those of the image. `is_inverted`: white is 0, which Pillow heeds in images of eight bits alone.
     """
 
     stated: float | None
     low: Image.Image | None = None
     channels: tuple[int, ...] = (0, 1, 2, 3)
+    is_inverted: bool = False
 
     @classmethod
     def of(cls, image: Image.Image) -> Self | None:
         """Reads it from an image that has not been loaded. None if the image has eight bits a channel."""
         if image.mode.startswith(DEEP_MODES):
-            return cls(_stated_white(image))
+            is_inverted = getattr(image, "tag_v2", {}).get(PHOTOMETRIC) == WHITE_IS_ZERO
+            return cls(_stated_white(image), is_inverted=is_inverted)
         if image.mode not in ("RGB", "RGBA") or getattr(image, "fp", None) is None:
             return None
         tiles = list(getattr(image, "tile", ()))
@@ -75,7 +79,8 @@ def to_eight_bits(image: Image.Image, source: DeepSource, upright: Callable[[Ima
     """
     upper = np.asarray(image)
     if source.low is None:
-        return Image.fromarray(scaled(upper, source.stated))
+        greys = scaled(upper, source.stated)
+        return Image.fromarray(255 - greys if source.is_inverted else greys)
     if upper[..., :3].max() > int(USUAL_WHITES[-2]) >> 8:
         return image  # white is that of 16 bits, and the upper bytes are what remains
     source.low.load()

@@ -17,8 +17,8 @@ from trainables.data.images import Ints, Mask
 from trainables.errors import Problem
 from trainables.seeding import rng_for, seed_for
 
-MAX_GROUP_WEIGHT = 3
-"""Largest factor by which later deals overestimate the size of a group; see `_grouped`."""
+GROUP_WEIGHTS = (2, 3, 4)
+"""How often later deals count the examples of a group, drawn for each; see `_grouped`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,8 +99,8 @@ def _grouped(labels: bytes, groups: bytes, num_folds: int, seed: int, deal: int)
     """The fold of each example, by scikit-learn's StratifiedGroupKFold.
 
     That deals the groups out greedily, the largest first, and draws the order of equal ones alone: groups of different
-    sizes would be dealt in the same way every time. So later deals count each group once to `MAX_GROUP_WEIGHT` times,
-    drawn for each. Examples are counted `num_folds` times besides, as scikit-learn refuses smaller classes.
+    sizes would be dealt in the same way every time. So later deals count each group as often as one of
+    `GROUP_WEIGHTS`. Examples are counted `num_folds` times besides, as scikit-learn refuses smaller classes.
     """
     from sklearn.model_selection import StratifiedGroupKFold  # takes a second to import
 
@@ -109,7 +109,7 @@ def _grouped(labels: bytes, groups: bytes, num_folds: int, seed: int, deal: int)
     num_groups = int(group_of.max()) + 1
     weights = np.ones(num_groups, dtype=np.int64)
     if deal:
-        weights = rng_for(seed, *_address(deal)).integers(1, MAX_GROUP_WEIGHT + 1, num_groups)
+        weights = rng_for(seed, *_address(deal)).choice(GROUP_WEIGHTS, num_groups)
     repeated = np.repeat(np.arange(len(labels_N)), num_folds * weights[group_of])
     order = StratifiedGroupKFold(num_folds, shuffle=True, random_state=seed_for(seed, *_address(deal)) % 2**32)
     fold_of = np.empty(len(labels_N), dtype=np.int64)

@@ -51,9 +51,10 @@ def local_ray() -> Iterator[dict[str, Any]]:
 
 
 def ray_folder() -> Path:
-    """Finds, or makes, the folder for Ray's sockets, logs and spilled objects, which only this user can enter.
+    """Finds the folder for Ray's sockets, logs and spilled objects, below one that only this user can enter.
 
-    It is below RAY_TMPDIR or TMPDIR, or else where there is room for a socket's path.
+    Ray lets everybody write to its own. It is below RAY_TMPDIR or TMPDIR, or else where there is room for a socket's
+    path; the folder of this user is made if need be.
 
     Raises:
         BadInput: with what is wrong with each folder, if none is fit.
@@ -61,11 +62,13 @@ def ray_folder() -> Path:
     given = (os.environ.get("RAY_TMPDIR"), os.environ.get("TMPDIR"))
     reasons = []
     for root in dict.fromkeys(filter(None, (*given, *FALLBACK_FOLDERS))):
-        folder = Path(root).absolute() / f"ray-{os.getuid()}"
-        reason = _unfit(folder)
+        private = Path(root).absolute() / f"ray-{os.getuid()}"
+        folder = private / "ray"
+        num_bytes = len(os.fsencode(folder))
+        reason = f"a path of {num_bytes} bytes" if num_bytes > MAX_FOLDER_BYTES else _unfit(private)
         if reason is None:
             return folder
-        reasons.append(f"{folder}: {reason}")
+        reasons.append(f"{private}: {reason}")
     expected = (
         f"a folder for Ray's sockets: one that this user can write, with a path of at most {MAX_FOLDER_BYTES} bytes"
     )
@@ -73,9 +76,7 @@ def ray_folder() -> Path:
 
 
 def _unfit(folder: Path) -> str | None:
-    """Returns why Ray cannot use `folder`, which is made if need be; None if it can."""
-    if (num_bytes := len(os.fsencode(folder))) > MAX_FOLDER_BYTES:
-        return f"a path of {num_bytes} bytes"
+    """Returns why `folder`, which is made if need be, cannot be this user's alone; None if it is."""
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
         status = folder.lstat()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 
-from trainables.classifier import set_temperature
+from trainables.calibration import fitted_temperature, unlike_threshold, with_temperature
+from trainables.classifier import save_calibration
 from trainables.data.config import DataConfig
 from trainables.data.examples import Examples
 from trainables.data.loading import example_names, load_test, source_key
 from trainables.errors import BadInput
-from trainables.predictions import fitted_temperature
 from tuner.cluster.trainable import ImagesByKey
 from tuner.execution.observer import Observer
 from tuner.experiment.search_experiment import SearchExperiment
@@ -54,7 +54,10 @@ def evaluate_model(
         test = None if evaluation.test is None else _test_of(data)
         write_mistakes(directory, evaluation, space.name, images[source_key(data)], test)
         if directory.model.is_dir():
-            set_temperature(directory.model, fitted_temperature(evaluation.validation.predictions))
+            kept = evaluation.validation.predictions
+            temperature = fitted_temperature(kept)
+            threshold = unlike_threshold(with_temperature(kept.probabilities, temperature))
+            save_calibration(directory.model, temperature, threshold)
     except Exception as error:
         logger.exception("the predictions were not evaluated")
         observer.say(f"the predictions are not evaluated: {without_credentials(one_line(error))}")

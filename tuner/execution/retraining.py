@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 
+from trainables.classifier import read_description
+from trainables.errors import BadInput
+from trainables.files import write_whole
 from trainables.results import RetrainFailed, RetrainResult
 from trainables.trial import MODEL_SEED
 from tuner.cluster.gpu_probe import retry_with_larger_share
@@ -27,6 +31,8 @@ from tuner.record.history import RetrainingEvent, SearchHistory, TrialRecord
 from tuner.record.journal import SearchJournal
 from tuner.record.registration import model_registered
 from tuner.record.selection import best_trial, winner_of
+from tuner.reports.model_card import model_card
+from tuner.reports.search_result import search_result_of
 from tuner.resources.share import Share
 
 Record = TrialRecord | BaselineRecord
@@ -172,6 +178,7 @@ def register(context: SearchContext, space: SearchExperiment, images: ImagesByKe
     if (registered := history.model_uri(winner.key)) is not None:
         return registered  # before this run was resumed
     observer.enter_phase("registering the model")
+    _write_model_card(context, space, images, observer)
     model, example = context.directory.model, next(iter(images.values())).sample(2)
     baseline = winner.name if isinstance(winner, BaselineRecord) else None
     try:
@@ -185,3 +192,16 @@ def register(context: SearchContext, space: SearchExperiment, images: ImagesByKe
     except TrackingFailed as failure:
         observer.say(f"the model is not registered ({failure}); it is in {model}")
         return None
+
+
+def _write_model_card(context: SearchContext, space: SearchExperiment, images: ImagesByKey, observer: Observer) -> None:
+    """Writes the model card among the model's files. Says why if it cannot: the model stands without it."""
+    directory = context.directory
+    try:
+        model = read_description(directory.model)
+        result = search_result_of(space, directory, context.journal.history, context.uri, duration_s=0)
+        num_train = len(next(iter(images.values())))
+        card = model_card(space.model_name, result, model, MODEL_SEED, num_train, time.time())
+        write_whole(directory.model_card, card.encode())
+    except (BadInput, OSError) as error:
+        observer.say(f"there is no model card: {error}")

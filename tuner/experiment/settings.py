@@ -188,6 +188,10 @@ def _ray_can_divide(amount: float) -> float:
     return amount
 
 
+DIVISIBLE = AfterValidator(_ray_can_divide)
+"""After the range, which a schema of the field then shows."""
+
+
 def _of_one_gpu(gpus: float) -> float:
     if gpus > 1:
         raise ValueError(f"a share of one GPU (0 to 1: a trial trains on one), got {gpus:g}")
@@ -197,7 +201,7 @@ def _of_one_gpu(gpus: float) -> float:
 class ResourceSettings(Frozen):
     """The `resources` section: what one trial takes of the cluster."""
 
-    cpus: Annotated[float, Field(gt=0), AfterValidator(_ray_can_divide)] = 1
+    cpus: Annotated[float, Field(gt=0), DIVISIBLE] = 1
     """CPU cores, and threads, of a trial."""
     gpus: Annotated[float, Field(ge=0), AfterValidator(_of_one_gpu)] | Literal["auto"] | None = None
     """Share of one GPU: with 0.25 four trials share it. `auto` measures what the largest setting needs, and is raised

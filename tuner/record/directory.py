@@ -11,6 +11,7 @@ JOURNAL = "journal.jsonl"
 LOCK, MLFLOW_LOCK = "lock", "mlflow.lock"
 TIME_FORMAT = "%Y%m%d-%H%M%S"
 """Format of the time in a run's name, in UTC."""
+MODEL_CARD = "MODEL_CARD.md"
 NOT_MIRRORED = ("ray", "logs", LOCK, MLFLOW_LOCK)
 """Files and folders that are useless on another machine."""
 
@@ -24,7 +25,7 @@ class RunDirectory:
             journal.jsonl                one event a line, appended and synced; the durable truth
             environment.json             versions, host, command
             data.csv                     names, classes and hashes of the examples, which `--resume` compares
-            model/                       the best configuration, retrained (of a search)
+            model/                       the best configuration, retrained, with MODEL_CARD.md (of a search)
             predictions/                 probabilities that the best trial, the baselines and the retrainings gave
             predictions.parquet, .csv    the same as one table, with file names
             report.html, best.yaml       the report; the best configuration as an experiment (of a search)
@@ -95,6 +96,11 @@ class RunDirectory:
     def model(self) -> Path:
         """Folder of the retrained classifier."""
         return self.path / "model"
+
+    @property
+    def model_card(self) -> Path:
+        """Description of the model for those who use it, as Markdown; it is among the files of the model."""
+        return self.model / MODEL_CARD
 
     @property
     def predictions(self) -> Path:

@@ -9,8 +9,9 @@ from typing import Literal
 
 import numpy as np
 
+from trainables.calibration import fitted_temperature, with_temperature
 from trainables.metrics import MetricValue, confusion_counts, metrics_with_intervals, wilson_interval
-from trainables.predictions import Ints, Predictions, fitted_temperature, with_temperature
+from trainables.predictions import Ints, Predictions
 from tuner.record.baselines import BaselineRecord
 from tuner.record.directory import RunDirectory
 from tuner.record.examples import ExampleNames

@@ -9,8 +9,8 @@ from html import escape
 import numpy as np
 import plotly.graph_objects as go
 
+from trainables.calibration import with_temperature
 from trainables.metrics import reliability
-from trainables.predictions import with_temperature
 from tuner.reports.evaluation import Calibration, Evaluation, ModelEvaluation, calibration_of
 from tuner.reports.mistakes import Kind, Mistake
 from tuner.reports.plot_layout import BLUE, GREY, ORANGE, SMALL_MARGIN, new_figure

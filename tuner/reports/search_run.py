@@ -146,7 +146,8 @@ def best_yaml(run: SearchRun) -> str | None:
         return None
     tree = alone.as_tree()
     del tree["tracking"]
-    found = [f"{section}.{key}" for section, key in PATHS.items() if tree.get(section, {}).get(key) is not None]
+    places = ((section, key) for section, keys in PATHS.items() for key in keys)
+    found = [f"{section}.{key}" for section, key in places if tree.get(section, {}).get(key) is not None]
     flags = " ".join(f"--set {key}=…" for key in found)
     note = f"# The files of another machine are given by {flags}\n" if flags else ""
     return f"# The best configuration of {run.directory.full_name}\n{note}{yaml_text(tree)}"

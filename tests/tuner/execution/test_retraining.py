@@ -8,10 +8,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
 
+from tests.tuner.prediction.tiny import save_model
 from tests.tuner.tiny import add_trial, baseline_events, search_journal, space_of
+from trainables.data.images import LabelledImages
 from trainables.results import EnsembleResult, RetrainFailed, RetrainResult
 from tuner.cli.search_progress import SearchProgress
 from tuner.cluster.retraining import Retraining
@@ -194,7 +197,7 @@ class TestRegistering:
         directory = stage.journal.directory
         sync = SimpleNamespace(flush=lambda timeout_s: True)
         context: Any = SimpleNamespace(journal=stage.journal, directory=directory, uri="sqlite://", sync=sync)
-        images: Any = {"": SimpleNamespace(sample=lambda count: None)}
+        images: Any = {"": LabelledImages.of(np.zeros((4, 8, 8, 3), np.uint8), np.zeros(4, np.int64), ["a"])}
         return register(context, SPACE, images, stage.progress)
 
     def test_it_is_the_winners_whichever_that_is(self, stage: Stage, registered: list[Any]) -> None:
@@ -218,6 +221,26 @@ class TestRegistering:
         stage.journal.append(EnsembleTested(trial=1, result=result))
         assert self.register(stage) == "models:/a@b"
         assert seeds == [None]
+
+    def test_its_card_is_among_its_files_before_it_is_registered(
+        self, stage: Stage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        cards: list[str] = []
+        card = stage.journal.directory.model_card
+        monkeypatch.setattr(
+            registry, "register_model", lambda *arguments: cards.append(card.read_text()) or "models:/a@b"
+        )
+        save_model(stage.journal.directory.model)
+        stage.run()
+        self.register(stage)
+        assert "no model card" not in stage.screen.getvalue()
+        assert cards[0].startswith("# tiny\n")
+        assert "**this model, the network of seed 0** | – | **0.5000** |" in cards[0]
+
+    def test_a_card_that_cannot_be_written_is_said(self, stage: Stage, registered: list[Any]) -> None:
+        stage.run()
+        assert self.register(stage) == "models:/tiny@champion"
+        assert "there is no model card: " in stage.screen.getvalue()
 
     def test_without_its_seed_there_is_no_model(self, stage: Stage, registered: list[Any]) -> None:
         assert self.register(stage) is None

@@ -13,8 +13,16 @@ import pytest
 from tests.tuner.reports.searches import alternatives, write_search
 from tests.tuner.tiny import baseline_events, history_of, record, space_of
 from trainables.results import EnsembleResult, RetrainResult
+from tuner.record.data_findings import DataFindings
 from tuner.record.directory import RunDirectory
-from tuner.record.events import BaselineFailed, EnsembleTested, ModelRegistered, RetrainingFinished, RungScore
+from tuner.record.events import (
+    BaselineFailed,
+    DataExamined,
+    EnsembleTested,
+    ModelRegistered,
+    RetrainingFinished,
+    RungScore,
+)
 from tuner.record.history import SearchHistory
 from tuner.reports.search_result import SearchResult, closing_lines, search_result_of
 
@@ -42,6 +50,7 @@ KEYS = [
     "model_uri",
     "model_seed",
     "model_test_top1",
+    "data_notes",
     "report",
     "seconds",
 ]
@@ -91,6 +100,14 @@ def test_reads_everything_off_the_history(tmp_path: Path) -> None:
     found.write(file)
     assert list(json.loads(file.read_text())) == KEYS
     assert SearchResult.model_validate_json(file.read_bytes()) == found
+
+
+def test_what_makes_scores_optimistic_is_said_below_them() -> None:
+    found = history(0.5)
+    found.apply(DataExamined(findings=DataFindings(num_validated=100, num_with_twin=31)))
+    note = "31 % of validation images have a near twin in training: scores are optimistic; see data.group_by"
+    assert result_of(found).data_notes == (note,)
+    assert f"  data           {note}" in list(closing_lines(result_of(found), found))
 
 
 def test_test_scores_of_an_earlier_best_are_not_the_bests() -> None:

@@ -1,64 +1,36 @@
-"""A model that is registered can be had by its name, and takes every form of image."""
+"""A model that is registered can be had by its name, with its card and its code."""
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import numpy as np
 import pytest
-import torch
 from mlflow import MlflowClient
-from PIL import Image
 
 from tests.marks import MLFLOW_LEAKS
 from tests.tuner.tiny import baseline_events
 from tests.tuner.tracking.searches import DEAD, NAME, RUN, Store, start_search, whole_search
 from trainables.backbones import build_network
-from trainables.classifier import Classifier, save_classifier
+from trainables.classifier import save_classifier, set_temperature, set_unlike_threshold
 from trainables.config import TrialConfig
 from trainables.errors import BadInput
 from tuner.record.journal import SearchJournal
 from tuner.tracking.projection import Projection
-from tuner.tracking.registry import TrackingFailed, champion_version, load_model, register_model
+from tuner.tracking.registry import (
+    TrackingFailed,
+    champion_version,
+    load_classifier,
+    newest_champion,
+    register_model,
+)
 from tuner.tracking.store import prepare_store
 
 pytestmark = MLFLOW_LEAKS
 
 CLASSES = ("cat", "dog")
-
-IN_ANOTHER_PLACE = """
-import io, json, sys
-import mlflow, numpy as np, pandas as pd
-from PIL import Image
-
-mlflow.set_tracking_uri(sys.argv[1])
-model = mlflow.pyfunc.load_model("models:/smile-digits@champion")
-paths = sys.argv[2:]
-pixels = [np.asarray(Image.open(path)) for path in paths]
-encoded = [open(path, "rb").read() for path in paths]
-forms = {
-    "paths": paths,
-    "array of paths": np.array(paths),
-    "series": pd.Series(paths),
-    "column": pd.DataFrame({"image": paths}),
-    "array": np.stack(pixels),
-    "list of arrays": pixels,
-    "bytes": encoded,
-    "column of bytes": pd.DataFrame({"image": encoded}),
-    "one path": paths[0],
-}
-frames = {form: model.predict(data) for form, data in forms.items()}
-expected = frames["paths"]
-for form, frame in frames.items():
-    pd.testing.assert_frame_equal(frame, expected.head(len(frame)), obj=form)
-example = model.input_example
-assert len(model.predict(example)) == len(example)
-print(expected.to_json(orient="split"))
-"""
 
 
 @pytest.fixture
@@ -73,37 +45,6 @@ def classifier_dir(tmp_path: Path) -> Path:
     network = build_network(config.backbone, len(CLASSES), 3, False)
     save_classifier(tmp_path / "model", network, config, CLASSES)
     return tmp_path / "model"
-
-
-@pytest.mark.slow
-def test_a_registered_model_predicts_elsewhere_from_every_form_of_image(
-    projection: Projection, journal: SearchJournal, store: Store, uri: str, classifier_dir: Path, tmp_path: Path
-) -> None:
-    whole_search(journal)
-    projection.advance()
-    pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
-    model_uri = register_model(uri, NAME, RUN, 0, classifier_dir, NAME, pixels[:1])
-    assert model_uri == "models:/smile-digits/1"
-
-    version = store.client.get_model_version_by_alias(NAME, "champion")
-    assert version.status == "READY"
-    assert version.run_id == store.runs["retrain-seed-0"].info.run_id
-    assert store.runs["retrain-seed-0"].info.status == "FINISHED"
-
-    paths = []
-    for i, image in enumerate(pixels):
-        paths.append(str(tmp_path / f"{i}.png"))
-        Image.fromarray(image).save(paths[-1])
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    done = subprocess.run(
-        [sys.executable, "-c", IN_ANOTHER_PLACE, uri, *paths], cwd=elsewhere, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    answer = json.loads(done.stdout)
-    assert answer["columns"] == ["label", "probability", "probability/cat", "probability/dog"]
-    expected = Classifier.load(classifier_dir, torch.device("cpu")).predict_proba(paths)
-    np.testing.assert_allclose([row[2:] for row in answer["data"]], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_what_is_logged_with_a_model(
@@ -127,13 +68,16 @@ def test_what_is_logged_with_a_model(
     assert logged.status == "READY"
     assert {metric.key: metric.value for metric in logged.metrics or ()}["test_top1"] == 0.9
     again = register_model(uri, NAME, RUN, 1, classifier_dir, NAME, np.zeros((1, 32, 32, 3), dtype=np.uint8))
-    assert load_model(again, uri).metadata.run_id == Store(uri).runs["retrain-seed-1"].info.run_id
+    client = MlflowClient(uri)
+    champion = client.get_model_version_by_alias(NAME, "champion")
+    assert (again, champion.run_id) == (f"models:/{NAME}/2", Store(uri).runs["retrain-seed-1"].info.run_id)
     for event in baseline_events("linear_probe", [0.5], [0.8]):
         journal.append(event)
     projection.advance()
     example = np.zeros((1, 32, 32, 3), dtype=np.uint8)
     probe = register_model(uri, NAME, RUN, 0, classifier_dir, NAME, example, "linear_probe")
-    assert load_model(probe, uri).metadata.run_id == Store(uri).runs["retrain-linear_probe-seed-0"].info.run_id
+    champion = client.get_model_version_by_alias(NAME, "champion")
+    assert (probe, champion.run_id) == (f"models:/{NAME}/3", Store(uri).runs["retrain-linear_probe-seed-0"].info.run_id)
 
 
 def test_the_champion_is_the_last_model_that_a_search_registered(
@@ -177,9 +121,64 @@ def test_a_model_without_a_run_is_said_so(
     assert "hunter2" not in str(raised.value)
 
 
+def test_the_card_is_the_description_of_the_version(
+    projection: Projection, journal: SearchJournal, uri: str, classifier_dir: Path
+) -> None:
+    whole_search(journal)
+    projection.advance()
+    example, client = np.zeros((1, 32, 32, 3), dtype=np.uint8), MlflowClient(uri)
+
+    def description() -> str | None:
+        register_model(uri, NAME, RUN, 0, classifier_dir, NAME, example)
+        found: str | None = client.get_model_version_by_alias(NAME, "champion").description
+        return found
+
+    assert not description()
+    (classifier_dir / "MODEL_CARD.md").write_text("# smile-digits\n\nClassifies **cats**.\n", encoding="utf-8")
+    assert description() == "# smile-digits\n\nClassifies **cats**.\n"
+    (classifier_dir / "MODEL_CARD.md").write_text("word " * 2000, encoding="utf-8")
+    cut = description()
+    assert cut is not None
+    assert len(cut) == 5000
+    assert cut.endswith("… (the whole card is among the model's files, data/model/MODEL_CARD.md)")
+
+
+def test_a_classifier_is_loaded_by_its_name(
+    projection: Projection, journal: SearchJournal, uri: str, classifier_dir: Path
+) -> None:
+    whole_search(journal)
+    projection.advance()
+    set_temperature(classifier_dir, 1.5)
+    set_unlike_threshold(classifier_dir, 0.25)
+    assert newest_champion(uri) is None
+    for name in ("fruit", "digits"):
+        register_model(uri, NAME, RUN, 0, classifier_dir, name, np.zeros((1, 32, 32, 3), dtype=np.uint8))
+    assert newest_champion(uri) == "models:/digits@champion"
+    loaded = load_classifier("models:/fruit@champion", uri)
+    assert (loaded.class_names, loaded.temperature, loaded.unlike_threshold) == (CLASSES, 1.5, 0.25)
+    signature = mlflow.models.get_model_info("models:/fruit@champion").signature
+    assert signature is not None
+    assert signature.outputs.input_names()[:3] == ["label", "probability", "unlike"]
+
+
+def test_a_model_of_another_kind_is_refused(uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    experiment_id = prepare_store(uri, NAME)
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_experiment(experiment_id=experiment_id)
+    with mlflow.start_run():
+        logged = mlflow.pyfunc.log_model(
+            name="model", loader_module="sklearn.svm", data_path=str(tmp_path / "data"), pip_requirements=["numpy"]
+        )
+    with pytest.raises(BadInput, match=r"expected a model that smile-tuner registered, got one of sklearn\.svm"):
+        load_classifier(logged.model_uri, uri)
+
+
 def test_a_model_that_is_not_there_is_bad_input(uri: str, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"models:/gone@champion: expected a model in the store sqlite:.*gone"):
-        load_model("models:/gone@champion", uri)
+        load_classifier("models:/gone@champion", uri)
     with pytest.raises(BadInput, match="no such file"):
-        load_model("models:/gone@champion", f"sqlite:///{tmp_path / 'gone.db'}")
+        load_classifier("models:/gone@champion", f"sqlite:///{tmp_path / 'gone.db'}")
+    assert newest_champion(f"sqlite:///{tmp_path / 'gone.db'}") is None
     assert not (tmp_path / "gone.db").exists()

@@ -1,0 +1,1 @@
+"""Trained models in use: which model, which photographs, what it says of them."""
