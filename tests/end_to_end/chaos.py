@@ -238,7 +238,7 @@ def _kill(this: Round, process: subprocess.Popen[bytes], kill: Kill) -> None:
 def _check_said(this: Round, strike: Kill, has_recorded: bool) -> None:
     """A search that was cut off after its first event has said so; one whose record was removed promises nothing."""
     if strike.kind == "folder":
-        promised = GO_ON in this.screen.read_text().rpartition("error: ")[2]
+        promised = "--resume" in this.screen.read_text().rpartition("error: ")[2]
         this.check(not promised, "it is to be gone on with, and its record was removed")
     elif has_recorded:
         said = came_true(lambda: this.says_at_last(GO_ON), SAID_S)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from trainables.calibration import fitted_temperature, unlike_threshold, with_temperature
-from trainables.classifier import save_calibration
+from trainables.classifier import set_temperature, set_unlike_threshold
 from trainables.data.config import DataConfig
 from trainables.data.examples import Examples
 from trainables.data.loading import example_names, load_test, source_key
@@ -57,7 +57,8 @@ def evaluate_model(
             kept = evaluation.validation.predictions
             temperature = fitted_temperature(kept)
             threshold = unlike_threshold(with_temperature(kept.probabilities, temperature))
-            save_calibration(directory.model, temperature, threshold)
+            set_temperature(directory.model, temperature)
+            set_unlike_threshold(directory.model, threshold)
     except Exception as error:
         logger.exception("the predictions were not evaluated")
         observer.say(f"the predictions are not evaluated: {without_credentials(one_line(error))}")
