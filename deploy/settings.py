@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, PositiveInt, ValidationError, model_validator
 
-from deploy.printable import unprintable_texts
 from deploy.worker_request import WorkerRequest
-from trainables.errors import BadInput
+from trainables.errors import BadInput, Problem
 from trainables.frozen import Frozen
 from tuner.experiment.extends import deep_merge
 from tuner.experiment.strict_yaml import read_yaml
@@ -332,7 +331,7 @@ def load_settings(file: Path | None = None, overrides: Mapping[str, Any] | None 
         tree = deep_merge(tree, read_yaml(file))
     for key, value in (overrides or {}).items():
         set_leaf(tree, key, value)
-    problems = [*unprintable_texts(tree)]
+    problems = [*_unprintable(tree)]
     try:
         settings = Settings.model_validate(tree)
     except ValidationError as error:
@@ -340,3 +339,17 @@ def load_settings(file: Path | None = None, overrides: Mapping[str, Any] | None 
     if problems:
         raise BadInput(problems).in_file(str(file or DEFAULTS))
     return settings
+
+
+def _unprintable(value: Any, *keys: str) -> Iterator[Problem]:
+    """Yields every text that has a line's end or another unprintable character, also among keys: it would become a line
+    of a script or of a manifest."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _unprintable(str(key), *keys)
+            yield from _unprintable(inner, *keys, str(key))
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _unprintable(inner, *keys)
+    elif isinstance(value, str) and not value.isprintable():
+        yield Problem(".".join(keys), "text of printable characters, without line ends", repr(value))
