@@ -5,7 +5,7 @@ ARGS ?=
 # Two processes of one thread each: two threads of two processes on two cores would wait for each other.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadgroup
 
-.PHONY: help install install-user search ui check format test test-fast test-nightly test-cluster test-bounds chaos pictures clean
+.PHONY: help install install-user search ui check format test test-fast test-nightly test-cluster test-bounds chaos fuzz pictures clean
 .PHONY: bench bench-quick bench-methods bench-search bench-quality
 
 help:            ## this list
@@ -61,6 +61,9 @@ test-bounds: $(BIN)/.installed ## the quick tests with the oldest version of eve
 
 chaos: $(BIN)/.installed    ## twenty searches killed at random moments, and gone on with: about twenty minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.end_to_end.chaos $(ARGS)
+
+fuzz: $(BIN)/.installed     ## two thousand files, flags, folders and journals with random mistakes: each is refused, or runs
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz $(ARGS)
 
 pictures: $(BIN)/.installed ## the pictures of README and docs anew; ARGS names a finished search
 	$(BIN)/python -m docs.pictures $(ARGS)

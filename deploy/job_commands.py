@@ -12,6 +12,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from deploy.client import connect, follow, resume_command
 from deploy.job import Job
@@ -80,7 +81,8 @@ def list_jobs(arguments: argparse.Namespace, output: Output) -> int:
             took = clock((job.ended_s or time.time()) - job.started_s) if job.started_s else ""
             best = "" if progress is None or progress.best_top1 is None else f"{progress.best_top1:.4f}"
             started = local_time(job.started_s)
-            table.add_row(job.name, job.user, job.space, started, took, job.status.lower(), best)
+            cells = (job.name, job.user, job.space, started, took, job.status.lower(), best)
+            table.add_row(*map(Text, cells))  # strings would be read as markup
         Console(highlight=False).print(table)
     output.finish([_as_json(job, progress) for job, progress in jobs])
     return DONE

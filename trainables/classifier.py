@@ -34,7 +34,7 @@ from trainables.data.images import LabelledImages
 from trainables.data.texts import LabelledTexts
 from trainables.ensemble import EnsembleNetwork
 from trainables.errors import BadInput, Problem, first_line, os_reason
-from trainables.files import atomic_file, write_whole
+from trainables.files import atomic_file, placeholder, write_whole
 from trainables.frozen import Frozen
 from trainables.prediction_inputs import Item, Source, as_items, decode_items, text_problems
 from trainables.training.evaluation import predicted_probabilities
@@ -117,7 +117,7 @@ def read_description(directory: Path) -> ClassifierDescription:
     except OSError as error:
         raise _no_classifier(directory, f"{os_reason(error)} ({error.filename})") from None
     except ValidationError as error:
-        raise _no_classifier(directory, _first_mistake(error)) from None
+        raise _no_classifier(directory, placeholder(directory / DESCRIPTION) or _first_mistake(error)) from None
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,7 +180,7 @@ class Classifier:
         except OSError as error:
             raise _no_classifier(directory, f"{os_reason(error)} ({error.filename})") from None
         except (ValueError, KeyError, RuntimeError, EOFError, UnpicklingError) as error:
-            raise _no_classifier(directory, first_line(error)) from None
+            raise _no_classifier(directory, placeholder(directory / WEIGHTS) or first_line(error)) from None
         device, calibration = device or default_device(), (description.temperature, description.unlike_threshold)
         return cls(network, description.config, description.class_names, device, *calibration, source)
 

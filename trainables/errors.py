@@ -3,8 +3,19 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+
+MAX_PROBLEMS = 20
+"""Problems in the message of one error: a file that is no experiment at all can have thousands."""
+MAX_PART_CHARACTERS = 1500
+"""Characters of what is expected, or was found, in a message."""
+MAX_PLACE_CHARACTERS = 200
+"""Characters of a place in a message. A key may be as long as the file."""
+
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+"""Characters that would break a line, move the cursor or be no text."""
 
 
 @dataclass(frozen=True)
@@ -26,20 +37,19 @@ class Problem:
 
     def __str__(self) -> str:
         file = f"{self.file}:{self.line}" if self.file and self.line else self.file
-        place = ": ".join(filter(None, (file, self.where)))
-        return (
-            f"{place}: expected {self.expected}, got {self.got}"
-            if place
-            else f"expected {self.expected}, got {self.got}"
-        )
+        place = "".join(f"{part}: " for part in (file, cut(self.where, MAX_PLACE_CHARACTERS)) if part)
+        expected, got = (cut(part, MAX_PART_CHARACTERS) for part in (self.expected, self.got))
+        return in_one_line(f"{place}expected {expected}, got {got}")
 
 
 class BadInput(Exception):
-    """Error for input that cannot be run, with every problem found."""
+    """Error for input that cannot be run, with every problem found. Its message names the first `MAX_PROBLEMS`."""
 
     def __init__(self, problems: Problem | Iterable[Problem]) -> None:
         self.problems: tuple[Problem, ...] = (problems,) if isinstance(problems, Problem) else tuple(problems)
-        super().__init__("\n".join(map(str, self.problems)))
+        named = [str(problem) for problem in self.problems[:MAX_PROBLEMS]]
+        num_more = len(self.problems) - len(named)
+        super().__init__("\n".join([*named, *([f"… and {num_more} more"] if num_more else [])]))
 
     def __reduce__(self) -> tuple[type[BadInput], tuple[tuple[Problem, ...]]]:
         return type(self), (self.problems,)  # the default would rebuild it from the message
@@ -85,6 +95,24 @@ class Collapsed(TrainingFailed):
         return type(self), (self.num_examples,)
 
 
+def in_one_line(text: str) -> str:
+    r"""Returns `text` with its unprintable characters, line ends among them, as Python writes them.
+
+    >>> in_one_line("a\0b")
+    'a\\x00b'
+    """
+    return _UNPRINTABLE.sub(lambda found: repr(found[0])[1:-1], text)
+
+
+def cut(text: str, limit: int) -> str:
+    """Returns `text` without its middle where it is longer than `limit` characters.
+
+    >>> cut("abcdefgh", 4)
+    'ab … gh'
+    """
+    return text if len(text) <= limit else f"{text[: limit // 2]} … {text[-(limit // 2) :]}"
+
+
 def first_line(error: BaseException, length: int = 200) -> str:
     """Type and first line of an error's message, at most `length` characters of it.
 
@@ -111,6 +139,8 @@ def nearest(word: str, known: Iterable[str], count: int = 3) -> Sequence[str]:
     ['gamma_fe', 'gamma_fc']
     """
     by_lower = {name.lower(): name for name in known}
+    if len(word) > MAX_PLACE_CHARACTERS:  # similar to no name, and slow to compare
+        return []
     return [by_lower[m] for m in difflib.get_close_matches(word.lower(), by_lower, n=count, cutoff=0.5)]
 
 

@@ -44,3 +44,33 @@ def write_whole(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(path) as file:
         file.write(content)
+
+
+PLACEHOLDERS = {
+    b"version https://git-lfs.github.com/spec/": "a pointer of Git LFS in place of the file: `git lfs pull` fetches it",
+    b"/annex/objects/": "a pointer of git-annex in place of the file: `git annex get` fetches it",
+    b"<!DOCTYPE html": "a web page in place of the file: the download needs another address, or a login",
+    b"<html": "a web page in place of the file: the download needs another address, or a login",
+}
+"""First bytes of what is often found where a file should be, with what it is and what to do."""
+
+
+def placeholder(path: Path | str) -> str:
+    """Says what is in the place of a file that cannot be read: a pointer, a web page, nothing at all; "" where it may
+    be the file itself.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp(), "weights.pt")
+    >>> path.write_text("version https://git-lfs.github.com/spec/v1")
+    42
+    >>> placeholder(path)
+    'a pointer of Git LFS in place of the file: `git lfs pull` fetches it'
+    """
+    try:
+        with open(path, "rb") as file:
+            start = file.read(64).lstrip()
+    except OSError:
+        return ""
+    if not start:
+        return "an empty file"
+    return next((said for first, said in PLACEHOLDERS.items() if start.lower().startswith(first.lower())), "")

@@ -18,6 +18,7 @@ from PIL import Image, UnidentifiedImageError
 from trainables.data.decoding import Resize, decode
 from trainables.data.images import Pixels
 from trainables.errors import BadInput, Problem, os_reason
+from trainables.files import placeholder
 
 IMAGE_COLUMN = "image"
 """Column with the images, of a DataFrame with several columns."""
@@ -125,7 +126,8 @@ def _unreadable(item: EncodedOrPixels, position: int, error: Exception, source: 
         case TypeError():
             return Problem(where, EXPECTED[source], str(error))
         case UnidentifiedImageError():
-            return Problem(where, "an image file", "a format that Pillow does not know")
+            said = placeholder(item) if isinstance(item, str | Path) else ""
+            return Problem(where, "an image file", said or "a format that Pillow does not know")
         case OSError(strerror=str()):
             return Problem(where, "an image file", os_reason(error))
         case _:

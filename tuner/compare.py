@@ -13,10 +13,12 @@ from tuner.cli.arguments import (
     experiment_parser,
     flags_of,
     guarded,
+    outputs_of,
     overrides_of,
     parse_arguments,
     resolve_space_file,
     say_first,
+    write_json,
 )
 
 if TYPE_CHECKING:  # imported when the command runs, so that `--help` is quick
@@ -44,27 +46,25 @@ def run(arguments: argparse.Namespace) -> int:
     """Checks the comparison, then shows its plan or runs it. Returns the exit code."""
     say_first(arguments)
     from tuner.comparison.comparison_experiment import check_comparison, load_comparison, resolved_comparison
-    from tuner.execution.check import check_with_store
+    from tuner.execution.check import check_with_places
     from tuner.experiment.extends import locate_problems
 
     overrides, flags = overrides_of(arguments), flags_of(arguments)
     with locate_problems(arguments.space, overrides, flags):
         comparison = load_comparison(arguments.space, overrides, arguments.smoke, flags)
-        plans = check_with_store(comparison, lambda: check_comparison(comparison))
+        plans = check_with_places(comparison, lambda: check_comparison(comparison), outputs_of(arguments))
         comparison = resolved_comparison(comparison, plans)
     if arguments.dry_run:
-        from rich.console import Console
-
+        from tuner.cli.console import text_console
         from tuner.cli.dry_run import print_comparison
 
-        print_comparison(Console(highlight=False), comparison, plans, arguments.address)
+        print_comparison(text_console(), comparison, plans, arguments.address)
         return SUCCEEDED
     result = compare(comparison, plans, arguments.address, bool(arguments.resume))
     if result is None:
         return FAILED
-    if arguments.json:
-        result.write(arguments.json)
-    return SUCCEEDED if result.complete else FAILED
+    is_written = write_json(result.write, arguments.json)
+    return SUCCEEDED if is_written and result.complete else FAILED
 
 
 def compare(

@@ -121,9 +121,9 @@ def _show(predictions: PhotoPredictions, labels: Ints | None, arguments: argpars
     elif arguments.output is not None:
         _print(spelling.summary_lines(predictions))
     elif sys.stdout.isatty():
-        from rich.console import Console
+        from tuner.cli.console import text_console
 
-        Console().print(spelling.prediction_table(predictions, arguments.top))
+        text_console().print(spelling.prediction_table(predictions, arguments.top))
     else:
         _print(spelling.prediction_lines(predictions, arguments.top))
 

@@ -34,6 +34,7 @@ def parser() -> argparse.ArgumentParser:
 
 def run(arguments: argparse.Namespace) -> int:
     """Replays the run into its store, or into the given one. Raises BadInput if there is no such run or store."""
+    from tuner.experiment.settings import tracking_key
     from tuner.messages.redaction import redact_logging
     from tuner.tracking.registry import TrackingFailed
     from tuner.tracking.replay import replay, store_of
@@ -41,8 +42,10 @@ def run(arguments: argparse.Namespace) -> int:
     redact_logging()
     use_plugins(arguments.plugin)
     directory = find_run(arguments.run, arguments.directory, "RUN")
+    uri = store_of(directory, arguments.tracking_uri)
+    where = "--tracking-uri" if arguments.tracking_uri else tracking_key(None)
     try:
-        replay(directory, store_of(directory, arguments.tracking_uri), arguments.from_start)
+        replay(directory, uri, arguments.from_start, where=where)
     except TrackingFailed as failure:
         print(f"MLflow is not in sync yet: {failure}; repeat the command")
         return FAILED

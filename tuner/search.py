@@ -14,10 +14,12 @@ from tuner.cli.arguments import (
     experiment_parser,
     flags_of,
     guarded,
+    outputs_of,
     overrides_of,
     parse_arguments,
     resolve_space_file,
     say_first,
+    write_json,
 )
 
 if TYPE_CHECKING:  # imported when the command runs, so that `--help` is quick
@@ -50,24 +52,22 @@ def run(arguments: argparse.Namespace) -> int:
 
     with locate_problems(arguments.space, overrides_of(arguments), flags_of(arguments)):
         space = resolve_space(arguments)
-        plan = check_search(space)
+        plan = check_search(space, outputs_of(arguments))
         space = plan.space
         notes = () if arguments.resume else warm_start_notes(space)
     if arguments.dry_run:
-        from rich.console import Console
-
+        from tuner.cli.console import text_console
         from tuner.cli.dry_run import print_plan
 
         with locate_problems(arguments.space, overrides_of(arguments), flags_of(arguments)):
-            print_plan(Console(highlight=False), space, plan, arguments.address, notes)
+            print_plan(text_console(), space, plan, arguments.address, notes)
         return SUCCEEDED
     with locate_problems(arguments.space, overrides_of(arguments), flags_of(arguments)):
         result = search(space, plan, arguments.address, bool(arguments.resume), started_s)
     if result is None:
         return FAILED
-    if arguments.json:
-        result.write(arguments.json)
-    return SUCCEEDED if result.winner is not None else FAILED
+    is_written = write_json(result.write, arguments.json)
+    return SUCCEEDED if is_written and result.winner is not None else FAILED
 
 
 def resolve_space(arguments: argparse.Namespace) -> SearchExperiment:

@@ -38,7 +38,7 @@ def test_every_method_was_tried_and_the_best_became_a_model(searched: Run) -> No
     assert params[1]["method.smile.alpha"] == 0.2
     best = searched.outcome["best_params"]["method"]
     assert searched.outcome["best_config"]["method"]["name"] == best
-    assert searched.outcome["model_uri"] == "models:/tiny@champion"
+    assert searched.outcome["model_uri"] == "models:/tiny/1"
     assert f"method={best}" in searched.out
 
 

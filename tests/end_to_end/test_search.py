@@ -67,7 +67,7 @@ def test_the_outcome_is_complete_and_agrees_with_itself(finished: Run) -> None:
     scores = list(outcome["test_scores"].values())
     assert list(outcome["test_scores"]) == ["0", "1"]
     assert (outcome["test_top1_mean"], outcome["test_top1_sd"]) == pytest.approx((fmean(scores), stdev(scores)))
-    assert outcome["model_uri"] == "models:/tiny@champion"
+    assert outcome["model_uri"] == "models:/tiny/1"
     assert Path(outcome["directory"]) == finished.directory
     assert outcome["seconds"] > 0
 

@@ -226,7 +226,7 @@ def test_it_goes_on_by_name_and_ends_well_without_a_server(story: Story) -> None
 def test_a_replay_brings_everything_and_the_model(story: Story) -> None:
     code, out = story.output("replay")
     assert code == 0, out
-    assert "registered models:/tiny@champion" in out
+    assert "registered models:/tiny/1" in out
     store = Store(f"sqlite:///{story.folder}/mlflow.db", "tiny")
     outcome = json.loads((story.folder / "outcome.json").read_text())
     assert {run.info.status for run in store.runs.values()} == {"FINISHED"}

@@ -4,7 +4,16 @@ import pickle
 
 import pytest
 
-from trainables.errors import BadInput, Collapsed, Diverged, Problem, TrainingFailed, did_you_mean, nearest
+from trainables.errors import (
+    MAX_PROBLEMS,
+    BadInput,
+    Collapsed,
+    Diverged,
+    Problem,
+    TrainingFailed,
+    did_you_mean,
+    nearest,
+)
 
 ROOT = Problem("root", "a folder", "'/nowhere'")
 WHOLE = Problem("", "a mapping", "a list")
@@ -89,3 +98,22 @@ def test_a_hint_names_the_similar_words_or_is_empty() -> None:
     assert did_you_mean("gama_fe", ["gamma_fe", "gamma_fc"]) == " (did you mean 'gamma_fe' or 'gamma_fc'?)"
     assert did_you_mean("gama_fe", ["gamma_fe", "gamma_fc"], count=1) == " (did you mean 'gamma_fe'?)"
     assert did_you_mean("learning_rate", ["alpha"]) == ""
+
+
+def test_of_thousands_of_problems_the_first_are_named() -> None:
+    error = BadInput([Problem(f"a[{i}]", "b", "c") for i in range(5000)])
+    lines = str(error).splitlines()
+    assert len(lines) == MAX_PROBLEMS + 1
+    assert (lines[0], lines[-1]) == ("a[0]: expected b, got c", f"… and {5000 - MAX_PROBLEMS} more")
+    assert len(error.problems) == 5000
+
+
+def test_a_problem_is_one_line_of_text_however_long_its_key() -> None:
+    said = str(Problem("a\nb\0\x1b[2J" + "x" * 10_000, "b", "c\nd"))
+    assert said.startswith("a\\nb\\x00\\x1b[2Jxxx")
+    assert said.endswith("xxx: expected b, got c\\nd")
+    assert len(said) < 300
+
+
+def test_a_word_of_a_million_letters_is_like_no_other() -> None:
+    assert list(nearest("gamma_fe" * 125_000, ["gamma_fe"])) == []

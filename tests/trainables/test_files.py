@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from trainables import files
-from trainables.files import atomic_file, write_whole
+from trainables.files import atomic_file, placeholder, write_whole
 
 
 def test_what_a_full_disk_refuses_leaves_the_old_one_and_nothing_else(
@@ -51,3 +51,23 @@ def test_permissions_are_those_asked_for(tmp_path: Path) -> None:
     with atomic_file(tmp_path / "file", mode=0o600) as file:
         file.write(b"private")
     assert (tmp_path / "file").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "a pointer of Git LFS"),
+        (b"/annex/objects/SHA256E-s1--0.pt\n", "a pointer of git-annex"),
+        (b"\n<!doctype HTML><title>Sign in</title>", "a web page"),
+        (b"", "an empty file"),
+    ],
+)
+def test_what_stands_in_the_place_of_a_file_is_named(tmp_path: Path, content: bytes, said: str) -> None:
+    file = tmp_path / "weights.pt"
+    file.write_bytes(content)
+    assert placeholder(file).startswith(said)
+
+
+def test_a_file_itself_is_no_placeholder(tmp_path: Path) -> None:
+    (tmp_path / "weights.pt").write_bytes(b"PK\3\4")
+    assert placeholder(tmp_path / "weights.pt") == placeholder(tmp_path) == placeholder(tmp_path / "gone") == ""

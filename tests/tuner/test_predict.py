@@ -75,6 +75,15 @@ def test_a_terminal_gets_a_table(
     assert shown.count("%") == 4
 
 
+def test_names_are_no_markup_in_the_table(
+    model: Path, photos: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    Path("a.jpg").rename("a[copy]:dog:.jpg")
+    assert main(["--model", str(model), "a[copy]:dog:.jpg"]) == 0
+    assert "a[copy]:dog:.jpg" in capsys.readouterr().out
+
+
 def test_one_that_cannot_be_read_does_not_lose_the_rest(
     model: Path, photos: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import pickle
 import re
 import warnings
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from trainables.backbones.architecture import Architecture, State, blank_on_meta
 from trainables.errors import BadInput, Problem, first_line
+from trainables.files import placeholder
 
 CONTAINERS = (
     "state_dict",
@@ -66,8 +68,10 @@ def fitting_state(path: Path, architecture: Architecture) -> tuple[State, int | 
 
 def read_checkpoint(path: Path) -> State:
     """All tensors of a `.safetensors` or PyTorch file by name. Never runs code of the file; raises BadInput."""
-    if not path.is_file():
-        raise _problem(path, "an existing file", "a folder" if path.is_dir() else "which does not exist")
+    if not os.path.isfile(path):
+        raise _problem(path, "an existing file", "a folder" if os.path.isdir(path) else "which does not exist")
+    if said := placeholder(path):
+        raise _problem(path, "a file of weights", said)
     # A damaged file makes its reader fail in any way.
     try:
         content = safetensors.torch.load_file(path) if path.suffix == ".safetensors" else _load_tensors_only(path)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from trainables.frozen import Frozen
+from trainables.paths import PossiblePath
 
 
 class BackboneConfig(Frozen):
@@ -24,7 +23,7 @@ class BackboneConfig(Frozen):
     name: str
     """Architecture and source of its weights: `package/efficientnet_lite0`, `torchvision/resnet50:IMAGENET1K_V2`,
     `timm/resnet50.a1_in1k`, `transformers/bert-base-uncased`."""
-    checkpoint: Path | None = None
+    checkpoint: PossiblePath | None = None
     """File with weights for that architecture, used instead of the published ones."""
     pretrained: bool = True
     """Whether it starts from pre-trained weights; random ones have no source head."""

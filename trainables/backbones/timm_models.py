@@ -10,15 +10,20 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from trainables.backbones.architecture import Architecture, Parts, blank_on_meta
+from trainables.backbones.architecture import Architecture, Parts, blank_on_meta, on_meta
 from trainables.backbones.download import HubFile, downloading, torch_cached, touch
 from trainables.backbones.network import ImageBackbone
 from trainables.backbones.stages import ends_in_modules
 from trainables.errors import BadInput, Problem, first_line
 
+ANY_SIZE: dict[str, Any] = {"dynamic_img_size": True}
+"""Option of the models whose positions are embedded on a grid of one image size: they resample it to that of each
+batch. Their weights stay as they were published."""
+
 
 class TimmArchitecture(Architecture):
-    """A timm model by name: `resnet50.a1_in1k`, or `resnet50` for the default tag.
+    """A timm model by name: `resnet50.a1_in1k`, or `resnet50` for the default tag. Where timm can build it so, it takes
+    images of any size.
 
     Raises BadInput for a tag that does not exist, and for a model that cannot be cut.
     """
@@ -26,6 +31,7 @@ class TimmArchitecture(Architecture):
     def __init__(self, name: str) -> None:
         self.name = name
         self._require_tag()
+        self._options = self._known_options()
         blank: Any = blank_on_meta(self)
         self.pretrained_cfg: dict[str, Any] = blank.pretrained_cfg
         self.classifier = _classifier_name(name, blank)
@@ -33,8 +39,15 @@ class TimmArchitecture(Architecture):
 
     def blank(self, num_classes: int | None = None) -> nn.Module:
         kwargs: dict[str, Any] = {} if num_classes is None else {"num_classes": num_classes}
-        model: nn.Module = timm.create_model(self.name, pretrained=False, **kwargs)
+        model: nn.Module = timm.create_model(self.name, pretrained=False, **kwargs, **self._options)
         return model
+
+    def _known_options(self) -> dict[str, Any]:
+        try:
+            on_meta(lambda: timm.create_model(self.name, pretrained=False, **ANY_SIZE))
+        except TypeError:  # the option is unknown to a model that needs none, as a ResNet
+            return {}
+        return ANY_SIZE
 
     def published(self) -> nn.Module:
         self.require_published()
@@ -42,7 +55,9 @@ class TimmArchitecture(Architecture):
             # timm gets the path of a cached hub file: it would ask the hub first, with minutes of retries.
             cached = self._weights.cached()
             overlay = {"file": str(cached)} if cached is not None and cached.suffix == ".safetensors" else None
-            model: nn.Module = timm.create_model(self.name, pretrained=True, pretrained_cfg_overlay=overlay)
+            model: nn.Module = timm.create_model(
+                self.name, pretrained=True, pretrained_cfg_overlay=overlay, **self._options
+            )
         return model
 
     def require_published(self) -> None:

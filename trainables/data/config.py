@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
 from trainables.frozen import Frozen
+from trainables.paths import POSSIBLE
 
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Strength = Annotated[float, Field(ge=0, le=1)]
@@ -24,6 +25,9 @@ def _crop_named(value: object) -> object:
 
 Crop = Annotated[Literal["none", "random", "random_resized"], BeforeValidator(_crop_named)]
 """Crops in training. `true` is read as `random`, and `false` as `none`."""
+
+MAX_SIZE_PX = 4096
+"""Largest side of a network's input: no published network has a larger one, and an image then takes 66 MB decoded."""
 
 TEXT_DATASETS = frozenset({"sst5"})
 AUGMENTATION = (
@@ -79,9 +83,9 @@ class DataConfig(Frozen):
 
     dataset: str
     """Name of the dataset; `list_datasets` lists them."""
-    root: Path | None = None
+    root: Annotated[Path, POSSIBLE] | None = None
     """Folder of the dataset, for datasets on disk; for published ones, the unpacked folder or the one that holds it."""
-    file: Path | None = None
+    file: Annotated[Path, POSSIBLE] | None = None
     """Table of a `manifest`: a row an image, as .csv, .tsv, .jsonl or .parquet; paths in it are relative to `root`, by
     default to the table's folder."""
     path_column: str = "path"
@@ -126,9 +130,9 @@ class DataConfig(Frozen):
 
     resize: Literal["squash", "short_side"] = "squash"
     """`squash` resizes to a square (the paper); `short_side` keeps the aspect ratio and cuts the centre square."""
-    resize_px: PositiveInt | None = None
+    resize_px: Annotated[int, Field(gt=0, le=2 * MAX_SIZE_PX)] | None = None
     """Side at which images are decoded and stored; None is size_px / 0.875, the usual margin for crops."""
-    size_px: PositiveInt = 224
+    size_px: Annotated[int, Field(gt=0, le=MAX_SIZE_PX)] = 224
     """Side of the network's input: in training a crop as `crop` says, in evaluation the centre crop."""
     crop: Crop = "random"
     """Training crops: `none` are central, `random` have a random position, `random_resized` a random position, area and

@@ -16,6 +16,7 @@ from trainables.data.bit_depth import DeepSource, to_eight_bits
 from trainables.data.datasets.listing import Listing
 from trainables.data.images import Pixels
 from trainables.errors import BadInput, Problem
+from trainables.files import placeholder
 
 Resize = Literal["squash", "short_side"]
 
@@ -82,7 +83,7 @@ def _for_each(listing: Listing, work: Callable[[int], object]) -> None:
         try:
             work(i)
         except Exception as error:  # Pillow's readers raise any kind of error
-            return _does_not_decode(listing.names[i], error)
+            return _does_not_decode(listing, i, error)
         return None
 
     with _pillow_silent(), ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -91,8 +92,10 @@ def _for_each(listing: Listing, work: Callable[[int], object]) -> None:
         raise BadInput(problems)
 
 
-def _does_not_decode(name: str, error: Exception) -> Problem:
-    return Problem("root", "images that decode", f"'{name}': {type(error).__name__}: {error}")
+def _does_not_decode(listing: Listing, i: int, error: Exception) -> Problem:
+    name = listing.names[i]
+    said = placeholder(name) if listing.in_files else ""
+    return Problem("root", "images that decode", f"'{name}': {said or f'{type(error).__name__}: {error}'}")
 
 
 @contextmanager

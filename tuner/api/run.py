@@ -24,7 +24,7 @@ from tuner.comparison.comparison_experiment import (
 from tuner.comparison.comparison_result import ComparisonResult
 from tuner.comparison.run_comparison import load_comparison_images
 from tuner.comparison.run_comparison import run_comparison as run_in_context
-from tuner.execution.check import check_search, check_with_store
+from tuner.execution.check import check_search, check_with_places
 from tuner.execution.observer import Observer
 from tuner.execution.run_context import open_run, run_directory
 from tuner.execution.run_search import run_search as search_in_context
@@ -69,7 +69,7 @@ def run_search(
 
     >>> result = run_search("search_spaces/smile.yaml", {"search.trials": 2})  # doctest: +SKIP
     >>> result.val_top1, result.model_uri  # doctest: +SKIP
-    (0.94, 'models:/smile-digits@champion')
+    (0.94, 'models:/smile-digits/3')
     """
     started_s = time.monotonic()
     space = _search_experiment(experiment, overrides or {})
@@ -101,7 +101,7 @@ def run_comparison(
     [('L²', 0.953), ('SMILE', 0.944)]
     """
     comparison = _comparison_experiment(experiment, overrides or {})
-    plans = check_with_store(comparison, lambda: check_comparison(comparison))
+    plans = check_with_places(comparison, lambda: check_comparison(comparison))
     comparison = resolved_comparison(comparison, plans)
     images = load_comparison_images(comparison)
     with (

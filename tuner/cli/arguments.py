@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from trainables.errors import BadInput
+from trainables.errors import MAX_PROBLEMS, BadInput, Problem, os_reason
 from trainables.plugins import use_plugins
 from tuner.cli.commands import command_parser
 from tuner.cli.console import open_missing_streams, silence_unread
@@ -22,20 +22,22 @@ SUCCEEDED, FAILED, BAD_INPUT = 0, 1, 2
 
 
 def guarded(command: Callable[[], int]) -> int:
-    """Runs a command and returns its exit code. A `BadInput` is printed, one line for each problem, and gives 2.
+    """Runs a command and returns its exit code.
 
-    The reader of its output may close the pipe early, as `head` does.
+    A `BadInput` is printed, a line for each of the first problems, and gives 2. A reader that closes the pipe early, as
+    `head` does, ends the command quietly.
     """
     open_missing_streams()
     code = SUCCEEDED
     try:
         code = command()
-        sys.stdout.flush()
+        sys.stdout.flush()  # here, not as Python ends, where a closed pipe would be an error
         return code
     except BadInput as bad:
-        complain(*(f"error: {problem}" for problem in bad.problems))
+        complain(*(f"error: {problem}" for problem in bad.problems[:MAX_PROBLEMS]))
         if len(bad.problems) > 1:
-            complain(f"{len(bad.problems)} problems; nothing was started")
+            of_which = f", of which {MAX_PROBLEMS} are shown" if len(bad.problems) > MAX_PROBLEMS else ""
+            complain(f"{len(bad.problems)} problems{of_which}; nothing was started")
         return BAD_INPUT
     except KeyboardInterrupt:
         complain("interrupted")
@@ -143,6 +145,23 @@ def overrides_of(arguments: argparse.Namespace) -> dict[str, Any]:
 def flags_of(arguments: argparse.Namespace) -> dict[str, str]:
     """Returns the flag that overrides each leaf, by dotted path, where it is not `--set`; for messages."""
     return {path: flag for path, flag in FLAGS.items() if _given(arguments, flag) is not None}
+
+
+def outputs_of(arguments: argparse.Namespace) -> dict[str, Path]:
+    """Returns the files that flags ask for besides the record, by flag."""
+    return {"--json": arguments.json} if arguments.json is not None else {}
+
+
+def write_json(write: Callable[[Path], None], file: Path | None) -> bool:
+    """Calls `write` with the file of `--json`, if one is given. Returns False, with a message, where it cannot be
+    written: the folder has been removed or has become full meanwhile, and the record is there all the same."""
+    try:
+        if file is not None:
+            write(file)
+        return True
+    except OSError as error:
+        complain(f"error: {Problem('--json', 'a file that can be written', f'{file}: {os_reason(error)}')}")
+        return False
 
 
 def _given(arguments: argparse.Namespace, flag: str) -> Any:

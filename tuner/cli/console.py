@@ -1,4 +1,5 @@
-"""A command's output: libraries write to a log file, the command to the terminal, which may close at any time."""
+"""Output of a command: the terminal, which may close at any time and shows text as it is, and a log file for whatever
+libraries write."""
 
 from __future__ import annotations
 
@@ -9,7 +10,10 @@ import select
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 class Screen(io.TextIOBase):
@@ -109,3 +113,18 @@ def silence_unread(number: int = 1) -> bool:
         os.dup2(null, number)
         os.close(null)
     return has_gone
+
+
+def text_console(file: IO[str] | None = None) -> Console:
+    """Makes a console that prints text as it is, to `file` or the standard output. rich would read `[…]` as markup and
+    `:dog:` as an emoji, in names of files and classes, too.
+
+    A reader that has closed the pipe is a BrokenPipeError, which `guarded` ends the command at.
+    """
+    from rich.console import Console
+
+    class TextConsole(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
+    return TextConsole(file=file, highlight=False, markup=False, emoji=False)

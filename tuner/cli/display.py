@@ -11,6 +11,7 @@ from typing import ClassVar, Self
 from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
+from rich.text import Text
 
 from tuner.messages.wording import clock
 
@@ -98,4 +99,4 @@ class Display(ABC):
         return clock(time.monotonic() - self._started_s)
 
     def _print(self, line: str) -> None:
-        self.console.print(line, highlight=False, soft_wrap=True, markup=False)
+        self.console.print(Text(line), soft_wrap=True)  # a string would be read as markup and emojis

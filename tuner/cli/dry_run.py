@@ -50,8 +50,8 @@ def print_plan(
     with _joined(address) as nodes:
         share = share_of(nodes, space.resources, space.search.concurrency)
         for line in (*_facts(space, plan, share, nodes), *notes):
-            console.print(line, soft_wrap=True, markup=False)
-        console.print(f"minutes    {_minutes(plan, share, address)}", soft_wrap=True, markup=False)
+            console.print(Text(line), soft_wrap=True)
+        console.print(Text(f"minutes    {_minutes(plan, share, address)}"), soft_wrap=True)
 
 
 def print_comparison(
@@ -64,22 +64,22 @@ def print_comparison(
     console.print(_arms(comparison, plans))
     console.print()
     for note in dict.fromkeys(note for plan in plans for note in plan.data.notes):
-        console.print(f"data       {note}", soft_wrap=True, markup=False)
+        console.print(Text(f"data       {note}"), soft_wrap=True)
     budget = ComparisonCost.of(comparison, plans)
     with _joined(address) as joined:
         nodes = joined
     share = share_of(nodes, comparison.resources, comparison.search.concurrency)
-    console.print(f"budget     {budget}", soft_wrap=True)
+    console.print(Text(f"budget     {budget}"), soft_wrap=True)
     at_once = max(1, min(share.concurrency, budget.num_folds + comparison.num_cells))
     per_place = -(-budget.total_steps // at_once)
     console.print(f"           {budget.total_steps:,} steps in all, about {per_place:,} one after the other")
     for line in _resources(comparison.resources, share, nodes):
-        console.print(line, soft_wrap=True)
+        console.print(Text(line), soft_wrap=True)
 
 
 def _print_experiment(console: Console, experiment: Experiment) -> None:
-    console.print(f"[bold]{experiment.name}[/bold]  {experiment.file}\n")
-    console.print(dump_experiment(experiment), markup=False, soft_wrap=True)
+    console.print(Text.assemble((experiment.name, "bold"), f"  {experiment.file}\n"), soft_wrap=True)
+    console.print(Text(dump_experiment(experiment)), soft_wrap=True)
 
 
 def _arms(comparison: ComparisonExperiment, plans: Sequence[Plan]) -> Table:

@@ -12,7 +12,7 @@ from typing import Literal, TypeVar
 from rich.console import Console
 
 from trainables.errors import BadInput
-from tuner.cli.console import Screen, output_redirected_to
+from tuner.cli.console import Screen, output_redirected_to, text_console
 from tuner.cli.display import Display
 from tuner.cli.exit_monitor import exit_monitored
 from tuner.execution.run_context import RunContext, open_run, run_directory, store_flag
@@ -47,10 +47,10 @@ def command_session(
     stop_on_signals()
     with contextlib.ExitStack() as stack:
         directory = stack.enter_context(run_directory(experiment, resume, _print))
-        screen = Console(file=stack.enter_context(output_redirected_to(directory.driver_log)), highlight=False)
+        screen = text_console(stack.enter_context(output_redirected_to(directory.driver_log)))
 
         def say(line: str) -> None:
-            screen.print(line, soft_wrap=True, markup=False)
+            screen.print(line, soft_wrap=True)
 
         say(f"{experiment.name}: {greeting}")
         context = stack.enter_context(open_run(experiment, directory, history, address, data_bytes, say))

@@ -17,7 +17,6 @@ from typing import Any
 from pydantic import ValidationError
 
 from trainables.data.config import DataConfig
-from trainables.data.loading import check_data
 from trainables.errors import BadInput, Problem
 from tuner.comparison.settings import BASE, SAMPLE_SIZE, ColumnSettings, CompareSettings, RowSettings, Tree
 from tuner.experiment.alternatives import override_leaf, without_leaf
@@ -26,7 +25,7 @@ from tuner.experiment.extends import deep_merge, locate_problems
 from tuner.experiment.search_experiment import SearchExperiment, parse_experiment, read_tree
 from tuner.experiment.sections import section_problems
 from tuner.experiment.settings import ResourceSettings, SearchSettings, TrackingSettings
-from tuner.experiment.smoke import smoke_overrides
+from tuner.experiment.smoke import data_summary, smoke_overrides
 from tuner.experiment.tree import absolute_path, plain
 from tuner.messages.validation import problems_from_pydantic
 
@@ -147,9 +146,11 @@ def parse_comparison(tree: Mapping[str, Any], file: str = "") -> ComparisonExper
     if compare is None or problems:
         raise BadInput(problems | dict.fromkeys(problems_of_sections(tree, with_folds=False))).in_file(file)
     first = arms[0].space
-    return ComparisonExperiment(
-        file, first.name, base, compare, _search(tree), first.resources, first.tracking, tuple(arms)
-    )
+    try:
+        search = _search(tree)
+    except ValidationError as error:  # where the rows replace as a whole what is no section of settings
+        raise BadInput(problems_from_pydantic(error, SearchSettings, prefix="search")).in_file(file) from None
+    return ComparisonExperiment(file, first.name, base, compare, search, first.resources, first.tracking, tuple(arms))
 
 
 def check_comparison(comparison: ComparisonExperiment) -> list[Plan]:
@@ -276,7 +277,8 @@ def _made_tiny(tree: Mapping[str, Any], comparison: ComparisonExperiment) -> Tre
     """Returns the comparison with little data and few steps: every row, at most two columns."""
     tiny = copy.deepcopy(dict(tree))
     first = comparison.arms[0]
-    size = {"data.train_images": check_data(first.column_data, num_folds=None).num_train, "data.train_fraction": 1.0}
+    num_train = data_summary(first.column_data, None, comparison.file).num_train
+    size = {"data.train_images": num_train, "data.train_fraction": 1.0}
     for path, value in (size | smoke_overrides(first.space)).items():
         if path.partition(".")[0] in BASE or path == "name":
             override_leaf(tiny, path, value)

@@ -24,12 +24,12 @@ from tuner.record.events import (
     BaselineRetrained,
     BaselineRetrainingFailed,
     EnsembleTested,
-    ModelRegistered,
     RetrainingFailed,
     RetrainingFinished,
 )
 from tuner.record.history import RetrainingEvent, SearchHistory, TrialRecord
 from tuner.record.journal import SearchJournal
+from tuner.record.registration import model_registered
 from tuner.record.selection import best_trial, winner_of
 from tuner.reports.model_card import model_card
 from tuner.reports.search_result import search_result_of
@@ -182,14 +182,13 @@ def register(context: SearchContext, space: SearchExperiment, images: ImagesByKe
     _write_model_card(context, space, images, observer)
     model, example = context.directory.model, next(iter(images.values())).sample(2)
     baseline = winner.name if isinstance(winner, BaselineRecord) else None
-    trial = winner.number if isinstance(winner, TrialRecord) else None
     try:
         if not context.sync.flush(FLUSH_TIMEOUT_S):
             raise TrackingFailed("the store does not answer")
         run = context.directory.run
         seed = None if has_ensemble else MODEL_SEED
         model_uri = register_model(context.uri, space.name, run, seed, model, space.model_name, example, baseline)
-        context.journal.append(ModelRegistered(trial=trial, baseline=baseline, uri=model_uri))
+        context.journal.append(model_registered(history, winner, model_uri, MODEL_SEED))
         return model_uri
     except TrackingFailed as failure:
         observer.say(f"the model is not registered ({failure}); it is in {model}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import shutil
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from tuner.cluster.connection import cluster
 from tuner.cluster.gpu_check import check_gpus
 from tuner.execution.observer import Observer
 from tuner.experiment.search_experiment import Experiment
-from tuner.experiment.settings import tracking_uri
+from tuner.experiment.settings import tracking_key, tracking_uri
 from tuner.messages.invocation import command_line
 from tuner.messages.redaction import without_credentials
 from tuner.messages.wording import one_line
@@ -25,6 +26,7 @@ from tuner.record.directory import RunDirectory
 from tuner.record.events import ComparisonEnded, Outcome, SearchEnded
 from tuner.record.history import ComparisonHistory, SearchHistory
 from tuner.record.journal import Journal
+from tuner.record.lines import read_events
 from tuner.record.lock import locked
 from tuner.record.mirror import Mirror, mirrored
 from tuner.resources.share import Share, share_of
@@ -81,6 +83,7 @@ def run_directory(experiment: Experiment, resume: bool, say: Say) -> Iterator[Ru
             if resume:
                 if mirror is not None and (note := mirror.pull(directory)):
                     say(note)
+                deque(read_events(directory.journal), maxlen=0)  # a damaged one is refused before Ray is started
                 check_same_trials(experiment, directory)
                 check_same_data(experiment, directory)
                 write_record(experiment, directory)
@@ -109,7 +112,7 @@ def open_run(
             stack.enter_context(mirrored(Mirror.of(experiment.tracking.mirror), directory, say))
         uri = tracking_uri(experiment.tracking.uri)
         try:
-            prepare_store(uri, experiment.name)
+            prepare_store(uri, experiment.name, tracking_key(experiment.tracking.uri))
         except StoreAway as away:
             say(f"MLflow is unreachable, {away.problems[0].got}")
             say("  the search starts without it; runs will be uploaded once it is reachable")

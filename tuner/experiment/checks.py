@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -13,14 +14,17 @@ from pydantic import ValidationError
 
 from trainables.backbones import BackboneFacts, BackboneSizes, check_backbone, describe, facts_about
 from trainables.backbones.config import BackboneConfig
+from trainables.backbones.image_size import check_image_size
+from trainables.config import TrialConfig
 from trainables.data.batches import steps_per_epoch
-from trainables.data.config import DataConfig
+from trainables.data.config import AUGMENTATION, DataConfig
 from trainables.data.examples import Examples
 from trainables.data.loading import DataSummary, check_data, check_decodes, load_train, source_key, test_key
 from trainables.errors import BadInput, Problem
 from trainables.methods import check_method, uses_source_head
 from trainables.training.config import TrainingConfig, num_steps_of
-from tuner.experiment.dimensions import Choice, spell
+from tuner.experiment.dimensions import Choice, Dimension, spell
+from tuner.experiment.points import MAX_COMBINATIONS
 from tuner.experiment.repeats import repeats_note, with_repeats
 from tuner.experiment.search_experiment import SearchExperiment
 from tuner.experiment.settings import SearchSettings
@@ -110,19 +114,14 @@ def check_experiment(space: SearchExperiment, with_folds: bool = True) -> Plan:
     Raises:
         BadInput: with all problems of all sections.
     """
+    if too_many := list(_too_many_variants(space)):
+        raise BadInput(too_many).in_file(space.file)
     problems: dict[Problem, None] = {}
     summaries: list[DataSummary] = []
     configs = list(space.boundary_configs())
     for data in _distinct(config.data for config in configs):
         summaries += _collect("data", partial(check_data, data, space.search.folds if with_folds else None), problems)
-    for backbone, head in _distinct((c.backbone, uses_source_head(c.method)) for c in configs):
-        _collect("backbone", partial(check_backbone, backbone, head), problems)
-    for method, name in _distinct((c.method, c.backbone.name) for c in configs):
-        for facts in _collect("backbone", partial(facts_about, name), problems):
-            _collect("method", partial(check_method, method, facts), problems)
-    for data, name in _distinct((c.data, c.backbone.name) for c in configs):
-        for facts in _collect("backbone", partial(facts_about, name), problems):
-            _collect("backbone", partial(check_reads, facts, data), problems)
+    _check_networks(configs, problems)
     problems |= dict.fromkeys(_undecodable_dimensions(space))
     if problems:
         raise BadInput(_in_alternatives(problems, space, with_folds)).in_file(space.file)
@@ -143,6 +142,20 @@ def check_experiment(space: SearchExperiment, with_folds: bool = True) -> Plan:
     )
 
 
+def _check_networks(configs: Iterable[TrialConfig], problems: dict[Problem, None]) -> None:
+    """Checks weights, the needs of methods, and that backbones read what the data consist of, at its size."""
+    for backbone, head in _distinct((c.backbone, uses_source_head(c.method)) for c in configs):
+        _collect("backbone", partial(check_backbone, backbone, head), problems)
+    for method, name in _distinct((c.method, c.backbone.name) for c in configs):
+        for facts in _collect("backbone", partial(facts_about, name), problems):
+            _collect("method", partial(check_method, method, facts), problems)
+    for data, name in _distinct((c.data, c.backbone.name) for c in configs):
+        for facts in _collect("backbone", partial(facts_about, name), problems):
+            _collect("backbone", partial(check_reads, facts, data), problems)
+            if facts.takes_images and not data.has_texts:
+                _collect("data", partial(check_image_size, name, data.size_px), problems)
+
+
 def num_fold_steps(training: TrainingConfig, num_dealt: int, num_folds: int) -> int:
     """Returns the number of optimiser steps of fold 1, whose training part is the smallest of folds of `num_dealt`
     examples; a validation split of its own, of which there is one fold, is not among these."""
@@ -154,12 +167,13 @@ def _in_alternatives(problems: Iterable[Problem], space: SearchExperiment, with_
     if not space.branches.alternatives:
         return problems
     found: dict[Problem, None] = {}
-    for chosen in space.branches.grid({key: each.fixed for key, each in space.branches.alternatives.items()}):
+    combinations = space.branches.grid({key: each.fixed for key, each in space.branches.alternatives.items()})
+    for chosen in itertools.islice(combinations, MAX_COMBINATIONS):
         try:
             check_experiment(space.at_alternatives(chosen), with_folds)
         except BadInput as bad:
             found |= {replace(problem, where=space.locate(problem.where, chosen)): None for problem in bad.problems}
-    return found
+    return found or problems
 
 
 def check_reads(backbone: BackboneFacts, data: DataConfig) -> None:
@@ -247,9 +261,28 @@ def _undecodable_dimensions(space: SearchExperiment) -> Iterator[Problem]:
                 yield Problem(branches.place_of(key), expected, spell(dimension))
 
 
+def _too_many_variants(space: SearchExperiment) -> Iterator[Problem]:
+    choices = [each for each in _decoding_dimensions(space).values() if isinstance(each, Choice)]
+    num_variants = math.prod(len(each.choice) for each in choices)
+    if num_variants > MAX_COMBINATIONS:
+        expected = f"at most {MAX_COMBINATIONS} combinations of choices, as each is checked and may be decoded"
+        yield Problem("data", expected, str(num_variants))
+
+
 def _data_variants(space: SearchExperiment) -> list[DataConfig]:
-    """The data configuration of every combination of the values that the data section is searched over."""
+    """The data configuration of every combination of the values that may change what is decoded."""
     branches = space.branches
-    searched = {key: d.bounds() for key, d in space.dimensions.items() if is_within(branches.path_of(key), "data")}
+    searched = {key: dimension.bounds() for key, dimension in _decoding_dimensions(space).items()}
     points = (branches.completed(space.dimensions, point) for point in branches.grid(searched))
     return [config.data for config in space.valid_configs(points)]
+
+
+def _decoding_dimensions(space: SearchExperiment) -> dict[str, Dimension]:
+    """The dimensions of the data section but augmentations, which change decoded images."""
+    paths = {key: space.branches.path_of(key) for key in space.dimensions}
+    augmentations = {f"data.{key}" for key in AUGMENTATION}
+    return {
+        key: dimension
+        for key, dimension in space.dimensions.items()
+        if is_within(paths[key], "data") and paths[key] not in augmentations
+    }

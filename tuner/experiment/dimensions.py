@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Self
 
@@ -12,6 +13,8 @@ from trainables.frozen import Frozen
 from tuner.messages.wording import shown
 
 Scalar = bool | int | float | str | None
+_Exact = Annotated[StrictInt, Field(ge=-(2**53), le=2**53)]
+"""Whole number that a float can be, too, as which the sampler draws it."""
 
 GOLDEN = 0.6180339887498949
 """Position of the value tried between the bounds; no round number, so that a leaf of integers refuses it."""
@@ -65,7 +68,7 @@ class Integer(Frozen):
     """`{int: [low, high]}`: an integer, both bounds included."""
 
     grammar: ClassVar[str] = "`int: [low, high]` with whole numbers low < high"
-    int_: Annotated[tuple[StrictInt, StrictInt], Field(alias="int")]
+    int_: Annotated[tuple[_Exact, _Exact], Field(alias="int")]
 
     @model_validator(mode="after")
     def _range(self) -> Self:
@@ -89,7 +92,7 @@ class Choice(Frozen):
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
-        if len(set(map(repr, self.choice))) < len(self.choice):
+        if len(set(self.choice)) < len(self.choice):  # 8 and 8.0 are one, as true and 1 are: the sampler compares them
             raise ValueError(f"values that differ, got {shown(list(self.choice))}")
         return self
 
@@ -159,3 +162,5 @@ def _low_below_high(ends: tuple[float, float]) -> None:
     low, high = ends
     if not low < high:
         raise ValueError(f"low below high, got {low}, {high}")
+    if not math.isfinite(high - low):
+        raise ValueError(f"a range of finite width, got {low}, {high}")

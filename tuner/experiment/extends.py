@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -144,7 +145,7 @@ def _bases(extends: Any, file: Path, line: int, chain: tuple[Path, ...]) -> list
 
 
 def _base_problem(name: str, base: Path, chain: tuple[Path, ...]) -> Problem | None:
-    if not base.is_file():
+    if not os.path.isfile(base):  # Path.is_file raises for a name that is too long
         return Problem(EXTENDS, "a file that exists, relative to this one", shown(name))
     if base.resolve() in (file.resolve() for file in chain):
         return Problem(EXTENDS, "files that do not lead back to this one", " → ".join(map(str, (*chain, base))))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib.resources import files
 from pathlib import Path
 
@@ -23,7 +24,7 @@ def find_space(text: str | Path, where: str = "") -> Path:
         BadInput: of `where`, if `text` is neither.
     """
     path = Path(text)
-    if path.is_file() or path.suffix in (".yaml", ".yml"):
+    if os.path.isfile(path) or path.suffix in (".yaml", ".yml"):
         return path
     spaces = packaged_spaces()
     if str(text) in spaces:

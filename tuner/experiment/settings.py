@@ -14,7 +14,6 @@ from pydantic import (
     Field,
     NonNegativeFloat,
     NonNegativeInt,
-    PositiveFloat,
     PositiveInt,
     ValidationInfo,
     field_validator,
@@ -22,6 +21,7 @@ from pydantic import (
 )
 
 from trainables.frozen import Frozen
+from trainables.paths import PossiblePath
 from tuner.experiment.objective import ObjectiveName
 from tuner.messages.redaction import without_credentials
 
@@ -30,6 +30,11 @@ Baseline = Literal["linear_probe", "fine_tuning"]
 
 DEFAULT_NUM_TRIALS = 20
 """Number of trials where the file says neither `trials` nor `minutes`."""
+
+
+LONGEST_S = 1e8
+"""Longest time that can be asked for, three years: what waits for a longer one may fail at once."""
+Seconds = Annotated[float, Field(gt=0, le=LONGEST_S)]
 
 
 class NoRacing(Frozen):
@@ -123,20 +128,20 @@ class SearchSettings(Frozen):
     `tracking.directory`, or MLflow ids of search runs."""
     racing: Racing = FoldRacing()
     """When a trial is stopped before its last fold. Only a trial that trained all of them can win."""
-    minutes: PositiveFloat | None = None
+    minutes: Annotated[float, Field(gt=0, le=LONGEST_S / 60)] | None = None
     """Wall-clock budget of this command in minutes: baselines, trials, retraining and registration. The retraining is
     estimated from the folds that were trained, and no trial or fold starts that would not leave the time for it. The
     number of trials then depends on the clock."""
-    timeout_s: PositiveFloat | None = None
+    timeout_s: Seconds | None = None
     """Wall-clock budget of this command's trials, without the retraining. Running trials stop after their current fold
     and continue with `--resume`."""
     max_fold_trainings: PositiveInt | None = None
     """Budget in trainings of a fold, over baselines and trials; at least those of the baselines and of one trial."""
     plateau: Plateau | None = None
     """When the search ends because it no longer gains; None: never."""
-    fold_timeout_s: PositiveFloat | None = None
+    fold_timeout_s: Seconds | None = None
     """Limit of one fold; a trial that exceeds it is taken to hang, and fails."""
-    checkpoint_period_s: PositiveFloat | None = 30.0
+    checkpoint_period_s: Seconds | None = 30.0
     """How often a training fold is checkpointed, to continue from there after a crash; None: never."""
 
     @property
@@ -179,7 +184,13 @@ class SearchSettings(Frozen):
         return budget
 
 
+RESOLUTION = 1e-4
+"""Smallest share of a resource that Ray counts."""
+
+
 def _ray_can_divide(amount: float) -> float:
+    if 0 < amount < RESOLUTION:
+        raise ValueError(f"a number of at least {RESOLUTION}, got {amount}")
     if amount > 1 and amount != int(amount):
         raise ValueError(f"a number that is whole where it is above 1, got {amount}")
     return amount
@@ -192,7 +203,7 @@ DIVISIBLE = AfterValidator(_ray_can_divide)
 def _of_one_gpu(gpus: float) -> float:
     if gpus > 1:
         raise ValueError(f"a share of one GPU (0 to 1: a trial trains on one), got {gpus:g}")
-    return gpus
+    return _ray_can_divide(gpus)
 
 
 class ResourceSettings(Frozen):
@@ -211,11 +222,27 @@ def _absolute(path: Path) -> Path:
     return path.expanduser().resolve()
 
 
+MIRRORS = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs", "file")
+"""Kinds of places that pyarrow can write to."""
+
+
 def _place(uri: str) -> str:
-    if not re.match(r"[a-z][a-z0-9]*://.", uri) or "?" in uri or "@" in uri:
+    kind, separator, rest = uri.partition("://")
+    if kind not in MIRRORS or not separator or not rest or "?" in uri or "@" in uri:
         expected = "s3://bucket/prefix (or gs://, file://) without credentials or options"
         raise ValueError(f"{expected}, got {without_credentials(uri)!r}")
     return uri.rstrip("/")
+
+
+MODEL_NAME = re.compile(r"\w(?:[\w. -]{0,198}[\w.-])?")
+
+
+def _registry_name(name: str) -> str:
+    """Refuses what MLflow's registry does, and what would be something else in `models:/<name>@champion`."""
+    if not MODEL_NAME.fullmatch(name):
+        expected = "a name of letters, digits, '.', '_', '-' and spaces, at most 200 long"
+        raise ValueError(f"{expected}, got {name!r}")
+    return name
 
 
 class TrackingSettings(Frozen):
@@ -223,19 +250,20 @@ class TrackingSettings(Frozen):
 
     uri: str | None = None
     """MLflow tracking URI; without it MLFLOW_TRACKING_URI, and without that `mlflow.db` in the working folder."""
-    directory: Annotated[Path, Field(validate_default=True), AfterValidator(_absolute)] = Path("experiments")
+    directory: Annotated[PossiblePath, Field(validate_default=True), AfterValidator(_absolute)] = Path("experiments")
     """Folder of the experiment directories, the durable record of every search."""
     mirror: Annotated[str, AfterValidator(_place)] | None = None
     """Where the directory is copied while the search runs, as `s3://bucket/prefix`, so that another machine can resume
     it. Endpoint, region and credentials come from the environment."""
-    registered_model: str | None = None
-    """Name under which the retrained model is registered; the experiment's name if None."""
+    registered_model: Annotated[str, AfterValidator(_registry_name)] | None = None
+    """Name under which the retrained model is registered: letters, digits, `.`, `_`, `-` and spaces; the experiment's
+    name if None."""
 
 
 class RetrainSettings(Frozen):
     """The `retrain` section: trainings of the best configuration."""
 
-    seeds: NonNegativeInt = 3
+    seeds: Annotated[int, Field(ge=0, le=1000)] = 3
     """Trainings on the full training split, each with another seed; 0 leaves the retraining out."""
     baselines: bool = True
     """Whether plain fine-tuning is trained so, too, for its test scores. The winner and the linear probe always are."""
@@ -245,12 +273,21 @@ class RetrainSettings(Frozen):
     of them do."""
 
 
+TRACKING_URI = "MLFLOW_TRACKING_URI"
+"""Environment variable with the store of an experiment that names none."""
+
+
+def tracking_key(configured: str | None) -> str:
+    """Returns what says the store: the key `tracking.uri`, or the environment variable. For messages."""
+    return TRACKING_URI if not configured and os.environ.get(TRACKING_URI) else "tracking.uri"
+
+
 def tracking_uri(configured: str | None) -> str:
     """Returns the tracking URI: `configured`, else MLFLOW_TRACKING_URI, else `mlflow.db` in the working folder.
 
     A sqlite path is made absolute, because trials and later commands run in other folders.
     """
-    uri = configured or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
+    uri = configured or os.environ.get(TRACKING_URI) or "sqlite:///mlflow.db"
     file = _sqlite_file(uri)
     return uri if file is None else f"sqlite:///{file}"
 

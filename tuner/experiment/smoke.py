@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from trainables.data.loading import check_data
+from trainables.data.config import DataConfig
+from trainables.data.loading import DataSummary, check_data
+from trainables.errors import BadInput
 from tuner.experiment.search_experiment import SearchExperiment
 
 SMOKE: dict[str, Any] = {
@@ -25,9 +27,13 @@ SMOKE_TEST_IMAGES = 32
 
 
 def smoke_overrides(space: SearchExperiment) -> dict[str, Any]:
-    """Returns the overrides, by dotted path, that make a tiny run of `space`. Raises BadInput where it has no data."""
+    """Returns the overrides, by dotted path, that make a tiny run of `space`.
+
+    Raises:
+        BadInput: with the file and the keys of its section `data`, where there are no such data.
+    """
     data = next(space.boundary_configs()).data
-    summary = check_data(data, num_folds=2)
+    summary = data_summary(data, 2, space.file)
     names = {"name": f"{space.name[:90]}-smoke", "tracking.registered_model": f"{space.model_name[:90]}-smoke"}
     overrides = SMOKE | names | {"search.first_points": _points_without(space, SMOKE)}
     if data.group_by is not None:
@@ -40,6 +46,14 @@ def smoke_overrides(space: SearchExperiment) -> dict[str, Any]:
     if summary.num_test > SMOKE_TEST_IMAGES:
         overrides["data.test_images"] = max(SMOKE_TEST_IMAGES, len(summary.class_names))
     return overrides
+
+
+def data_summary(data: DataConfig, num_folds: int | None, file: str) -> DataSummary:
+    """Returns the summary of `check_data`. Raises BadInput with the section and the experiment's file."""
+    try:
+        return check_data(data, num_folds)
+    except BadInput as bad:
+        raise bad.under("data").in_file(file) from None
 
 
 def _points_without(space: SearchExperiment, paths: Collection[str]) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,14 +12,21 @@ from typing import Any, NamedTuple
 import yaml
 
 from trainables.errors import BadInput, Problem
-from tuner.messages.wording import shorten
+from tuner.messages.wording import shorten, shown
 
 MERGE = "tag:yaml.org,2002:merge"
-MAX_VALUES = 100_000
+TIMESTAMP = "tag:yaml.org,2002:timestamp"
+MAX_VALUES = 10_000
 """Values that a file may have with its aliases written out; a few nested ones can stand for billions."""
+MAX_BYTES = 200_000
+"""Size of a file, which takes some seconds to parse."""
+MAX_INTEGER = 2**63
+"""Bound of the whole numbers that programs of other languages can read."""
 MAX_LEVELS = 50
 """Mappings and lists within each other; an experiment has about eight."""
 
+UNUSABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
+"""Characters that YAML's escapes can make, and that no name of a file, class or model may have."""
 
 TOO_DEEP = Problem("", f"at most {MAX_LEVELS} mappings and lists within each other", "more")
 
@@ -43,6 +51,8 @@ def read_yaml(file: Path) -> dict[str, Any]:
 def read_document(file: Path) -> Document:
     """Returns the mapping in `file`, with its lines. Raises BadInput where it is missing, no YAML, or not a mapping."""
     try:
+        if (num_bytes := file.stat().st_size) > MAX_BYTES:
+            raise BadInput(Problem("", f"a file of at most {MAX_BYTES:,} bytes", f"{num_bytes:,}", file=str(file)))
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(Problem("", "a readable YAML file", _reason(error), file=str(file))) from None
@@ -64,13 +74,15 @@ def parse_document(text: str, file: str = "") -> Document:
     Raises:
         BadInput: with file and line, where `text` is no YAML or gives a key twice.
     """
+    if _is_too_long(text):
+        raise BadInput(Problem("", f"at most {MAX_VALUES} values", "more", file=file))
     try:
         loader = _StrictLoader(text)
         try:
             node = loader.get_single_node()
             if node is None:
                 return Document(None, {})
-            if problems := list(_GraphCheck(loader).problems(node)):
+            if problems := list(_GraphCheck(loader, text).problems(node)):
                 raise BadInput(problems).in_file(file)
             content = loader.construct_document(node)
             # Merges (`<<`) have been resolved by now, so that a merged key has the line where it was written.
@@ -81,6 +93,17 @@ def parse_document(text: str, file: str = "") -> Document:
         raise BadInput(_syntax_problem(error, text, file)) from None
     except RecursionError:
         raise BadInput(TOO_DEEP).in_file(file) from None
+
+
+def _is_too_long(text: str) -> bool:
+    """Whether a text has far too many values, found out by the parser in C, which is faster by an order of magnitude.
+    Without that parser, and where it finds an error, the other one tells."""
+    parser = getattr(yaml, "CSafeLoader", None)
+    limit = 3 * MAX_VALUES  # a value comes with a key, and a list with its end
+    try:
+        return parser is not None and len(list(itertools.islice(yaml.parse(text, parser), limit + 1))) > limit
+    except yaml.YAMLError:
+        return False
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -104,13 +127,14 @@ _StrictLoader.add_implicit_resolver(
 
 
 class _GraphCheck:
-    """Finds keys that are given twice, and aliases that are endless or stand for too many values.
+    """Finds keys that are given twice, values that are none, and aliases that are endless or stand for too many values.
 
     Aliases share nodes: each node is visited once, so that the check takes time linear in the text.
     """
 
-    def __init__(self, loader: _StrictLoader) -> None:
+    def __init__(self, loader: _StrictLoader, text: str) -> None:
         self._loader = loader
+        self._text = text
         self._num_values: dict[int, int] = {}
         self._open: set[int] = set()
 
@@ -131,11 +155,28 @@ class _GraphCheck:
         self._open.add(id(node))
         if isinstance(node, yaml.MappingNode):
             yield from self._repeated_keys(node, path)
+        elif isinstance(node, yaml.ScalarNode):
+            yield from self._of_scalar(node, path)
         children = _children(self._loader, node, path)
         for child_path, _, child in children:
             yield from self._visit(child, child_path)
         self._open.remove(id(node))
         self._num_values[id(node)] = 1 + sum(self._num_values.get(id(child), 0) for _, _, child in children)
+
+    def _of_scalar(self, node: yaml.ScalarNode, path: str) -> Iterator[Problem]:
+        if node.tag == TIMESTAMP:
+            expected = "a value that is no date (in quotes: a text)"
+            yield Problem(path, expected, shorten(node.value), line=_line(node))
+            return
+        try:
+            value = self._loader.construct_object(node)
+        except yaml.YAMLError as error:
+            yield replace(_syntax_problem(error, self._text, ""), where=path)
+            return
+        if isinstance(value, str) and UNUSABLE.search(value):
+            yield Problem(path, "text without control characters", shorten(repr(value)), line=_line(node))
+        elif isinstance(value, int) and abs(value) >= MAX_INTEGER:
+            yield Problem(path, "a whole number of 18 digits at most", shown(value), line=_line(node))
 
     def _repeated_keys(self, node: yaml.MappingNode, path: str) -> Iterator[Problem]:
         seen: dict[Any, yaml.Node] = {}
@@ -143,6 +184,8 @@ class _GraphCheck:
             if not isinstance(key_node, yaml.ScalarNode) or key_node.tag == MERGE:
                 continue  # SafeLoader refuses other keys, and merges
             key = self._loader.construct_object(key_node, deep=True)
+            if isinstance(key, str) and UNUSABLE.search(key):
+                yield Problem("", "keys without control characters", shorten(repr(key)), line=_line(key_node))
             if key in seen:
                 searched = {isinstance(each, yaml.MappingNode) for each in (seen[key], value_node)} == {True, False}
                 expected = (
@@ -186,7 +229,8 @@ def _line(node: yaml.Node) -> int:
 def _syntax_problem(error: yaml.YAMLError, text: str, file: str) -> Problem:
     if isinstance(error, yaml.reader.ReaderError):
         line = text.count("\n", 0, error.position) + 1
-        return Problem("", "text that YAML allows", f"the character #x{ord(text[error.position]):04x}", file, line)
+        got = f"the character #x{ord(text[error.position]):04x}"
+        return Problem(_key_of_unprintable(text), "text that YAML allows", got, file, line)
     mark = getattr(error, "problem_mark", None)
     # The parser notices an open bracket at the end of the file, behind its last line.
     line = min(mark.line + 1, len(text.rstrip().splitlines())) if mark else 0
@@ -197,6 +241,33 @@ def _syntax_problem(error: yaml.YAMLError, text: str, file: str) -> Problem:
         return Problem("", parts[1], shorten(parts[2]), file, line)
     found = re.fullmatch(r"(?:but )?found (.+)", message, re.DOTALL)
     return Problem("", "valid YAML", shorten(found[1] if found else f"a syntax error: {message}"), file, line)
+
+
+def _key_of_unprintable(text: str) -> str:
+    """Dotted path of the first value with a character that YAML does not allow; "" where it is in no value."""
+    mark = "\ufffd"
+    loader = _StrictLoader(yaml.reader.Reader.NON_PRINTABLE.sub(mark, text.replace(mark, "")))
+    try:
+        root = loader.get_single_node()
+        scalars = _scalars(loader, root, set()) if root is not None else iter(())
+        return next((path for path, node in scalars if mark in node.value), "")
+    except (yaml.YAMLError, RecursionError):
+        return ""
+    finally:
+        loader.dispose()
+
+
+def _scalars(
+    loader: _StrictLoader, node: yaml.Node, seen: set[int], path: str = ""
+) -> Iterator[tuple[str, yaml.ScalarNode]]:
+    """Yields the path of each value that is neither mapping nor list, where it is first."""
+    if id(node) in seen:
+        return
+    seen.add(id(node))
+    if isinstance(node, yaml.ScalarNode):
+        yield path, node
+    for child_path, _, child in _children(loader, node, path):
+        yield from _scalars(loader, child, seen, child_path)
 
 
 def _reason(error: Exception) -> str:

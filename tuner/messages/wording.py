@@ -6,7 +6,7 @@ import reprlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from trainables.errors import BadInput
+from trainables.errors import BadInput, cut
 from tuner.messages.redaction import reason, without_credentials
 
 
@@ -78,10 +78,7 @@ MAX_CHARACTERS = 200
 
 def shorten(text: str, limit: int = MAX_CHARACTERS) -> str:
     """Returns `text` without its middle where it is longer than `limit` characters."""
-    if len(text) <= limit:
-        return text
-    kept = limit // 2
-    return f"{text[:kept]} … {text[-kept:]}"
+    return cut(text, limit)
 
 
 def shown(value: Any) -> str:

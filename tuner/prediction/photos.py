@@ -98,7 +98,7 @@ def _images_below(folder: str) -> Iterator[str]:
 
 
 def _is_image(name: str) -> bool:
-    return is_image(name)
+    return is_image(name) and not name.startswith(".")
 
 
 def _stands_for_nothing(argument: str) -> Problem:

@@ -75,7 +75,7 @@ class RunDirectory:
     @property
     def has_begun(self) -> bool:
         """Whether there is a journal. A run that was refused before its first event has none."""
-        return self.journal.exists()
+        return os.path.exists(self.journal)  # Path.exists raises for a name that is too long
 
     @property
     def space(self) -> Path:

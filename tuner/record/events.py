@@ -259,12 +259,18 @@ class EnsembleTested(Timed):
 
 
 class ModelRegistered(Timed):
-    """Registration of the retrained network of `trial`, or of `baseline`, in MLflow."""
+    """Registration of the retrained network of `trial`, or of `baseline`, in MLflow.
+
+    `uri` names the version, `models:/digits/3`. `seed` is the seed of its retraining, None of the ensemble of all, and
+    `test_top1` what this network scored; journals of earlier versions have neither.
+    """
 
     event: Literal["model_registered"] = "model_registered"
     trial: int | None = None
     baseline: Baseline | None = None
     uri: str
+    seed: int | None = None
+    test_top1: float | None = None
 
 
 ResourceEvent = GpusInspected | ShareMeasured | ShareGrown

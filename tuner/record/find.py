@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import calendar
 import contextlib
+import os
 import time
 from pathlib import Path
 
@@ -54,7 +55,7 @@ def find_run(text: str, root: Path, where: str = "") -> RunDirectory:
     for directory in (RunDirectory(Path(text)), RunDirectory(root / text)):
         if directory.has_begun:
             return RunDirectory(directory.path.resolve())
-    if text and (runs := runs_below(root / text)):
+    if text and os.path.isdir(root / text) and (runs := runs_below(root / text)):
         return RunDirectory(runs[-1].path.resolve())
     known = sorted({run.experiment_name for run in runs_below(root, depth=2)})
     expected = f"a name, a name/run below {root}, or an experiment directory"

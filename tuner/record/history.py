@@ -13,6 +13,7 @@ from tuner.experiment.objective import TOP1, Objective, mean_kept_share, mean_me
 from tuner.experiment.settings import Baseline
 from tuner.record.baselines import BaselineRecord, apply_to_baseline
 from tuner.record.data_findings import DataFindings
+from tuner.record.directory import JOURNAL
 from tuner.record.events import (
     BaselineFailed,
     BaselineFoldFinished,
@@ -46,7 +47,7 @@ from tuner.record.events import (
     WarmStarted,
     trial_id,
 )
-from tuner.record.lines import read_events
+from tuner.record.lines import DamagedJournal, read_events
 from tuner.record.scores import RungScore
 
 
@@ -150,15 +151,23 @@ class _History:
 
     @classmethod
     def read(cls, journal: Path) -> Self:
-        """Reads a journal. Raises as `read_events`."""
-        return cls.of(read_events(journal))
+        """Reads a journal. Raises as `read_events` and `of`."""
+        return cls.of(read_events(journal), journal)
 
     @classmethod
-    def of(cls, events: Iterable[Event]) -> Self:
-        """Replays events."""
+    def of(cls, events: Iterable[Event], journal: Path = Path(JOURNAL)) -> Self:
+        """Replays the events of a journal, from its first one on; `journal` is its name in errors.
+
+        Raises:
+            DamagedJournal: with the line of an event of a trial that never started, as that line was lost.
+        """
         history = cls()
-        for event in events:
-            history.apply(event)
+        for line, event in enumerate(events, start=2):  # the first is the header
+            try:
+                history.apply(event)
+            except KeyError as error:
+                got = f"'{event.event}' of trial {error}, which has not"
+                raise DamagedJournal(journal, line, "an event of a trial that has started", got) from None
         return history
 
     def apply(self, event: Event) -> None:
@@ -300,8 +309,13 @@ class SearchHistory(_History):
 
     def model_uri(self, of: Contender) -> str | None:
         """Returns the URI of the registered model of that trial's or baseline's configuration, if there is one."""
+        model = self.registered(of)
+        return None if model is None else model.uri
+
+    def registered(self, of: Contender) -> ModelRegistered | None:
+        """Returns the registration of the model of that trial's or baseline's configuration, if there is one."""
         model = self._model
-        return model.uri if model is not None and of in (model.trial, model.baseline) else None
+        return model if model is not None and of in (model.trial, model.baseline) else None
 
     @property
     def num_baseline_folds(self) -> int:

@@ -14,7 +14,7 @@ from tuner.record.directory import RunDirectory
 from tuner.record.events import ComparisonEnded, ComparisonStarted, Event, SearchEnded, SearchStarted
 from tuner.record.find import runs_below
 from tuner.record.history import ComparisonHistory, SearchHistory
-from tuner.record.lines import read_events
+from tuner.record.lines import DamagedJournal, read_events
 from tuner.record.lock import holder_of
 from tuner.record.selection import winner_of
 
@@ -59,16 +59,16 @@ def summary_of(directory: RunDirectory) -> Summary:
     changed_s = directory.journal.stat().st_mtime
     try:
         events = list(read_events(directory.journal))
+        search = SearchHistory.of(events, directory.journal)
     except (OSError, BadInput) as error:
         return _summary(directory, "search", ("unreadable", _reason(error, directory)), 0, {}, None, changed_s, None)
     last = events[-1] if events else None
     if events and isinstance(events[0], ComparisonStarted):
-        comparison = ComparisonHistory.of(events)
+        comparison = ComparisonHistory.of(events, directory.journal)
         counts = {"complete": len(comparison.cells), "failed": len(comparison.cell_failures)}
         num_cells = _num_cells(comparison.last_started)
         ending = _ending(comparison.ended) if holder is None else ("running", str(holder))
         return _summary(directory, "comparison", ending, num_cells, counts, None, events[0].time_s, last)
-    search = SearchHistory.of(events)
     winner = winner_of(search.trials.values(), search.baselines.values())
     return _summary(
         directory,
@@ -114,6 +114,8 @@ def _reason(error: OSError | BadInput, directory: RunDirectory) -> str:
     """Returns the problem of the journal, without the directory, which the summary names."""
     if isinstance(error, OSError):
         return str(error)
+    if isinstance(error, DamagedJournal):
+        return error.brief
     return "; ".join(str(replace(problem, file=directory.journal.name)) for problem in error.problems)
 
 

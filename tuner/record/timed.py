@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -20,5 +20,6 @@ class Timed(Frozen):
 
     # Loss curves may hold infinities, of a training that diverges.
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=True, ser_json_inf_nan="constants")
+    counts_booleans: ClassVar[bool] = True
 
-    time_s: float = Field(default_factory=time.time)
+    time_s: float = Field(default_factory=time.time, allow_inf_nan=False)

@@ -19,7 +19,7 @@ from tuner.messages.wording import clock, counted, spell_params, spell_scores
 from tuner.record.baselines import BaselineRecord
 from tuner.record.differences import Difference, seed_difference
 from tuner.record.directory import RunDirectory
-from tuner.record.events import TrialState
+from tuner.record.events import ModelRegistered, TrialState
 from tuner.record.history import SearchHistory, TrialRecord
 from tuner.record.selection import best_trial, mean_and_sd, winner_of
 from tuner.record.standings import retraining_scores
@@ -114,7 +114,11 @@ class SearchResult(Frozen):
     folds_planned: int = 0
     """What they would have been without racing."""
     model_uri: str | None = None
-    """The registered model in MLflow."""
+    """The registered model in MLflow, with its version: `models:/smile-digits/3`."""
+    model_seed: int | None = None
+    """Seed of the retraining whose network the model is; None of an ensemble, and where there is no model."""
+    model_test_top1: float | None = None
+    """Test score of the model itself, where `test_top1_mean` is of all retrainings."""
     data_notes: tuple[str, ...] = ()
     """Sentences about what makes scores optimistic: near twins across folds, files in both train and test."""
     report: str | None = None
@@ -140,7 +144,8 @@ class SearchResult(Frozen):
         """
         import pandas as pd
 
-        history = SearchHistory.of(redacted_events(RunDirectory(Path(self.directory))))
+        directory = RunDirectory(Path(self.directory))
+        history = SearchHistory.of(redacted_events(directory), directory.journal)
         started = history.last_started
         names = short_names({} if started is None else started.dimensions)
         num_folds = 0 if started is None else started.num_trial_folds
@@ -179,8 +184,8 @@ def search_result_of(
         metrics=_metrics_of(directory, history),
         ensemble=None if winner is None else _ensemble_of(winner, history),
         winner=winner.name if isinstance(winner, BaselineRecord) else None if winner is None else winner.trial_id,
-        model_uri=None if winner is None else history.model_uri(winner.key),
         data_notes=() if history.data_findings is None else history.data_findings.notes,
+        **({} if winner is None else _of_model(history.registered(winner.key))),
         **({} if best is None else _of_best(best, space, history)),
     )
 
@@ -210,6 +215,10 @@ def _metrics_of(directory: RunDirectory, history: SearchHistory) -> dict[str, di
         if each.network in ("", f"seed {MODEL_SEED}", "ensemble"):
             of_model[each.split] = each.metrics
     return found
+
+
+def _of_model(model: ModelRegistered | None) -> dict[str, Any]:
+    return {} if model is None else {f"model_{key}": getattr(model, key) for key in ("uri", "seed", "test_top1")}
 
 
 def _ensemble_of(winner: TrialRecord | BaselineRecord, history: SearchHistory) -> EnsembleOutcome | None:
@@ -265,7 +274,7 @@ def closing_lines(result: SearchResult, history: SearchHistory) -> Iterator[str]
         yield f"  winner         the {label}: no trial has a better validation score, so its model is the result"
     store = ("--tracking-uri", result.tracking_uri)
     if result.model_uri:
-        yield f"  model          {result.model_uri}"
+        yield f"  model          {result.model_uri}{_which_model(result)}"
         yield f"                 {command_line('predict', '--model', result.model_uri, *store, 'photo.jpg')}"
     yield f"  record         {result.directory}"
     yield f"  see it         {command_line('ui', *store)}"
@@ -284,6 +293,14 @@ def _metric_lines(result: SearchResult) -> Iterator[str]:
             top1 = splits[split]["top1"]
             yield f"  model          top-1 {top1} on {split}: {values}"
             return
+
+
+def _which_model(result: SearchResult) -> str:
+    """Says which of the retrained networks the model is, and what that one scored; "" of an old record."""
+    if result.model_test_top1 is None:
+        return ""
+    which = "the ensemble" if result.model_seed is None else f"the network of seed {result.model_seed}"
+    return f", {which}: test top-1 {result.model_test_top1:.4f}"
 
 
 def _test_lines(result: SearchResult) -> Iterator[str]:

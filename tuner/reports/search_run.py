@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from pydantic import ValidationError
+
 from trainables.errors import BadInput, Problem
 from tuner.experiment.alternatives import NO_BRANCHES
 from tuner.experiment.dimensions import Dimension
@@ -84,21 +86,34 @@ def read_run(directory: RunDirectory) -> SearchRun:
     is_locked = holder_of(directory) is not None  # before the journal: a run that ends meanwhile has written so
     try:
         events = list(redacted_events(directory))
-        history = SearchHistory.of(events)
-    except (OSError, KeyError) as error:  # KeyError: an event of a trial that never started
+        history = SearchHistory.of(events, directory.journal)
+    except OSError as error:
         raise _no_search(directory, f"a journal that cannot be read ({type(error).__name__}: {error})") from None
     if history.last_started is None:
         is_comparison = any(isinstance(event, ComparisonStarted) for event in events)
         got = f"that of a comparison, whose tables are in {directory.tables_html.name}"
         raise _no_search(directory, got if is_comparison else "an empty journal")
+    space = parse_experiment(history.last_started.space, str(directory.space))
+    for trial in history.trials.values():
+        if trial.state == "complete" and not _is_of(trial, space):
+            raise _no_search(directory, f"{trial.trial_id}, whose values are not those of the experiment's dimensions")
     return SearchRun(
         directory=directory,
-        space=parse_experiment(history.last_started.space, str(directory.space)),
+        space=space,
         history=history,
         environment=redacted_environment(directory),
         duration_s=_working_time_s(events),
         is_running=is_locked and history.ended is None,
     )
+
+
+def _is_of(trial: TrialRecord, space: SearchExperiment) -> bool:
+    """Whether a recorded trial has a configuration in the experiment, which a damaged record may not give it."""
+    try:
+        space.trial_config(trial.params)
+    except (KeyError, ValidationError):
+        return False
+    return True
 
 
 def best_space(run: SearchRun) -> SearchExperiment | None:
@@ -131,7 +146,8 @@ def best_yaml(run: SearchRun) -> str | None:
         return None
     tree = alone.as_tree()
     del tree["tracking"]
-    found = [f"{section}.{key}" for section, key in PATHS.items() if tree.get(section, {}).get(key) is not None]
+    places = ((section, key) for section, keys in PATHS.items() for key in keys)
+    found = [f"{section}.{key}" for section, key in places if tree.get(section, {}).get(key) is not None]
     flags = " ".join(f"--set {key}=…" for key in found)
     note = f"# The files of another machine are given by {flags}\n" if flags else ""
     return f"# The best configuration of {run.directory.full_name}\n{note}{yaml_text(tree)}"

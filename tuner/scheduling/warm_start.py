@@ -13,6 +13,7 @@ tried first: those within the ranges. The sampler completes them in dimensions t
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -122,12 +123,12 @@ def find(run: str, space: SearchExperiment, excluding: RunDirectory | None = Non
 
 def _runs(path: Path, excluding: RunDirectory | None) -> Iterator[RunDirectory]:
     """Yields the run in a directory, or the runs of a search, the latest first."""
-    candidates = [RunDirectory(path), *reversed(runs_below(path))]
+    candidates = [RunDirectory(path), *(reversed(runs_below(path)) if os.path.isdir(path) else ())]
     own = None if excluding is None else excluding.path.resolve()
     inside = [] if own is None else own.parents
     for directory in candidates:
         run = directory.path.resolve()
-        if directory.journal.is_file() and run != own and run not in inside:
+        if os.path.isfile(directory.journal) and run != own and run not in inside:
             yield RunDirectory(run)
 
 
@@ -145,7 +146,7 @@ def _from_disk(directory: RunDirectory) -> EarlierSearch:
 def _observed(trial: TrialRecord, space: SearchExperiment) -> ObservedTrial:
     try:
         config = flatten(space.trial_config(trial.params).model_dump(mode="json"))
-    except ValidationError:  # of a trial that failed for it
+    except (KeyError, ValidationError):  # of a trial that failed for it, or of a damaged record
         config = {}
     folds = tuple(FoldScore(fold=fold.fold, val_top1=fold.val_top1, metrics=fold.metrics) for fold in trial.folds)
     return ObservedTrial(trial.number, config, trial.state, trial.reason, folds, tuple(trial.rungs))

@@ -69,10 +69,11 @@ def register_model(
     registered_name: str,
     example: Pixels | Sequence[str],
     baseline: Baseline | None = None,
+    succeeds: bool = True,
 ) -> str:
-    """Logs a classifier to the run of a retraining, and registers it; returns its URI, `models:/<name>@champion`.
+    """Logs a classifier to the run of a retraining, and registers it; returns its URI, `models:/<name>/<version>`.
 
-    The new version becomes the champion, unless the present champion is of a retraining that started later. The
+    The new version becomes the champion, unless a later one is; see `succeeds` and docs/decisions/0045. The
     signature leaves the input open (bytes of images, base64 of them, pixels, or texts; no paths); the output is a row
     an image, see `Classifier.predict`. The model card in `classifier_dir`, if there is one, is the description of the
     version. Makes `uri` this process's tracking URI.
@@ -86,6 +87,8 @@ def register_model(
         registered_name: name in the registry.
         example: input example that is logged with the model: uint8 N×H×W×3, or texts.
         baseline: baseline that was retrained; None for the best trial.
+        succeeds: whether it takes the place of a champion that there is, as the model of a search that has just ended
+            does. One that is registered long afterwards does not.
 
     Raises:
         TrackingFailed: if the store refuses, or has no such run.
@@ -96,10 +99,13 @@ def register_model(
         client = MlflowClient(uri)
         run = _retraining(client, uri, experiment, search_run, seed, baseline)
         info = _log_model(client, run, classifier_dir, example)
-        _register(client, registered_name, info.model_id, run, _description(classifier_dir))
+        version = _register(client, registered_name, info.model_id, run, _description(classifier_dir))
+        champion = champion_version(client, registered_name)
+        if champion is None or (succeeds and champion < version):
+            client.set_registered_model_alias(registered_name, ALIAS, str(version))
     except STORE_ERRORS as error:
         raise TrackingFailed(reason(error)) from None
-    return f"models:/{registered_name}@{ALIAS}"
+    return f"models:/{registered_name}/{version}"
 
 
 def has_model(
@@ -246,7 +252,8 @@ def _public_version(package: str) -> str:
     return version(package).partition("+")[0]
 
 
-def _register(client: MlflowClient, registered_name: str, model_id: str, run: Run, description: str | None) -> None:
+def _register(client: MlflowClient, registered_name: str, model_id: str, run: Run, description: str | None) -> int:
+    """Registers a logged model; returns its version, which the store counts."""
     try:
         client.create_registered_model(registered_name)
     except MlflowException as error:
@@ -256,16 +263,14 @@ def _register(client: MlflowClient, registered_name: str, model_id: str, run: Ru
     registered = client.create_model_version(
         registered_name, source, run_id, description=description, model_id=model_id
     )
-    if _champions_start_ms(client, registered_name) <= run.info.start_time:
-        client.set_registered_model_alias(registered_name, ALIAS, registered.version)
+    return int(registered.version)
 
 
-def _champions_start_ms(client: MlflowClient, registered_name: str) -> int:
-    """Start of the present champion's retraining, a Unix time in milliseconds; 0 if there is none."""
+def champion_version(client: MlflowClient, registered_name: str) -> int | None:
+    """Version of the present champion; None if there is none. Raises MlflowException."""
     try:
-        run_id = client.get_model_version_by_alias(registered_name, ALIAS).run_id
-        return int(client.get_run(run_id).info.start_time) if run_id else 0
+        return int(client.get_model_version_by_alias(registered_name, ALIAS).version)
     except MlflowException as error:
         if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             raise
-        return 0  # no champion, or its run was deleted
+        return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import closing
 
@@ -16,18 +17,26 @@ from tuner.messages.redaction import reason, without_credentials
 from tuner.record.baselines import BaselineRecord
 from tuner.record.directory import RunDirectory
 from tuner.record.environment import Environment
-from tuner.record.events import ComparisonStarted, ModelRegistered, SearchStarted
+from tuner.record.events import ComparisonStarted, SearchStarted
 from tuner.record.history import SearchHistory, TrialRecord
 from tuner.record.journal import open_search_journal
+from tuner.record.lines import read_events
 from tuner.record.lock import locked
+from tuner.record.registration import model_registered
 from tuner.record.selection import winner_of
 from tuner.tracking.process import only_writer
 from tuner.tracking.projection import Projection, read_start
-from tuner.tracking.registry import TrackingFailed, has_model, register_model
+from tuner.tracking.registry import ALIAS, TrackingFailed, has_model, register_model
 from tuner.tracking.store import prepare_store
 
 
-def replay(directory: RunDirectory, uri: str, from_start: bool = False, say: Callable[[str], object] = print) -> None:
+def replay(
+    directory: RunDirectory,
+    uri: str,
+    from_start: bool = False,
+    say: Callable[[str], object] = print,
+    where: str = "tracking.uri",
+) -> None:
     """Syncs the store at `uri` with a run: the journal of a search, or those of a comparison and its rows' searches.
 
     A run at work is refused: its own process writes to MLflow, and a second one would make runs twice.
@@ -37,15 +46,19 @@ def replay(directory: RunDirectory, uri: str, from_start: bool = False, say: Cal
         uri: the store, with its credentials.
         from_start: whether every event is written, also those that the store is known to have.
         say: called with what was written, a line for each journal.
+        where: flag or environment variable that says `uri`, for messages.
 
     Raises:
         BadInput: where the store is away, a process is at work on the run, or its journal cannot be read.
         TrackingFailed: where the store fails in the middle of it; calling again goes on.
     """
     with locked(directory), only_writer(directory):
-        prepare_store(uri, _start_of(directory).name)
+        journals = (directory, *directory.row_searches())
+        for each in journals:
+            deque(read_events(each.journal), maxlen=0)  # a damaged one is refused before anything is written
+        prepare_store(uri, _start_of(directory).name, where)
         try:
-            for journal in (directory, *directory.row_searches()):
+            for journal in journals:
                 _replay_journal(journal, uri, from_start, say)
         except BadInput:
             raise
@@ -96,13 +109,17 @@ def _register(directory: RunDirectory, uri: str, started: SearchStarted) -> str 
             if (known or not history.has_model) and has_model(*run, name, baseline):
                 return None
             example = _example(Classifier.load(directory.model))
-            model_uri = register_model(*run, directory.model, name, example, baseline)
+            model_uri = register_model(*run, directory.model, name, example, baseline, False)
         except (BadInput, TrackingFailed) as failure:
             return f"the model is not registered ({reason(failure)}); it is in {directory.model}"
-        if known is None:
-            trial = winner.number if isinstance(winner, TrialRecord) else None
-            journal.append(ModelRegistered(trial=trial, baseline=baseline, uri=model_uri))
-        return f"registered {model_uri}"
+        if known is None and _is_own_store(directory, uri):  # else the record would name a model of another store
+            journal.append(model_registered(history, winner, model_uri, MODEL_SEED))
+        return f"registered {model_uri}, which is the {ALIAS} only where there was none"
+
+
+def _is_own_store(directory: RunDirectory, uri: str) -> bool:
+    """Whether `uri` is the store that the run was recorded in; an old record does not say."""
+    return Environment.read(directory).tracking_uri in ("", without_credentials(uri))
 
 
 def _retrained_winner(history: SearchHistory) -> TrialRecord | BaselineRecord | None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainables.errors import BadInput, Problem
+from trainables.paths import why_not_writable
 from tuner.experiment.settings import _sqlite_file
 from tuner.messages.redaction import reason, without_credentials
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 EXPERIMENTS_TABLE = "experiments"
 """Table that every database of MLflow has."""
+SERVERS = ("http://", "https://")
 STORES = (*DATABASES, "http", "https", "databricks")
 IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
 """For the first request to a store: it is there within seconds, or it is away."""
@@ -39,32 +41,42 @@ AWAY = re.compile(
 )
 """Messages of servers, databases and their clients where trying again later will help. MLflow wraps most errors into
 one class, so that only their messages tell an outage from a mistake; an unknown host name is a mistake."""
+AWAY_STATUSES = (408, 425, 429)
+"""Statuses of HTTP, besides those from 500 on, with which a server asks for patience."""
 
 # MLflow's word for experiments that train; the UI of 3.17 opens them as all others, and so `ui_views` has links.
 SHOWN_AS_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
+
+
+class _NotNow(Exception):
+    """Answer of a server that it cannot serve for now."""
 
 
 class StoreAway(BadInput):
     """The store is down, slow or full, which may pass. A search can be recorded in it later."""
 
 
-def check_store(uri: str) -> None:
+def check_store(uri: str, where: str = "tracking.uri") -> None:
     """Checks that a search can be recorded in the store at `uri`, now or once it is back. Makes nothing there.
+
+    `where` is the key, flag or environment variable that says `uri`.
 
     Raises:
         BadInput: if it never can, in seconds rather than after MLflow's minutes of retries.
     """
-    with suppress(StoreAway), _refusals(uri), _environment(**IMPATIENT):
+    with suppress(StoreAway), _refusals(uri, where), _environment(**IMPATIENT):
         file = _sqlite_file(uri)
-        if file is not None and not file.exists():
-            _require_writable_parent(file)
-        elif uri.startswith(DATABASES):
+        if file is not None:
+            _require_writable(file)
+        if uri.startswith(DATABASES) and (file is None or file.exists()):
             _try_database(uri)
-        else:
+        elif uri.startswith(SERVERS):
+            _ask_server(uri)
+        elif file is None:
             _client(uri).search_experiments(max_results=1)
 
 
-def prepare_store(uri: str, experiment: str) -> str:
+def prepare_store(uri: str, experiment: str, where: str = "tracking.uri") -> str:
     """Makes sure, before the first trial, that `uri` can be written and has the experiment. Returns its id.
 
     Creates the database where there is none: processes that meet a fresh sqlite file at once can break it for good.
@@ -73,7 +85,9 @@ def prepare_store(uri: str, experiment: str) -> str:
         StoreAway: where it does not answer, or says that it cannot for now.
         BadInput: as `check_store`, and where it can be read but not written.
     """
-    with _refusals(uri), _environment(**IMPATIENT):
+    with _refusals(uri, where), _environment(**IMPATIENT):
+        if uri.startswith(SERVERS):
+            _ask_server(uri)
         return open_store(uri, experiment)[1]
 
 
@@ -109,7 +123,7 @@ def check_is_store(uri: str, where: str = "tracking.uri") -> None:
     Raises:
         BadInput: at `where`, if it has not.
     """
-    with _refusals(uri):
+    with _refusals(uri, where):
         file = _sqlite_file(uri)
         is_there = file is None or file.is_file()
         if is_there and (not uri.startswith(DATABASES) or EXPERIMENTS_TABLE in _try_database(uri)):
@@ -182,25 +196,59 @@ def project_requirement() -> str:
 
 
 @contextmanager
-def _refusals(uri: str) -> Iterator[None]:
-    """Converts every error of the block to BadInput of `tracking.uri`: each store and driver has errors of its own."""
+def _refusals(uri: str, where: str) -> Iterator[None]:
+    """Converts every error of the block to BadInput of `where`: each store and driver has errors of its own."""
     shown = without_credentials(uri)
-    if uri.partition(":")[0].partition("+")[0] not in STORES:
-        raise BadInput(Problem("tracking.uri", A_STORE, repr(shown)))
+    is_memory = uri.startswith("sqlite") and (_sqlite_file(uri) is None or ":memory:" in uri)
+    if uri.partition(":")[0].partition("+")[0] not in STORES or is_memory:
+        raise BadInput(Problem(where, A_STORE, repr(shown)))
     try:
         yield
     except Exception as error:
-        refused = StoreAway if AWAY.search(str(error)) else BadInput
-        raise refused(Problem("tracking.uri", A_STORE, f"{shown!r}: {reason(error)}")) from None
+        refused = StoreAway if isinstance(error, _NotNow) or AWAY.search(str(error)) else BadInput
+        raise refused(Problem(where, A_STORE, f"{shown!r}: {reason(error)}")) from None
 
 
-def _require_writable_parent(file: Path) -> None:
-    """Checks the folder of a database that is yet to be made: it, or the nearest one above it, must take new files."""
-    parent = next(folder for folder in file.parents if folder.exists())
-    if not parent.is_dir():
-        raise NotADirectoryError(f"not a folder: {parent}")
-    if not os.access(parent, os.W_OK | os.X_OK):
-        raise PermissionError(f"no permission to write in {parent}")
+def _ask_server(uri: str) -> None:
+    """Asks a server for one experiment, and judges it by the status of its answer. MLflow's client takes every error
+    that comes as JSON for one of MLflow's own, so that a wrong address would be a server that is away.
+
+    Raises:
+        _NotNow: if it cannot serve for now.
+        ValueError: if no server of MLflow is there, or it refuses the request.
+        OSError: if none answers.
+    """
+    from mlflow.utils.credentials import get_default_host_creds
+    from mlflow.utils.rest_utils import http_request
+
+    _quieten()
+    answer = http_request(  # type: ignore[no-untyped-call]
+        get_default_host_creds(uri),  # type: ignore[no-untyped-call]
+        "/api/2.0/mlflow/experiments/search",
+        "POST",
+        json={"max_results": 1},
+        raise_on_status=False,
+    )
+    status = f"it answers {answer.status_code} {answer.reason}".rstrip()
+    if answer.status_code in AWAY_STATUSES or answer.status_code >= 500:
+        raise _NotNow(status)
+    if answer.status_code == 404:
+        raise ValueError(f"{status}: there is no MLflow at this address")
+    if answer.status_code != 200:
+        raise ValueError(status)
+    if not answer.text.lstrip().startswith("{"):
+        raise ValueError("it answers with something else than MLflow does")
+
+
+def _require_writable(file: Path) -> None:
+    """Checks that a database can be made or changed: its folder takes new files, as SQLite's journal is one."""
+    existing = file if os.path.lexists(file) else file.parent
+    if file.is_dir():
+        raise IsADirectoryError(f"a folder: {file}")
+    if file.exists() and not os.access(file, os.W_OK):
+        raise PermissionError(f"no permission to write to {file}")
+    if said := why_not_writable(existing.parent if existing == file else existing):
+        raise OSError(f"no database can be made there: {said}")
 
 
 def _client(uri: str) -> MlflowClient:

@@ -128,6 +128,13 @@ def test_a_cut_off_file_is_the_users_problem(tmp_path: Path, state: State) -> No
         read_checkpoint(tmp_path / "w.pth")
 
 
+@pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])
+def test_a_pointer_of_git_lfs_is_named_as_such(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    with pytest.raises(BadInput, match=r"expected a file of weights, got .*, a pointer of Git LFS .*: `git lfs pull`"):
+        read_checkpoint(tmp_path / name)
+
+
 def test_missing_file_folder_and_file_without_tensors(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"expected an existing file, got .*, which does not exist"):
         read_checkpoint(tmp_path / "nowhere.pth")

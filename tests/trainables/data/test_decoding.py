@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -124,6 +125,12 @@ def test_every_file_that_does_not_decode_is_named(tmp_path: Path) -> None:
     assert [p.got.split("'")[1] for p in caught.value.problems] == [str(p) for p in (truncated, text, empty, gone)]
     assert {(p.where, p.expected) for p in caught.value.problems} == {("root", "images that decode")}
     assert "truncated" in caught.value.problems[0].got
+
+
+def test_a_pointer_in_place_of_an_image_is_named_as_such(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    with pytest.raises(BadInput, match="a pointer of Git LFS in place of the file: `git lfs pull` fetches it"):
+        decode_all(replace(listing([tmp_path / "a.png"]), in_files=True), SIDE, "squash")
 
 
 def test_a_decompression_bomb_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

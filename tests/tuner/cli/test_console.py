@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pty
 import subprocess
@@ -12,14 +13,16 @@ from typing import IO, cast
 
 import pytest
 from rich.console import Console
+from rich.table import Table
 
-from tuner.cli.console import Screen, output_redirected_to, silence_unread
+from tuner.cli.comparison_progress import ComparisonProgress
+from tuner.cli.console import Screen, output_redirected_to, silence_unread, text_console
 
 ROOT = Path(__file__).parents[3]
 SCRIPT = """
 import os, sys
 from pathlib import Path
-from tuner.cli.console import output_redirected_to
+from tuner.cli.console import output_redirected_to, text_console
 print("before", flush=True)
 try:
     with output_redirected_to(Path("logs/driver.log")) as screen:
@@ -127,3 +130,35 @@ def test_a_command_without_streams_writes_into_no_other_file(tmp_path: Path) -> 
     ended = subprocess.run(["bash", "-c", shell], cwd=ROOT, timeout=120, check=False)
     assert ended.returncode == 3
     assert file.read_text() == "the record"
+
+
+NAMES = ("a[copy].png", "[red]apple[/red]", "[/]", ":dog: and [link=x]", "a\\[b]")
+
+
+def test_text_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    console, table = text_console(), Table(*NAMES)
+    for name in NAMES:
+        console.print(name)
+        table.add_row(name)
+    console.print(table)
+    shown = capsys.readouterr().out
+    assert shown.splitlines()[: len(NAMES)] == list(NAMES)
+    assert all(shown.count(name) >= 2 for name in NAMES)
+
+
+def test_a_display_and_its_lines_show_names_as_they_are() -> None:
+    screen = io.StringIO()
+    display = ComparisonProgress(Console(file=screen, width=200), "[bold]", 1, 1)
+    for name in NAMES:
+        display.say(name)
+    assert all(name in screen.getvalue() for name in NAMES)
+
+
+def test_a_command_whose_reader_leaves_ends_quietly(tmp_path: Path) -> None:
+    """Whether it prints by itself or with rich, and whether it notices at once or as it ends."""
+    for body in ("[print('x' * 60) for _ in range(9999)]", "[text_console().print('x' * 60) for _ in range(9999)]"):
+        code = "from tuner.cli.arguments import guarded; from tuner.cli.console import text_console\n"
+        code += f"raise SystemExit(guarded(lambda: len({body}) - 9999))"
+        pipe = f'set -o pipefail; "{sys.executable}" -c "{code}" | head -n 1'
+        ended = subprocess.run(["bash", "-c", pipe], capture_output=True, text=True, check=False, timeout=120)
+        assert (ended.returncode, ended.stdout, ended.stderr) == (0, "x" * 60 + "\n", "")

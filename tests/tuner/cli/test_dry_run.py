@@ -63,6 +63,15 @@ def test_says_what_is_not_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     assert "2 classes of 4 ('pear') to 5 ('apple[b]') training images\n           files left out: 1 .txt\n" in said
 
 
+def test_names_are_no_markup(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    write_photos(tmp_path / "[red]:dog:", side_px=8, train=4, test=2)
+    data = {"dataset": "imagefolder", "root": str(tmp_path / "[red]:dog:"), "size_px": 16}
+    assert f"root: '{tmp_path}/[red]:dog:'\n" in printed(monkeypatch, Capacity(2, 0), data=data)
+    screen, space = io.StringIO(), space_of()
+    dry_run.print_plan(Console(file=screen), space, check_experiment(space), None, notes=["evidence of [/red] :dog:"])
+    assert "evidence of [/red] :dog:\n" in screen.getvalue()
+
+
 def test_says_what_may_end_it_sooner(monkeypatch: pytest.MonkeyPatch) -> None:
     said = printed(monkeypatch, Capacity(2, 0))
     assert "racing     folds margin=1.25 min_complete=3" in said

@@ -14,6 +14,8 @@ from tuner.execution.run_context import end_recorded, run_directory, search_ende
 from tuner.experiment.search_experiment import SearchExperiment
 from tuner.record.create import new_run
 from tuner.record.directory import RunDirectory
+from tuner.record.events import Header
+from tuner.record.lines import DamagedJournal, encode
 
 
 class TestDirectory:
@@ -31,6 +33,14 @@ class TestDirectory:
         with pytest.raises(KeyboardInterrupt), run_directory(space, True, print):
             raise KeyboardInterrupt
         assert directory.path.exists()
+
+    def test_one_with_a_damaged_journal_is_refused_at_once_and_kept(self, tmp_path: Path) -> None:
+        space = space_of(tracking__directory=str(tmp_path))
+        directory = new_run(space)
+        directory.journal.write_bytes(encode(Header()) + b"\0" * 512 + b"\n")
+        with pytest.raises(DamagedJournal, match=r"journal\.jsonl:2: expected an event, got 512 NUL bytes"):
+            run_directory(space, True, print).__enter__()
+        assert directory.journal.stat().st_size > 512
 
 
 class TestEnd:

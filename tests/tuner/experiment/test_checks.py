@@ -86,8 +86,30 @@ class TestChecking:
         said = said_of(space_of(data__resize_px={"int": [40, 48]}))
         assert "data.resize_px: expected a choice of a few values" in said
 
+    def test_choices_of_data_in_thousands_of_combinations_are_refused_at_once(self) -> None:
+        sizes = {"data__size_px": {"choice": list(range(1, 101))}, "data__resize_px": {"choice": list(range(101, 201))}}
+        said = said_of(space_of(**sizes))
+        assert said == (
+            "tiny.yaml: data: expected at most 256 combinations of choices, as each is checked and may be decoded, "
+            "got 10000"
+        )
+
+    def test_augmentations_are_decoded_once(self) -> None:
+        choices = {"crop": ["none", "random", "random_resized"], "auto_augment": ["none", "rand_augment"]}
+        many = {"auto_augment_magnitude": list(range(1, 31)), "erasing": [0.0, 0.1], "flip": [False, True]}
+        space = space_of(**{f"data__{key}": {"choice": values} for key, values in (choices | many).items()})
+        check_experiment(space)
+        assert len(load_images(space)) == 1
+
     def test_a_range_over_the_view_is_fine(self) -> None:
         check_experiment(space_of(data__resize_px=40, data__size_px={"int": [32, 40]}))
+
+    def test_a_size_that_the_backbone_does_not_take(self) -> None:
+        backbone, sizes = {"name": "timm/mixer_s16_224", "pretrained": False}, {"choice": [32, 224]}
+        space = space_of(backbone=backbone, method={"name": "l2"}, data__size_px=sizes, data__resize_px=256)
+        assert said_of(space) == (
+            "tiny.yaml: data.size_px: expected a size of images that timm/mixer_s16_224 takes, as 224, got 32"
+        )
 
     def test_a_method_that_needs_a_source_head(self) -> None:
         assert "backbone.pretrained: expected true" in said_of(space_of(backbone__pretrained=False))

@@ -57,6 +57,9 @@ def test_a_range_is_tried_at_a_point_that_is_no_integer(dimension: Dimension) ->
         ({"int": [3, 3]}, "low below high"),
         ({"choice": []}, "at least 1 item"),
         ({"choice": ["a", "a"]}, "values that differ"),
+        ({"choice": [8, 8.0]}, "values that differ"),
+        ({"choice": [True, 1]}, "values that differ"),
+        ({"choice": [0.0, -0.0]}, "values that differ"),
         ({"uniform": [0, 1], "step": 0.1}, "Extra inputs"),
     ],
 )

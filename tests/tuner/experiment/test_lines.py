@@ -90,6 +90,24 @@ def file(tmp_path: Path) -> Path:
         ("search:", "serach:", "x.yaml:10: serach"),
         ("name: lines", "name: a/b", "x.yaml:1: name"),
         ("name: lines\n", "", "x.yaml: name"),
+        ("size_px: 32", "root: ~nobody9/photos", "x.yaml:2: data.root"),
+        ("size_px: 32", 'root: "a\\0b"', "x.yaml:2: data.root"),
+        ("size_px: 32", "root: " + "x" * 5000, "x.yaml:2: data.root"),
+        ("size_px: 32", "root: 2026-02-30", "x.yaml:2: data.root"),
+        ("size_px: 32", "size_px: 20000", "x.yaml:2: data.size_px"),
+        ("size_px: 32", "size_px: true", "x.yaml:2: data.size_px"),
+        ("size_px: 32", "size_px: {choice: [32, 32.0]}", "x.yaml:2: data.size_px"),
+        ("size_px: 32", "size_px: {choice: [[1, 2], 3]}", "x.yaml:2: data.size_px"),
+        ("size_px: 32", "size_px: {int: [1, 99999999999999999]}", "x.yaml:2: data.size_px"),
+        ("  name: package/efficientnet_lite0", "  name: {choice: [[1, 2], 3]}", "x.yaml:4: backbone.name"),
+        ("  name: smile", "  name: {choice: [[1, 2], 3]}", "x.yaml:6: method.name"),
+        ("alpha: 0.2", "alpha: {uniform: [-1.0e308, 1.0e308]}", "x.yaml:9: method.alpha"),
+        ("alpha: 0.2", "alpha: false", "x.yaml:9: method.alpha"),
+        ("folds: 2", "trials: true", "x.yaml:11: search.trials"),
+        ("folds: 2", "timeout_s: 1.0e300", "x.yaml:11: search.timeout_s"),
+        ("search:", "tracking: {registered_model: team/pets}\nsearch:", "x.yaml:10: tracking.registered_model"),
+        ("search:", "tracking: {mirror: 'foo://x'}\nsearch:", "x.yaml:10: tracking.mirror"),
+        ("search:", "tracking: {directory: ~nobody9/x}\nsearch:", "x.yaml:10: tracking.directory"),
     ],
 )
 def test_a_search_file(file: Path, old: str, new: str, place: str) -> None:
@@ -113,6 +131,21 @@ def test_a_search_file(file: Path, old: str, new: str, place: str) -> None:
 def test_a_comparison_file(file: Path, old: str, new: str, place: str) -> None:
     assert old in COMPARISON
     assert place in lines_of(file, COMPARISON.replace(old, new), load=load_comparison)
+
+
+def test_aliases_that_stand_for_thousands_of_values_are_a_few_lines(file: Path) -> None:
+    levels = [f"l{i}: &l{i} [{', '.join([f'*l{i - 1}'] * 8)}]" for i in range(1, 5)]
+    for section in ("data", "method", "search", "training", "tracking"):
+        text = "\n".join(
+            ["l0: &l0 [x, x]", *levels, SEARCH.replace(f"\n{section}:", f"\n{section}_:"), f"{section}: *l4"]
+        )
+        file.write_text(text, encoding="utf-8")
+        with pytest.raises(BadInput) as bad:
+            load_experiment(file)
+        said = str(bad.value)
+        assert "x.yaml:" in said
+        assert len(said.splitlines()) < 30
+        assert len(said) < 10_000
 
 
 def test_problems_are_in_the_order_of_the_file(file: Path) -> None:

@@ -3,7 +3,13 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from tuner.experiment.settings import DEFAULT_NUM_TRIALS, SearchSettings
+from tuner.experiment.settings import (
+    DEFAULT_NUM_TRIALS,
+    ResourceSettings,
+    SearchSettings,
+    TrackingSettings,
+    tracking_key,
+)
 
 
 class TestTrials:
@@ -35,3 +41,30 @@ def test_folds_at_once_are_those_of_every_deal() -> None:
 def test_minutes_are_more_than_none() -> None:
     with pytest.raises(ValidationError, match="greater than 0"):
         SearchSettings(minutes=0)
+
+
+@pytest.mark.parametrize("cpus", [1e-320, 1e-5, 1.5])
+def test_ray_counts_in_ten_thousandths(cpus: float) -> None:
+    with pytest.raises(ValidationError):
+        ResourceSettings(cpus=cpus)
+    assert ResourceSettings(cpus=1e-4, gpus=0).gpus == 0
+
+
+def test_so_are_shares_of_a_gpu() -> None:
+    with pytest.raises(ValidationError, match=r"a number of at least 0\.0001"):
+        ResourceSettings(gpus=1e-5)
+
+
+@pytest.mark.parametrize("name", ["team/pets", "a:b", "a@b", "", " ", "../x", "it's", "a\nb", "x" * 300])
+def test_a_model_has_a_name_that_mlflow_and_its_uris_take(name: str) -> None:
+    with pytest.raises(ValidationError, match="a name of letters, digits"):
+        TrackingSettings(registered_model=name)
+    for good in ("pets", "My pets 2", "catalog.schema.pets", "tiere-für-alle", None):
+        assert TrackingSettings(registered_model=good).registered_model == good
+
+
+def test_the_store_is_said_by_the_file_or_else_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://host")
+    assert (tracking_key(None), tracking_key("sqlite:///x.db")) == ("MLFLOW_TRACKING_URI", "tracking.uri")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    assert tracking_key(None) == "tracking.uri"

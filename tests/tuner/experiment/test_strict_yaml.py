@@ -108,11 +108,27 @@ class TestLines:
             "a:\n - b\n c: 1",
             "x.yaml:3: expected the keys or items of one section indented alike, got another indentation",
         ),
-        ("a: 2026-13-45", "x.yaml:1: expected valid YAML, got '2026-13-45', which is no timestamp"),
-        ("a: 1\nb: !!int ff", "x.yaml:2: expected valid YAML, got 'ff', which is no int"),
+        ("a: 2026-02-30", "x.yaml:1: a: expected a value that is no date (in quotes: a text), got 2026-02-30"),
+        (
+            "a:\n- 2026-02-28",
+            "x.yaml:2: a[0]: expected a value that is no date (in quotes: a text), got 2026-02-28",
+        ),
+        ("a: 1\nb: !!int ff", "x.yaml:2: b: expected valid YAML, got 'ff', which is no int"),
+        ('a: {b: "x\\0y"}', "x.yaml:1: a.b: expected text without control characters, got 'x\\x00y'"),
+        ('a: "x\\ud800"', "x.yaml:1: a: expected text without control characters, got 'x\\ud800'"),
+        ('"x\\0y": 1', "x.yaml:1: expected keys without control characters, got 'x\\x00y'"),
+        (
+            "a: 9223372036854775808",
+            "x.yaml:1: a: expected a whole number of 18 digits at most, got 9223372036854775808",
+        ),
         ("a: 1\nb: *c", "x.yaml:2: expected valid YAML, got undefined alias 'c'"),
         ("a: 1\n\tb: 1", "x.yaml:2: expected valid YAML, got character '\\t' that cannot start any token"),
-        ("a: 1\nb: \x07", "x.yaml:2: expected text that YAML allows, got the character #x0007"),
+        ("a: 1\nb: \x07", "x.yaml:2: b: expected text that YAML allows, got the character #x0007"),
+        (
+            "a: 1\nb: {c: [x, 'y\0'], d: 2}",
+            "x.yaml:2: b.c[1]: expected text that YAML allows, got the character #x0000",
+        ),
+        ("a: 1 # \0", "x.yaml:1: expected text that YAML allows, got the character #x0000"),
         ("a: 1\n---\nb: 1", "x.yaml:2: expected valid YAML, got another document"),
         ("a: &a\n- *a", "x.yaml:1: a[0]: expected an alias of something else, got one of the value that holds it"),
         ("1: a\n0x1: b", "x.yaml:2: 1: expected a key that is given once, got 1 in line 1, too"),
@@ -133,6 +149,17 @@ def test_every_repeated_key_is_a_problem_of_its_own() -> None:
     with pytest.raises(BadInput) as bad:
         parse_yaml("a:\n  x: 1\n  x: 2\nb: 1\na: {}\n")
     assert [(problem.where, problem.line) for problem in bad.value.problems] == [("a", 5), ("a.x", 3)]
+
+
+def test_a_list_of_a_hundred_thousand_items_is_refused_before_it_is_read() -> None:
+    with pytest.raises(BadInput, match=rf"^x.yaml: expected at most {MAX_VALUES} values, got more$"):
+        parse_yaml("a: [" + "x, " * 100_000 + "]", "x.yaml")
+
+
+def test_a_file_of_megabytes_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text("# " + "x" * 1_000_000)
+    with pytest.raises(BadInput, match="expected a file of at most 200,000 bytes, got 1,000,002"):
+        read_yaml(tmp_path / "x.yaml")
 
 
 def test_aliases_that_stand_for_billions_are_refused_at_once() -> None:

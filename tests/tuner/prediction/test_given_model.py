@@ -44,8 +44,8 @@ def arguments_of(*flags: str) -> argparse.Namespace:
 
 def test_the_latest_run_with_a_model_is_taken_and_said(capsys: pytest.CaptureFixture[str]) -> None:
     begin("digits/20260101-120000-aaaa")
-    begin("pets/20260301-120000-bbbb")
     begin("digits/20260201-120000-cccc")
+    begin("pets/20260301-120000-bbbb")
     begin("digits/20260401-120000-dddd", with_model=False)
     assert given_model(arguments_of()).class_names[0] == "pets/20260301-120000-bbbb"
     said = "model: experiments/pets/20260301-120000-bbbb/model (the latest; --model names another)\n"

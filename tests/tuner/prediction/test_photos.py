@@ -52,7 +52,7 @@ class TestPhotos:
         write_photos(folder, "a.png")
         gone, empty, pattern = said_of("a.png", "gone.png", "empty", "*.tiff")
         assert gone == "gone.png: expected an image file, a folder or a pattern, got no such file"
-        assert empty.startswith("empty: expected image files (.jpg, .jpeg, ")
+        assert empty.startswith("empty: expected image files (.apng, ")
         assert pattern == "*.tiff: expected an image file, a folder or a pattern, got no such file"
 
 

@@ -51,7 +51,7 @@ def refused(space: SearchExperiment, directory: RunDirectory) -> Problem:
 
 
 def test_what_is_kept_reads_back_as_it_was(photos: Path, directory: RunDirectory) -> None:
-    (photos / "train" / "ape" / "1.png").rename(photos / "train" / "ape" / 'a, "b"\n\udcff.png')
+    (photos / "train" / "ape" / "1.png").rename(photos / "train" / "ape" / 'a, "b"\n\xff.png')
     keep_inventories(of(photos), directory)
     kept = read_inventories(directory)
     assert kept is not None

@@ -48,6 +48,8 @@ KEYS = [
     "folds_trained",
     "folds_planned",
     "model_uri",
+    "model_seed",
+    "model_test_top1",
     "data_notes",
     "report",
     "seconds",
@@ -127,6 +129,17 @@ def test_the_end_for_a_person() -> None:
     assert "python -m tuner.predict --model models:/tiny@champion" in text
     assert "python -m tuner.ui --tracking-uri 'sqlite:////my db'" in text
     assert "trial-0002: fold 2 diverged" in text
+
+
+@pytest.mark.parametrize(
+    ("seed", "which"), [(0, "the network of seed 0: test top-1 0.5000"), (None, "the ensemble: test top-1 0.5000")]
+)
+def test_the_end_says_which_network_is_the_model_and_what_that_one_scored(seed: int | None, which: str) -> None:
+    told = history(0.5, 0.7)
+    told.apply(ModelRegistered(trial=1, uri="models:/tiny/3", seed=seed, test_top1=0.5))
+    found = result_of(told)
+    assert (found.model_uri, found.model_seed, found.model_test_top1) == ("models:/tiny/3", seed, 0.5)
+    assert f"  model          models:/tiny/3, {which}" in list(closing_lines(found, told))
 
 
 def test_the_end_says_what_the_ensemble_gains() -> None:

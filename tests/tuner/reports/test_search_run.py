@@ -121,7 +121,7 @@ def test_an_event_of_a_trial_that_never_started_is_refused(tmp_path: Path) -> No
     directory = write_search(tmp_path / "run", [])
     with directory.journal.open("ab") as file:
         file.write(encode(FoldFinished(trial=7, result=fold(1, 0.5))))
-    with pytest.raises(BadInput, match="a journal that cannot be read"):
+    with pytest.raises(BadInput, match="expected an event of a trial that has started, got 'fold_finished' of trial 7"):
         read_run(directory)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -18,7 +19,13 @@ from trainables.config import TrialConfig
 from trainables.errors import BadInput
 from tuner.record.journal import SearchJournal
 from tuner.tracking.projection import Projection
-from tuner.tracking.registry import TrackingFailed, load_classifier, newest_champion, register_model
+from tuner.tracking.registry import (
+    TrackingFailed,
+    champion_version,
+    load_classifier,
+    newest_champion,
+    register_model,
+)
 from tuner.tracking.store import prepare_store
 
 pytestmark = MLFLOW_LEAKS
@@ -63,14 +70,42 @@ def test_what_is_logged_with_a_model(
     again = register_model(uri, NAME, RUN, 1, classifier_dir, NAME, np.zeros((1, 32, 32, 3), dtype=np.uint8))
     client = MlflowClient(uri)
     champion = client.get_model_version_by_alias(NAME, "champion")
-    assert (again, champion.run_id) == (f"models:/{NAME}@champion", Store(uri).runs["retrain-seed-1"].info.run_id)
+    assert (again, champion.run_id) == (f"models:/{NAME}/2", Store(uri).runs["retrain-seed-1"].info.run_id)
     for event in baseline_events("linear_probe", [0.5], [0.8]):
         journal.append(event)
     projection.advance()
     example = np.zeros((1, 32, 32, 3), dtype=np.uint8)
     probe = register_model(uri, NAME, RUN, 0, classifier_dir, NAME, example, "linear_probe")
     champion = client.get_model_version_by_alias(NAME, "champion")
-    assert (probe, champion.run_id) == (again, Store(uri).runs["retrain-linear_probe-seed-0"].info.run_id)
+    assert (probe, champion.run_id) == (f"models:/{NAME}/3", Store(uri).runs["retrain-linear_probe-seed-0"].info.run_id)
+
+
+def test_the_champion_is_the_last_model_that_a_search_registered(
+    projection: Projection, journal: SearchJournal, uri: str, classifier_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the versions that the store counts, whatever the clocks of the machines say."""
+    whole_search(journal)
+    projection.advance()
+    client, example = MlflowClient(uri), np.zeros((1, 32, 32, 3), dtype=np.uint8)
+
+    def registered(seed: int, succeeds: bool = True) -> tuple[str, int | None]:
+        model_uri = register_model(uri, NAME, RUN, seed, classifier_dir, NAME, example, None, succeeds)
+        return model_uri, champion_version(client, NAME)
+
+    assert champion_version(client, NAME) is None
+    assert registered(1, succeeds=False) == (f"models:/{NAME}/1", 1)
+    assert registered(0) == (f"models:/{NAME}/2", 2)  # its run is the older one
+    assert registered(1, succeeds=False) == (f"models:/{NAME}/3", 2)
+    client.set_registered_model_alias(NAME, "champion", "3")
+    created = MlflowClient.create_model_version
+
+    def overtaken(self: MlflowClient, *arguments: Any, **more: Any) -> Any:
+        version = created(self, *arguments, **more)
+        client.set_registered_model_alias(NAME, "champion", created(self, *arguments, **more).version)
+        return version
+
+    monkeypatch.setattr(MlflowClient, "create_model_version", overtaken)
+    assert registered(0) == (f"models:/{NAME}/4", 5)  # another search was a moment later, and faster
 
 
 def test_a_model_without_a_run_is_said_so(

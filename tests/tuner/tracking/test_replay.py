@@ -113,7 +113,7 @@ def test_a_store_that_is_away_is_said(journal: SearchJournal, capsys: pytest.Cap
     whole_search(journal)
     assert replay(journal, DEAD) == 2
     err = capsys.readouterr().err
-    assert "tracking.uri: " in err
+    assert "--tracking-uri: " in err
     assert "hunter2" not in err
 
 
@@ -149,11 +149,30 @@ def test_where_a_baseline_won_its_model_is_what_is_registered(
     monkeypatch.setattr("tuner.tracking.replay.Classifier.load", lambda _: None)
     monkeypatch.setattr("tuner.tracking.replay._example", lambda _: ["text"])
     monkeypatch.setattr(
-        "tuner.tracking.replay.register_model", lambda *given: registered.append(given[-1]) or "models:/x"
+        "tuner.tracking.replay.register_model", lambda *given: registered.append(given[7]) or "models:/x"
     )
     assert replay(journal, uri) == 0
     assert registered == ["linear_probe"]
     assert SearchHistory.read(journal.path).model_uri("linear_probe") == "models:/x"
+
+
+def test_a_model_in_another_store_is_none_of_the_record(
+    journal: SearchJournal, uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start_search(journal)
+    run_trial(journal, 0, [0.7])
+    retrain(journal, 0)
+    Environment(tracking_uri="http://host:5000").write(journal.directory)
+    monkeypatch.setattr("tuner.tracking.replay.Classifier.load", lambda _: None)
+    monkeypatch.setattr("tuner.tracking.replay._example", lambda _: ["text"])
+    monkeypatch.setattr("tuner.tracking.replay.register_model", lambda *_: "models:/digits/7")
+    assert replay(journal, uri) == 0
+    assert SearchHistory.read(journal.path).model_uri(0) is None
+    Environment(tracking_uri=uri).write(journal.directory)
+    assert replay(journal, uri) == 0
+    registered = SearchHistory.read(journal.path).registered(0)
+    assert registered is not None
+    assert (registered.uri, registered.seed, registered.test_top1) == ("models:/digits/7", 0, 0.9)
 
 
 class TestStoreOf:

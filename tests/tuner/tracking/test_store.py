@@ -136,11 +136,31 @@ class TestAStoreThatIsAway:
         with pytest.raises(StoreAway):
             prepare_store(uri, NAME)
 
-    @pytest.mark.parametrize("server", [(404, b"what?"), (200, b"<html>hello</html>"), (401, b"who?")], indirect=True)
+    @pytest.mark.parametrize(
+        "server",
+        [
+            (404, b"what?"),
+            (404, b'{"detail": "Not Found"}'),
+            (405, b'{"error": "no POST here"}'),
+            (200, b"<html>hello</html>"),
+            (401, b"who?"),
+            (403, b'{"error_code": "PERMISSION_DENIED"}'),
+        ],
+        indirect=True,
+    )
     def test_a_server_that_is_none_of_mlflow_or_wants_a_password_is_a_mistake(self, server: str) -> None:
+        for ask in (check_store, lambda uri: prepare_store(uri, NAME)):
+            with pytest.raises(BadInput) as refused:
+                ask(server)
+            assert not isinstance(refused.value, StoreAway)
+
+    @pytest.mark.parametrize("server", [(404, b'{"detail": "Not Found"}')], indirect=True)
+    def test_an_address_without_mlflow_is_said_with_its_status_and_where_it_is_from(self, server: str) -> None:
         with pytest.raises(BadInput) as refused:
-            check_store(server)
-        assert not isinstance(refused.value, StoreAway)
+            check_store(server, "MLFLOW_TRACKING_URI")
+        (problem,) = refused.value.problems
+        assert problem.where == "MLFLOW_TRACKING_URI"
+        assert problem.got == f"'{server}': it answers 404 Not Found: there is no MLflow at this address"
 
     @pytest.mark.parametrize("uri", ["http://127.0.0.1:port", "http:///x", "htp://host", "sqlite:////dev/null/x.db"])
     def test_a_malformed_one_is_a_mistake(self, uri: str) -> None:

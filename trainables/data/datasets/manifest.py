@@ -45,7 +45,7 @@ class Entry(NamedTuple):
 
 
 def manifest(config: DataConfig) -> Dataset:
-    """Images of your own, listed in a table: a row an image, with its path and label, and perhaps its split and group.
+    """Images of your own, listed in a table: a row an image, with its path and label, perhaps its split and group.
 
     Paths are relative to `root`, or to the table's folder. Classes are numbered by their sorted names in the training
     split. Raises BadInput with every mistake in the table, each with its line.
