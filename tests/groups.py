@@ -24,6 +24,7 @@ GROUPS = {
         "test_chaos",
         "test_compare",
         "test_interruptions",
+        "test_plugins",
         "test_python_api",
         "test_terminal",
         "test_tracking",

@@ -241,7 +241,7 @@ def _registry_name(name: str) -> str:
     """Refuses what MLflow's registry does, and what would be something else in `models:/<name>@champion`."""
     if not MODEL_NAME.fullmatch(name):
         expected = "a name of letters, digits, '.', '_', '-' and spaces, at most 200 long"
-        raise ValueError(f"{expected}, got {name!r}")
+        raise ValueError(f"{expected}, got {without_credentials(name)!r}")
     return name
 
 
