@@ -31,8 +31,8 @@ from trainables.results import FoldResult
 from trainables.seeding import rng_for
 from tuner.experiment.settings import AshaRacing, FoldRacing, MedianRacing, NoRacing, Racing
 from tuner.record.directory import RunDirectory
-from tuner.record.events import RungScore
 from tuner.record.history import SearchHistory, TrialRecord
+from tuner.record.scores import RungScore
 from tuner.record.selection import best_trial
 from tuner.scheduling.racing import rungs, stop_reason_after_fold, stop_reason_at_rung
 

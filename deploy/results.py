@@ -23,8 +23,8 @@ ABSOLUTE_PATH = "an absolute path on the cluster"
 
 @dataclass(frozen=True)
 class Progress:
-    """Number of trials of a search, the best mean validation top-1 among the complete ones (in [0, 1]; None where there
-    is none), and whether the search has finished."""
+    """Number of trials of a search, the mean validation top-1 of the best complete one (in [0, 1]; None where there is
+    none), and whether the search has finished."""
 
     trials: int
     best_top1: float | None

@@ -142,9 +142,9 @@ def metrics_with_intervals(probabilities: Floats, labels: Labels, seed: int = 0)
 def wilson_interval(share: float, count: int) -> tuple[float, float]:
     """The 95 % interval of a share of `count` independent examples (Wilson, 1927).
 
-    >>> low, high = wilson_interval(1.0, 10)
-    >>> round(low, 3), high
-    (0.722, 1.0)
+    >>> low, high = wilson_interval(0.5, 10)
+    >>> round(low, 3), round(high, 3)
+    (0.237, 0.763)
     """
     z = 1.959963984540054
     centre = (share + z**2 / (2 * count)) / (1 + z**2 / count)

@@ -12,6 +12,7 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -39,6 +40,9 @@ NUM_INNER_FOLDS = 3
 """Number of folds of the cross-validation that chooses D·C."""
 PROBE_SEED = 0
 """Root of the addresses of all probes. It is no setting: trials, and retrainings with several seeds, share probes."""
+ClassWeights = Literal["none", "balanced"]
+SCIKIT_LEARN: dict[ClassWeights, Literal["balanced"] | None] = {"none": None, "balanced": "balanced"}
+"""What scikit-learn calls `training.class_weights`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,13 +91,19 @@ def pooled_features(
 
 
 def fit_probe(
-    features_ND: Floats, labels_N: Ints, num_classes: int, seed: int = PROBE_SEED, groups_N: Ints | None = None
+    features_ND: Floats,
+    labels_N: Ints,
+    num_classes: int,
+    seed: int = PROBE_SEED,
+    groups_N: Ints | None = None,
+    class_weights: ClassWeights = "none",
 ) -> Probe:
     """Fits logistic regression with L2 regularisation to standardised features, by scikit-learn.
 
     C is chosen from `GRID` by the log loss of a stratified cross-validation inside these examples, whose folds are
-    drawn at (seed, "probe") and split none of their groups N, if there are any. Standardisation is by all of them. A
-    class without an example gets zero weights, and a bias with which its probability is about that of one example in N.
+    drawn at (seed, "probe") and split none of their groups N, if there are any. Standardisation is by all of them.
+    `class_weights` are those of `training`, in both the regression and the log loss that chooses. A class without an
+    example gets zero weights, and a bias with which its probability is about that of one example in N.
 
     >>> rng = np.random.default_rng(0)
     >>> features, labels = rng.normal(size=(60, 5)), np.arange(60) % 2
@@ -106,8 +116,9 @@ def fit_probe(
 
     scaler = StandardScaler()
     rotated_NR, axes_DR = _rotated(scaler.fit_transform(features_ND.astype(np.float64)))
-    c = _chosen_c([strength / features_ND.shape[1] for strength in GRID], rotated_NR, labels_N, seed, groups_N)
-    weight_KR, bias_K = _Regression(num_classes, tolerance=1e-6).fit(rotated_NR, labels_N, c)
+    grid = [strength / features_ND.shape[1] for strength in GRID]
+    c = _chosen_c(grid, rotated_NR, labels_N, seed, groups_N, class_weights)
+    weight_KR, bias_K = _Regression(num_classes, 1e-6, class_weights).fit(rotated_NR, labels_N, c)
     weight_KD = weight_KR @ axes_DR.T / scaler.scale_
     return Probe(weight_KD.astype(np.float32), (bias_K - weight_KD @ scaler.mean_).astype(np.float32), c)
 
@@ -125,18 +136,28 @@ def _rotated(centred_ND: Floats) -> tuple[Floats, Floats]:
     return np.ascontiguousarray(coordinates_RN.T), axes_DR
 
 
-def _chosen_c(grid: list[float], features_ND: Floats, labels_N: Ints, seed: int, groups_N: Ints | None) -> float:
+def _chosen_c(
+    grid: list[float],
+    features_ND: Floats,
+    labels_N: Ints,
+    seed: int,
+    groups_N: Ints | None,
+    class_weights: ClassWeights,
+) -> float:
     """The C of `grid` (from large to small) after which the log loss, summed over the validation parts, increases.
 
     The log loss has one minimum in practice, and stronger regularisation than that is not fitted. Of equal ones the
     strongest is taken.
     """
+    from sklearn.utils.class_weight import compute_sample_weight
+
     num_folds = min(NUM_INNER_FOLDS, len(labels_N if groups_N is None else np.unique(groups_N)))
     if num_folds < 2:
         return grid[-1]
     present, labels_N = np.unique(labels_N, return_inverse=True)  # classes without an example have no say
+    weights_N = compute_sample_weight(SCIKIT_LEARN[class_weights], labels_N)
     parts = [
-        (_Regression(len(present), tolerance=1e-4), features_ND[fold.train], features_ND[fold.validation], fold)
+        (_Regression(len(present), 1e-4, class_weights), features_ND[fold.train], features_ND[fold.validation], fold)
         for fold in stratified_folds(labels_N, num_folds, seed_for(seed, "probe"), groups=groups_N)
     ]
     best_c, least = grid[0], np.inf
@@ -144,7 +165,8 @@ def _chosen_c(grid: list[float], features_ND: Floats, labels_N: Ints, seed: int,
         loss = 0.0
         for regression, train, validation, fold in parts:
             weight_KD, bias_K = regression.fit(train, labels_N[fold.train], c)
-            loss += _log_loss(validation @ weight_KD.T + bias_K, labels_N[fold.validation])
+            logits_MK = validation @ weight_KD.T + bias_K
+            loss += _log_loss(logits_MK, labels_N[fold.validation], weights_N[fold.validation])
         if loss > least:
             break
         best_c, least = c, loss
@@ -154,11 +176,12 @@ def _chosen_c(grid: list[float], features_ND: Floats, labels_N: Ints, seed: int,
 class _Regression:
     """Logistic regression over `num_classes`, each fit of which starts from the previous one."""
 
-    def __init__(self, num_classes: int, tolerance: float) -> None:
+    def __init__(self, num_classes: int, tolerance: float, class_weights: ClassWeights) -> None:
         from sklearn.linear_model import LogisticRegression
 
         self.num_classes = num_classes
-        self.model = LogisticRegression(tol=tolerance, max_iter=1000, warm_start=True)
+        weight = SCIKIT_LEARN[class_weights]
+        self.model = LogisticRegression(tol=tolerance, max_iter=1000, warm_start=True, class_weight=weight)
 
     def fit(self, features_ND: Floats, labels_N: Ints, c: float) -> tuple[Floats, Floats]:
         """Fits weights K×D and biases K.
@@ -195,20 +218,23 @@ def _log_sum_exp(logits_NK: Floats) -> Floats:
     return sums
 
 
-def _log_loss(logits_NK: Floats, labels_N: Ints) -> float:
-    """Sum of −log p(label) over the examples."""
-    return float((_log_sum_exp(logits_NK) - logits_NK[np.arange(len(labels_N)), labels_N]).sum())
+def _log_loss(logits_NK: Floats, labels_N: Ints, weights_N: Floats) -> float:
+    """Weighted sum of −log p(label) over the examples."""
+    losses_N = _log_sum_exp(logits_NK) - logits_NK[np.arange(len(labels_N)), labels_N]
+    return float((weights_N * losses_N).sum())
 
 
 def probe_key(config: TrialConfig, examples: Examples) -> str:
     """Hash that is equal for trainings with the same probe: of the same examples, evaluation view and backbone.
 
-    Method and training settings are no part of it; the seed is one of random weights alone (`pretrained: false`).
+    Of the training settings `class_weights` alone are part of it; the seed is one of random weights alone
+    (`pretrained: false`).
     """
     view = config.data.model_dump(mode="json", include=VIEW_FIELDS - {*AUGMENTATION})
     backbone = config.backbone.model_dump(mode="json")
     weights_seed = None if config.backbone.pretrained else config.seed
-    fields = [source_key(config.data), view, backbone, weights_seed, selection_key(examples)]
+    weights = config.training.class_weights
+    fields = [source_key(config.data), view, backbone, weights_seed, selection_key(examples), weights]
     return hashlib.blake2b(json.dumps(fields, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
@@ -235,7 +261,10 @@ class ProbeCache:
         self.misses += 1
         inputs = as_inputs(examples, config.data, network.backbone.tokenizer)
         features_ND = pooled_features(network, inputs, config, device)
-        probe = fit_probe(features_ND, examples.labels, examples.num_classes, groups_N=examples.groups)
+        weights = config.training.class_weights
+        probe = fit_probe(
+            features_ND, examples.labels, examples.num_classes, groups_N=examples.groups, class_weights=weights
+        )
         self.add({key: probe})
         return probe
 

@@ -22,6 +22,11 @@ class FoldResult:
     taken_up_at: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
     """Value of every metric of `trainables.metrics` on the validation part; empty in records of earlier versions."""
+    curve_steps: list[int] = field(default_factory=list)
+    curve_metrics: dict[str, list[float]] = field(default_factory=dict)
+    """Learning curve: the metrics after each of `curve_steps`, the last of which is the end; empty of a short fold."""
+    kept_share: float = 1.0
+    """Share of the steps after which the weights were as they were scored: below 1 where the best were kept."""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,8 +24,11 @@ from trainables.probe import PROBES
 from trainables.results import FoldResult, RetrainFailed, RetrainResult
 from trainables.seeding import seed_for
 from trainables.training.checkpoint import Checkpoints
+from trainables.training.curve import CurveScorer, ScoreOf
 from trainables.training.evaluation import is_constant, predicted_probabilities
 from trainables.training.loop import Fit
+from trainables.training.progress import ProgressMeter
+from trainables.training.target_loss import target_loss_of
 from trainables.types import Batch
 
 
@@ -33,20 +37,22 @@ def train_full(
     examples: Examples,
     device: torch.device | None = None,
     checkpoints: Checkpoints | None = None,
+    share: float = 1.0,
 ) -> tuple[TransferNetwork, Fit]:
     """Trains `config` on all of `examples`, resuming from `checkpoints`. Returns the network and its finished fit.
 
-    Raises Diverged.
+    It ends after `share` of its steps, at the learning rates of a whole training. Raises Diverged.
     """
     training = Training(config, examples, seed_for(config.seed, "full"), device or default_device(), checkpoints)
-    training.run()
+    training.run(None if share == 1 else max(1, round(share * training.fit.num_steps)))
     return training.fit.method.student, training.fit
 
 
 class Training:
     """A training of `config` on `examples`, at step 0 or at the step of its checkpoint, `taken_up_at`.
 
-    `seed` is the root of the addresses of its draws.
+    `seed` is the root of the addresses of its draws. A checkpoint keeps what `more_state` returns, too, which a resumed
+    training has as `kept_state`.
     """
 
     def __init__(
@@ -63,6 +69,9 @@ class Training:
         self._started_s = time.monotonic() - (kept["duration_s"] if kept is not None else 0.0)
         self.fit = start_fit(config, examples, seed, device, kept["fit"] if kept is not None else None)
         self.taken_up_at = self.fit.step
+        self._meter = ProgressMeter(self.fit)
+        self.more_state: Callable[[], dict[str, Any]] = dict
+        self.kept_state: dict[str, Any] = kept["more"] if kept is not None else {}
 
     @property
     def duration_s(self) -> float:
@@ -71,20 +80,29 @@ class Training:
 
     def run(self, until: int | None = None) -> None:
         """Trains up to step `until` (None: `num_steps`), with checkpoints. Raises Diverged."""
-        self.fit.run(until, self._keep if self.checkpoints is not None else None)
+        self.fit.run(until, self._after_step)
         if self.checkpoints is not None:
             self.checkpoints.wait()  # the caller may remove them
+
+    def _after_step(self) -> None:
+        self._meter()
+        if self.checkpoints is not None:
+            self._keep()
 
     def _keep(self) -> None:
         assert self.checkpoints is not None
         if self.checkpoints.due() and self.checkpoints.pays(self.duration_s / self.fit.step * self.fit.num_steps):
             self.fit.finite.raise_if_found()  # a state that is not finite is no use to anybody
-            state = {"fit": self.fit.state_dict(), "duration_s": self.duration_s}
+            state = {"fit": self.fit.state_dict(), "duration_s": self.duration_s, "more": self.more_state()}
             self.checkpoints.save(self.identity, state)
 
 
 class FoldTraining:
     """Training of one fold, which may be scored at any step without an effect on it; `number` counts from 1.
+
+    On its way it scores the points of its learning curve. The result is of the last weights, or with `best_by` of those
+    at the best point of the curve, of equals the earliest: it maps the metrics of a point to a score, the larger the
+    better.
 
     >>> from trainables.data.folds import stratified_folds
     >>> from trainables.data.loading import load_train
@@ -109,6 +127,7 @@ class FoldTraining:
         fold: Fold,
         device: torch.device | None = None,
         checkpoints: Checkpoints | None = None,
+        best_by: ScoreOf | None = None,
     ) -> None:
         self.config = config
         self.number = number
@@ -118,6 +137,17 @@ class FoldTraining:
         """Of the validation part, after `result`."""
         seed = seed_for(config.seed, "fold", number)
         self.training = Training(config, examples.take(fold.train), seed, self.device, checkpoints)
+        self._scorer = CurveScorer(
+            self.training.fit,
+            run=self.training.run,
+            predict=lambda: self._predict(0),  # a collapse is judged at rungs and at the end alone
+            batch_size=config.training.batch_size,
+            num_scored=len(self.validation),
+            best_by=best_by,
+        )
+        self.training.more_state = self._scorer.state_dict
+        if self.training.kept_state:
+            self._scorer.load_state_dict(self.training.kept_state)
 
     @property
     def step(self) -> int:
@@ -129,14 +159,20 @@ class FoldTraining:
 
         Raises TrainingFailed: Diverged or Collapsed.
         """
-        self.training.run(step)
-        return self._predict().top1
+        return self.metrics_at(step)["top1"]
+
+    def metrics_at(self, step: int) -> dict[str, float]:
+        """Trains up to `step` and returns every metric on the validation part. Raises as `score_at`."""
+        self._scorer.train_to(step)
+        predictions = self._predict(self.step)
+        self._scorer.add(predictions)
+        return predictions.metrics
 
     def result(self) -> FoldResult:
         """Trains to the end and scores the validation part. Raises TrainingFailed, as `score_at`."""
-        self.training.run()
-        history, predictions = self.training.fit.history, self._predict()
-        self.predictions = predictions
+        self._scorer.train_to(self.training.fit.num_steps)
+        kept_share, predictions = self._scorer.end(self._predict(self.step))
+        self.predictions, history, curve = predictions, self.training.fit.history, self._scorer.curve
         return FoldResult(
             fold=self.number,
             val_top1=predictions.top1,
@@ -145,11 +181,14 @@ class FoldTraining:
             loss_terms=history.terms,
             taken_up_at=self.training.taken_up_at,
             metrics=predictions.metrics,
+            curve_steps=curve.steps,
+            curve_metrics=curve.metrics,
+            kept_share=kept_share,
         )
 
-    def _predict(self) -> Predictions:
+    def _predict(self, judged_after: int) -> Predictions:
         student = self.training.fit.method.student
-        return predictions_on(student, self.validation, self.config, self.device, self.step)
+        return predictions_on(student, self.validation, self.config, self.device, judged_after)
 
 
 def identity_of(config: TrialConfig, examples: Examples, seed: int) -> str:
@@ -183,6 +222,7 @@ def start_fit(
         num_classes=examples.num_classes,
         num_examples=len(examples),
         compile=training.compile,
+        target_loss=target_loss_of(training, examples.labels, examples.num_classes, device),
     )
     method = build_method(config.method, network, context)
     inputs = as_inputs(examples, config.data, network.backbone.tokenizer)
@@ -262,9 +302,14 @@ class Retrained:
 
 
 def train_and_test(
-    config: TrialConfig, seed: int, train: Examples, test: Examples, checkpoints: Checkpoints | None = None
+    config: TrialConfig,
+    seed: int,
+    train: Examples,
+    test: Examples,
+    checkpoints: Checkpoints | None = None,
+    share: float = 1.0,
 ) -> Retrained | RetrainFailed:
-    """Trains on all of `train` in this process, and scores the network on `test`.
+    """Trains `share` of the steps on all of `train` in this process, and scores the network on `test`.
 
     `config` is that of `reseeded(…, seed)`. A training that diverges or collapses is returned as RetrainFailed, not
     raised.
@@ -272,7 +317,7 @@ def train_and_test(
     device = default_device()
     started = time.monotonic()
     try:
-        network, fit = train_full(config, train, device, checkpoints)
+        network, fit = train_full(config, train, device, checkpoints, share)
         predictions = predictions_on(network, test, config, device, fit.step)
     except TrainingFailed as failed:
         return RetrainFailed(seed, str(failed))

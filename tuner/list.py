@@ -94,7 +94,7 @@ def _cells(summary: Summary) -> tuple[tuple[str, ...], str]:
         f"{summary.name}/{summary.run}",
         summary.state,
         f"{done} ({counts})" if counts else done,
-        "–" if summary.best is None else f"{summary.best:.4f}",
+        best_of(summary),
         age(now_s - summary.started_s),
         f"{summary.last_event.replace('_', ' ')} {age(now_s - summary.last_event_s)} ago".strip(),
     )
@@ -119,6 +119,16 @@ def _coloured(line: str, state: str) -> str:
     """Colours the state in the line that names it."""
     before, found, after = line.partition(f"  {state}")
     return f"{before}\x1b[{COLOURS.get(state, RED)}m{found}\x1b[0m{after}" if found else line
+
+
+def best_of(summary: Summary) -> str:
+    """Best value of a run, with the name of its metric unless that is top-1."""
+    from tuner.experiment.objective import Objective
+
+    if summary.best is None:
+        return "–"
+    label = "" if summary.objective == "top1" else f" {Objective(summary.objective).label}"
+    return f"{summary.best:.4f}{label}"
 
 
 if __name__ == "__main__":

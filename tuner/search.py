@@ -123,20 +123,20 @@ def search(
     from tuner.cli.session import command_session, run_guarded
     from tuner.cluster.trainable import decoded_bytes
     from tuner.execution.run_search import run_search
+    from tuner.experiment.balance import balance_notes
     from tuner.experiment.checks import load_images
     from tuner.record.history import SearchHistory
     from tuner.reports.search_result import closing_lines
 
     started_s = time.monotonic() if started_s is None else started_s
     images = load_images(space)
+    greeting = "\n  ".join((plan.greeting, *balance_notes(plan)))
     with (
-        command_session(space, SearchHistory(), plan.greeting, address, resume, decoded_bytes(images)) as (
-            screen,
-            context,
-        ),
+        command_session(space, SearchHistory(), greeting, address, resume, decoded_bytes(images)) as (screen, context),
         SearchProgress(screen, space, plan.num_trials, context.share.concurrency) as progress,
     ):
         context.journal.listeners.append(progress)
+        progress.live_steps = context.directory.live_steps
         result = run_guarded(
             "search", context, address, progress, lambda: run_search(context, space, plan, images, progress, started_s)
         )

@@ -93,7 +93,7 @@ def test_a_dry_run_prints_the_plan_and_starts_nothing(tmp_path: Path) -> None:
         "tuner.search", "--space", "tiny.yaml", "--dry-run", "--set", "training.num_steps=5", folder=tmp_path
     )
     assert run.code == 0, run.err
-    assert "6 trials × 2 folds × 5 steps of 8 examples = 60 steps" in run.out
+    assert "6 trials × 2 folds × 5 steps (5 epochs) of 8 examples = 60 steps" in run.out
     assert f"the cluster has {len(os.sched_getaffinity(0))} CPUs" in run.out
     assert "gamma_fe" in run.out
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.yaml"]

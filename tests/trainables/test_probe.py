@@ -77,6 +77,19 @@ class TestTheRegression:
         assert noise.regularisation == GRID[-1] / 90
         assert signal.regularisation > 10 * noise.regularisation
 
+    @pytest.mark.parametrize("num_features", [8, 90])
+    def test_weighs_classes_as_scikit_learn_does(self, num_features: int) -> None:
+        labels = np.repeat(np.arange(3), (40, 15, 5))
+        features = features_of(labels, num_features)
+        probe = fit_probe(features, labels, 3, class_weights="balanced")
+        expected = scikit_learn(probe.regularisation)
+        expected[-1].class_weight = "balanced"
+        expected.fit(features.astype(np.float64), labels)
+        np.testing.assert_allclose(probe.logits(features), expected.decision_function(features), atol=1e-4)
+        plain = fit_probe(features, labels, 3)
+        assert (probe.logits(features).argmax(1) == 2).sum() >= (plain.logits(features).argmax(1) == 2).sum()
+        assert not np.allclose(probe.weight, plain.weight, rtol=0.01)
+
     def test_of_two_classes_is_the_sigmoid(self) -> None:
         labels = np.arange(40) % 2
         features = features_of(labels, 12)
@@ -205,6 +218,7 @@ class TestTheKey:
             probe_key(config_of(backbone={"checkpoint": "weights.pt"}), images),
             probe_key(config_of(backbone={"pretrained": False}), images),
             probe_key(config_of(backbone={"pretrained": False}, seed=1), images),
+            probe_key(config_of(training={"class_weights": "balanced"}), images),
         ]
         assert len(set(keys)) == len(keys)
 
@@ -235,6 +249,14 @@ class TestTheCache:
         network = tiny_network()
         probe = cache.get(config_of(), images, network, CPU)
         expected = fit_probe(pooled_features(network, images, config_of(), CPU), images.labels, 3)
+        np.testing.assert_array_equal(probe.weight, expected.weight)
+
+    def test_weighs_classes_as_the_training_does(self, images: LabelledImages, cache: ProbeCache) -> None:
+        network, some = tiny_network(), images.take([0, 1, 2, 3, 6, 9, 12, 15, 18])
+        config = config_of(training={"class_weights": "balanced"})
+        probe = cache.get(config, some, network, CPU)
+        features = pooled_features(network, some, config, CPU)
+        expected = fit_probe(features, some.labels, 3, class_weights="balanced")
         np.testing.assert_array_equal(probe.weight, expected.weight)
 
     def test_keeps_those_used_last(self, images: LabelledImages, cache: ProbeCache) -> None:

@@ -73,6 +73,16 @@ class TestFoldTraining:
         assert built == [True, False]
 
 
+class TestTheTargetLoss:
+    def test_is_of_the_settings_and_of_the_training_part(self, images: LabelledImages) -> None:
+        some = images.take([0, 1, 2, 3, 6, 9, 12, 15, 18])
+        config = trial_of("l2", class_weights="balanced", label_smoothing=0.1)
+        found = start_fit(config, some, 0, CPU).method.target_loss
+        assert found.class_weights is not None
+        assert torch.allclose(found.class_weights, torch.tensor([9 / 21, 3.0, 3.0]))
+        assert found.label_smoothing == 0.1
+
+
 class TestTrainingOnEverything:
     def test_gives_the_finished_fit_and_its_network(self, images: LabelledImages) -> None:
         network, fit = train_full(trial_of(), images, CPU)
@@ -158,7 +168,10 @@ class TestScoringInBetween:
         training.score_at(4)
         training.score_at(4)
         training.score_at(9)
-        assert without_time([training.result()]) == without_time([training_of(config, images).result()])
+        scored = training.result()
+        assert scored.curve_steps == [4, 9, 12]
+        same = replace(scored, curve_steps=[], curve_metrics={})
+        assert without_time([same]) == without_time([training_of(config, images).result()])
 
     def test_scores_what_there_is(self, images: LabelledImages) -> None:
         training = training_of(trial_of(num_steps=60), images)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from PIL import Image
 
 from trainables.results import FoldResult, RetrainResult
 from tuner.experiment.baselines import baseline_config
+from tuner.experiment.objective import Objective
 from tuner.experiment.search_experiment import SearchExperiment, parse_experiment
 from tuner.experiment.settings import Baseline
 from tuner.experiment.tree import flatten, set_leaf
@@ -98,6 +100,14 @@ def record(
 ) -> TrialRecord:
     folds = [fold(k, score) for k, score in enumerate(scores, start=1)]
     return TrialRecord(number, dict(params or {}), 0.0, state=state, folds=folds, ended_s=1.0)
+
+
+def with_losses(trial: TrialRecord, losses: Sequence[float] | None = None) -> TrialRecord:
+    """The trial of a search for the least log loss, with these losses in its folds; by default 1 − top-1."""
+    losses = [1 - fold.val_top1 for fold in trial.folds] if losses is None else losses
+    trial.folds = [replace(fold, metrics={"log_loss": loss}) for fold, loss in zip(trial.folds, losses, strict=True)]
+    trial.objective = Objective("log_loss")
+    return trial
 
 
 def history_of(*records: TrialRecord) -> SearchHistory:

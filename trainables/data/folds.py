@@ -77,7 +77,7 @@ def stratified_folds(
     [[0, 1], [0, 1]]
     >>> folds = stratified_folds(np.array([0, 0, 1, 1, 1, 1]), 2, seed=0, groups=np.array([7, 8, 5, 5, 6, 6]))
     >>> sorted(fold.validation.tolist() for fold in folds)
-    [[0, 4, 5], [1, 2, 3]]
+    [[0, 2, 3], [1, 4, 5]]
     """
     if groups is not None:
         labels_bytes, groups_bytes = (array.astype(np.int64).tobytes() for array in (labels, groups))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from trainables.backbones.network import BackboneFacts, TransferNetwork
 from trainables.frozen import Frozen
+from trainables.methods.losses import CROSS_ENTROPY, TargetLoss
 from trainables.types import Batch, CompileMode, LossTerms
 
 Batches = Callable[[], Iterable[Batch]]
@@ -36,7 +37,8 @@ class MethodContext:
 
     `seed` is the root of this run's random addresses; `num_steps` the whole budget in optimiser steps, so that
     schedules can be written as fractions of it; `num_examples` the size of the training set; `compile` how networks
-    besides the student that run at every step may be compiled, as the student's backbone is.
+    besides the student that run at every step may be compiled, as the student's backbone is; `target_loss` the
+    cross-entropy of the target head, with the class weights and the label smoothing of the training.
     """
 
     seed: int
@@ -45,12 +47,14 @@ class MethodContext:
     num_classes: int
     num_examples: int
     compile: CompileMode = "none"
+    target_loss: TargetLoss = CROSS_ENTROPY
 
 
 class Method(ABC):
     """Base class of the fine-tuning methods: computes named, weighted loss terms of a batch.
 
-    A method never steps an optimiser and never logs. Subclasses are final; each names its configuration class as
+    A method never steps an optimiser and never logs. What it minimises of the target head is `target_loss`, so that
+    class weights and label smoothing are in every method. Subclasses are final; each names its configuration class as
     `Config`. If `uses_source_head` is false for a configuration, the student is built without its pre-trained
     classifier; if it is true, a backbone without one is refused before the training.
     """
@@ -70,6 +74,7 @@ class Method(ABC):
         self.config = config
         self.student = student
         self.context = context
+        self.target_loss = context.target_loss
         self.diagnostics: dict[str, Tensor] = {}
         """Scalars of the latest batch that are logged like loss terms, but not minimised."""
 

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from trainables.backbones.network import BackboneFacts, TransferNetwork
 from trainables.methods.base import Method, MethodConfig, MethodContext
-from trainables.methods.losses import cross_entropy, full_precision
+from trainables.methods.losses import full_precision
 from trainables.methods.teacher import ema_update, scaled_decay
 from trainables.seeding import torch_seeded
 from trainables.types import Batch, LossTerms
@@ -81,7 +81,7 @@ class BiTuning(Method):
 
     def loss(self, batch: Batch) -> LossTerms:
         outputs = self.student(self.student.embed(batch.inputs))
-        terms = {"target_label": cross_entropy(outputs.target_logits, batch.labels)}
+        terms = {"target_label": self.target_loss(outputs.target_logits, batch.labels)}
         if not self.config.eta:
             return terms
         features_ND, projections_ND = unit_vectors(outputs.pooled, self.projector)

@@ -10,7 +10,6 @@ from pydantic import NonNegativeFloat, PositiveInt
 from torch import Tensor
 
 from trainables.methods.base import Method
-from trainables.methods.losses import cross_entropy
 from trainables.methods.mixing import MixableConfig, mixed
 from trainables.types import Batch, LossTerms
 
@@ -38,7 +37,7 @@ class BSS(Method):
     def loss(self, batch: Batch) -> LossTerms:
         inputs, targets = mixed(self.config, self.student.embed(batch.inputs), batch, self.context)
         outputs = self.student(inputs)
-        terms = {"target_label": cross_entropy(outputs.target_logits, targets)}
+        terms = {"target_label": self.target_loss(outputs.target_logits, targets)}
         if self.config.eta:
             terms["spectrum"] = self.config.eta * smallest_squares(outputs.pooled, self.config.k)
         return terms

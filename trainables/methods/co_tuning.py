@@ -75,7 +75,7 @@ class CoTuning(Method):
     def loss(self, batch: Batch) -> LossTerms:
         inputs, targets = mixed(self.config, self.student.embed(batch.inputs), batch, self.context)
         outputs = self.student(inputs)
-        terms = {"target_label": cross_entropy(outputs.target_logits, targets)}
+        terms = {"target_label": self.target_loss(outputs.target_logits, targets)}
         if self.relationship is not None:
             assert outputs.source_logits is not None  # by uses_source_head
             target_NS = self.relationship.of(targets)

@@ -6,7 +6,7 @@ from typing import Literal
 
 from trainables.backbones.network import BackboneFacts
 from trainables.methods.base import Method, MethodConfig
-from trainables.methods.losses import cross_entropy, one_hot
+from trainables.methods.losses import one_hot
 from trainables.methods.mixing import CUTMIX_NEED, CutProbability, MixAlpha, draw_cut
 from trainables.types import Batch, LossTerms
 
@@ -39,4 +39,4 @@ class CutMix(Method):
         cut = draw_cut(images_NCHW, config.alpha, config.probability, self.context.seed, batch.step)
         outputs = self.student(cut.paste(images_NCHW))
         labels_NK = one_hot(batch.labels, self.context.num_classes)
-        return {"target_label": cross_entropy(outputs.target_logits, cut.labels.blend(labels_NK))}
+        return {"target_label": self.target_loss(outputs.target_logits, cut.labels.blend(labels_NK))}

@@ -22,7 +22,7 @@ from trainables.methods.channel_attention import (
     train_head,
 )
 from trainables.methods.l2_sp import half_squared_distance
-from trainables.methods.losses import cross_entropy, full_precision
+from trainables.methods.losses import full_precision
 from trainables.methods.mixing import MixableConfig, mixed
 from trainables.methods.teacher import frozen_copy
 from trainables.seeding import rng_for
@@ -99,7 +99,7 @@ class Delta(Method):
         layers = [name for name in self.attention if name != FEATURE_MAP]
         with captured(self.student.backbone, layers) as student_maps:
             outputs = self.student(inputs)
-        terms = {"target_label": cross_entropy(outputs.target_logits, targets)}
+        terms = {"target_label": self.target_loss(outputs.target_logits, targets)}
         if self.source is not None:
             with torch.no_grad(), captured(self.source.backbone, layers) as source_maps:
                 source_features, _ = self.source.backbone(inputs)

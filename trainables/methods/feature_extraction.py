@@ -6,7 +6,6 @@ from typing import Literal
 
 from trainables.backbones.network import TransferNetwork
 from trainables.methods.base import Method, MethodConfig, MethodContext
-from trainables.methods.losses import cross_entropy
 from trainables.types import Batch, LossTerms
 
 
@@ -37,4 +36,4 @@ class FeatureExtraction(Method):
     def loss(self, batch: Batch) -> LossTerms:
         self.student.backbone.train(self.config.backbone_mode == "train")
         outputs = self.student(self.student.embed(batch.inputs))
-        return {"target_label": cross_entropy(outputs.target_logits, batch.labels)}
+        return {"target_label": self.target_loss(outputs.target_logits, batch.labels)}

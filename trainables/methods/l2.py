@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Literal
 
 from trainables.methods.base import Method
-from trainables.methods.losses import cross_entropy
 from trainables.methods.mixing import MixableConfig, mixed
 from trainables.types import Batch, LossTerms
 
@@ -24,4 +23,4 @@ class L2(Method):
 
     def loss(self, batch: Batch) -> LossTerms:
         inputs, targets = mixed(self.config, self.student.embed(batch.inputs), batch, self.context)
-        return {"target_label": cross_entropy(self.student(inputs).target_logits, targets)}
+        return {"target_label": self.target_loss(self.student(inputs).target_logits, targets)}

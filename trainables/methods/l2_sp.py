@@ -12,7 +12,6 @@ from torch.nn import functional as F
 
 from trainables.backbones.network import TransferNetwork
 from trainables.methods.base import Method, MethodContext
-from trainables.methods.losses import cross_entropy
 from trainables.methods.mixing import MixableConfig, mixed
 from trainables.types import Batch, LossTerms
 
@@ -51,7 +50,7 @@ class L2SP(Method):
 
     def loss(self, batch: Batch) -> LossTerms:
         inputs, targets = mixed(self.config, self.student.embed(batch.inputs), batch, self.context)
-        terms = {"target_label": cross_entropy(self.student(inputs).target_logits, targets)}
+        terms = {"target_label": self.target_loss(self.student(inputs).target_logits, targets)}
         if self.config.alpha:
             terms["drift"] = self.config.alpha * half_squared_distance(self.held, self.start)
         if self.config.beta:

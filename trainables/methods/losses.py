@@ -6,6 +6,7 @@ All are computed in full precision, also inside autocast.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -40,6 +41,75 @@ def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     """
     logits = full_precision(logits)
     return F.cross_entropy(logits, target.to(logits.dtype) if target.is_floating_point() else target)
+
+
+@dataclass(frozen=True, eq=False)
+class TargetLoss:
+    """Cross-entropy of the target head, with class weights and label smoothing: the first term of every method.
+
+    `class_weights` are K weights (None: all are one), `label_smoothing` is the share ε of a target that is spread over
+    all classes. Both are those of `torch.nn.functional.cross_entropy`: of labels the mean is weighted, Σ w_y·ℓ / Σ w_y;
+    of a blended target each class is weighted by its own weight, −Σ w_k·t_k·log p_k, and the mean is over the batch.
+    With `balanced_class_weights` both are alike, as the mean weight of a training example is one.
+
+    >>> logits, labels = torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 1])
+    >>> torch.equal(TargetLoss()(logits, labels), cross_entropy(logits, labels))
+    True
+    """
+
+    class_weights: Tensor | None = None
+    label_smoothing: float = 0.0
+
+    def __call__(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Returns the mean over the batch; `target` is labels N or probabilities N×K."""
+        return self._of(logits, target, "mean")
+
+    def of_each(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Returns the weighted loss N of each example."""
+        return self._of(logits, target, "none")
+
+    def without_weights(self) -> TargetLoss:
+        """The same loss with all classes of one weight."""
+        return TargetLoss(label_smoothing=self.label_smoothing)
+
+    def smoothed(self, target_NK: Tensor) -> Tensor:
+        """Spreads the share ε of each target over all classes, for a loss that is no cross-entropy."""
+        if not self.label_smoothing:
+            return target_NK
+        return torch.lerp(target_NK, torch.full_like(target_NK, 1 / target_NK.shape[1]), self.label_smoothing)
+
+    def example_weights(self, target_NK: Tensor) -> Tensor | None:
+        """Weight N×1 of each example: the mean of the class weights by its target. None if there are none."""
+        if self.class_weights is None:
+            return None
+        return target_NK @ self.class_weights.to(target_NK.dtype)[:, None]
+
+    def _of(self, logits: Tensor, target: Tensor, reduction: str) -> Tensor:
+        logits = full_precision(logits)
+        return F.cross_entropy(
+            logits,
+            target.to(logits.dtype) if target.is_floating_point() else target,
+            weight=None if self.class_weights is None else self.class_weights.to(logits.dtype),
+            reduction=reduction,
+            label_smoothing=self.label_smoothing,
+        )
+
+
+CROSS_ENTROPY = TargetLoss()
+"""Cross-entropy without class weights and smoothing."""
+
+
+def balanced_class_weights(labels: Tensor, num_classes: int) -> Tensor:
+    """Weights K with which all classes that have an example count the same: N/(K·n_k), scikit-learn's `balanced`.
+
+    Their mean over the examples is one. A class without an example has weight zero, and is not counted in K.
+
+    >>> balanced_class_weights(torch.tensor([0, 0, 0, 2]), num_classes=3)
+    tensor([0.6667, 0.0000, 2.0000])
+    """
+    counts_K = torch.bincount(labels, minlength=num_classes).to(torch.get_default_dtype())
+    share = len(labels) / (counts_K > 0).sum()
+    return torch.where(counts_K > 0, share / counts_K, 0.0)
 
 
 def entropy(probabilities: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from trainables.backbones.network import BackboneFacts
 from trainables.methods.base import Method, MethodConfig
-from trainables.methods.losses import cross_entropy, full_precision, one_hot
+from trainables.methods.losses import CROSS_ENTROPY, TargetLoss, full_precision, one_hot
 from trainables.methods.mixing import Mix, MixAlpha, draw_mix
 from trainables.seeding import rng_for
 from trainables.types import Batch, LossTerms
@@ -59,9 +59,10 @@ class ManifoldMixup(Method):
             backbone = self.student.backbone
             with output_blended(backbone.get_submodule(backbone.stages[layer - 1]), mix):
                 outputs = self.student(embedded)
-        distance = cross_entropy if self.config.loss == "cross_entropy" else bce_of_softmax
-        labels_NK = one_hot(batch.labels, self.context.num_classes)
-        return {"target_label": distance(outputs.target_logits, mix.blend(labels_NK))}
+        target_NK = mix.blend(one_hot(batch.labels, self.context.num_classes))
+        if self.config.loss == "bce_softmax":
+            return {"target_label": bce_of_softmax(outputs.target_logits, target_NK, self.target_loss)}
+        return {"target_label": self.target_loss(outputs.target_logits, target_NK)}
 
 
 def draw_layer(deepest: int, seed: int, step: int) -> int:
@@ -79,8 +80,13 @@ def output_blended(module: nn.Module, mix: Mix) -> Iterator[None]:
         handle.remove()
 
 
-def bce_of_softmax(logits_NK: Tensor, target_NK: Tensor) -> Tensor:
-    """Mean over batch and classes of −t·log p − (1−t)·log(1−p), p = softmax(logits)."""
+def bce_of_softmax(logits_NK: Tensor, target_NK: Tensor, target_loss: TargetLoss = CROSS_ENTROPY) -> Tensor:
+    """Mean over batch and classes of −t·log p − (1−t)·log(1−p), p = softmax(logits).
+
+    Of `target_loss` it has the label smoothing, and the class weights as those of the examples.
+    """
     with torch.autocast(logits_NK.device.type, enabled=False):
         probabilities = full_precision(logits_NK).softmax(dim=1)
-        return F.binary_cross_entropy(probabilities, target_NK.to(probabilities.dtype))
+        target_NK = target_NK.to(probabilities.dtype)
+        weights_N1 = target_loss.example_weights(target_NK)
+        return F.binary_cross_entropy(probabilities, target_loss.smoothed(target_NK), weights_N1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from trainables.methods.base import Method, MethodConfig
-from trainables.methods.losses import cross_entropy, one_hot
+from trainables.methods.losses import one_hot
 from trainables.methods.mixing import MixAlpha, draw_mix
 from trainables.types import Batch, LossTerms
 
@@ -31,4 +31,4 @@ class Mixup(Method):
         mix = draw_mix(len(batch.labels), self.config.alpha, batch.labels.device, self.context.seed, batch.step)
         outputs = self.student(mix.blend(self.student.embed(batch.inputs)))
         labels_NK = one_hot(batch.labels, self.context.num_classes)
-        return {"target_label": cross_entropy(outputs.target_logits, mix.blend(labels_NK))}
+        return {"target_label": self.target_loss(outputs.target_logits, mix.blend(labels_NK))}

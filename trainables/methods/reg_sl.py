@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from trainables.backbones.network import BackboneFacts, TransferNetwork
 from trainables.methods.base import Method, MethodContext
-from trainables.methods.losses import cross_entropy, full_precision
+from trainables.methods.losses import CROSS_ENTROPY, TargetLoss, full_precision
 from trainables.methods.mixing import MixableConfig, mixed
 from trainables.types import Batch, LossTerms
 
@@ -106,9 +106,10 @@ class RegSL(Method):
             targets = self.labels.of(batch)
             self.diagnostics["corrected_labels"] = (targets != batch.labels).to(logits.dtype).mean()
         if self.config.reweight_from is not None and progress >= self.config.reweight_from:
-            target_label = reweighted_cross_entropy(logits, targets, self.config.temperature_at(progress))
+            temperature = self.config.temperature_at(progress)
+            target_label = reweighted_cross_entropy(logits, targets, temperature, self.target_loss)
         else:
-            target_label = cross_entropy(logits, targets)
+            target_label = self.target_loss(logits, targets)
         if self.config.form == "penalty":
             return {"target_label": target_label, "distance": self.balls.penalty()}
         return {"target_label": target_label}
@@ -122,15 +123,17 @@ class RegSL(Method):
         return nn.ModuleDict({"source": self.source, "labels": self.labels})
 
 
-def reweighted_cross_entropy(logits_NK: Tensor, targets: Tensor, temperature: float) -> Tensor:
-    """Σ_b w_b·ℓ_b with ℓ the cross-entropy of each example and w = softmax(−ℓ/temperature), without gradient.
+def reweighted_cross_entropy(
+    logits_NK: Tensor, targets: Tensor, temperature: float, target_loss: TargetLoss = CROSS_ENTROPY
+) -> Tensor:
+    """Σ_b w_b·ℓ_b with ℓ the loss of each example and w = softmax(−ℓ/temperature), without gradient.
 
-    `targets` are labels N or probabilities N×K.
+    `targets` are labels N or probabilities N×K. Class weights of `target_loss` are in ℓ but not in w, which would take
+    back what a rare class is given.
     """
-    losses_N = F.cross_entropy(
-        logits_NK, targets.to(logits_NK.dtype) if targets.ndim == 2 else targets, reduction="none"
-    )
-    return (losses_N.detach() / -temperature).softmax(dim=0).mul(losses_N).sum()
+    losses_N = target_loss.of_each(logits_NK, targets)
+    own_N = target_loss.without_weights().of_each(logits_NK.detach(), targets)
+    return (own_N / -temperature).softmax(dim=0).mul(losses_N).sum()
 
 
 class Balls:

@@ -9,7 +9,6 @@ from pydantic import PositiveInt
 from torch import nn
 
 from trainables.methods.base import Method
-from trainables.methods.losses import cross_entropy
 from trainables.methods.mixing import MixableConfig, mixed
 from trainables.seeding import torch_seeded
 from trainables.types import Batch, LossTerms
@@ -49,7 +48,7 @@ class Rifle(Method):
 
     def loss(self, batch: Batch) -> LossTerms:
         inputs, targets = mixed(self.config, self.student.embed(batch.inputs), batch, self.context)
-        return {"target_label": cross_entropy(self.student(inputs).target_logits, targets)}
+        return {"target_label": self.target_loss(self.student(inputs).target_logits, targets)}
 
     def after_step(self, step: int) -> None:
         restarts = self.config.restarts(self.context.num_steps)

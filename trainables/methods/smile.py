@@ -101,7 +101,7 @@ class Smile(Method):
         mix = draw_mix(len(batch.labels), self.config.alpha, batch.labels.device, self.context.seed, batch.step)
         outputs = self.student(mix.blend(self.student.embed(batch.inputs)))
         labels_NK = one_hot(batch.labels, self.context.num_classes)
-        terms = {"target_label": cross_entropy(outputs.target_logits, mix.blend(labels_NK))}
+        terms = {"target_label": self.target_loss(outputs.target_logits, mix.blend(labels_NK))}
         if self._folded_teacher is None:
             return terms
         with teacher_autocast(self.config.teacher_precision, batch.labels.device):

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from trainables.backbones.network import BackboneFacts, TransferNetwork
 from trainables.methods.base import Method, MethodContext
-from trainables.methods.losses import cross_entropy
 from trainables.methods.mixing import MixableConfig, mixed
 from trainables.seeding import rng_for
 from trainables.types import Batch, LossTerms
@@ -51,7 +50,7 @@ class StochNorm(Method):
     def loss(self, batch: Batch) -> LossTerms:
         self._draw(batch)
         inputs, targets = mixed(self.config, self.student.embed(batch.inputs), batch, self.context)
-        return {"target_label": cross_entropy(self.student(inputs).target_logits, targets)}
+        return {"target_label": self.target_loss(self.student(inputs).target_logits, targets)}
 
     def _draw(self, batch: Batch) -> None:
         """Draws for all layers at once, with one copy to the device a step."""

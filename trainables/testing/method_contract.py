@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from trainables.backbones.network import BackboneFacts
 from trainables.methods import METHODS, AnyMethodConfig, Method, MethodConfig
+from trainables.methods.losses import TargetLoss
 from trainables.testing.tiny import CPU, NUM_CLASSES, TinyTokens, tiny_batch
 from trainables.testing.trainings import TRAINING, start, started_method, through_a_file
 from trainables.training.loop import autocast
@@ -64,6 +65,23 @@ class LossContract:
     def test_takes_a_batch_of_one(self, config: MethodConfig) -> None:
         for term in started_method(config).loss(tiny_batch(count=1)).values():
             assert term.isfinite()
+
+    def test_has_class_weights_and_label_smoothing_in_the_target_term_alone(self, config: MethodConfig) -> None:
+        plain = started_method(config).loss(tiny_batch())
+        weights_K = torch.tensor([0.25, 1.0, 4.0])
+        for target_loss in (TargetLoss(weights_K), TargetLoss(label_smoothing=0.3), TargetLoss(weights_K, 0.3)):
+            terms = started_method(config, target_loss=target_loss).loss(tiny_batch())
+            assert terms["target_label"].isfinite()
+            assert not torch.isclose(terms["target_label"], plain["target_label"], rtol=1e-4)
+            for name in terms.keys() - {"target_label"}:
+                assert torch.equal(terms[name], plain[name]), name
+
+    def test_of_equal_weights_is_the_plain_one(self, config: MethodConfig) -> None:
+        plain = started_method(config).loss(tiny_batch())
+        ones = started_method(config, target_loss=TargetLoss(torch.ones(NUM_CLASSES))).loss(tiny_batch())
+        torch.testing.assert_close(ones, plain)
+        unset = started_method(config, target_loss=TargetLoss(None, 0.0)).loss(tiny_batch())
+        assert all(torch.equal(unset[name], plain[name]) for name in plain)
 
     def test_is_in_full_precision_under_autocast(self, config: MethodConfig) -> None:
         with autocast(TRAINING.model_copy(update={"precision": "bf16"}), CPU):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from trainables.backbones.network import Backbone, ImageBackbone, TransferNetwork
 from trainables.methods import MethodContext
+from trainables.methods.losses import CROSS_ENTROPY, TargetLoss
 from trainables.seeding import rng_for, torch_seeded
 from trainables.types import Batch, CompileMode
 
@@ -112,7 +113,9 @@ def tiny_pass(tokens: bool = False) -> Iterable[Batch]:
         yield Batch(batch.inputs, batch.labels, torch.arange(start, start + 8), 0)
 
 
-def tiny_context(num_steps: int = 8, seed: int = 7, compile: CompileMode = "none") -> MethodContext:
+def tiny_context(
+    num_steps: int = 8, seed: int = 7, compile: CompileMode = "none", target_loss: TargetLoss = CROSS_ENTROPY
+) -> MethodContext:
     """The facts of a training on the tiny data."""
     return MethodContext(
         seed=seed,
@@ -121,4 +124,5 @@ def tiny_context(num_steps: int = 8, seed: int = 7, compile: CompileMode = "none
         num_classes=NUM_CLASSES,
         num_examples=24,
         compile=compile,
+        target_loss=target_loss,
     )

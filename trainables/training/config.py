@@ -34,6 +34,11 @@ class TrainingConfig(Frozen):
     nothing: with `head_init: probe` the network is the linear probe."""
     num_epochs: PositiveFloat | None = None
     """Number of passes over the training examples, instead of `num_steps`: the steps then follow from their number."""
+    class_weights: Literal["none", "balanced"] = "none"
+    """Weights of the classes in the cross-entropy of the target head: `balanced` weighs the examples of a class by
+    N/(K·n), n of them of N training examples in K classes, so that all classes count the same; of a probe, too."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of each target of that cross-entropy which is spread over all classes."""
     batch_size: PositiveInt = 48
     """Number of training examples in a batch."""
     optimizer: Literal["sgd", "adamw"] = "sgd"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,15 +12,18 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from trainables.data.examples import Examples
 from trainables.data.loading import source_key
 from trainables.errors import BadInput
+from tuner.experiment.balance import balance_notes
 from tuner.experiment.checks import Plan, load_images
 from tuner.experiment.dimensions import spell
 from tuner.experiment.search_experiment import Experiment, SearchExperiment, dump_experiment
 from tuner.experiment.settings import ResourceSettings, SearchSettings
-from tuner.experiment.timing import time_steps
+from tuner.experiment.timing import StepTimes, time_steps
+from tuner.messages.wording import one_line
 from tuner.resources.share import Capacity, Share, share_of, this_machine, total
-from tuner.scheduling.minutes import Scope, TimeBudget, scope_of
+from tuner.scheduling.minutes import Forecast, Scope, TimeBudget, scope_of
 
 STARTING_S = 15.0
 """Estimate of what precedes the trials: imports, Ray's start, decoding, and the timed steps."""
@@ -35,11 +39,10 @@ def print_plan(
 ) -> None:
     """Prints the experiment and its plan; `notes` are lines about earlier searches.
 
-    A cluster at `address` is joined for its capacity, and to time a few steps there where there is a budget of
-    minutes.
+    The images are decoded and a few steps are timed, here or on the cluster at `address`, which is joined.
 
     Raises:
-        BadInput: if the budget of minutes is too small.
+        BadInput: if an image does not decode, or the budget of minutes is too small.
     """
     _print_experiment(console, space)
     console.print(_dimensions(space))
@@ -48,8 +51,7 @@ def print_plan(
         share = share_of(nodes, space.resources, space.search.concurrency)
         for line in (*_facts(space, plan, share, nodes), *notes):
             console.print(Text(line), soft_wrap=True)
-        if space.search.minutes is not None:
-            console.print(Text(f"minutes    {_scope(plan, share, address)}"), soft_wrap=True)
+        console.print(Text(f"minutes    {_minutes(plan, share, address)}"), soft_wrap=True)
 
 
 def print_comparison(
@@ -108,12 +110,12 @@ def _facts(space: SearchExperiment, plan: Plan, share: Share, nodes: list[Capaci
     return [
         f"data       {data}"
         + ("" if data.num_groups is None else f", {data.num_groups} groups that folds do not split"),
-        *(f"           {note}" for note in data.notes),
+        *(f"           {note}" for note in (*data.notes, *balance_notes(plan))),
         f"backbone   {sizes.num_parameters:,} parameters, {sizes.num_features} features, "
         f"{sizes.num_source_classes} source classes",
         f"search     {plan}{_total(plan)}, {space.search.sampler}",
         *_limits(space.search),
-        f"retrain    {space.retrain.seeds} seeds × {plan.num_retrain_steps} steps",
+        f"retrain    {space.retrain.seeds} seeds × {plan.num_retrain_steps} steps ({plan.retrain_epochs:.3g} epochs)",
         *_resources(space.resources, share, nodes),
     ]
 
@@ -157,17 +159,44 @@ def _joined(address: str | None) -> Iterator[list[Capacity]]:
         yield nodes
 
 
-def _scope(plan: Plan, share: Share, address: str | None) -> Scope:
-    """Times a few steps, in this process or on the cluster that is joined, and fits the search into its minutes."""
-    space, config = plan.space, next(plan.space.boundary_configs())
-    images = load_images(space)
+def _minutes(plan: Plan, share: Share, address: str | None) -> str:
+    """Says how long the search takes, by timed steps, or what fits into its minutes."""
+    images = load_images(plan.space)
+    try:
+        times = _step_times(plan, images, share, address)
+    except Exception as error:  # as memory that is exhausted: a dry run says it, where each trial would fail of it
+        if plan.space.search.minutes is not None:
+            raise
+        return f"unknown, as a step of the first configuration failed: {one_line(error)}"
+    if plan.space.search.minutes is not None:
+        return str(_scope(plan, times, share))
+    return expected_minutes(plan, times, share.concurrency)
+
+
+def _step_times(plan: Plan, images: Mapping[str, Examples], share: Share, address: str | None) -> StepTimes:
+    """Times a few steps of the first configuration, in this process or on the cluster that is joined."""
+    config = next(plan.space.boundary_configs())
     if address is None:
         torch.set_num_threads(max(1, int(share.cpus)))
-        times = time_steps(config, images[source_key(config.data)], plan.num_folds)
-    else:
-        from tuner.cluster.time_probe import probe_step_times  # with Ray
+        return time_steps(config, images[source_key(config.data)], plan.num_folds)
+    from tuner.cluster.time_probe import probe_step_times  # with Ray
 
-        times = probe_step_times(config, images, plan.num_folds, share)
+    return probe_step_times(config, images, plan.num_folds, share)
+
+
+def expected_minutes(plan: Plan, times: StepTimes, places: int) -> str:
+    """Says the minutes of a search without early stopping, of which `places` trainings run at once."""
+    assert plan.num_trials is not None  # else the search has a budget of minutes
+    budget = TimeBudget.of(plan, times, places, 0.0, STARTUP_S)
+    minutes = budget.whole_s(plan.num_trials, STARTING_S) / 60
+    work = Forecast(budget, plan.num_trials, 60 * minutes, math.inf).work
+    baselines = "baselines, " if budget.num_baseline_folds else ""
+    less = "" if plan.space.search.racing.rule == "none" else "; fewer where racing stops trials"
+    return f"about {minutes:.{0 if minutes >= 10 else 1}f}: {baselines}{work}, {places} at once{less}"
+
+
+def _scope(plan: Plan, times: StepTimes, share: Share) -> Scope:
+    """Fits the search into its minutes."""
 
     def budget_of(plan: Plan) -> TimeBudget:
         return TimeBudget.of(plan, times, share.concurrency, 0.0, STARTUP_S)
@@ -176,5 +205,5 @@ def _scope(plan: Plan, share: Share, address: str | None) -> Scope:
     try:
         scope.forecast.check()
     except BadInput as bad:
-        raise bad.in_file(space.file) from None
+        raise bad.in_file(plan.space.file) from None
     return scope

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable
+from pathlib import Path
 from statistics import fmean
 
 from rich.console import Console, Group
@@ -12,7 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from trainables.results import FoldResult
+from trainables.training.progress import PERIOD_S, StepProgress
 from tuner.cli.display import Display
+from tuner.experiment.objective import TOP1
 from tuner.experiment.search_experiment import SearchExperiment
 from tuner.experiment.tree import by_short_name
 from tuner.messages.wording import clock, share_growth_message, spell_params, spell_scores
@@ -30,7 +34,18 @@ from tuner.record.events import (
     TrialEnded,
 )
 from tuner.record.history import RetrainingEvent, SearchHistory, TrialRecord
+from tuner.record.live_steps import read_steps, spell_progress
 from tuner.record.selection import best_trial
+
+
+def spell_mean(record: TrialRecord | BaselineRecord) -> str:
+    """Formats the mean of a complete trial or baseline in the metric that is optimised: `log loss 0.4120`."""
+    return "" if record.score is None else record.objective.spell(record.score)
+
+
+def top1_beside(record: TrialRecord | BaselineRecord) -> str:
+    """Formats the mean top-1 of a complete record as a further part of its line; "" where that is the objective."""
+    return "" if record.objective == TOP1 or record.val_top1 is None else f", top-1 {record.val_top1:.4f}"
 
 
 class SearchProgress(Display):
@@ -48,6 +63,9 @@ class SearchProgress(Display):
         self.names = space.short_names
         self.num_trials = num_trials
         self.num_folds = space.search.num_trial_folds
+        self.live_steps: Path | None = None
+        """Folder of the progress within trainings, to be shown, too; see `RunDirectory.live_steps`."""
+        self._steps: tuple[float, dict[str, StepProgress]] = (-math.inf, {})
 
     def __call__(self, event: Event, history: SearchHistory) -> None:
         """Shows an event of the journal; `history` includes it."""
@@ -72,13 +90,13 @@ class SearchProgress(Display):
     def _say_baseline(self, baseline: BaselineRecord, event: BaselineFoldFinished | BaselineFailed) -> None:
         if isinstance(event, BaselineFailed):
             self.say(f"{baseline.label} is left out: {event.reason}")
-        elif baseline.val_top1 is not None:
-            scores = " ".join(f"{score:.4f}" for score in baseline.fold_scores)
-            self.say(f"{baseline.label}: validation top-1 {baseline.val_top1:.4f} ({scores})")
+        elif baseline.score is not None:
+            scores = " ".join(f"{value:.4f}" for value in baseline.fold_values)
+            self.say(f"{baseline.label}: validation {spell_mean(baseline)} ({scores}){top1_beside(baseline)}")
         elif not self._live:
             result = event.result
             fold = f"fold {result.fold}/{baseline.num_folds}"
-            self.say(f"{baseline.label} {fold}: {result.val_top1:.4f} in {clock(result.duration_s)}")
+            self.say(f"{baseline.label} {fold}: {baseline.objective.value(result):.4f} in {clock(result.duration_s)}")
 
     def _say_retraining(self, event: RetrainingEvent) -> None:
         baseline = event.baseline if isinstance(event, BaselineRetrained | BaselineRetrainingFailed) else None
@@ -92,12 +110,11 @@ class SearchProgress(Display):
     def _say_fold(self, trial: TrialRecord, result: FoldResult) -> None:
         if len(trial.folds) < self.num_folds:
             fold = f"fold {result.fold}/{self.num_folds}"
-            self.say(f"{trial.trial_id} {fold}: {result.val_top1:.4f} in {clock(result.duration_s)}")
+            self.say(f"{trial.trial_id} {fold}: {trial.objective.value(result):.4f} in {clock(result.duration_s)}")
 
     def _trial_line(self, trial: TrialRecord) -> str:
         if trial.state == "complete":
-            scores = spell_scores(trial.fold_scores)
-            ending = f"val top-1 {trial.val_top1:.4f} ({scores})"
+            ending = f"val {spell_mean(trial)} ({spell_scores(trial.fold_values)}){top1_beside(trial)}"
         else:
             ending = f"{trial.state}: {trial.reason}"
         return f"{trial.trial_id} {ending}  {self._params_of(trial)}  | {self.summary()}"
@@ -115,9 +132,9 @@ class SearchProgress(Display):
         if failed := self.history.count("failed"):
             parts.append(f"{failed} failed")
         if best is not None:
-            parts.append(f"best {best.val_top1:.4f} ({best.trial_id})")
-        scored = [baseline for baseline in self.history.baselines.values() if baseline.val_top1 is not None]
-        parts += [f"{baseline.label} {baseline.val_top1:.4f}" for baseline in scored]
+            parts.append(f"best {best.value:.4f} ({best.trial_id})")
+        scored = [baseline for baseline in self.history.baselines.values() if baseline.value is not None]
+        parts += [f"{baseline.label} {baseline.value:.4f}" for baseline in scored]
         if (left := self.seconds_left()) is not None:
             parts.append(f"about {clock(left)} left")
         return ", ".join(parts)
@@ -163,14 +180,24 @@ class SearchProgress(Display):
         table = Table(box=None, padding=(0, 2), show_header=False)
         for baseline in self.history.baselines.values():
             if baseline.missing_folds:
-                scores = " ".join(f"{score:.4f}" for score in baseline.fold_scores)
+                scores = " ".join(f"{value:.4f}" for value in baseline.fold_values)
                 table.add_row(baseline.label, f"fold {baseline.missing_folds[0]}/{baseline.num_folds}", scores, "")
         for trial in trials:
             if trial.state == "running":
-                scores = spell_scores(trial.fold_scores)
+                scores = spell_scores(trial.fold_values)
                 fold = f"fold {len(trial.folds) + 1}/{self.num_folds}"
                 table.add_row(trial.trial_id, fold, scores, Text(self._params_of(trial)))
         header = Text.assemble((self.name, "bold"), f"  {self.elapsed}  {self.phase}  ", (self.summary(), "cyan"))
-        return Group(
-            header, table, bar
-        )  # the bar last: it ends without a new line, which would cut off a part after it
+        # The bar last: it ends without a new line, which would cut off a part after it.
+        return Group(header, table, self._steps_table(), bar)
+
+    def _steps_table(self) -> Table:
+        """Table of the progress within trainings, which is read anew every `PERIOD_S`."""
+        read_s, steps = self._steps
+        if self.live_steps is not None and time.monotonic() - read_s >= PERIOD_S:
+            steps = read_steps(self.live_steps)
+            self._steps = time.monotonic(), steps
+        table = Table(box=None, padding=(0, 2), show_header=False)
+        for name, progress in steps.items():
+            table.add_row(name, Text(spell_progress(progress), "dim"))
+        return table

@@ -11,14 +11,18 @@ from trainables.data.examples import Examples
 from trainables.data.folds import fold_at
 from trainables.probe import PROBES
 from trainables.training.checkpoint import Checkpoints
+from trainables.training.curve import ScoreOf
 from trainables.trial import FoldTraining, default_device
 from tuner.cluster.probes import ProbesByKey
 from tuner.cluster.tasks import as_completed, put_shared
 from tuner.cluster.trainable import failure_of, prepare_process
 from tuner.cluster.watchdog import time_limit
 from tuner.cluster.worker_reports import FoldDone, FoldFailed
+from tuner.experiment.objective import score_of_best
 from tuner.experiment.settings import Baseline, SearchSettings
+from tuner.record.baselines import LABELS
 from tuner.record.directory import RunDirectory
+from tuner.record.live_steps import StepFile, shown_in
 from tuner.resources.share import Share
 
 
@@ -27,7 +31,8 @@ class BaselineFold:
     """One fold of a baseline for a worker: number `fold`, from 1, of deals into `num_folds`.
 
     `checkpoint_period_s` is None if there are to be no checkpoints; `stacks` is the file for the stack traces of a fold
-    that takes longer than `timeout_s` (None: no limit).
+    that takes longer than `timeout_s` (None: no limit); `best_by` is as of a FoldTraining; `step_file` is for the
+    progress within the fold.
     """
 
     config: TrialConfig
@@ -37,6 +42,8 @@ class BaselineFold:
     checkpoint_period_s: float | None
     timeout_s: float | None
     stacks: Path
+    best_by: ScoreOf | None = None
+    step_file: StepFile | None = None
 
     @property
     def checkpoints(self) -> Checkpoints | None:
@@ -70,7 +77,9 @@ def train_baseline(
     jobs = []
     for fold, file in files.items():
         limits = (file, search.checkpoint_period_s, search.fold_timeout_s, directory.hung_stacks(name, fold))
-        jobs.append((BaselineFold(config, fold, search.folds, *limits), examples_ref, probes_ref, share))
+        step_file = StepFile(directory.live_steps, f"{LABELS[name]} fold {fold}")
+        job = BaselineFold(config, fold, search.folds, *limits, score_of_best(search), step_file)
+        jobs.append((job, examples_ref, probes_ref, share))
     for report in as_completed(train_fold, jobs, share):
         yield report
         Checkpoints(files[report.fold], 0).discard()
@@ -88,8 +97,9 @@ def train_fold(job: BaselineFold, examples: Examples, probes: ProbesByKey, share
         return FoldFailed(job.fold, f"fold {job.fold} took longer than {limit}; its stack traces are in {job.stacks}")
     part = fold_at(examples, job.fold, job.num_folds, job.config.seed)
     try:
-        with time_limit(job.timeout_s, job.stacks):
-            training = FoldTraining(job.config, examples, job.fold, part, default_device(), job.checkpoints)
+        with time_limit(job.timeout_s, job.stacks), shown_in(job.step_file):
+            device, checkpoints = default_device(), job.checkpoints
+            training = FoldTraining(job.config, examples, job.fold, part, device, checkpoints, job.best_by)
             return FoldDone(training.result(), training.predictions)
     except Exception as error:
         return failure_of(job.fold, error)

@@ -65,7 +65,7 @@ def share_probes(
 
 
 def probed(configs: Iterable[TrialConfig], images: ImagesByKey) -> list[TrialConfig]:
-    """Returns the configurations whose heads start from a probe: one for each evaluation view and backbone.
+    """Returns the configurations whose heads start from a probe: one for each evaluation view, backbone and weighting.
 
     Those of random weights are left out, as no two trainings have the same.
     """
@@ -119,8 +119,10 @@ def _features(config: TrialConfig, examples: Examples) -> NDArray[np.float32]:
 def _probes_of(
     config: TrialConfig, examples: Examples, features_ND: NDArray[np.float32], folds: Iterable[Fold]
 ) -> dict[str, Probe]:
-    probes = {}
+    probes, class_weights = {}, config.training.class_weights
     for positions in (np.arange(len(examples)), *(fold.train for fold in folds)):
         part, features = examples.take(positions), features_ND[positions]
-        probes[probe_key(config, part)] = fit_probe(features, part.labels, part.num_classes, groups_N=part.groups)
+        probes[probe_key(config, part)] = fit_probe(
+            features, part.labels, part.num_classes, groups_N=part.groups, class_weights=class_weights
+        )
     return probes

@@ -23,8 +23,10 @@ from trainables.trial import reseeded, train_and_test
 from tuner.cluster.probes import ProbesByKey
 from tuner.cluster.tasks import as_completed, put_shared
 from tuner.cluster.trainable import ImagesByKey, prepare_process
+from tuner.record.baselines import LABELS
 from tuner.record.directory import RunDirectory
 from tuner.record.history import Contender
+from tuner.record.live_steps import StepFile, shown_in
 from tuner.record.predictions import PredictionFiles
 from tuner.resources.share import Share
 
@@ -33,7 +35,8 @@ from tuner.resources.share import Share
 class Retraining:
     """Training number `seed` of `config` on the full training split, on behalf of a trial or a baseline.
 
-    The network of one with `makes_model` becomes the model; that of one with `is_member` is kept for the ensemble.
+    The network of one with `makes_model` becomes the model; that of one with `is_member` is kept for the ensemble. It
+    ends after `share` of its steps.
     """
 
     of: Contender
@@ -41,6 +44,12 @@ class Retraining:
     seed: int
     makes_model: bool = False
     is_member: bool = False
+    share: float = 1.0
+
+    @property
+    def label(self) -> str:
+        """Name in the progress display: `retraining seed 0`."""
+        return f"{LABELS[self.of]} seed {self.seed}" if isinstance(self.of, str) else f"retraining seed {self.seed}"
 
     def checkpoint_file(self, directory: RunDirectory) -> Path:
         """Returns the file of its checkpoint."""
@@ -76,7 +85,8 @@ def retrain(
     for each in retrainings:
         data = each.config.data
         examples = (train_refs[source_key(data)], test_refs[test_key(data)], probes_ref)
-        jobs.append((each, *examples, share, each.checkpoint_file(directory), checkpoint_period_s))
+        step_file = StepFile(directory.live_steps, each.label)
+        jobs.append((each, *examples, share, each.checkpoint_file(directory), checkpoint_period_s, step_file))
     kept = PredictionFiles(directory)
     for each, retrained, files, predictions in as_completed(_retrain_once, jobs, share):
         if predictions is not None:
@@ -127,12 +137,14 @@ def _retrain_once(
     share: Share,
     checkpoint_file: Path,
     checkpoint_period_s: float | None,
+    step_file: StepFile | None = None,
 ) -> tuple[Retraining, RetrainResult | RetrainFailed, dict[str, bytes], Predictions | None]:
     prepare_process(share)
     PROBES.add(probes)
     config = reseeded(retraining.config, retraining.seed)
     checkpoints = None if checkpoint_period_s is None else Checkpoints(checkpoint_file, checkpoint_period_s)
-    ended = train_and_test(config, retraining.seed, train, test, checkpoints)
+    with shown_in(step_file):
+        ended = train_and_test(config, retraining.seed, train, test, checkpoints, retraining.share)
     if isinstance(ended, RetrainFailed):
         return retraining, ended, {}, None
     is_kept = retraining.makes_model or retraining.is_member

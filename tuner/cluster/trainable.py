@@ -24,6 +24,8 @@ from trainables.data.loading import source_key
 from trainables.errors import TrainingFailed
 from trainables.probe import PROBES, Probe
 from trainables.training.checkpoint import Checkpoints
+from trainables.training.curve import ScoreOf
+from trainables.training.progress import progress_to
 from trainables.trial import FoldTraining, default_device
 from tuner.cluster.watchdog import time_limit
 from tuner.cluster.worker_reports import FoldDone, FoldFailed, Report, RungScored
@@ -31,6 +33,7 @@ from tuner.messages.wording import one_line
 from tuner.record.directory import RunDirectory
 from tuner.record.events import trial_id
 from tuner.record.history import TrialRecord
+from tuner.record.live_steps import StepFile
 from tuner.resources.gpu_memory import is_gpu_out_of_memory
 from tuner.resources.share import Share
 from tuner.scheduling.assignment import Assignment
@@ -52,18 +55,23 @@ ImagesByKey = Mapping[str, Examples]
 @dataclass(frozen=True)
 class WorkerSettings:
     """Settings of a worker: run directory, period of checkpoints, and time limit of a fold (None: no checkpoints, no
-    limit).
+    limit); `best_by` as of a FoldTraining.
     """
 
     directory: RunDirectory
     checkpoint_period_s: float | None
     fold_timeout_s: float | None
+    best_by: ScoreOf | None = None
 
     def checkpoint(self, number: int, fold: int) -> Checkpoints | None:
         """Returns the checkpoints of a fold; None if there are to be none."""
         if self.checkpoint_period_s is None:
             return None
         return Checkpoints(self.directory.fold_checkpoint(trial_id(number), fold), self.checkpoint_period_s)
+
+    def step_file(self, number: int, fold: int) -> StepFile:
+        """Returns the file for the progress of a fold."""
+        return StepFile(self.directory.live_steps, f"{trial_id(number)} fold {fold}")
 
     def hung_stacks(self, number: int, fold: int) -> Path:
         """Returns the file for the stack traces of a fold that exceeds the time limit."""
@@ -89,6 +97,7 @@ class FoldTrainable(tune.Trainable):
 
     training: FoldTraining | None = None
     checkpoints: Checkpoints | None = None
+    step_file: StepFile | None = None
     spent_s = 0.0
     """Time that this process has spent on the current fold."""
     has_ended = False
@@ -147,7 +156,8 @@ class FoldTrainable(tune.Trainable):
         rungs = [step for step in self.rungs if step >= training.step] if self.fold == 1 else []
         if rungs:
             self.rungs = tuple(rungs[1:])
-            return RungScored(self.fold, rungs[0], training.score_at(rungs[0]))
+            metrics = training.metrics_at(rungs[0])
+            return RungScored(self.fold, rungs[0], metrics["top1"], metrics)
         report = self._ended(FoldDone(training.result(), training.predictions))
         self.folds = self.folds[1:]
         return report
@@ -156,15 +166,25 @@ class FoldTrainable(tune.Trainable):
         self.checkpoints = self.settings.checkpoint(self.number, self.fold)
         images = self.images_by_key[source_key(self.trial_config.data)]
         fold = fold_at(images, self.fold, self.num_folds, self.trial_config.seed)
-        return FoldTraining(self.trial_config, images, self.fold, fold, self.device, self.checkpoints)
+        self.step_file = self.settings.step_file(self.number, self.fold)
+        with progress_to(self.step_file.write):
+            best_by = self.settings.best_by
+            return FoldTraining(self.trial_config, images, self.fold, fold, self.device, self.checkpoints, best_by)
 
     def _ended(self, report: Report) -> Report:
         """Ends a fold. Its checkpoint is kept until the driver has recorded the report."""
         self.training, self.has_ended = None, True
+        self._hide_steps()
         return report
+
+    def _hide_steps(self) -> None:
+        """Removes the fold from the progress display."""
+        if self.step_file is not None:
+            self.step_file.remove()
 
     def _discard(self) -> None:
         """Clears the state of the fold, and removes its checkpoint."""
+        self._hide_steps()
         if self.checkpoints is not None:
             self.checkpoints.discard()
         had_networks = self.training is not None or self.has_ended

@@ -20,6 +20,7 @@ from tuner.cluster.probes import ProbesByKey
 from tuner.cluster.tasks import death_reason, object_store_errors
 from tuner.cluster.trainable import FoldTrainable, ImagesByKey, WorkerSettings
 from tuner.cluster.worker_reports import FoldDone, FoldFailed, Report, RungScored
+from tuner.experiment.objective import score_of_best
 from tuner.record.predictions import PredictionFiles
 from tuner.record.selection import best_trial
 from tuner.resources.gpu_memory import is_gpu_out_of_memory
@@ -45,7 +46,8 @@ def run_trials(scheduler: TrialScheduler, images: ImagesByKey, share: Share, pro
         MemoryError: if the images do not fit into the object store.
     """
     search, journal = scheduler.space.search, scheduler.journal
-    settings = WorkerSettings(journal.directory, search.checkpoint_period_s, search.fold_timeout_s)
+    limits = (search.checkpoint_period_s, search.fold_timeout_s)
+    settings = WorkerSettings(journal.directory, *limits, best_by=score_of_best(search))
     settings.remove_checkpoints(journal.history.trials)
     with object_store_errors():
         with_images = tune.with_parameters(FoldTrainable, images=dict(images), probes=dict(probes or {}))
@@ -150,8 +152,8 @@ class SchedulerStopper(Stopper):
                 if predictions is not None:  # before the journal says that there are some
                     self._predictions.add_fold(number, result.fold, predictions)
                 return self._scheduler.fold_finished(number, result)
-            case RungScored(fold, step, val_top1):
-                return self._scheduler.rung_reached(number, fold, step, val_top1)
+            case RungScored(fold, step, val_top1, metrics):
+                return self._scheduler.rung_reached(number, fold, step, val_top1, metrics)
             case FoldFailed(fold, reason, trace):
                 logger.error("trial %d failed\n%s", number, trace or reason)
                 self._scheduler.trial_failed(number, fold, reason)

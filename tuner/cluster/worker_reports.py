@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from trainables.predictions import Predictions
 from trainables.results import FoldResult
@@ -28,6 +28,8 @@ class RungScored:
     fold: int
     step: int
     val_top1: float
+    metrics: dict[str, float] = field(default_factory=dict)
+    """As of a FoldResult."""
 
 
 @dataclass(frozen=True)

@@ -110,7 +110,8 @@ def missing_retrainings(
             if seed not in done:
                 is_winner, is_ensemble = record is records[0], space.retrain.ensemble
                 makes_model = is_winner and seed == MODEL_SEED and not is_ensemble
-                yield Retraining(record.key, config, seed, makes_model, is_member=is_winner and is_ensemble)
+                is_member = is_winner and is_ensemble
+                yield Retraining(record.key, config, seed, makes_model, is_member, record.kept_share)
 
 
 def _retrain(

@@ -16,6 +16,7 @@ from trainables.backbones import BackboneFacts, BackboneSizes, check_backbone, d
 from trainables.backbones.config import BackboneConfig
 from trainables.backbones.image_size import check_image_size
 from trainables.config import TrialConfig
+from trainables.data.batches import steps_per_epoch
 from trainables.data.config import AUGMENTATION, DataConfig
 from trainables.data.examples import Examples
 from trainables.data.loading import DataSummary, check_data, check_decodes, load_train, source_key, test_key
@@ -52,7 +53,18 @@ class Plan:
     """Why there are as many repeats, where the file does not say it."""
 
     def __str__(self) -> str:
-        return f"{self.folds_in_words} × {self.num_steps} steps of {self.batch_size} examples{self.repeats_note}"
+        steps = f"{self.num_steps} steps ({self.fold_epochs:.3g} epochs) of {self.batch_size} examples"
+        return f"{self.folds_in_words} × {steps}{self.repeats_note}"
+
+    @property
+    def fold_epochs(self) -> float:
+        """Passes of a fold over its training part."""
+        return self.num_steps / steps_per_epoch(self.data.num_train - self.num_validated, self.batch_size)
+
+    @property
+    def retrain_epochs(self) -> float:
+        """Passes of a retraining over the full training split."""
+        return self.num_retrain_steps / steps_per_epoch(self.data.num_train, self.batch_size)
 
     @property
     def greeting(self) -> str:

@@ -22,6 +22,7 @@ from pydantic import (
 
 from trainables.frozen import Frozen
 from trainables.paths import PossiblePath
+from tuner.experiment.objective import ObjectiveName
 from tuner.messages.redaction import without_credentials
 
 Sampler = Literal["tpe", "random", "gp", "cmaes"]
@@ -76,8 +77,8 @@ Racing = Annotated[NoRacing | FoldRacing | MedianRacing | AshaRacing, Field(disc
 
 
 class Plateau(Frozen):
-    """Ends the search once the best score has not risen by more than `min_gain` (top-1, in [0, 1]) for `trials` trials
-    that ended complete or were stopped by racing."""
+    """Ends the search once the best score has not improved by more than `min_gain`, in the unit of `search.objective`,
+    for `trials` trials that ended complete or were stopped by racing."""
 
     trials: PositiveInt
     """Number of trials without a gain after which the search ends."""
@@ -96,6 +97,13 @@ class SearchSettings(Frozen):
     """Largest number of trials: 20 if there are no `minutes`, either; None: as many as fit into them."""
     folds: PositiveInt = 3
     """Number of parts of the cross-validation; 1 with `data.validation: folder` alone."""
+    objective: ObjectiveName = "top1"
+    """Metric of the validation parts by which racing, sampler and selection compare trials. All metrics are recorded
+    and reported, whichever is the objective."""
+    keep: Literal["last", "best"] = "last"
+    """Weights that a fold is scored with: those after its last step, or those at the best of eight points by the
+    objective. The best of several scores of the same examples is optimistic; the retraining then trains as large a
+    share of its steps as the folds of the best trial did on average."""
     repeats: PositiveInt | Literal["auto"] = "auto"
     """How often the folds are dealt anew; a trial trains `folds` × `repeats` of them, the same for all trials. `auto`
     is by the number of training images: the fewer there are, the less a fold can tell configurations apart."""

@@ -7,6 +7,7 @@ from statistics import fmean
 from typing import Any, Literal
 
 from trainables.results import FoldResult
+from tuner.experiment.objective import TOP1, Objective, mean_kept_share, mean_metrics
 from tuner.experiment.settings import Baseline
 from tuner.record.events import BaselineFailed, BaselineFoldFinished, BaselineStarted
 
@@ -24,7 +25,8 @@ class BaselineRecord:
     """State of one baseline.
 
     `config` is every leaf of its TrialConfig by dotted path, empty if it could not be built. `results` are those of its
-    folds by number, in the order in which they ended. `reason` says why it failed.
+    folds by number, in the order in which they ended. `reason` says why it failed. Scores are those of the search's
+    `objective`.
     """
 
     name: Baseline
@@ -34,6 +36,7 @@ class BaselineRecord:
     ended_s: float | None = None
     reason: str = ""
     results: dict[int, FoldResult] = field(default_factory=dict)
+    objective: Objective = TOP1
 
     @property
     def key(self) -> Baseline:
@@ -59,8 +62,13 @@ class BaselineRecord:
 
     @property
     def fold_scores(self) -> list[float]:
-        """Validation top-1 of the folds so far, in the order of their numbers."""
-        return [fold.val_top1 for fold in self.folds]
+        """Scores of the folds so far, in the order of their numbers: the larger, the better."""
+        return self.objective.scores(self.folds)
+
+    @property
+    def fold_values(self) -> list[float]:
+        """Values of the objective in the folds so far, as they are displayed, in the order of their numbers."""
+        return self.objective.values(self.folds)
 
     @property
     def missing_folds(self) -> list[int]:
@@ -68,16 +76,39 @@ class BaselineRecord:
         return [] if self.reason else [k for k in range(1, self.num_folds + 1) if k not in self.results]
 
     @property
+    def kept_share(self) -> float:
+        """Mean share of their steps after which the folds so far were scored: 1 where the last weights were."""
+        return mean_kept_share(self.folds)
+
+    @property
+    def score(self) -> float | None:
+        """Mean score of a complete baseline; None for any other."""
+        return fmean(self.fold_scores) if self.state == "complete" else None
+
+    @property
+    def value(self) -> float | None:
+        """Mean value of the objective of a complete baseline, as it is displayed; None for any other."""
+        return None if self.score is None else self.objective.value_of(self.score)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Mean of each metric over the folds of a complete baseline; {} for any other."""
+        return mean_metrics(self.folds) if self.state == "complete" else {}
+
+    @property
     def val_top1(self) -> float | None:
         """Mean validation top-1 in [0, 1] of a complete baseline; None for any other."""
-        return fmean(self.fold_scores) if self.state == "complete" else None
+        return self.metrics.get("top1")
 
 
 def apply_to_baseline(
-    baselines: dict[Baseline, BaselineRecord], event: BaselineStarted | BaselineFoldFinished | BaselineFailed
+    baselines: dict[Baseline, BaselineRecord],
+    event: BaselineStarted | BaselineFoldFinished | BaselineFailed,
+    objective: Objective = TOP1,
 ) -> None:
-    """Updates the record of the event's baseline in `baselines`, which is made if there is none."""
-    record = baselines.setdefault(event.baseline, BaselineRecord(event.baseline, started_s=event.time_s))
+    """Updates the record of the event's baseline in `baselines`, which is made with `objective` if there is none."""
+    new = BaselineRecord(event.baseline, started_s=event.time_s, objective=objective)
+    record = baselines.setdefault(event.baseline, new)
     match event:
         case BaselineStarted():
             record.config, record.num_folds, record.started_s = event.config, event.num_folds, event.time_s

@@ -172,6 +172,11 @@ class RunDirectory:
         return self.logs / "driver.log"
 
     @property
+    def live_steps(self) -> Path:
+        """Folder of the steps of trainings in progress; see `tuner.record.live_steps`."""
+        return self.logs / "steps"
+
+    @property
     def ray(self) -> Path:
         """Ray Tune's own files, which are never read back."""
         return self.path / "ray"

@@ -2,8 +2,8 @@
 
 A journal is a text file of JSON lines, oldest first. Its first line is a `Header` with the format's number; each other
 line is one of the models below, told apart by `event`. This file is the documentation of what is on disk. Parameters
-of a trial are keyed by dotted path (`method.gamma_fe`); scores are top-1 in [0, 1]; times are Unix times, durations
-seconds.
+of a trial are keyed by dotted path (`method.gamma_fe`); top-1 is in [0, 1], and metrics have their own values, whatever
+the objective; times are Unix times, durations seconds.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pydantic import Field
 
 from trainables.frozen import Frozen
 from trainables.results import EnsembleResult, FoldResult, RetrainResult
+from tuner.experiment.objective import Objective, objective_of
 from tuner.experiment.settings import Baseline
 from tuner.record.comparison_events import CellFailed as CellFailed
 from tuner.record.comparison_events import CellFinished as CellFinished
@@ -21,6 +22,7 @@ from tuner.record.comparison_events import ComparisonEnded as ComparisonEnded
 from tuner.record.comparison_events import ComparisonStarted as ComparisonStarted
 from tuner.record.comparison_events import RowSearched as RowSearched
 from tuner.record.data_findings import DataFindings
+from tuner.record.scores import FoldScore, RungScore
 from tuner.record.timed import Outcome as Outcome
 from tuner.record.timed import Params as Params
 from tuner.record.timed import Timed
@@ -60,6 +62,11 @@ class SearchStarted(Timed):
         search: dict[str, Any] = self.space.get("search", {})
         return int(search.get("folds", 0)) * int(search.get("repeats", 1))
 
+    @property
+    def objective(self) -> Objective:
+        """Metric that the search optimises."""
+        return objective_of(self.space)
+
 
 class SearchEnded(Timed):
     """End of a command's work on the search. `why` is the reason; `best_trial` is None if no trial is complete.
@@ -78,22 +85,6 @@ class SearchEnded(Timed):
     test_top1_sd: float | None = None
     model_uri: str | None = None
     duration_s: float | None = None
-
-
-class RungScore(Frozen):
-    """Score of a trial in the middle of a fold: after `step` optimiser steps, nominally `share` of the fold."""
-
-    fold: int
-    step: int
-    share: float
-    val_top1: float
-
-
-class FoldScore(Frozen):
-    """Score of a fold, without the rest of its result."""
-
-    fold: int
-    val_top1: float
 
 
 class EarlierTrial(Frozen):

@@ -9,6 +9,7 @@ from statistics import fmean
 from typing import Any, Self
 
 from trainables.results import EnsembleResult, FoldResult, RetrainResult
+from tuner.experiment.objective import TOP1, Objective, mean_kept_share, mean_metrics
 from tuner.experiment.settings import Baseline
 from tuner.record.baselines import BaselineRecord, apply_to_baseline
 from tuner.record.data_findings import DataFindings
@@ -36,7 +37,6 @@ from tuner.record.events import (
     RetrainingFinished,
     RowSearched,
     RungReached,
-    RungScore,
     SearchEnded,
     SearchStarted,
     ShareGrown,
@@ -48,6 +48,7 @@ from tuner.record.events import (
     trial_id,
 )
 from tuner.record.lines import DamagedJournal, read_events
+from tuner.record.scores import RungScore
 
 
 @dataclass
@@ -56,7 +57,8 @@ class TrialRecord:
 
     `params` are the searched dimensions by dotted path; `folds` the results in order; `rungs` the scores in the middle
     of a fold. `ahead` are results, by fold, of folds trained before an earlier one had ended; no stopping rule may use
-    them yet. `discarded` are the numbers of the folds that were ahead or in training when the trial ended.
+    them yet. `discarded` are the numbers of the folds that were ahead or in training when the trial ended. Scores are
+    those of the search's `objective`.
     """
 
     number: int
@@ -71,7 +73,8 @@ class TrialRecord:
     rungs: list[RungScore] = field(default_factory=list)
     ahead: dict[int, FoldResult] = field(default_factory=dict)
     discarded: tuple[int, ...] = ()
-    _val_top1: float | None = field(default=None, init=False, repr=False, compare=False)
+    objective: Objective = TOP1
+    _score: float | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
     def key(self) -> int:
@@ -85,8 +88,13 @@ class TrialRecord:
 
     @property
     def fold_scores(self) -> list[float]:
-        """Validation top-1 of the folds finished so far."""
-        return [fold.val_top1 for fold in self.folds]
+        """Scores of the folds finished so far: the larger, the better."""
+        return self.objective.scores(self.folds)
+
+    @property
+    def fold_values(self) -> list[float]:
+        """Values of the objective in the folds finished so far, as they are displayed."""
+        return self.objective.values(self.folds)
 
     @property
     def num_trained(self) -> float:
@@ -103,13 +111,33 @@ class TrialRecord:
         return sum(fold.duration_s for fold in self.folds)
 
     @property
-    def val_top1(self) -> float | None:
-        """Mean validation top-1 in [0, 1] of a complete trial; None for any other, as its mean is not comparable."""
+    def kept_share(self) -> float:
+        """Mean share of their steps after which the folds so far were scored: 1 where the last weights were."""
+        return mean_kept_share(self.folds)
+
+    @property
+    def score(self) -> float | None:
+        """Mean score of a complete trial; None for any other, as its mean is not comparable."""
         if self.state != "complete":
             return None
-        if self._val_top1 is None:  # read for every trial after every trial, to find the best
-            self._val_top1 = fmean(self.fold_scores)
-        return self._val_top1
+        if self._score is None:  # read for every trial after every trial, to find the best
+            self._score = fmean(self.fold_scores)
+        return self._score
+
+    @property
+    def value(self) -> float | None:
+        """Mean value of the objective of a complete trial, as it is displayed; None for any other."""
+        return None if self.score is None else self.objective.value_of(self.score)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Mean of each metric over the folds of a complete trial; {} for any other."""
+        return mean_metrics(self.folds) if self.state == "complete" else {}
+
+    @property
+    def val_top1(self) -> float | None:
+        """Mean validation top-1 in [0, 1] of a complete trial; None for any other."""
+        return self.metrics.get("top1")
 
 
 @dataclass
@@ -194,6 +222,11 @@ class SearchHistory(_History):
     _ensemble: EnsembleTested | None = None
     _model: ModelRegistered | None = None
 
+    @property
+    def objective(self) -> Objective:
+        """Metric that the search optimises, which a resumed one cannot change."""
+        return TOP1 if self.started is None else self.started.objective
+
     def apply(self, event: Event) -> None:  # one case a kind, each a line
         """Updates the state by one event; those of a comparison are ignored."""
         match event:
@@ -213,7 +246,7 @@ class SearchHistory(_History):
             case ModelRegistered():
                 self._model = event
             case BaselineStarted() | BaselineFoldFinished() | BaselineFailed():
-                apply_to_baseline(self.baselines, event)
+                apply_to_baseline(self.baselines, event, self.objective)
             case TrialStarted() | RungReached() | FoldAhead() | FoldFinished() | TrialEnded():
                 self.undecided = event if isinstance(event, RungReached | FoldFinished) else None
                 self._apply_to_trial(event)
@@ -234,6 +267,7 @@ class SearchHistory(_History):
     def _apply_to_trial(self, event: TrialStarted | RungReached | FoldAhead | FoldFinished | TrialEnded) -> None:
         if isinstance(event, TrialStarted):
             record = TrialRecord(event.trial, event.params, event.time_s, event.attrs, source=event.source)
+            record.objective = self.objective
             self.trials[event.trial] = record
             return
         trial = self.trials[event.trial]

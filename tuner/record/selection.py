@@ -11,25 +11,30 @@ from tuner.record.history import TrialRecord
 
 
 def best_trial(trials: Iterable[TrialRecord]) -> TrialRecord | None:
-    """Returns the complete trial with the highest mean validation top-1, of equals the earliest.
+    """Returns the complete trial with the highest mean score, of equals the earliest.
 
     Returns None if no trial is complete.
     """
+    return next(iter(ranked(trials)), None)
+
+
+def ranked(trials: Iterable[TrialRecord]) -> list[TrialRecord]:
+    """Lists the complete trials, that with the highest mean score first, of equals the earliest."""
     complete = [trial for trial in trials if trial.state == "complete"]
-    return max(complete, key=lambda trial: (trial.val_top1 or 0.0, -trial.number), default=None)
+    return sorted(complete, key=lambda trial: (-(trial.score or 0.0), trial.number))  # complete: the score is known
 
 
 def winner_of(
     trials: Iterable[TrialRecord], baselines: Iterable[BaselineRecord]
 ) -> TrialRecord | BaselineRecord | None:
-    """Returns the best trial or the complete baseline with the highest mean validation top-1; of equals the trial.
+    """Returns the best trial or the complete baseline with the highest mean score; of equals the trial.
 
     Its configuration is that of the registered model. Returns None if nothing is complete.
     """
     best = best_trial(trials)
     candidates: list[TrialRecord | BaselineRecord] = [] if best is None else [best]
     candidates += [baseline for baseline in baselines if baseline.state == "complete"]
-    return max(candidates, key=lambda record: record.val_top1 or 0.0, default=None)  # of equals the first
+    return max(candidates, key=lambda record: record.score or 0.0, default=None)  # of equals the first
 
 
 def mean_and_sd(scores: Iterable[float]) -> tuple[float, float | None]:

@@ -13,7 +13,8 @@ from tuner.record.selection import best_trial
 
 @dataclass(frozen=True)
 class Standing:
-    """A baseline beside the best trial. Differences are best trial − baseline, in top-1.
+    """A baseline beside the best trial. Differences are best trial − baseline, in values of the search's objective on
+    validation, in top-1 on the test split.
 
     `test_scores` are the baseline's by the seed of its retrainings. `val` is paired over the folds, `test` over the
     seeds that both were retrained with; they are None where either has no score.
@@ -35,8 +36,8 @@ def standings_of(history: SearchHistory, num_parts: int) -> Iterator[Standing]:
     for baseline in history.baselines.values():
         tests = retraining_scores(history, baseline)
         val = test = None
-        if best is not None and baseline.val_top1 is not None and len(baseline.folds) == len(best.folds):
-            val = fold_difference(best.fold_scores, baseline.fold_scores, num_parts)
+        if best is not None and baseline.state == "complete" and len(baseline.folds) == len(best.folds):
+            val = fold_difference(best.fold_values, baseline.fold_values, num_parts)
         if best is not None and tests:
             reference = tests[min(tests)] if baseline.name in SEEDLESS else tests
             test = seed_difference(retraining_scores(history, best), reference)

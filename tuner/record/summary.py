@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from trainables.errors import BadInput
+from tuner.experiment.objective import TOP1, Objective, ObjectiveName
 from tuner.record.directory import RunDirectory
 from tuner.record.events import ComparisonEnded, ComparisonStarted, Event, SearchEnded, SearchStarted
 from tuner.record.find import runs_below
@@ -23,7 +24,7 @@ State = Literal["running", "finished", "interrupted", "failed", "died", "unreada
 
 @dataclass(frozen=True)
 class Summary:
-    """Summary of a search or comparison. Times are Unix times in seconds, scores top-1 in [0, 1]."""
+    """Summary of a search or comparison. Times are Unix times in seconds."""
 
     name: str
     run: str
@@ -37,10 +38,12 @@ class Summary:
     """Numbers of those that have begun, by state; `open` are those of a search that no process runs, which a resumed
     one continues."""
     best: float | None
-    """Validation score of the winner, the best trial or a baseline."""
+    """Validation score of the winner, the best trial or a baseline: the value of `objective`."""
     started_s: float
     last_event_s: float
     last_event: str
+    objective: ObjectiveName = "top1"
+    """Metric that a search optimises."""
 
 
 def summaries_of(root: Path) -> Iterator[Summary]:
@@ -73,9 +76,10 @@ def summary_of(directory: RunDirectory) -> Summary:
         _ending(search.ended) if holder is None else ("running", str(holder)),
         _num_trials(search.last_started),
         _counts(search, is_running=holder is not None),
-        None if winner is None else winner.val_top1,
+        None if winner is None else winner.value,
         changed_s if search.started is None else search.started.time_s,
         last,
+        search.objective,
     )
 
 
@@ -88,6 +92,7 @@ def _summary(
     best: float | None,
     started_s: float,
     last: Event | None,
+    objective: Objective = TOP1,
 ) -> Summary:
     return Summary(
         name=directory.experiment_name,
@@ -101,6 +106,7 @@ def _summary(
         started_s=started_s,
         last_event_s=started_s if last is None else last.time_s,
         last_event="" if last is None else last.event,
+        objective=objective.name,
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
+from tuner.experiment.objective import TOP1, Objective
 from tuner.record.baselines import BaselineRecord
 from tuner.record.differences import Difference
 from tuner.reports.baseline_result import BaselineResult, spell_difference
@@ -37,7 +38,7 @@ def baseline_rows(result: SearchResult) -> Iterator[BaselineRow]:
     if result.best_trial is not None:
         yield BaselineRow(
             name=result.best_trial,
-            validation=_score(result.val_top1),
+            validation=_score(result.val_score),
             folds=_folds(result.fold_scores),
             difference_val="",
             test=_score(result.test_top1_mean, result.test_top1_sd),
@@ -51,9 +52,9 @@ def baseline_rows(result: SearchResult) -> Iterator[BaselineRow]:
 def _row(baseline: BaselineResult, is_winner: bool) -> BaselineRow:
     return BaselineRow(
         name=baseline.label,
-        validation=_score(baseline.val_top1),
+        validation=_score(baseline.val_score),
         folds=baseline.reason or _folds(baseline.fold_scores),
-        difference_val=_difference(baseline.difference_val, "fold"),
+        difference_val=_difference(baseline.difference_val, "fold", Objective(baseline.objective)),
         test=_score(baseline.test_top1_mean, baseline.test_top1_sd),
         difference_test=_difference(baseline.difference_test, "seed"),
         is_winner=is_winner,
@@ -63,10 +64,10 @@ def _row(baseline: BaselineResult, is_winner: bool) -> BaselineRow:
 def with_baselines(figure: go.Figure, baselines: Iterable[BaselineRecord]) -> go.Figure:
     """Adds a horizontal line at the mean validation score of each complete baseline, and returns the figure."""
     for baseline in baselines:
-        if baseline.val_top1 is not None:
+        if baseline.value is not None:
             line = {"color": GREY, "width": 1.5, "dash": DASHES[baseline.name]}
-            text = f"{baseline.label} {baseline.val_top1:.4f}"
-            figure.add_hline(y=baseline.val_top1, line=line, annotation_text=text, annotation_position="top left")
+            text = f"{baseline.label} {baseline.value:.4f}"
+            figure.add_hline(y=baseline.value, line=line, annotation_text=text, annotation_position="top left")
     return figure
 
 
@@ -80,5 +81,5 @@ def _folds(scores: Iterable[float]) -> str:
     return " ".join(f"{score:.4f}" for score in scores)
 
 
-def _difference(difference: Difference | None, noun: str) -> str:
-    return "–" if difference is None else spell_difference(difference, noun)
+def _difference(difference: Difference | None, noun: str, objective: Objective = TOP1) -> str:
+    return "–" if difference is None else spell_difference(difference, noun, objective)

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import Field
 
 from trainables.frozen import Frozen
+from tuner.experiment.objective import TOP1, Objective, ObjectiveName
 from tuner.messages.wording import counted
 from tuner.record.baselines import BaselineState
 from tuner.record.differences import Difference
@@ -17,7 +18,10 @@ from tuner.record.standings import Standing, standings_of
 
 
 class BaselineResult(Frozen):
-    """A baseline of a search, and the best trial's differences to it. Scores are top-1 in [0, 1]."""
+    """A baseline of a search, and the best trial's differences to it.
+
+    Scores on validation are values of the `objective`, those on the test split are top-1.
+    """
 
     label: str
     """Its name in messages: `linear probe`."""
@@ -27,8 +31,15 @@ class BaselineResult(Frozen):
     config: dict[str, Any] = Field(default_factory=dict)
     """Every leaf of its configuration, by dotted path."""
     val_top1: float | None = None
-    """Mean validation score over the folds of the trials; None unless it is complete."""
+    """Mean validation top-1 over the folds of the trials; None unless it is complete."""
     fold_scores: list[float] = Field(default_factory=list)
+    """Value of the objective in each fold."""
+    objective: ObjectiveName = "top1"
+    """Metric that the search optimises."""
+    val_score: float | None = None
+    """Mean of the objective over the folds of the trials; None unless it is complete."""
+    val_metrics: dict[str, float] = Field(default_factory=dict)
+    """Mean of every metric over the folds, by name."""
     test_scores: dict[str, float] = Field(default_factory=dict)
     """Test score of each retraining, by its seed; one alone where the training is the same for every seed."""
     test_top1_mean: float | None = None
@@ -54,8 +65,11 @@ def _result_of(standing: Standing) -> BaselineResult:
         state=baseline.state,
         reason=baseline.reason,
         config=baseline.config,
+        objective=baseline.objective.name,
+        val_score=baseline.value,
+        fold_scores=baseline.fold_values,
         val_top1=baseline.val_top1,
-        fold_scores=baseline.fold_scores,
+        val_metrics=baseline.metrics,
         test_scores={str(seed): score for seed, score in tests.items()},
         test_top1_mean=mean,
         test_top1_sd=sd,
@@ -67,10 +81,11 @@ def _result_of(standing: Standing) -> BaselineResult:
 def validation_lines(baselines: Mapping[str, BaselineResult]) -> Iterator[str]:
     """Yields a line a baseline: its validation score, and how much better the best trial is."""
     for baseline in baselines.values():
-        if baseline.val_top1 is None:
+        if baseline.val_score is None:
             text = f"no score: {baseline.reason}" if baseline.reason else "not scored on every fold yet"
         else:
-            text = f"top-1 {baseline.val_top1:.4f}{_standing(baseline.difference_val, 'fold')}"
+            objective = Objective(baseline.objective)
+            text = f"{objective.label} {baseline.val_score:.4f}{_standing(baseline.difference_val, 'fold', objective)}"
         yield f"  {baseline.label:<14} {text}"
 
 
@@ -83,23 +98,35 @@ def retraining_lines(baselines: Mapping[str, BaselineResult]) -> Iterator[str]:
             yield f"    {baseline.label:<12} top-1 {score}{_standing(baseline.difference_test, 'seed')}"
 
 
-def _standing(difference: Difference | None, noun: str) -> str:
-    return "" if difference is None else f": best is {spell_difference(difference, noun)}"
+def _standing(difference: Difference | None, noun: str, objective: Objective = TOP1) -> str:
+    return "" if difference is None else f": best is {spell_difference(difference, noun, objective)}"
 
 
-def spell_difference(difference: Difference, noun: str) -> str:
-    """Formats a difference of top-1 in points of a hundred; `noun` is what is paired.
+def spell_difference(difference: Difference, noun: str, objective: Objective = TOP1) -> str:
+    """Formats a difference of `objective`, a share in points of a hundred and a loss as it is; `noun` is what is
+    paired.
 
     >>> spell_difference(Difference(mean=0.0267, low=-0.005, high=0.0585, num_pairs=3), "fold")
     '+2.7 points (−0.5 to +5.9, 3 folds)'
+    >>> spell_difference(Difference(mean=-0.0267, num_pairs=1), "fold", Objective("log_loss"))
+    '−0.0267 (1 fold, no interval)'
     """
     pairs = counted(difference.num_pairs, noun)
+    signed, unit = (_points, " points") if objective.is_share else (_as_it_is, "")
     if difference.low is None or difference.high is None:
         why = "no interval" if difference.num_pairs == 1 else "no interval: the same on each"
-        return f"{_points(difference.mean)} points ({pairs}, {why})"
-    return f"{_points(difference.mean)} points ({_points(difference.low)} to {_points(difference.high)}, {pairs})"
+        return f"{signed(difference.mean)}{unit} ({pairs}, {why})"
+    return f"{signed(difference.mean)}{unit} ({signed(difference.low)} to {signed(difference.high)}, {pairs})"
 
 
 def _points(share: float) -> str:
-    text = f"{100 * share:+.1f}"
-    return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "−")
+    return _signed(100 * share, digits=1)
+
+
+def _as_it_is(value: float) -> str:
+    return _signed(value, digits=4)
+
+
+def _signed(value: float, digits: int) -> str:
+    text = f"{value:+.{digits}f}"
+    return text[1:] if float(text) == 0 else text.replace("-", "−")

@@ -14,6 +14,7 @@ from plotly.offline import get_plotlyjs
 from tuner.record.history import TrialRecord
 from tuner.reports import plots
 from tuner.reports.baseline_panel import with_baselines
+from tuner.reports.curves import curve_metrics, curve_plot
 from tuner.reports.importance import Importance, common_dimensions, leaf_name, parallel_plot
 from tuner.reports.search_run import SearchRun
 
@@ -27,8 +28,8 @@ def figures_of(run: SearchRun, importances: Sequence[Importance]) -> Figures:
     """Makes every figure that the search has data for."""
     trials = list(run.history.trials.values())
     best, names = run.best, run.names
-    baselines = [each for each in run.history.baselines.values() if each.val_top1 is not None]
-    others = [each.val_top1 for each in baselines if each.val_top1 is not None]
+    baselines = [each for each in run.history.baselines.values() if each.value is not None]
+    others = [each.value for each in baselines if each.value is not None]
     history = with_baselines(plots.history_plot(trials, names, others), baselines)
     figures: Figures = {"history": (history, 380)}
     for id_, key in (pair for slices in slices_of(run).values() for pair in slices.items()):
@@ -44,6 +45,8 @@ def figures_of(run: SearchRun, importances: Sequence[Importance]) -> Figures:
     if best is not None:
         num_leaders = min(plots.MAX_LEADERS, run.history.count("complete"))
         figures["leaders"] = (plots.leaders_plot(trials, names), 110 + 28 * num_leaders)
+        for id_, metric in curve_metrics(best).items():
+            figures[id_] = (curve_plot(metric, best.folds), 230)
         for id_, term in loss_terms(best).items():
             figures[id_] = (plots.loss_plot(term, best.folds), 230)
     if any(trial.folds for trial in trials):

@@ -6,7 +6,7 @@ an analysis is asked for.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -89,7 +89,7 @@ def importance_of(
             f"Importance needs {MIN_TRIALS} complete trials, and there are {len(complete)}: "
             "with fewer, chance decides which dimension looks important."
         )
-    if len({trial.val_top1 for trial in complete}) == 1:
+    if len({trial.score for trial in complete}) == 1:
         return Importance("Every complete trial has the same score, so no dimension explains a difference.")
     from optuna.importance import FanovaImportanceEvaluator, PedAnovaImportanceEvaluator, get_param_importances
 
@@ -122,9 +122,10 @@ def parallel_plot(
     from optuna.visualization import plot_parallel_coordinate
 
     study = _study_of(dimensions, complete, names)
-    figure = plot_parallel_coordinate(study, params=[names[path] for path in dimensions], target_name="top-1")
+    label = complete[0].objective.label
+    figure = plot_parallel_coordinate(study, params=[names[path] for path in dimensions], target_name=label)
     lines = list(figure.data[: len(complete)])
-    worst_first = sorted(range(len(complete)), key=lambda i: (complete[i].val_top1 or 0.0, -complete[i].number))
+    worst_first = sorted(range(len(complete)), key=lambda i: (complete[i].score or 0.0, -complete[i].number))
     colors = sample_colorscale([[0.0, GREY], [1.0, BLUE]], [rank / len(complete) for rank in range(len(complete))])
     for rank, i in enumerate(worst_first):
         share = rank / len(complete)
@@ -140,21 +141,23 @@ def _complete(dimensions: Mapping[str, Dimension], trials: Iterable[TrialRecord]
 
 
 def _study_of(
-    dimensions: Mapping[str, Dimension], complete: Iterable[TrialRecord], names: Mapping[str, str]
+    dimensions: Mapping[str, Dimension], complete: Sequence[TrialRecord], names: Mapping[str, str]
 ) -> optuna.Study:
-    """Builds a study of complete trials, its parameters by the names that are displayed."""
+    """Builds a study of complete trials and the values of their objective, its parameters by the names that are
+    displayed."""
     import optuna
 
     from tuner.scheduling.sampler import distribution
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(direction="maximize")
+    is_loss = any(trial.objective.lower_is_better for trial in complete)
+    study = optuna.create_study(direction="minimize" if is_loss else "maximize")
     distributions = {names[path]: distribution(dimension) for path, dimension in dimensions.items()}
     study.add_trials(
         optuna.trial.create_trial(
             params=by_short_name({key: trial.params[key] for key in dimensions}, names),
             distributions=distributions,
-            value=trial.val_top1,
+            value=trial.value,
         )
         for trial in complete
     )

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from trainables.calibration import FALSE_ALARM_RATE
+from tuner.experiment.objective import LABELS
 from tuner.messages.wording import counted, spell_params
 from tuner.record.selection import mean_and_sd
 from tuner.reports.search_result import SearchResult
@@ -70,8 +71,8 @@ def _score_lines(result: SearchResult, model_seed: int) -> Iterator[str]:
     yield ""
     num_trials = sum(result.trial_counts.values())
     yield (
-        f"Validation scores chose the configuration, among {counted(num_trials, 'trial')} and "
-        f"{counted(len(result.baselines), 'baseline')}, and are optimistic for it. Test examples were read after the "
+        f"Validation {LABELS[result.objective]} chose the configuration, among {counted(num_trials, 'trial')} and "
+        f"{counted(len(result.baselines), 'baseline')}, and is optimistic for it. Test examples were read after the "
         "choice. ± is the standard deviation over the seeds of the training; that the test examples are a sample, too, "
         "is not in it."
     )

@@ -11,6 +11,7 @@ from urllib.parse import quote as url_quote
 
 from markupsafe import Markup
 
+from tuner.experiment.objective import TOP1
 from tuner.experiment.tree import by_short_name, flatten
 from tuner.messages.invocation import command_line
 from tuner.messages.wording import clock, counted, spell_scores
@@ -19,6 +20,7 @@ from tuner.record.events import TrialState
 from tuner.record.history import TrialRecord
 from tuner.record.selection import mean_and_sd
 from tuner.reports.baseline_panel import baseline_rows
+from tuner.reports.curves import curve_label, curve_metrics, curves_note
 from tuner.reports.evaluation import model_evaluation
 from tuner.reports.evaluation_panel import EvaluationPanel, confusion_plot, evaluation_panel, reliability_plot
 from tuner.reports.figures import (
@@ -97,6 +99,8 @@ def report_page(run: SearchRun) -> str:
         has_alternatives=bool(run.space.branches.alternatives),
         racing=racing_sentence(run),
         stopped_at=list(_stopped_at(run)),
+        curves=[(id_, curve_label(name)) for id_, name in curve_metrics(best).items()],
+        curves_note=curves_note(run.history.objective, best),
         losses=list(loss_terms(best).items()),
         counts=", ".join(f"{run.history.count(state)} {state}" for state in STATES if run.history.count(state))
         or "None has begun",
@@ -171,10 +175,12 @@ def _fixed_or_listed(run: SearchRun, section: str, key: str) -> str:
 def _tiles(run: SearchRun) -> Iterator[Tile]:
     result, history, best = run.result, run.history, run.best
     if best is not None:
-        mean, sd = mean_and_sd(best.fold_scores)
-        yield Tile("Validation top-1", f"{mean:.4f}", f"± {sd or 0.0:.4f} over {len(best.folds)} folds")
+        mean, sd = mean_and_sd(best.fold_values)
+        top1 = "" if best.objective == TOP1 else f", top-1 {best.val_top1:.4f}"
+        note = f"± {sd or 0.0:.4f} over {len(best.folds)} folds{top1}"
+        yield Tile(f"Validation {best.objective.label}", f"{mean:.4f}", note)
     else:
-        yield Tile("Validation top-1", "–", "no trial has trained every fold")
+        yield Tile(f"Validation {history.objective.label}", "–", "no trial has trained every fold")
     if result.test_top1_mean is not None:
         spread = "" if result.test_top1_sd is None else f"± {result.test_top1_sd:.4f} over "
         yield Tile("Test top-1", f"{result.test_top1_mean:.4f}", f"{spread}{counted(len(result.test_scores), 'seed')}")
@@ -222,6 +228,7 @@ def _contents(run: SearchRun, figures: Figures) -> Iterator[tuple[str, str]]:
         ("parallel-plot", "together", "Together"),
         ("leaders", "leading", "Leaders"),
         ("folds", "racing", "Racing"),
+        ("curve-top1", "curves", "Learning curves"),
         ("loss-0", "losses", "Losses"),
     ):
         if id_ in figures:
@@ -246,7 +253,7 @@ def _failures(trials: Iterable[TrialRecord]) -> Iterator[tuple[str, str]]:
 def _headings(run: SearchRun) -> Iterator[Heading]:
     for name in ("trial", "state"):
         yield Heading(name, is_text=True)
-    yield Heading("top-1", is_text=False)
+    yield Heading(run.history.objective.label, is_text=False)
     yield Heading("folds", is_text=True)
     for name in run.names.values():
         yield Heading(name, is_text=False)
@@ -260,8 +267,8 @@ def _row(trial: TrialRecord, run: SearchRun) -> TrialRow:
     values = [trial.params.get(path, "") for path in run.dimensions]
     return TrialRow(
         trial=trial,
-        mean=None if trial.val_top1 is None else f"{trial.val_top1:.4f}",
-        folds=spell_scores(trial.fold_scores),
+        mean=None if trial.value is None else f"{trial.value:.4f}",
+        folds=spell_scores(trial.fold_values),
         params=[(value, _short(value)) for value in values],
         duration_s=duration_s or None,
         duration=clock(duration_s) if duration_s else "–",

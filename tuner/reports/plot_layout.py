@@ -16,15 +16,15 @@ BLUE, ORANGE, RED, GREEN, GREY = "#2f81c9", "#d0781f", "#d5483a", "#0f9d76", "#8
 SMALL_MARGIN = {"l": 48, "r": 12, "t": 8, "b": 44}
 
 
-def score_axis(scores: Iterable[float]) -> dict[str, Any]:
-    """Axis over scores in [0, 1] with a little room, so that differences of a point can be seen; all of it without
-    scores. Plotly's own range would begin at 0 where its limits are given."""
+def score_axis(scores: Iterable[float], is_share: bool = True) -> dict[str, Any]:
+    """Axis over scores with a little room, so that differences of a point can be seen; [0, 1] without scores. Those
+    that are shares are in [0, 1]. Plotly's own range would begin at 0 where its limits are given."""
     scores = list(scores)
     if not scores:
         return {"range": [0, 1]}
     low, high = min(scores), max(scores)
     room = max(0.01, 0.08 * (high - low))
-    return {"range": [max(low - room, -0.02), min(high + room, 1.02)]}
+    return {"range": [max(low - room, -0.02), min(high + room, 1.02) if is_share else high + room]}
 
 
 _AXIS = {

@@ -15,11 +15,12 @@ import plotly.graph_objects as go
 
 from trainables.results import FoldResult
 from tuner.experiment.dimensions import Choice, Dimension, LogUniform, Uniform
+from tuner.experiment.objective import TOP1, Objective
 from tuner.experiment.tree import by_short_name
 from tuner.messages.wording import spell_params, spell_scores
 from tuner.record.events import TrialState
 from tuner.record.history import TrialRecord
-from tuner.record.selection import mean_and_sd
+from tuner.record.selection import mean_and_sd, ranked
 from tuner.reports.plot_layout import BLUE, GREEN, GREY, ORANGE, RED, SMALL_MARGIN, new_figure, score_axis
 
 COLORS: dict[TrialState, str] = {"complete": BLUE, "pruned": ORANGE, "failed": RED, "running": GREY}
@@ -49,8 +50,9 @@ def history_plot(trials: Iterable[TrialRecord], names: Names, others: Iterable[f
     trials = sorted(trials, key=lambda trial: trial.number)
     last = max((trial.number for trial in trials), default=0)
     room = 0.02 * last + 0.5
-    scores = [fmean(trial.fold_scores) for trial in trials if trial.folds]
-    figure = new_figure(yaxis=score_axis([*scores, *others]), yaxis_title="validation top-1")
+    objective, scores = _objective(trials), [fmean(trial.fold_values) for trial in trials if trial.folds]
+    axis = score_axis([*scores, *others], objective.is_share)
+    figure = new_figure(yaxis=axis, yaxis_title=f"validation {objective.label}")
     figure.update_xaxes(title="trial", range=[-room, last + room], **_whole_numbers(last))
     steps = _best_so_far(trials)
     if steps:
@@ -62,7 +64,7 @@ def history_plot(trials: Iterable[TrialRecord], names: Names, others: Iterable[f
         if known:
             figure.add_scatter(
                 x=[trial.number for trial in known],
-                y=[fmean(trial.fold_scores) for trial in known],
+                y=[fmean(trial.fold_values) for trial in known],
                 **_marks(state, known, names),
                 name=LABELS[state],
             )
@@ -97,12 +99,13 @@ def slice_plot(
     trials = [trial for trial in scored if path in trial.params]
     figure = new_figure(xaxis_title=escape(title or names[path]), showlegend=False, margin=SMALL_MARGIN)
     figure.update_xaxes(_axis_of(dimension))
-    figure.update_yaxes(score_axis(fmean(trial.fold_scores) for trial in scored))
+    means = (fmean(trial.fold_values) for trial in scored)
+    figure.update_yaxes(score_axis(means, _objective(scored).is_share))
     for state in ("pruned", "complete"):
         shown = [trial for trial in trials if trial.state == state]
         figure.add_scatter(
             x=[_coordinate(dimension, trial.params[path]) for trial in shown],
-            y=[fmean(trial.fold_scores) for trial in shown],
+            y=[fmean(trial.fold_values) for trial in shown],
             **_marks(state, shown, names),
             opacity=0.8 if state == "complete" else 0.5,
         )
@@ -110,7 +113,7 @@ def slice_plot(
         ring = {"symbol": "circle-open", "size": 15, "color": GREEN, "line": {"width": 2}}
         figure.add_scatter(
             x=[_coordinate(dimension, best.params[path])],
-            y=[best.val_top1],
+            y=[best.value],
             mode="markers",
             marker=ring,
             hoverinfo="skip",
@@ -139,21 +142,21 @@ def importance_plot(shares: Mapping[str, float]) -> go.Figure:
 
 def leaders_plot(trials: Iterable[TrialRecord], names: Names) -> go.Figure:
     """Plots the fold scores of the best trials, with mean ± sample standard deviation of each; the best on top."""
-    complete = [trial for trial in trials if trial.state == "complete"]
-    leaders = sorted(complete, key=lambda trial: (-(trial.val_top1 or 0.0), trial.number))[:MAX_LEADERS]
-    figure = new_figure(xaxis_title="validation top-1")
+    leaders = ranked(trials)[:MAX_LEADERS]
+    objective = _objective(leaders)
+    figure = new_figure(xaxis_title=f"validation {objective.label}")
     figure.update_yaxes(autorange="reversed", type="category", ticksuffix="  ")
     dots = [(trial.trial_id, fold) for trial in leaders for fold in trial.folds]
     figure.add_scatter(
-        x=[fold.val_top1 for _, fold in dots],
+        x=[objective.value(fold) for _, fold in dots],
         y=[trial_id for trial_id, _ in dots],
         mode="markers",
         marker={"color": BLUE, "size": 9, "opacity": 0.55},
-        text=[f"fold {fold.fold}: {fold.val_top1:.4f}" for _, fold in dots],
+        text=[f"fold {fold.fold}: {objective.value(fold):.4f}" for _, fold in dots],
         hovertemplate="%{y}, %{text}<extra></extra>",
         name="a fold",
     )
-    spreads = [mean_and_sd(trial.fold_scores) for trial in leaders]
+    spreads = [mean_and_sd(trial.fold_values) for trial in leaders]
     figure.add_scatter(
         x=[mean for mean, _ in spreads],
         y=[trial.trial_id for trial in leaders],
@@ -170,7 +173,7 @@ def leaders_plot(trials: Iterable[TrialRecord], names: Names) -> go.Figure:
 def folds_plot(trials: Iterable[TrialRecord], num_folds: int) -> go.Figure:
     """Plots a heatmap of scores, trials × folds; a fold that was not trained is empty."""
     trials = sorted(trials, key=lambda trial: trial.number)
-    scores = [[trial.fold_scores[k] if k < len(trial.folds) else None for trial in trials] for k in range(num_folds)]
+    scores = [[trial.fold_values[k] if k < len(trial.folds) else None for trial in trials] for k in range(num_folds)]
     figure = new_figure(xaxis_showgrid=False, yaxis_showgrid=False)
     figure.update_xaxes(title="trial", **_whole_numbers(len(trials)))
     figure.update_yaxes(tickmode="array", tickvals=list(range(1, num_folds + 1)), title="fold", autorange="reversed")
@@ -181,7 +184,8 @@ def folds_plot(trials: Iterable[TrialRecord], num_folds: int) -> go.Figure:
         colorscale="Cividis",
         xgap=1,
         ygap=2,
-        colorbar={"title": {"text": "top-1"}, "thickness": 10, "outlinewidth": 0},
+        reversescale=_objective(trials).lower_is_better,
+        colorbar={"title": {"text": _objective(trials).label}, "thickness": 10, "outlinewidth": 0},
         hovertemplate="trial %{x}, fold %{y}: %{z:.4f}<extra></extra>",
         hoverongaps=False,
     )
@@ -206,15 +210,19 @@ def loss_plot(term: str, folds: Sequence[FoldResult]) -> go.Figure:
 
 
 def _best_so_far(trials: Sequence[TrialRecord]) -> list[tuple[int, float]]:
-    """Lists trial number and best complete score up to it, from the first complete trial on."""
-    best: float | None = None
+    """Lists trial number and value of the best complete trial up to it, from the first complete one on."""
+    best: TrialRecord | None = None
     steps = []
     for trial in trials:
-        score = trial.val_top1
-        best = score if best is None or (score is not None and score > best) else best
-        if best is not None:
-            steps.append((trial.number, best))
+        best = next(iter(ranked(filter(None, (best, trial)))), None)
+        if best is not None and best.value is not None:
+            steps.append((trial.number, best.value))
     return steps
+
+
+def _objective(trials: Sequence[TrialRecord]) -> Objective:
+    """The metric that all trials of a search are scored by."""
+    return trials[0].objective if trials else TOP1
 
 
 def _marks(state: TrialState, trials: Iterable[TrialRecord], names: Names) -> dict[str, Any]:
@@ -234,8 +242,8 @@ def _marks(state: TrialState, trials: Iterable[TrialRecord], names: Names) -> di
 
 def _hover_text(trial: TrialRecord, names: Names) -> str:
     """Describes a trial in a few lines of HTML; every text in them is escaped."""
-    scores = spell_scores(trial.fold_scores)
-    score = trial.val_top1
+    scores = spell_scores(trial.fold_values)
+    score = trial.value
     head = f"{trial.trial_id}: {trial.state}" if score is None else f"{trial.trial_id}: {score:.4f}"
     params = (spell_params({name: value}) for name, value in by_short_name(trial.params, names).items())
     lines = [head, f"folds {scores}" if scores else "", trial.reason[:120], *params]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -11,6 +11,7 @@ from pydantic import AliasChoices, Field
 
 from trainables.frozen import Frozen
 from trainables.metrics import MetricValue
+from tuner.experiment.objective import LABELS, ObjectiveName
 from tuner.experiment.tree import by_short_name, short_names
 from tuner.messages.invocation import command_line
 from tuner.messages.redaction import without_credentials
@@ -55,8 +56,9 @@ class EnsembleOutcome(Frozen):
 class SearchResult(Frozen):
     """The end of a search. `--json` writes it under the same names; `trial_counts` is `trials` there.
 
-    Scores are top-1 in [0, 1]; those outside of `baselines` are the best trial's, also where a baseline is the winner.
-    What belongs to the best trial is None or empty where no trial has trained every fold.
+    Scores outside of `baselines` are the best trial's, also where a baseline is the winner; those on validation are
+    values of the `objective`, those on the test split are top-1. What belongs to the best trial is None or empty where
+    no trial has trained every fold.
 
         result = SearchResult.model_validate_json(Path("result.json").read_bytes())
         print(result.val_top1, result.best_params)         # 0.9311 {'gamma_fe': 0.0214, 'alpha': 0.37}
@@ -74,8 +76,18 @@ class SearchResult(Frozen):
     best_config: dict[str, Any] = Field(default_factory=dict)
     """The whole best configuration, nested as in the experiment file."""
     val_top1: float | None = None
-    """Mean validation score of the best trial over its folds."""
+    """Mean validation top-1 of the best trial over its folds."""
     fold_scores: list[float] = Field(default_factory=list)
+    """Value of the objective in each fold of the best trial."""
+    objective: ObjectiveName = "top1"
+    """Metric that was optimised."""
+    val_score: float | None = None
+    """Mean of the objective over the folds of the best trial; a log loss is positive, and the lower, the better."""
+    val_metrics: dict[str, float] = Field(default_factory=dict)
+    """Mean of every metric over the folds of the best trial, by name; top-1 alone in records of older versions."""
+    kept_share: float = 1.0
+    """Share of their steps after which the folds of the best trial were scored, on average: 1 unless
+    `search.keep: best`."""
     test_scores: dict[str, float] = Field(default_factory=dict)
     """Test score of each retraining, by its seed."""
     test_top1_mean: float | None = None
@@ -121,8 +133,9 @@ class SearchResult(Frozen):
     def trials(self) -> pd.DataFrame:
         """Reads every trial from the record in `directory`, one row a trial, in the order of their numbers.
 
-        Columns: `number`, `state`, `val_top1` (NaN unless complete), the searched dimensions by the names that are
-        displayed, `fold_1` … the scores of the folds that were trained, `duration_s` of these folds, and `reason`.
+        Columns: `number`, `state`, the mean of each metric as `val_top1`, `val_log_loss` … (NaN unless complete), the
+        searched dimensions by the names that are displayed, `fold_1` … the objective in the folds that were trained,
+        `duration_s` of these folds, and `reason`.
 
             result.trials().plot.scatter("gamma_fe", "val_top1", logx=True)
 
@@ -136,9 +149,12 @@ class SearchResult(Frozen):
         started = history.last_started
         names = short_names({} if started is None else started.dimensions)
         num_folds = 0 if started is None else started.num_trial_folds
-        rows = [_row(trial, names, num_folds) for _, trial in sorted(history.trials.items())]
+        trials = [trial for _, trial in sorted(history.trials.items())]
+        metrics = list(dict.fromkeys(["top1", *(name for trial in trials for name in trial.metrics)]))
+        rows = [_row(trial, names, num_folds, metrics) for trial in trials]
         folds = [f"fold_{k}" for k in range(1, num_folds + 1)]
-        columns = ["number", "state", "val_top1", *names.values(), *folds, "duration_s", "reason"]
+        means = [f"val_{name}" for name in metrics]
+        columns = ["number", "state", *means, *names.values(), *folds, "duration_s", "reason"]
         return pd.DataFrame(rows, columns=columns)
 
 
@@ -156,6 +172,7 @@ def search_result_of(
     winner = winner_of(history.trials.values(), history.baselines.values())
     return SearchResult(
         name=space.name,
+        objective=space.search.objective,
         directory=str(directory),
         tracking_uri=without_credentials(tracking_uri),
         trial_counts={state: history.count(state) for state in get_args(TrialState)},
@@ -180,8 +197,11 @@ def _of_best(best: TrialRecord, space: SearchExperiment, history: SearchHistory)
         "best_trial": best.trial_id,
         "best_params": by_short_name(best.params, space.short_names),
         "best_config": space.trial_config(best.params).model_dump(mode="json"),
+        "val_score": best.value,
+        "fold_scores": best.fold_values,
         "val_top1": best.val_top1,
-        "fold_scores": best.fold_scores,
+        "val_metrics": best.metrics,
+        "kept_share": best.kept_share,
         "test_scores": tests,
         "test_top1_mean": mean,
         "test_top1_sd": sd,
@@ -210,12 +230,12 @@ def _ensemble_of(winner: TrialRecord | BaselineRecord, history: SearchHistory) -
     return EnsembleOutcome(mean_of=made.mean_of, num_networks=len(made.seeds), test_top1=made.test_top1, gain=gain)
 
 
-def _row(trial: TrialRecord, names: dict[str, str], num_folds: int) -> dict[str, Any]:
-    scores = [*trial.fold_scores, *[math.nan] * num_folds][:num_folds]
+def _row(trial: TrialRecord, names: dict[str, str], num_folds: int, metrics: Sequence[str]) -> dict[str, Any]:
+    scores = [*trial.fold_values, *[math.nan] * num_folds][:num_folds]
     return {
         "number": trial.number,
         "state": trial.state,
-        "val_top1": math.nan if trial.val_top1 is None else trial.val_top1,
+        **{f"val_{name}": trial.metrics.get(name, math.nan) for name in metrics},
         **by_short_name(trial.params, names),
         **{f"fold_{k}": score for k, score in enumerate(scores, start=1)},
         "duration_s": trial.training_duration_s,
@@ -239,14 +259,19 @@ def closing_lines(result: SearchResult, history: SearchHistory) -> Iterator[str]
         scores = spell_scores(result.fold_scores)
         found = spell_params(result.best_params) or "nothing was searched"
         yield f"  best           {result.best_trial}: {found}"
-        yield f"  validation     top-1 {result.val_top1:.4f} over {len(result.fold_scores)} folds ({scores})"
+        label, top1 = LABELS[result.objective], "" if result.objective == "top1" else f", top-1 {result.val_top1:.4f}"
+        folds = f"over {len(result.fold_scores)} folds ({scores})"
+        yield f"  validation     {label} {result.val_score:.4f} {folds}{top1}"
+        if result.kept_share < 1:
+            share = f"{result.kept_share:.0%} of the steps on average"
+            yield f"  kept           the best weights of each fold, after {share}: its score is optimistic"
     yield from validation_lines(result.baselines)
     yield from _test_lines(result)
     yield from _metric_lines(result)
     yield from (f"  data           {note}" for note in result.data_notes)
     if result.winner in result.baselines:
         label = result.baselines[result.winner].label
-        yield f"  winner         the {label}: no trial has a higher validation score, so its model is the result"
+        yield f"  winner         the {label}: no trial has a better validation score, so its model is the result"
     store = ("--tracking-uri", result.tracking_uri)
     if result.model_uri:
         yield f"  model          {result.model_uri}{_which_model(result)}"

@@ -125,7 +125,7 @@ def best_space(run: SearchRun) -> SearchExperiment | None:
     winner, asked = run.winner, run.space.search
     if winner is None:
         return None
-    same = ("folds", "repeats", "seed", "concurrency")
+    same = ("objective", "keep", "folds", "repeats", "seed", "concurrency")
     settings = SearchSettings(trials=1, baselines=(), **{name: getattr(asked, name) for name in same})
     return replace(
         run.space,

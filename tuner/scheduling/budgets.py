@@ -58,7 +58,7 @@ def reached_plateau(plateau: Plateau | None, ended: Iterable[TrialRecord]) -> st
         return None
     best, without_gain = None, 0
     for trial in ended:
-        score = trial.val_top1
+        score = trial.score
         if score is not None and (best is None or score > best + plateau.min_gain):
             best, without_gain = score, 0
         elif trial.state != "failed" and best is not None:

@@ -14,6 +14,7 @@ from statistics import fmean
 from typing import Any, NamedTuple, Self
 
 from trainables.errors import BadInput, Problem
+from trainables.training.curve import MAX_POINTS
 from tuner.experiment.checks import Plan
 from tuner.experiment.timing import StepTimes
 from tuner.messages.wording import clock, counted
@@ -54,17 +55,17 @@ class TimeBudget:
 
     @classmethod
     def of(cls, plan: Plan, times: StepTimes, places: int, started_s: float, startup_s: float = 0.0) -> Self:
-        """Makes the budget of a plan whose `search.minutes` are set, by its timed steps."""
+        """Makes the budget of a plan by its timed steps; without `search.minutes` it has no limit."""
         search, retrain = plan.space.search, plan.space.retrain
         has_fine_tuning = "fine_tuning" in search.baselines
-        assert search.minutes is not None
+        num_scored = plan.num_validated * (MAX_POINTS if search.keep == "best" else 1)
         return cls(
             started_s=started_s,
-            limit_s=60 * search.minutes,
+            limit_s=math.inf if search.minutes is None else 60 * search.minutes,
             num_folds=plan.num_trial_folds,
             num_retrainings=retrain.seeds * (2 if has_fine_tuning and retrain.baselines else 1),
             places=places,
-            fold_s=times.training_s(plan.num_steps, plan.num_validated),
+            fold_s=times.training_s(plan.num_steps, num_scored),
             retraining_s=times.training_s(plan.num_retrain_steps, plan.data.num_test),
             num_baseline_folds=plan.num_trial_folds if has_fine_tuning else 0,
             max_trials=plan.num_trials,
@@ -84,6 +85,15 @@ class TimeBudget:
         fitting = max(1, self.places * math.floor(left_s / (self.num_folds * self.fold_s)))
         needed_s = before_s + self.rounds_s(self.num_folds, self.fold_s) + after_s
         return Forecast(self, min(fitting, self.max_trials or fitting), needed_s, left_s)
+
+    def whole_s(self, num_trials: int, passed_s: float = 0.0) -> float:
+        """Seconds of a command with so many trials, each of which trains every fold, after `passed_s`."""
+        before_s = passed_s + self.startup_s + self.rounds_s(self.num_baseline_folds, self.fold_s)
+        if self.places > num_trials:  # then folds of a trial are trained beside each other
+            trials_s = self.rounds_s(num_trials * self.num_folds, self.fold_s)
+        else:
+            trials_s = self.rounds_s(num_trials, self.num_folds * self.fold_s)
+        return before_s + trials_s + self.closing_s(self.retraining_s)
 
     def closing_s(self, retraining_s: float) -> float:
         """Seconds from the last fold to the end of the command, if each retraining takes `retraining_s`."""

@@ -1,6 +1,7 @@
 """Early stopping of trials: pure functions over records, one for each rule.
 
-A rule depends on the journal alone, so that a resumed search decides as it would have without the interruption. No rule
+A rule compares scores of the search's objective, of which the larger is better, and says their values. It depends on
+the journal alone, so that a resumed search decides as it would have without the interruption. No rule
 stops a first point, whose score the user asked for. Rules do not select: only a complete trial can be the best
 (`record.selection`), and it is never stopped.
 """
@@ -13,8 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from tuner.experiment.objective import Objective
 from tuner.experiment.settings import AshaRacing, FoldRacing, MedianRacing, Racing
 from tuner.record.history import TrialRecord
+from tuner.record.selection import ranked
 
 Rule = Callable[[Any, TrialRecord, Sequence[TrialRecord], int], str | None]
 """Function of settings, the trial with a new result, all trials (it included) and the number of folds of a complete
@@ -61,7 +64,7 @@ def fold_racing_rule(
     With repeats of the folds the rule is the same: the residual is what dealing and training add to a pair's difference
     on the same examples. It is rather too large for whole deals, over which what a fold's examples add cancels.
     """
-    complete = sorted((t for t in trials if t.state == "complete"), key=lambda t: (-(t.val_top1 or 0.0), t.number))
+    complete = ranked(trials)
     if len(complete) < racing.min_complete:
         return None
     from scipy.special import ndtr, stdtrit  # slow to import; workers import this module, and decide nothing
@@ -86,19 +89,23 @@ def median_rule(racing: MedianRacing, trial: TrialRecord, trials: Sequence[Trial
     middle, own = median(means), fmean(trial.fold_scores)
     if own >= middle - ROUNDING:
         return None
-    return f"after {_folds(k, num_folds)} at {own:.4f}, below the median {middle:.4f} of {len(means)} complete trials"
+    objective = trial.objective
+    own, middle, worse = objective.value_of(own), objective.value_of(middle), _worse(objective)
+    return f"after {_folds(k, num_folds)} at {own:.4f}, {worse} the median {middle:.4f} of {len(means)} complete trials"
 
 
 def asha_rule(racing: AshaRacing, trial: TrialRecord, trials: Sequence[TrialRecord], num_folds: int) -> str | None:
     """Asynchronous successive halving (Li et al., 2020): continues the best 1/`reduction_factor` of the trials that
     have reached this rung, the trial itself included, and the best one if they are fewer than that factor."""
-    rung = trial.rungs[-1]
-    scores = sorted((r.val_top1 for other in trials for r in other.rungs if r.share == rung.share), reverse=True)
+    rung, objective = trial.rungs[-1], trial.objective
+    reached = [r for other in trials for r in other.rungs if r.share == rung.share]
+    scores = sorted(objective.scores(reached), reverse=True)
     needed = scores[max(1, len(scores) // racing.reduction_factor) - 1]
-    if rung.val_top1 >= needed:
+    if objective.score(rung) >= needed:
         return None
-    scored = f"after step {rung.step} of fold {rung.fold} at {rung.val_top1:.4f}"
-    return f"{scored}, and the best 1/{racing.reduction_factor} of {len(scores)} trials had {needed:.4f}"
+    scored = f"after step {rung.step} of fold {rung.fold} at {objective.value(rung):.4f}"
+    least = f"{objective.value_of(needed):.4f}"
+    return f"{scored}, and the best 1/{racing.reduction_factor} of {len(scores)} trials had {least}"
 
 
 FOLD_RULES: dict[str, Rule] = {"folds": fold_racing_rule, "median": median_rule}
@@ -127,6 +134,10 @@ def _apply_rule(
 ) -> str | None:
     rule = rules.get(racing.rule)
     return None if rule is None or trial.source == "first_point" else rule(racing, trial, list(trials), num_folds)
+
+
+def _worse(objective: Objective) -> str:
+    return "above" if objective.lower_is_better else "below"
 
 
 def _folds(count: int, of: int) -> str:

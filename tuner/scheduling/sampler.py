@@ -28,6 +28,7 @@ from trainables.results import FoldResult
 from trainables.seeding import rng_for, seed_for
 from tuner.experiment.alternatives import NO_BRANCHES, Branches, Condition
 from tuner.experiment.dimensions import Choice, Dimension, Integer, LogUniform, Uniform
+from tuner.experiment.objective import TOP1, Objective
 from tuner.experiment.search_experiment import SearchExperiment
 from tuner.experiment.settings import DEFAULT_NUM_TRIALS, Sampler
 from tuner.messages.validation import problems_from_pydantic
@@ -78,7 +79,8 @@ class TrialSampler:
         self._space = space
         self._distributions = {path: distribution(dimension) for path, dimension in space.dimensions.items()}
         self._study = optuna.create_study(direction="maximize", study_name=space.name)
-        evidence = [] if warm_start is None else [earlier_record(trial) for trial in warm_start.trials]
+        objective = Objective(space.search.objective)
+        evidence = [] if warm_start is None else [earlier_record(trial, objective) for trial in warm_start.trials]
         self._study.add_trials([self._frozen(trial) for trial in evidence])
         self._tried = {_key(trial.params) for trial in evidence}
         points = [*space.search.first_points, *(warm_start.first_points if warm_start is not None else ())]
@@ -191,7 +193,7 @@ class TrialSampler:
         if trial is None:
             return  # it is in the study already, read from the journal
         if record.state == "complete":
-            self._study.tell(trial, record.val_top1)
+            self._study.tell(trial, record.score)
             return
         for step, score in intermediate_values(record, self._space.search.num_trial_folds).items():
             trial.report(score, step)
@@ -203,7 +205,7 @@ class TrialSampler:
             state=STATES[record.state],
             params=record.params,
             distributions={key: self._distributions[key] for key in record.params},
-            value=record.val_top1,
+            value=record.score,
             intermediate_values=intermediate_values(record, self._space.search.num_trial_folds)
             if is_incomplete
             else {},
@@ -222,20 +224,21 @@ STEPS = 1000
 
 
 def intermediate_values(record: TrialRecord, num_folds: int) -> dict[int, float]:
-    """Scores of an incomplete trial for Optuna, by step (see `STEPS`); validation top-1 in [0, 1].
+    """Scores of an incomplete trial for Optuna, by step (see `STEPS`); the larger, the better.
 
     At a rung it is the score there, after a fold the mean of the folds so far.
     """
     scores = record.fold_scores
-    at_rungs = {(rung.fold - 1 + rung.share) / num_folds: rung.val_top1 for rung in record.rungs}
+    at_rungs = {(rung.fold - 1 + rung.share) / num_folds: record.objective.score(rung) for rung in record.rungs}
     means = {count / num_folds: fmean(scores[:count]) for count in range(1, len(scores) + 1)}
     return {round(STEPS * share): score for share, score in sorted((at_rungs | means).items())}
 
 
-def earlier_record(trial: EarlierTrial) -> TrialRecord:
-    """Converts a trial of an earlier search to a record, with -1 as its number."""
-    folds = [FoldResult(fold.fold, fold.val_top1, 0.0) for fold in trial.folds]
-    return TrialRecord(-1, trial.params, 0.0, state=trial.state, folds=folds, rungs=list(trial.rungs))
+def earlier_record(trial: EarlierTrial, objective: Objective = TOP1) -> TrialRecord:
+    """Converts a trial of an earlier search to a record, with -1 as its number, scored by `objective`."""
+    folds = [FoldResult(fold.fold, fold.val_top1, 0.0, metrics=fold.metrics) for fold in trial.folds]
+    rungs = list(trial.rungs)
+    return TrialRecord(-1, trial.params, 0.0, state=trial.state, folds=folds, rungs=rungs, objective=objective)
 
 
 def distribution(dimension: Dimension) -> BaseDistribution:

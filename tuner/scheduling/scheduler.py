@@ -18,17 +18,10 @@ from tuner.experiment.checks import num_fold_steps
 from tuner.experiment.search_experiment import SearchExperiment
 from tuner.experiment.settings import AshaRacing
 from tuner.messages.redaction import without_credentials
-from tuner.record.events import (
-    FoldAhead,
-    FoldFinished,
-    RungReached,
-    RungScore,
-    ShareGrown,
-    TrialEnded,
-    TrialStarted,
-)
+from tuner.record.events import FoldAhead, FoldFinished, RungReached, ShareGrown, TrialEnded, TrialStarted
 from tuner.record.history import TrialRecord
 from tuner.record.journal import SearchJournal
+from tuner.record.scores import RungScore
 from tuner.resources.gpu_memory import next_larger_share
 from tuner.scheduling.assignment import Assignment
 from tuner.scheduling.budgets import spent_budget, spent_time
@@ -237,16 +230,19 @@ class TrialScheduler:
             return Decision.CONTINUE
         return self._decide(self.journal.append(FoldFinished(trial=number, result=result)))
 
-    def rung_reached(self, number: int, fold: int, step: int, val_top1: float) -> Decision:
+    def rung_reached(
+        self, number: int, fold: int, step: int, val_top1: float, metrics: Mapping[str, float] | None = None
+    ) -> Decision:
         """Records a score in the middle of a fold. Decides whether the trial continues.
 
-        `step` is the number of optimiser steps of the fold so far, `val_top1` is in [0, 1].
+        `step` is the number of optimiser steps of the fold so far, `val_top1` is in [0, 1]; `metrics` are as of a
+        FoldResult.
         """
         assignment = self._release(number, fold)
         if number not in self._open:
             return Decision.STOP
         share = self._rungs(self._config(self._open[number]))[step]
-        rung = RungScore(fold=fold, step=step, share=share, val_top1=val_top1)
+        rung = RungScore(fold=fold, step=step, share=share, val_top1=val_top1, metrics=dict(metrics or {}))
         decision = self._decide(self.journal.append(RungReached(trial=number, rung=rung)))
         if decision is Decision.CONTINUE:
             self._note_assigned(assignment, [k for k in assignment.folds if k >= fold])

@@ -1,8 +1,9 @@
 """Warm start of a search from earlier ones.
 
 A trial of an earlier search is evidence for the sampler if its score is comparable: everything that this search fixes
-had the same value in it (dataset, backbone, method, training, folds and seed), and the examples are the same, wherever
-they are. A dimension of this search may have had
+had the same value in it (dataset, backbone, method, training, folds and seed), the examples are the same, wherever they
+are, and its record has the metric that this search optimises, whatever the earlier one did. A dimension of this search
+may have had
 another range in the earlier one, or a fixed value; the trial is used if its value is within the range of this search.
 Of alternatives, it counts as a trial of the one that fixes what it had, whatever form the earlier search had.
 
@@ -26,17 +27,19 @@ from pydantic import ValidationError
 from trainables.config import TrialConfig
 from trainables.errors import BadInput, Problem
 from tuner.experiment.dimensions import Choice, Dimension, contains
+from tuner.experiment.objective import Objective
 from tuner.experiment.search_experiment import SearchExperiment, parse_experiment
 from tuner.experiment.settings import tracking_uri
 from tuner.experiment.tree import flatten, set_leaf
 from tuner.record.create import MAY_MOVE
 from tuner.record.data_record import fingerprint_of, inventories_of, read_inventories
 from tuner.record.directory import RunDirectory
-from tuner.record.events import EarlierTrial, FoldScore, Params, WarmStarted
+from tuner.record.earlier import EarlierSearch, ObservedTrial
+from tuner.record.events import EarlierTrial, Params, WarmStarted
 from tuner.record.find import runs_below
 from tuner.record.history import SearchHistory, TrialRecord
 from tuner.record.journal import SearchJournal
-from tuner.record.observed import EarlierSearch, ObservedTrial
+from tuner.record.scores import FoldScore
 
 MAX_FIRST_POINTS = 3
 """Number of the best configurations of an incomparable search that are tried first; each costs a whole trial."""
@@ -135,9 +138,9 @@ def _from_disk(directory: RunDirectory) -> EarlierSearch:
         return EarlierSearch(directory.full_name, None, ())
     space = parse_experiment(history.started.space, str(directory.space))
     trials = tuple(_observed(trial, space) for trial in history.trials.values())
-    inventories = read_inventories(directory)
+    inventories, search = read_inventories(directory), space.search
     data = None if inventories is None else fingerprint_of(inventories)
-    return EarlierSearch(directory.full_name, space.search.num_trial_folds, trials, space.search.folds, data)
+    return EarlierSearch(directory.full_name, search.num_trial_folds, trials, search.folds, search.keep, data)
 
 
 def _observed(trial: TrialRecord, space: SearchExperiment) -> ObservedTrial:
@@ -145,7 +148,7 @@ def _observed(trial: TrialRecord, space: SearchExperiment) -> ObservedTrial:
         config = flatten(space.trial_config(trial.params).model_dump(mode="json"))
     except (KeyError, ValidationError):  # of a trial that failed for it, or of a damaged record
         config = {}
-    folds = tuple(FoldScore(fold=fold.fold, val_top1=fold.val_top1) for fold in trial.folds)
+    folds = tuple(FoldScore(fold=fold.fold, val_top1=fold.val_top1, metrics=fold.metrics) for fold in trial.folds)
     return ObservedTrial(trial.number, config, trial.state, trial.reason, folds, tuple(trial.rungs))
 
 
@@ -164,7 +167,8 @@ def _collect_from(earlier: EarlierSearch, space: SearchExperiment, evidence: _Ev
         return
     complete = [(trial, found) for trial, found in compared if trial.state == "complete"]
     within = [(trial, found) for trial, found in complete if found.params and not found.outside]
-    best = sorted(within, key=lambda pair: (-(pair[0].val_top1 or 0.0), pair[0].number))[:MAX_FIRST_POINTS]
+    objective = Objective(space.search.objective)
+    best = sorted(within, key=lambda pair: (-(pair[0].score(objective) or 0.0), pair[0].number))[:MAX_FIRST_POINTS]
     evidence.first_points += [found.params for _, found in best]
     names = ", ".join(trial.trial_id for trial, _ in best) or "none, as none is within the ranges"
     different = _listed(set.intersection(*(found.differing for _, found in compared))) or "something in each"
@@ -192,7 +196,8 @@ class _Comparability:
         found = min(compared, key=lambda each: (len(each.differing), len(each.outside)))
         differing = found.differing - {*MAY_MOVE} if same_data else found.differing
         changed = [CHANGED_DATA] if same_data is False else []
-        return replace(found, differing={*differing, *changed, *_other_folds(earlier, space)})
+        others = (*changed, *_other_folds(earlier, space), *_other_metric(trial, earlier, space))
+        return replace(found, differing={*differing, *others})
 
     @classmethod
     def _at(cls, chosen: Mapping[str, str], config: dict[str, Any], space: SearchExperiment) -> _Comparability:
@@ -225,11 +230,21 @@ def _as_listed(dimension: Dimension, path: str, config: Mapping[str, Any]) -> An
 
 
 def _other_folds(earlier: EarlierSearch, space: SearchExperiment) -> Iterator[str]:
-    """Yields the setting in which the folds of two searches differ, if they do."""
+    """Yields the settings in which the folds of two searches differ, or what is scored of them."""
     if earlier.folds_per_deal not in (None, space.search.folds):
         yield "search.folds"
     elif earlier.num_folds != space.search.num_trial_folds:
         yield "search.folds" if earlier.folds_per_deal is None else "search.repeats"
+    if earlier.keep not in (None, space.search.keep):
+        yield "search.keep"
+
+
+def _other_metric(trial: ObservedTrial, earlier: EarlierSearch, space: SearchExperiment) -> Iterator[str]:
+    """Yields the setting in which a trial differs whose record lacks the metric of this search; of a trial without a
+    score, the records of the others are asked."""
+    asked = (trial,) if trial.folds or trial.rungs else earlier.trials
+    if not all(other.knows(Objective(space.search.objective)) for other in asked):
+        yield "search.objective"
 
 
 def _with_defaults(config: Mapping[str, Any]) -> dict[str, Any]:

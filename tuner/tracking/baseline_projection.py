@@ -19,7 +19,7 @@ from tuner.record.history import SearchHistory
 from tuner.record.selection import mean_and_sd
 from tuner.record.standings import standings_of
 from tuner.tracking.params import by_short_name
-from tuner.tracking.points import Point, fold_points, loss_points, test_points, validation_points
+from tuner.tracking.points import Point, fold_points, loss_points, mean_points, test_points
 from tuner.tracking.run_writer import RunWriter, baseline_name, retraining_name, retraining_tags
 
 
@@ -38,7 +38,7 @@ class BaselineProjection:
                 self._open(event.baseline, event.time_s, by_short_name(started, event.config) | event.config)
             case BaselineFoldFinished() if record is not None:
                 self._write(event.baseline, event.time_s, fold_points(event.result))
-                if record.val_top1 is not None:
+                if record.state == "complete":
                     self._end(record, event.time_s)
             case BaselineFailed() if record is not None:
                 self._end(record, event.time_s)
@@ -76,9 +76,7 @@ class BaselineProjection:
         self._writer.write(name, time_s, points, tags)
 
     def _end(self, record: BaselineRecord, time_s: float) -> None:
-        points = [Point("duration_s", time_s - record.started_s), Point("val_top1", record.val_top1)]
-        if record.val_top1 is not None:
-            points += validation_points(record.folds)
+        points = [Point("duration_s", time_s - record.started_s), *mean_points(record)]
         self._write(record.name, time_s, points, {"state": record.state, "reason": record.reason})
         self._writer.end(baseline_name(record.name), time_s, "FAILED" if record.reason else "FINISHED")
 
@@ -93,13 +91,15 @@ def standing_points(history: SearchHistory, num_parts: int) -> Iterator[Point]:
     """Yields the metrics of the parent run about the baselines: their scores, and the best trial's differences to them.
 
     They are `<baseline>/val_top1`, `<baseline>/test_top1`, and of the differences `best_minus_<baseline>/val_top1`,
-    `…_low` and `…_high`, and the same of the test split. `num_parts` is the number of parts of the cross-validation.
+    `…_low` and `…_high`, and the same of the test split; with another objective than top-1, its name in place of
+    `top1` in all of validation. `num_parts` is the number of parts of the cross-validation.
     """
+    key = history.objective.metric_key
     for standing in standings_of(history, num_parts):
         name, tests = standing.baseline.name, standing.test_scores.values()
-        yield Point(f"{name}/val_top1", standing.baseline.val_top1)
+        yield Point(f"{name}/{key}", standing.baseline.value)
         yield Point(f"{name}/test_top1", mean_and_sd(tests)[0] if tests else None)
-        yield from _difference_points(f"best_minus_{name}/val_top1", standing.val)
+        yield from _difference_points(f"best_minus_{name}/{key}", standing.val)
         yield from _difference_points(f"best_minus_{name}/test_top1", standing.test)
 
 

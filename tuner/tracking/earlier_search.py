@@ -13,8 +13,9 @@ from mlflow.exceptions import MlflowException
 
 from trainables.errors import BadInput, Problem
 from tuner.messages.redaction import reason, without_credentials
-from tuner.record.events import FoldScore, TrialState
-from tuner.record.observed import EarlierSearch, ObservedTrial
+from tuner.record.earlier import EarlierSearch, ObservedTrial
+from tuner.record.events import TrialState
+from tuner.record.scores import FoldScore
 from tuner.tracking.params import config_leaves
 from tuner.tracking.store import require_store, runs_with, use_gentle_defaults
 
@@ -54,7 +55,9 @@ def _trial(run: Run) -> ObservedTrial:
 
 def _folds(metrics: Mapping[str, float]) -> Iterator[FoldScore]:
     for fold in count(1):
-        score = metrics.get(f"fold_{fold}/val_top1")
-        if score is None:
+        prefix = f"fold_{fold}/val_"
+        known = {key.removeprefix(prefix): value for key, value in metrics.items() if key.startswith(prefix)}
+        top1 = known.pop("top1", None)
+        if top1 is None:
             return
-        yield FoldScore(fold=fold, val_top1=score)
+        yield FoldScore(fold=fold, val_top1=top1, metrics=known)

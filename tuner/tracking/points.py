@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from statistics import fmean
 from typing import NamedTuple
 
 from mlflow.entities import Metric
 
 from trainables.results import EnsembleResult, FoldResult, RetrainResult
+from tuner.record.baselines import BaselineRecord
+from tuner.record.history import TrialRecord
 
 
 class Point(NamedTuple):
@@ -28,19 +29,22 @@ def loss_points(result: FoldResult | RetrainResult, prefix: str = "") -> Iterato
 
 
 def fold_points(result: FoldResult) -> Iterator[Point]:
-    """Yields the score of a fold, as a metric of its own and as a point over folds, and its loss curves."""
+    """Yields every metric of a fold, each as a metric of its own and as a point over folds, its learning curve as
+    `fold_<k>/curve/<metric>` over optimiser steps, and its loss curves."""
     k = result.fold
-    yield Point(f"fold_{k}/val_top1", result.val_top1)
-    yield Point("fold_val_top1", result.val_top1, k)
+    for name, value in ({"top1": result.val_top1} | result.metrics).items():
+        yield Point(f"fold_{k}/val_{name}", value)
+        yield Point(f"fold_val_{name}", value, k)
+    for name, values in result.curve_metrics.items():
+        for step, value in zip(result.curve_steps, values, strict=True):
+            yield Point(f"fold_{k}/curve/{name}", value, step)
     yield from loss_points(result, prefix=f"fold_{k}/")
 
 
-def validation_points(folds: Iterable[FoldResult]) -> Iterator[Point]:
-    """Yields the mean of each further metric over the folds of a complete trial or baseline: `val_log_loss` …"""
-    known = [fold.metrics for fold in folds]
-    for name in known[0] if known else ():
-        if name != "top1" and all(name in metrics for metrics in known):
-            yield Point(f"val_{name}", fmean(metrics[name] for metrics in known))
+def mean_points(record: TrialRecord | BaselineRecord) -> Iterator[Point]:
+    """Yields the mean of each metric over the folds of a complete trial or baseline, as `val_<metric>`."""
+    for name, value in record.metrics.items():
+        yield Point(f"val_{name}", value)
 
 
 def test_points(result: RetrainResult | EnsembleResult) -> Iterator[Point]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from tuner.experiment.objective import TOP1
 from tuner.messages.invocation import command_line
 from tuner.record.directory import RunDirectory
 from tuner.record.events import (
@@ -22,9 +23,10 @@ from tuner.record.events import (
     trial_id,
 )
 from tuner.record.history import SearchHistory, TrialRecord
+from tuner.record.selection import best_trial
 from tuner.tracking.baseline_projection import BaselineProjection, standing_points
 from tuner.tracking.params import as_text, by_short_name, search_params, trial_params
-from tuner.tracking.points import Point, fold_points, loss_points, test_points, validation_points
+from tuner.tracking.points import Point, fold_points, loss_points, mean_points, test_points
 from tuner.tracking.run_writer import RunWriter, end_status, retraining_name, retraining_tags
 from tuner.tracking.ui_views import VIEW_TAG, view_of_trials
 
@@ -81,7 +83,7 @@ class SearchProjection:
         places = {"row": event.row, "column": event.column}  # of a row's own search within a comparison
         tags = {key: place for key, place in places.items() if place is not None}
         self.writer.open(self.writer.parent, event.time_s, tags, search_params(event))
-        view = view_of_trials(event.num_trial_folds, by_short_name(event, event.dimensions))
+        view = view_of_trials(event.num_trial_folds, by_short_name(event, event.dimensions), event.objective)
         self.writer.tag_experiment(VIEW_TAG, view)
         for trial in self.history.trials.values():
             if trial.state == "running":  # it was cut off with the search, and goes on with it
@@ -99,9 +101,7 @@ class SearchProjection:
 
     def _trial_ended(self, event: TrialEnded) -> None:
         trial = self.history.trials[event.trial]
-        points = [Point("duration_s", event.time_s - trial.started_s), Point("val_top1", trial.val_top1)]
-        if trial.state == "complete":
-            points += validation_points(trial.folds)
+        points = [Point("duration_s", event.time_s - trial.started_s), *mean_points(trial)]
         self._write_trial(trial.number, event.time_s, points, {"state": trial.state, "reason": trial.reason})
         self.writer.end(trial.trial_id, event.time_s, "FAILED" if trial.state == "failed" else "FINISHED")
         self.writer.write_parent(event.time_s, [_best_so_far(self.history)])
@@ -177,7 +177,9 @@ class SearchProjection:
 
     def _description(self, best: TrialRecord) -> str:
         """What a person wants to know who opens the search in the UI, as Markdown."""
-        score = "" if best.val_top1 is None else f", validation top-1 {best.val_top1:.4f}"
+        score = "" if best.score is None else f", validation {best.objective.spell(best.score)}"
+        if best.objective != TOP1 and best.val_top1 is not None:
+            score += f" (top-1 {best.val_top1:.4f})"
         params = by_short_name(self._started, best.params)
         listed = "".join(f"- {name}: `{as_text(value)}`\n" for name, value in params.items())
         return (
@@ -189,6 +191,6 @@ class SearchProjection:
 
 
 def _best_so_far(history: SearchHistory) -> Point:
-    scores = [trial.val_top1 for trial in history.trials.values() if trial.val_top1 is not None]
+    best = best_trial(history.trials.values())
     num_ended = sum(trial.state != "running" for trial in history.trials.values())
-    return Point("best_val_top1", max(scores, default=None), num_ended)
+    return Point(f"best_{history.objective.metric_key}", None if best is None else best.value, num_ended)

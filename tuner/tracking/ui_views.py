@@ -12,6 +12,8 @@ from collections.abc import Iterable
 
 from mlflow import MlflowClient
 
+from tuner.experiment.objective import TOP1, Objective
+
 KEY = "trials"
 VIEW_TAG = f"mlflow.sharedViewState.{KEY}"
 MAX_LISTED = 10
@@ -19,12 +21,14 @@ MAX_FOLD_COLUMNS = 5
 """Number of folds up to which each is a column; of more, the mean alone is."""
 
 
-def view_of_trials(num_folds: int, dimensions: Iterable[str]) -> str:
-    """Returns the value of `VIEW_TAG`: the best trials first, with scores, dimensions by short name, and state."""
-    shown = num_folds if num_folds <= MAX_FOLD_COLUMNS else 0
-    scores = ("val_top1", *(f"fold_{k}/val_top1" for k in range(1, shown + 1)))
+def view_of_trials(num_folds: int, dimensions: Iterable[str], objective: Objective = TOP1) -> str:
+    """Returns the value of `VIEW_TAG`: the best trials first, with the metric that is optimised, top-1, dimensions by
+    short name, and state."""
+    shown, key = num_folds if num_folds <= MAX_FOLD_COLUMNS else 0, objective.metric_key
+    scores = dict.fromkeys((key, TOP1.metric_key, *(f"fold_{k}/{key}" for k in range(1, shown + 1))))
     columns = [f"metrics.`{name}`" for name in scores] + [f"params.`{name}`" for name in dimensions]
-    view = {"orderByKey": columns[0], "orderByAsc": False, "selectedColumns": [*columns, "tags.`state`"]}
+    is_ascending = objective.lower_is_better
+    view = {"orderByKey": columns[0], "orderByAsc": is_ascending, "selectedColumns": [*columns, "tags.`state`"]}
     return json.dumps(view)
 
 

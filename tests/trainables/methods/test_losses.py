@@ -1,10 +1,16 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from sklearn.utils.class_weight import compute_class_weight
+from torch.nn import functional as F
 from torch.testing import assert_close
 
 from trainables.methods.losses import (
+    CROSS_ENTROPY,
+    TargetLoss,
+    balanced_class_weights,
     cross_entropy,
     entropy,
     frobenius_per_position,
@@ -106,3 +112,65 @@ def test_entropy_is_the_least_cross_entropy() -> None:
     assert cross_entropy(logits + 0.1 * torch.randn(5, 3), target) > entropy(target)
     assert entropy(torch.eye(3)) == 0
     assert_close(entropy(torch.full((2, 4), 0.25)), torch.tensor(4.0).log())
+
+
+WEIGHTS = [0.5, 2.0, 1.25]
+
+
+def by_hand(
+    logits: torch.Tensor, target_NK: torch.Tensor, weights_K: torch.Tensor, smoothing: float, is_labels: bool
+) -> torch.Tensor:
+    """−Σ w_k·t_k·log p_k of smoothed targets; over the examples, or of labels over their weights."""
+    log_p = logits - torch.logsumexp(logits, dim=1, keepdim=True)
+    smoothed = (1 - smoothing) * target_NK + smoothing / logits.shape[1]
+    total = -(weights_K * smoothed * log_p).sum()
+    return total / ((target_NK @ weights_K).sum() if is_labels else len(logits))
+
+
+@pytest.mark.usefixtures("float64")
+class TestTheTargetLoss:
+    @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.9])
+    @pytest.mark.parametrize("weights", [None, WEIGHTS])
+    @pytest.mark.parametrize("is_labels", [True, False])
+    def test_is_torchs_cross_entropy_and_its_equation(
+        self, smoothing: float, weights: list[float] | None, is_labels: bool
+    ) -> None:
+        labels = torch.tensor([0, 2, 1, 1, 0])
+        target_NK = one_hot(labels, 3) if is_labels else torch.randn(5, 3).softmax(dim=1)
+        weights_K = None if weights is None else torch.tensor(weights)
+        logits = torch.randn(5, 3, requires_grad=True)
+        given = labels if is_labels else target_NK
+        found = TargetLoss(weights_K, smoothing)(logits, given)
+        of_torch = F.cross_entropy(logits, given, weight=weights_K, label_smoothing=smoothing)
+        equation = by_hand(logits, target_NK, torch.ones(3) if weights_K is None else weights_K, smoothing, is_labels)
+        gradients = [torch.autograd.grad(loss, logits)[0] for loss in (found, of_torch, equation)]
+        for loss, gradient in zip((of_torch, equation), gradients[1:], strict=True):
+            assert_close(found, loss, rtol=1e-12, atol=1e-14)
+            assert_close(gradients[0], gradient, rtol=1e-10, atol=1e-13)
+
+    def test_without_settings_is_plain_cross_entropy_to_the_bit(self) -> None:
+        logits = torch.randn(5, 3)
+        for target in (torch.tensor([0, 2, 1, 1, 0]), torch.randn(5, 3).softmax(dim=1)):
+            assert torch.equal(CROSS_ENTROPY(logits, target), cross_entropy(logits, target))
+            assert torch.equal(CROSS_ENTROPY.of_each(logits, target).mean(), cross_entropy(logits, target))
+            assert CROSS_ENTROPY.example_weights(target) is None
+            assert CROSS_ENTROPY.smoothed(target) is target
+
+    def test_of_each_example_is_not_a_mean(self) -> None:
+        loss, logits, labels = TargetLoss(torch.tensor(WEIGHTS)), torch.randn(5, 3), torch.tensor([0, 2, 1, 1, 0])
+        weights_N = torch.tensor(WEIGHTS)[labels]
+        assert_close(loss.of_each(logits, labels).sum() / weights_N.sum(), loss(logits, labels))
+        assert_close(loss.example_weights(one_hot(labels, 3)), weights_N[:, None])
+
+    def test_weights_are_of_the_precision_of_the_logits(self) -> None:
+        loss = TargetLoss(torch.tensor(WEIGHTS))
+        assert loss(torch.randn(5, 3, dtype=torch.float32), torch.tensor([0, 2, 1, 1, 0])).dtype == torch.float32
+        assert loss(torch.randn(5, 3, dtype=torch.bfloat16), torch.tensor([0, 2, 1, 1, 0])).dtype == torch.float32
+
+    def test_balanced_weights_are_scikit_learns(self) -> None:
+        labels = torch.tensor([0, 0, 0, 0, 3, 3, 1])
+        expected = compute_class_weight("balanced", classes=np.array([0, 1, 3]), y=labels.numpy())
+        weights_K = balanced_class_weights(labels, num_classes=5)
+        assert_close(weights_K[[0, 1, 3]], torch.from_numpy(expected))
+        assert weights_K[[2, 4]].tolist() == [0, 0]
+        assert_close(weights_K[labels].mean(), torch.tensor(1.0))

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,23 @@ def printed(monkeypatch: pytest.MonkeyPatch, machine: Capacity, **changes: Any) 
     return screen.getvalue()
 
 
+@pytest.fixture(autouse=True)
+def timed(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """No step is trained: each takes a second. The arguments with which steps were timed."""
+    asked: list[Any] = []
+
+    def time_steps(*arguments: Any) -> StepTimes:
+        asked.append(arguments)
+        return StepTimes(setup_s=1.0, step_s=1.0, example_s=0.0)
+
+    monkeypatch.setattr(dry_run, "time_steps", time_steps)
+    return asked
+
+
 def test_says_what_will_be_done_and_with_what(monkeypatch: pytest.MonkeyPatch) -> None:
     said = printed(monkeypatch, Capacity(16, 2), resources={"cpus": 1, "gpus": 0.25})
     assert "data       30 training and 20 test images, 10 classes of 3 training images each\n" in said
-    assert "6 trials × 2 folds × 2 steps of 8 examples = 24 steps, tpe" in said
+    assert "6 trials × 2 folds × 2 steps (2 epochs) of 8 examples = 24 steps, tpe" in said
     assert "3 seeds × 2 steps" in said
     assert "1 CPUs and 0.25 GPUs a trial; the cluster has 16 CPUs and 2 GPUs on 1 node: 8 trials at once" in said
     assert "log_uniform [0.01, 0.1]" in said
@@ -68,27 +82,49 @@ def test_says_what_may_end_it_sooner(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "at most 600 s of wall-clock, or 9 fold trainings, or 8 trials without a gain above 0" in said
 
 
-def test_times_a_few_steps_where_minutes_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    times = StepTimes(setup_s=1.0, step_s=1.0, example_s=0.0)
-    asked: list[Any] = []
+def test_says_how_long_it_takes(monkeypatch: pytest.MonkeyPatch, timed: list[Any]) -> None:
+    both = ["linear_probe", "fine_tuning"]
+    said = printed(monkeypatch, Capacity(2, 0), search__baselines=both, retrain__seeds=2).replace("\n", " ")
+    # 15 s of the start, twice 5 s of workers; on two places one round of the baseline's 2 folds of 3 s, three of the
+    # trials' 6 s, two of the 4 retrainings' 3 s; 10 s of the end
+    assert 15 + 10 + 3 + 18 + 6 + 10 == 62
+    work = "6 trials of 2 folds (3.0 s a fold) and 4 retrainings (3.0 s each)"
+    assert f"minutes    about 1.0: baselines, {work}, 2 at once; fewer where racing stops trials" in said
+    ((config, examples, num_folds),) = timed
+    assert (config.method.gamma_fe, len(examples), num_folds) == (0.01, 30, 2)
 
-    def time_steps(*arguments: Any) -> StepTimes:
-        asked.append(arguments)
-        return times
+
+def test_a_step_that_fails_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def time_steps(*_: Any) -> StepTimes:
+        raise RuntimeError("not enough memory: you tried to allocate 9 GB")
 
     monkeypatch.setattr(dry_run, "time_steps", time_steps)
+    said = printed(monkeypatch, Capacity(2, 0))
+    assert "minutes    unknown, as a step of the first configuration failed: RuntimeError: not enough memory" in said
+
+
+def test_very_unequal_classes_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen, space = io.StringIO(), space_of()
+    plan = check_experiment(space)
+    data = replace(plan.data, train_per_class=(20, *plan.data.train_per_class[1:]))
+    dry_run.print_plan(Console(file=screen, width=80, highlight=False), space, replace(plan, data=data), None)
+    said = screen.getvalue()
+    assert "10 classes of 3 ('1') to 20 ('0') training images\n" in said
+    assert "\n           the classes are very unequal: search.objective" in said
+
+
+def test_times_a_few_steps_where_minutes_are_given(monkeypatch: pytest.MonkeyPatch, timed: list[Any]) -> None:
     minutes = {"search__minutes": 2, "search__trials": None, "retrain__seeds": 2}
     said = printed(monkeypatch, Capacity(2, 0), **minutes).replace("\n", " ")
-    assert "trials × 2 folds × 2 steps of 8 examples, tpe" in said
+    assert "trials × 2 folds × 2 steps (2 epochs) of 8 examples, tpe" in said
     assert "at most 2 minutes of wall-clock, with the retraining" in said
     # 120 s without 15 s of the start, twice 5 s of workers, one round of 3 s and 10 s of the end, on two places
     assert "minutes    2 minutes: about 26 trials of 2 folds (3.0 s a fold) and 2 retrainings (3.0 s each)" in said
-    ((config, examples, num_folds),) = asked
+    ((config, examples, num_folds),) = timed
     assert (config.method.gamma_fe, len(examples), num_folds) == (0.01, 30, 2)
 
 
 def test_too_few_minutes_are_bad_input(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dry_run, "time_steps", lambda *_: StepTimes(1.0, 1.0, 0.0))
     with pytest.raises(
         BadInput, match=r"tiny.yaml: search.minutes: expected at least 0.7 minutes for 1 trial of 2 folds"
     ):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ from rich.console import Console
 
 from tests.tuner.tiny import add_trial, baseline_events, fold, search_journal, search_started, space_of
 from trainables.results import RetrainResult
+from trainables.training.progress import StepProgress
 from tuner.cli.search_progress import SearchProgress
 from tuner.record.events import (
     BaselineFailed,
+    BaselineFoldFinished,
     BaselineRetrainingFailed,
     FoldFinished,
     RetrainingFailed,
@@ -22,6 +25,7 @@ from tuner.record.events import (
     TrialEnded,
     TrialStarted,
 )
+from tuner.record.live_steps import StepFile
 
 
 class Screen:
@@ -231,3 +235,35 @@ def test_the_last_line_of_the_live_display_has_room_for_an_echo(tmp_path: Path) 
     *above, bar = console.render_lines(screen.progress.render(), pad=False)
     assert sum(segment.cell_length for segment in bar) == console.width - len("^C^C")
     assert above
+
+
+def test_the_objective_is_said_and_top1_beside_it(tmp_path: Path) -> None:
+    screen = Screen(tmp_path, search__objective="log_loss")
+    for event in baseline_events("linear_probe", [0.5, 0.75]):
+        screen.journal.append(with_loss(event) if isinstance(event, BaselineFoldFinished) else event)
+    assert screen.lines[-2:] == [
+        "[0:00] linear probe fold 1/2: 0.4000 in 0:01",
+        "[0:00] linear probe: validation log loss 0.4000 (0.4000 0.4000), top-1 0.6250",
+    ]
+    screen.journal.append(TrialStarted(trial=0, params={"method.gamma_fe": 0.05}, source="sampler"))
+    for k in (1, 2):
+        screen.journal.append(with_loss(FoldFinished(trial=0, result=fold(k, 0.75)), 0.25))
+    screen.journal.append(TrialEnded(trial=0, state="complete"))
+    assert "trial-0000 fold 1/2: 0.2500 in 0:01" in screen.lines[-2]
+    assert "trial-0000 val log loss 0.2500 (0.2500 0.2500), top-1 0.7500" in screen.lines[-1]
+    assert "best 0.2500 (trial-0000), linear probe 0.4000, about" in screen.lines[-1]
+
+
+def with_loss(event: Any, loss: float = 0.4) -> Any:
+    return event.model_copy(update={"result": replace(event.result, metrics={"log_loss": loss})})
+
+
+def test_the_steps_of_trainings_are_live(tmp_path: Path) -> None:
+    screen = Screen(tmp_path / "run", terminal=True)
+    screen.progress.live_steps = tmp_path / "steps"
+    progress = StepProgress(step=30, num_steps=80, steps_per_epoch=10, loss=0.5, examples_per_s=210.0, left_s=7.0)
+    StepFile(tmp_path / "steps", "trial-0000 fold 1").write(progress)
+    screen.progress.console.print(screen.progress.render())
+    said = " ".join(screen.file.getvalue().split())
+    assert "trial-0000 fold 1" in said
+    assert "step 30/80, epoch 3.0/8.0, loss 0.5000, 210 examples/s, 0:07 left" in said

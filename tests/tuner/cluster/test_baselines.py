@@ -37,8 +37,17 @@ class FakeTraining:
     raises: dict[int, Exception] = {}  # noqa: RUF012 - replaced by each test
     predictions = None
 
+    predictions = None
+
     def __init__(
-        self, config: Any, examples: Any, number: int, fold: Any, device: Any, checkpoints: Checkpoints | None
+        self,
+        config: Any,
+        examples: Any,
+        number: int,
+        fold: Any,
+        device: Any,
+        checkpoints: Checkpoints | None,
+        best_by: Any = None,
     ) -> None:
         self.number = number
         if checkpoints is not None:

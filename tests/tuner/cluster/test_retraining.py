@@ -123,9 +123,10 @@ def test_probes_of_the_search_are_known_to_the_process(monkeypatch: pytest.Monke
 
 def test_each_is_kept_while_it_trains_and_until_it_is_taken_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def train_and_test(
-        config: object, seed: int, train: object, test: object, checkpoints: Checkpoints | None
+        config: object, seed: int, train: object, test: object, checkpoints: Checkpoints | None, share: float
     ) -> RetrainFailed:
         assert checkpoints is not None
+        assert share == (0.5 if seed else 1.0)
         assert checkpoints.period_s == 30
         checkpoints.save("me", {})
         checkpoints.wait()
@@ -136,7 +137,8 @@ def test_each_is_kept_while_it_trains_and_until_it_is_taken_in(monkeypatch: pyte
     monkeypatch.setattr(retrain, "train_and_test", train_and_test)
     monkeypatch.setattr(retrain, "put_shared", lambda value: value)
     monkeypatch.setattr(retrain, "as_completed", lambda task, jobs, share: (task(*job) for job in jobs))
-    jobs = [Retraining(4, CONFIG, 0), Retraining(4, CONFIG, 1), Retraining("fine_tuning", CONFIG, 1)]
+    jobs = [Retraining(4, CONFIG, 0)]
+    jobs += [Retraining(4, CONFIG, 1, share=0.5), Retraining("fine_tuning", CONFIG, 1, share=0.5)]
     images = {source_key(CONFIG.data): IMAGES}
     folder, seen = tmp_path / "checkpoints", []
     for each, broken_off in retrain.retrain(jobs, images, {}, SHARE, RunDirectory(tmp_path), 30):

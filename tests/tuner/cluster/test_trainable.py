@@ -57,7 +57,14 @@ class FakeFold:
     predictions = None
 
     def __init__(
-        self, config: Any, images: Any, number: int, fold: Any, device: Any, checkpoints: Checkpoints | None
+        self,
+        config: Any,
+        images: Any,
+        number: int,
+        fold: Any,
+        device: Any,
+        checkpoints: Checkpoints | None,
+        best_by: Any = None,
     ) -> None:
         assert len(fold.train) + len(fold.validation) == len(images)
         self.alpha, self.number, self.step = config.method.alpha, number, self.taken_up_at
@@ -65,9 +72,9 @@ class FakeFold:
             checkpoints.save("me", {})
             checkpoints.wait()
 
-    def score_at(self, step: int) -> float:
+    def metrics_at(self, step: int) -> dict[str, float]:
         self.step = step
-        return float(self.alpha + step / 100)
+        return {"top1": self.alpha + step / 100, "log_loss": 0.5}
 
     def result(self) -> FoldResult:
         if self.number in self.raises:
@@ -133,7 +140,8 @@ class TestSteps:
     def test_each_rung_is_a_step_of_the_first_fold(self, actor: FoldTrainable, settings: WorkerSettings) -> None:
         give(actor, assignment(3, rungs=(1, 5)), settings)
         said = [actor.step() for _ in range(4)]
-        rungs = [RungScored(1, step, 0.5 + step / 100) for step in (1, 5)]
+        scores = {step: 0.5 + step / 100 for step in (1, 5)}
+        rungs = [RungScored(1, step, score, {"top1": score, "log_loss": 0.5}) for step, score in scores.items()]
         assert said[:2] == [{"trial": 3, "report": rung} for rung in rungs]
         assert [step["report"].fold for step in said[2:]] == [1, 2]
 
@@ -287,12 +295,12 @@ class TestTimeLimit:
         now, limits = 0.0, []
         monkeypatch.setattr(trainable.time, "monotonic", lambda: now)
 
-        def score_at(self: FakeFold, step: int) -> float:
+        def metrics_at(self: FakeFold, step: int) -> dict[str, float]:
             nonlocal now
             now += 4
-            return 0.0
+            return {"top1": 0.0}
 
-        monkeypatch.setattr(FakeFold, "score_at", score_at)
+        monkeypatch.setattr(FakeFold, "metrics_at", metrics_at)
         monkeypatch.setattr(faulthandler, "dump_traceback_later", lambda limit_s, exit, file: limits.append(limit_s))
         give(actor, assignment(rungs=(1, 5)), WorkerSettings(RunDirectory(tmp_path), None, 10))
         for _ in range(4):

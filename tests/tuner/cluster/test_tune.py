@@ -188,8 +188,8 @@ class TestTowardsTheConductor:
         record = SimpleNamespace(state="running")
         asked: list[Any] = []
 
-        def rung_reached(number: int, fold: int, step: int, val_top1: float) -> Decision:
-            asked.append((number, fold, step, val_top1))
+        def rung_reached(*arguments: Any) -> Decision:
+            asked.append(arguments)
             return Decision.CONTINUE if len(asked) == 1 else Decision.STOP
 
         history = SimpleNamespace(trials={4: record})
@@ -197,9 +197,9 @@ class TestTowardsTheConductor:
             rung_reached=rung_reached, journal=SimpleNamespace(history=history, directory=settings.directory)
         )
         stops = SchedulerStopper(scheduler, settings)
-        report = {"trial": 4, "report": RungScored(1, 3, 0.5)}
+        report = {"trial": 4, "report": RungScored(1, 3, 0.5, {"log_loss": 0.75})}
         assert [stops("x", report) for _ in range(2)] == [False, True]
-        assert asked == [(4, 1, 3, 0.5)] * 2
+        assert asked == [(4, 1, 3, 0.5, {"log_loss": 0.75})] * 2
 
     def test_ray_tunes_snapshots_hold_nothing_of_it(self, scheduler: TrialScheduler, settings: WorkerSettings) -> None:
         assert type(pickle.loads(pickle.dumps(SchedulerSearcher(scheduler, settings, SHARE)))) is Searcher

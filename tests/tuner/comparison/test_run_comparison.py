@@ -159,8 +159,8 @@ def test_a_share_of_a_card_that_a_search_found_too_little_is_so_for_all(
 
     monkeypatch.setattr(run_search, "run_trials", run_trials)
     stage.run(comparison_of(compare__rows=[*ROWS, SEARCHED]))
-    assert given == [0.125, 0.25]
-    assert {job[-1].gpus for job in stage.jobs} == {0.25}
+    assert given == [0.25, 0.5], "the few folds of the search get more than an eighth to begin with"
+    assert {job[-1].gpus for job in stage.jobs} == {0.5}
 
 
 def test_a_training_that_finds_its_card_full_is_given_more_and_the_others_are_kept(

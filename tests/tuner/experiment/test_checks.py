@@ -50,7 +50,7 @@ class TestChecking:
     def test_where_minutes_alone_limit_the_trials_their_number_is_open(self) -> None:
         plan = check_experiment(space_of(search__trials=None, search__minutes=5))
         assert (plan.num_trials, plan.total_steps) == (None, None)
-        assert str(plan) == "trials × 2 folds × 2 steps of 8 examples"
+        assert str(plan) == "trials × 2 folds × 2 steps (2 epochs) of 8 examples"
         assert check_experiment(space_of(search__trials=None)).num_trials == 20
         assert check_experiment(space_of(search__minutes=5)).num_trials == 6
 

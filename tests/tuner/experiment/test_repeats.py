@@ -35,7 +35,8 @@ def test_the_checked_experiment_has_a_number_and_so_has_its_record() -> None:
 
 def test_the_plan_says_why() -> None:
     assert str(plan_of()) == (
-        "6 trials × 2 folds × 3 repeats × 2 steps of 8 examples (3 repeats, as there are 30 training examples)"
+        "6 trials × 2 folds × 3 repeats × 2 steps (2 epochs) of 8 examples "
+        "(3 repeats, as there are 30 training examples)"
     )
     assert "repeats" not in str(check_experiment(space_of()))
     assert "as there are" not in str(check_experiment(space_of(search__repeats=2)))

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from tests.tuner.tiny import baseline_events, fold, record, search_started
+from tests.tuner.tiny import baseline_events, fold, record, search_started, space_of
 from trainables.results import RetrainResult
+from tuner.experiment.objective import Objective
 from tuner.record.events import (
     BaselineRetrainingFailed,
     CellFailed,
@@ -139,3 +142,22 @@ class TestComparison:
         assert history.ended.outcome == "failed"
         history.apply(started)
         assert history.ended is None
+
+
+def test_scores_are_of_the_metric_that_the_search_optimises() -> None:
+    metrics = {"top1": 0.5, "log_loss": 0.75, "macro_f1": 0.25}
+    started = search_started(space_of(search__objective="log_loss"))
+    result = replace(fold(1, 0.5), metrics=metrics)
+    begun = TrialStarted(trial=0, params={}, source="sampler")
+    finished = [FoldFinished(trial=0, result=result), TrialEnded(trial=0, state="complete")]
+    history = SearchHistory.of([started, *baseline_events("linear_probe", [0.5]), begun, *finished])
+    (trial,) = history.trials.values()
+    assert (trial.fold_scores, trial.score) == ([-0.75], -0.75)
+    assert (trial.fold_values, trial.value, trial.val_top1) == ([0.75], 0.75, 0.5)
+    assert trial.metrics == metrics
+    assert history.baselines["linear_probe"].objective == history.objective == Objective("log_loss")
+
+
+def test_a_record_of_an_older_version_is_scored_by_top1() -> None:
+    (trial_of_old,) = SearchHistory.of([search_started(), *trial(0, 0.5, 0.75)]).trials.values()
+    assert (trial_of_old.score, trial_of_old.metrics) == (0.625, {"top1": 0.625})

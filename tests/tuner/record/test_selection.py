@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.tuner.tiny import add_trial, baseline_of, record, search_journal
-from trainables.results import RetrainResult
+from trainables.results import FoldResult, RetrainResult
+from tuner.experiment.objective import Objective
 from tuner.record import selection
 from tuner.record.events import RetrainingFinished
 from tuner.record.journal import open_search_journal
@@ -39,6 +40,24 @@ def test_only_a_complete_trial_can_win(state: str) -> None:
     best = best_trial([lucky, record(1, [0.0, 0.0])])
     assert best is not None
     assert best.number == 1
+
+
+def test_the_least_loss_wins() -> None:
+    trials = [record(number, [0.5, 0.5]) for number in range(3)]
+    for trial, losses in zip(trials, ([0.9, 0.7], [0.1, 1.3], [0.5, 1.1]), strict=True):
+        trial.objective, trial.folds = Objective("log_loss"), [with_loss(fold) for fold in enumerate(losses, start=1)]
+    best = best_trial(trials)
+    assert best is not None
+    assert (best.number, best.value, best.score) == (1, pytest.approx(0.7), pytest.approx(-0.7))
+    probe = baseline_of("linear_probe", 0.5)
+    probe.objective, probe.results = Objective("log_loss"), {1: with_loss((1, 0.6))}
+    assert winner_of(trials, [probe]) is probe
+    probe.results[1] = with_loss((1, 0.8))
+    assert winner_of(trials, [probe]) is best
+
+
+def with_loss(fold: tuple[int, float]) -> FoldResult:
+    return FoldResult(fold[0], 0.5, 1.0, metrics={"log_loss": fold[1]})
 
 
 def test_of_no_trials_there_is_no_best() -> None:
@@ -98,7 +117,7 @@ def test_the_module_has_no_way_to_a_test_score() -> None:
         "tuner.record.history.TrialRecord",
     }
     used = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
-    assert used == {"state", "val_top1", "number"}
+    assert used == {"state", "score", "number"}
 
 
 def test_mean_and_sd() -> None:

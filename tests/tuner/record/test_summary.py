@@ -9,9 +9,11 @@ import pytest
 
 from tests.tuner.comparisons import fail_cell, finish_cell
 from tests.tuner.summaries import BROKEN, FINISHED, INTERRUPTED, write_search
-from tests.tuner.tiny import space_of
+from tests.tuner.tiny import search_journal, search_started, space_of
+from trainables.results import FoldResult
+from tuner.list import best_of
 from tuner.record.directory import RunDirectory
-from tuner.record.events import ComparisonStarted, SearchEnded
+from tuner.record.events import ComparisonStarted, FoldFinished, SearchEnded, TrialEnded, TrialStarted
 from tuner.record.journal import open_comparison_journal
 from tuner.record.lock import locked
 from tuner.record.summary import summaries_of, summary_of
@@ -74,3 +76,15 @@ def test_a_journal_that_cannot_be_read_is_named_with_its_line(tmp_path: Path) ->
     num_lines = len(directory.journal.read_text().splitlines())
     assert summary.state == "unreadable"
     assert summary.why.startswith(f"journal.jsonl:{num_lines}: expected an event, got ")
+
+
+def test_the_best_is_the_value_of_the_objective(tmp_path: Path) -> None:
+    with closing(search_journal(tmp_path / "tiny" / "a")) as journal:
+        journal.append(search_started(space_of(search__objective="log_loss")))
+        for number, loss in enumerate((0.5, 0.25)):
+            journal.append(TrialStarted(trial=number, params={}, source="sampler"))
+            journal.append(FoldFinished(trial=number, result=FoldResult(1, 0.5, 1.0, metrics={"log_loss": loss})))
+            journal.append(TrialEnded(trial=number, state="complete"))
+        summary = summary_of(journal.directory)
+    assert (summary.best, summary.objective) == (0.25, "log_loss")
+    assert best_of(summary) == "0.2500 log loss"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -45,9 +45,10 @@ def write_search(
     environment: Environment | None = None,
     points: Sequence[Mapping[str, Any]] | None = None,
     baselines: Iterable[Event] = (),
+    fold_of: Callable[[int, float], FoldResult] = fold,
 ) -> RunDirectory:
-    """Writes a search of `tiny`; `why` is None where it was cut off. `points` are those of the trials, in order, and
-    `baselines` events before the first trial."""
+    """Writes a search of `tiny`; `why` is None where it was cut off. `points` are those of the trials, in order,
+    `baselines` events before the first trial, and `fold_of` makes the result of a fold of its score."""
     space = space or space_of()
     directory = RunDirectory(folder)
     with closing(open_search_journal(directory)) as journal:
@@ -58,7 +59,7 @@ def write_search(
             params = dict(points[number]) if points is not None else params_of(number) if space.dimensions else {}
             journal.append(TrialStarted(trial=number, params=params, source="first_point"))
             for k, score in enumerate(scores, start=1):
-                journal.append(FoldFinished(trial=number, result=fold(k, score)))
+                journal.append(FoldFinished(trial=number, result=fold_of(k, score)))
             if state != "running":
                 journal.append(TrialEnded(trial=number, state=state, reason=reason))
         if why is not None:

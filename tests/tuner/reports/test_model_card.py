@@ -50,7 +50,10 @@ def test_scores_are_those_of_the_model_its_configuration_and_the_baselines(journ
         "| 0.7500 (2 folds) | 0.8500 ± 0.0707 (2 seeds) |",
         "| linear probe | 0.6500 (2 folds) | 0.7500 (1 seed) |",
     ]
-    assert "among 2 trials and 1 baseline" in card_of(journal)
+    assert (
+        "Validation top-1 chose the configuration, among 2 trials and 1 baseline, and is optimistic for it."
+        in card_of(journal)
+    )
 
 
 def test_an_ensemble_is_the_model(journal: SearchJournal) -> None:

@@ -6,6 +6,7 @@ import base64
 import gzip
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ from typing import Any
 import pytest
 from plotly.offline import get_plotlyjs
 
-from tests.tuner.reports.searches import MIXED, alternatives, many, write_search
+from tests.tuner.reports.searches import MIXED, alternatives, fold, many, write_search
 from tests.tuner.tiny import METHODS, space_of
+from trainables.results import FoldResult
 from tuner.record.environment import Environment
 from tuner.reports import figures, page
 from tuner.reports.page import racing_sentence, report_page
@@ -182,3 +184,18 @@ def test_alternatives_alone_are_not_shown_together(tmp_path: Path) -> None:
     shown = Page(report_page(run_of(tmp_path, many(3), space, points=points)))
     assert "parallel-plot" not in shown.figures
     assert set(shown.figures) >= {"slice-0", "slice-3"}
+
+
+def test_it_names_the_objective_and_shows_its_curves(tmp_path: Path) -> None:
+    def fold_of(k: int, score: float) -> FoldResult:
+        metrics = {"top1": score, "log_loss": 1.5 - score}
+        curve = {name: [value, value] for name, value in metrics.items()}
+        return replace(fold(k, score), metrics=metrics, curve_steps=[1, 2], curve_metrics=curve)
+
+    directory = write_search(tmp_path, space=space_of(search__objective="log_loss"), fold_of=fold_of)
+    text = report_page(read_run(directory))
+    assert "Validation log loss" in text
+    assert "0.6500" in text  # of trial 1, the best: top-1 0.85
+    assert "top-1 0.8500" in text
+    assert 'id="curve-log_loss"' in text
+    assert "Learning curves of the best trial" in text

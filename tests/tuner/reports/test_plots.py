@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 import pytest
 
 from tests.tuner.reports.searches import fold
-from tests.tuner.tiny import record
+from tests.tuner.tiny import record, with_losses
 from tuner.experiment.dimensions import Choice, Integer, LogUniform, Uniform
 from tuner.reports import plots
 
@@ -108,3 +108,17 @@ def test_every_panel_of_a_dimension_has_the_scale_of_all_trials() -> None:
         low, high = axis.range
         assert low < min(means) < max(means) < high
         assert high - low < 1.2 * (max(means) - min(means)) + 0.05
+
+
+def test_of_a_loss_the_values_are_shown_and_the_best_so_far_falls() -> None:
+    losses = [with_losses(record(n, [0.5, 0.5]), [loss, loss]) for n, loss in enumerate((0.9, 1.5, 0.4))]
+    figure = plots.history_plot(losses, NAMES)
+    assert list(traces(figure)["best so far"].y) == pytest.approx([0.9, 0.9, 0.4])
+    assert list(traces(figure)["complete"].y) == pytest.approx([0.9, 1.5, 0.4])
+    assert figure.layout.yaxis.title.text == "validation log loss"
+    assert figure.layout.yaxis.range[1] > 1.5
+    leaders = plots.leaders_plot(losses, NAMES)
+    assert leaders.layout.xaxis.title.text == "validation log loss"
+    assert list(traces(leaders)["mean ± sd"].x) == pytest.approx([0.4, 0.9, 1.5])
+    heat = plots.folds_plot(losses, 2).data[0]
+    assert (list(heat.z[0]), heat.reversescale) == ([0.9, 1.5, 0.4], True)

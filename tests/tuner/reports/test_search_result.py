@@ -6,24 +6,20 @@ import json
 import math
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.tuner.reports.searches import alternatives, write_search
-from tests.tuner.tiny import baseline_events, history_of, record, space_of
+from tests.tuner.tiny import baseline_events, history_of, record, space_of, with_losses
 from trainables.results import EnsembleResult, RetrainResult
+from tuner.experiment.objective import Objective
 from tuner.record.data_findings import DataFindings
 from tuner.record.directory import RunDirectory
-from tuner.record.events import (
-    BaselineFailed,
-    DataExamined,
-    EnsembleTested,
-    ModelRegistered,
-    RetrainingFinished,
-    RungScore,
-)
+from tuner.record.events import BaselineFailed, DataExamined, EnsembleTested, ModelRegistered, RetrainingFinished
 from tuner.record.history import SearchHistory
+from tuner.record.scores import RungScore
 from tuner.reports.search_result import SearchResult, closing_lines, search_result_of
 
 PARAMS = {"method.gamma_fe": 0.02, "method.alpha": 0.3}
@@ -36,6 +32,10 @@ KEYS = [
     "best_config",
     "val_top1",
     "fold_scores",
+    "objective",
+    "val_score",
+    "val_metrics",
+    "kept_share",
     "test_scores",
     "test_top1_mean",
     "test_top1_sd",
@@ -200,7 +200,7 @@ def test_where_a_baseline_is_better_it_is_the_winner_and_that_is_said() -> None:
     assert (found.model_uri, found.test_scores) == ("models:/tiny@champion", {"0": 0.5, "1": 0.7})
     lines = list(closing_lines(found, told))
     assert (
-        "  winner         the linear probe: no trial has a higher validation score, so its model is the result" in lines
+        "  winner         the linear probe: no trial has a better validation score, so its model is the result" in lines
     )
     assert any(line.startswith("  linear probe   top-1 0.9000: best is −25.0 points") for line in lines)
 
@@ -299,3 +299,20 @@ def test_trials_of_alternatives_have_a_column_a_dimension(tmp_path: Path) -> Non
     assert result.best_params["method"] == best["method"]
     assert result.best_config["method"]["name"] == best["method"]
     assert f"method={best['method']}" in "\n".join(closing_lines(result, history))
+
+
+def test_another_objective_is_named_with_its_own_values() -> None:
+    told = history_of(*(with_losses(record(n, [0.4, 0.6], params=PARAMS), [0.5 - n / 8, 0.75]) for n in range(2)))
+    for event in baseline_events("linear_probe", [0.6, 0.6]):
+        told.apply(event)
+    probe = told.baselines["linear_probe"]
+    probe.objective = Objective("log_loss")
+    probe.results = {k: replace(each, metrics={"log_loss": 1.0 + k / 8}) for k, each in probe.results.items()}
+    space = space_of(search__objective="log_loss")
+    found = search_result_of(space, RunDirectory(Path("/runs/tiny/now")), told, "sqlite:////db", 75.0)
+    assert (found.best_trial, found.objective, found.val_score) == ("trial-0001", "log_loss", 0.5625)
+    assert (found.fold_scores, found.val_top1) == ([0.375, 0.75], 0.5)
+    assert found.val_metrics == {"top1": 0.5, "log_loss": 0.5625}
+    lines = "\n".join(closing_lines(found, told))
+    assert "  validation     log loss 0.5625 over 2 folds (0.3750 0.7500), top-1 0.5000" in lines
+    assert "  linear probe   log loss 1.1875: best is −0.6250 (−3." in lines

@@ -4,8 +4,8 @@ from typing import Any, ClassVar
 
 from tests.tuner.tiny import baseline_of, history_of, record
 from tuner.experiment.settings import SearchSettings
-from tuner.record.events import RungScore
 from tuner.record.history import SearchHistory, TrialRecord
+from tuner.record.scores import RungScore
 from tuner.scheduling.budgets import spent_budget
 
 

@@ -316,3 +316,13 @@ class TestScope:
         scope = self.scope_at(10, retrain__baselines=False)
         assert (scope.left_out, scope.budget.num_retrainings) == ((), 3)
         assert self.scope_at(0.9, retrain__seeds=0, search__baselines=[]).left_out == ()
+
+
+@pytest.mark.parametrize(("num_trials", "trials_s"), [(4, 60), (5, 90), (1, 20)])
+def test_a_whole_command_is_the_sum_of_its_rounds(num_trials: int, trials_s: float) -> None:
+    """On two places; folds of one trial are trained beside each other."""
+    budget = budget_of(num_baseline_folds=3, startup_s=5.0)
+    baselines_s, retraining_s = 20.0, 30.0
+    starts_s = 5.0 + 5.0
+    expected_s = 7.0 + baselines_s + trials_s + retraining_s + starts_s + CLOSING_S
+    assert budget.whole_s(num_trials, passed_s=7.0) == pytest.approx(expected_s)

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.tuner.tiny import record
+from tests.tuner.tiny import record, with_losses
 from trainables.seeding import rng_for
+from tuner.experiment.objective import Objective
 from tuner.experiment.settings import AshaRacing, FoldRacing, MedianRacing, NoRacing, Racing
-from tuner.record.events import RungScore
 from tuner.record.history import TrialRecord
+from tuner.record.scores import RungScore
 from tuner.record.selection import best_trial
 from tuner.scheduling.racing import fold_noise, rungs, stop_reason_after_fold, stop_reason_at_rung
 
@@ -188,3 +189,37 @@ class TestAsha:
 
 def test_without_racing_everything_goes_on() -> None:
     assert asked(NoRacing(), running(3, [0.0])) is None
+
+
+class TestOfALoss:
+    """Where less is better, a rule decides as it does about scores in which more is."""
+
+    def test_trials_are_stopped_that_would_be_of_the_mirrored_scores(self) -> None:
+        rng = rng_for(0, "losses")
+        for _ in range(20):
+            known = [record(number, list(rng.random(3))) for number in range(6)]
+            trial = running(6, list(rng.random(2)))
+            of_scores = [asked(rule, trial, known) for rule in (FoldRacing(margin=0.3), MedianRacing())]
+            for each in (*known, trial):
+                with_losses(each)
+            of_losses = [asked(rule, trial, known) for rule in (FoldRacing(margin=0.3), MedianRacing())]
+            assert [said is None for said in of_losses] == [said is None for said in of_scores]
+            assert of_losses[0] == of_scores[0]  # which says a difference
+
+    def test_the_values_are_said_as_they_are(self) -> None:
+        known = [with_losses(record(number, trial.fold_scores)) for number, trial in enumerate(COMPLETE)]
+        said = asked(MedianRacing(), with_losses(running(3, [0.5])), known)
+        assert said == "after 1 of 3 folds at 0.5000, above the median 0.4000 of 3 complete trials"
+
+    def test_of_a_rung_the_least_go_on(self) -> None:
+        def at_rung(number: int, loss: float) -> TrialRecord:
+            trial = running(number, [])
+            trial.objective = Objective("log_loss")
+            trial.rungs = [RungScore(fold=1, step=10, share=1 / 9, val_top1=0.5, metrics={"log_loss": loss})]
+            return trial
+
+        known = [at_rung(0, 0.5), at_rung(1, 1.5), at_rung(2, 1.0)]
+        rule = AshaRacing(reduction_factor=3, num_rungs=2)
+        assert stop_reason_at_rung(rule, at_rung(3, 0.4), [*known, at_rung(3, 0.4)], num_folds=3) is None
+        said = stop_reason_at_rung(rule, at_rung(3, 0.9), [*known, at_rung(3, 0.9)], num_folds=3)
+        assert said == "after step 10 of fold 1 at 0.9000, and the best 1/3 of 4 trials had 0.5000"

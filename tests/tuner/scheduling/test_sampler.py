@@ -9,17 +9,19 @@ from typing import Any, ClassVar, get_args
 import pytest
 from optuna.trial import TrialState
 
-from tests.tuner.tiny import record, space_of
+from tests.tuner.tiny import record, space_of, with_losses
 from tuner.experiment.dimensions import DIMENSIONS
 from tuner.experiment.search_experiment import SearchExperiment
 from tuner.experiment.settings import Sampler
-from tuner.record.events import EarlierTrial, FoldScore, RungScore, WarmStarted
+from tuner.record.events import EarlierTrial, WarmStarted
 from tuner.record.history import TrialRecord
+from tuner.record.scores import FoldScore, RungScore
 from tuner.scheduling.sampler import Proposal, TrialSampler, build_sampler, distribution, intermediate_values
 from tuner.scheduling.warm_start import SAMPLERS_WITHOUT_EVIDENCE
 
 NUM_TRIALS = {"tpe": 9, "random": 9, "cmaes": 9, "gp": 6}  # a Gaussian process takes a second a proposal
 PRUNED, FAILED = 2, 4
+POINTS = [{"method.gamma_fe": 0.02, "method.alpha": 0.2}, {"method.alpha": 0.4}]
 
 
 def space_with(sampler: str, **changes: Any) -> SearchExperiment:
@@ -70,9 +72,7 @@ def sampler(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def space(sampler: str) -> SearchExperiment:
-    return space_with(
-        sampler, search__first_points=[{"method.gamma_fe": 0.02, "method.alpha": 0.2}, {"method.alpha": 0.4}]
-    )
+    return space_with(sampler, search__first_points=POINTS)
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +90,23 @@ def test_rebuilt_from_the_records_it_goes_on_as_it_would_have(
     space: SearchExperiment, proposed: list[dict[str, Any]], rebuild_at: int
 ) -> None:
     assert params_of(search(space, rebuild_at)) == proposed
+
+
+def test_a_loss_is_minimised(sampler: str, proposed: list[dict[str, Any]], space: SearchExperiment) -> None:
+    """The trials are those of the scores of which it is the complement, but for a Gaussian process, which rounds."""
+    if sampler == "gp":
+        pytest.skip("its proposals are continuous functions of the scores")
+    known: dict[int, TrialRecord] = {}
+    chosen = TrialSampler(space_with(sampler, search__objective="log_loss", search__first_points=POINTS), known)
+    for number in range(space.search.trials):
+        known[number] = running(chosen.propose())
+        if number:
+            end(known[number - 1])
+            chosen.tell(with_losses(known[number - 1]))
+    assert params_of(known) == proposed
+    values = [trial.value for trial in chosen._study.trials if trial.state is TrialState.COMPLETE]
+    assert values == [trial.score for trial in known.values() if trial.state == "complete"]
+    assert all(value is not None and value < 0 for value in values)
 
 
 def test_random_draws_are_those_of_the_default_where_time_alone_limits_the_trials() -> None:
@@ -250,6 +267,21 @@ class TestWarmStart:
         assert states == [TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.COMPLETE]
         assert [t.value for t in sampler._study.trials] == [pytest.approx(0.85), None, None, 0.5]
         assert sampler._study.trials[1].intermediate_values == {500: 0.1}
+
+    def test_evidence_is_scored_by_the_metric_of_this_search(self) -> None:
+        (complete, pruned, failed) = self.event.trials
+        losses = [fold.model_copy(update={"metrics": {"log_loss": 1 - fold.val_top1}}) for fold in complete.folds]
+        rung = RungScore(fold=1, step=1, share=0.5, val_top1=0.1, metrics={"log_loss": 2.5})
+        event = WarmStarted(
+            trials=(
+                complete.model_copy(update={"folds": tuple(losses)}),
+                pruned.model_copy(update={"folds": (), "rungs": (rung,)}),
+                failed,
+            )
+        )
+        sampler = TrialSampler(space_of(search__objective="log_loss"), {}, event)
+        assert sampler._study.trials[0].value == pytest.approx(-0.15)
+        assert sampler._study.trials[1].intermediate_values == {250: -2.5}
 
     def test_rebuilt_it_goes_on_as_it_would_have(self, sampler: str) -> None:
         space = space_of(search__sampler=sampler)

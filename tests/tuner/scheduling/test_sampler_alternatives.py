@@ -12,8 +12,9 @@ from tests.tuner.scheduling.test_sampler import end, params_of, running, search
 from tests.tuner.tiny import GAMMA, METHODS, TRAININGS, record, space_of
 from tuner.experiment.search_experiment import SearchExperiment
 from tuner.experiment.settings import Sampler
-from tuner.record.events import EarlierTrial, FoldScore, WarmStarted
+from tuner.record.events import EarlierTrial, WarmStarted
 from tuner.record.history import TrialRecord
+from tuner.record.scores import FoldScore
 from tuner.scheduling import sampler as of_sampler
 from tuner.scheduling.sampler import TrialSampler, num_configurations
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +35,13 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "experiments"
 
 
-def searched(root: Path, name: str = "earlier", left_open: bool = False, **changes: Any) -> RunDirectory:
-    """A search that is over: two complete trials, one that was stopped, one that failed, perhaps one left open."""
+def searched(
+    root: Path, name: str = "earlier", left_open: bool = False, metrics: Sequence[str] = (), **changes: Any
+) -> RunDirectory:
+    """A search that is over: two complete trials, one that was stopped, one that failed, perhaps one left open.
+
+    Each of `metrics` has the value of top-1.
+    """
     space = space_of(name=name, tracking__directory=str(root), search__first_points=POINTS, **changes)
     directory = new_run(space)
     journal = open_search_journal(directory)
@@ -43,7 +50,7 @@ def searched(root: Path, name: str = "earlier", left_open: bool = False, **chang
     for number, (state, scores) in ENDS.items():
         scheduler.next_assignment()
         for k, score in enumerate(scores, start=1):
-            scheduler.fold_finished(number, fold(k, score))
+            scheduler.fold_finished(number, replace(fold(k, score), metrics=dict.fromkeys(metrics, score)))
         if state != "complete":
             journal.append(TrialEnded(trial=number, state=state, reason="so it was"))
     if left_open:
@@ -57,7 +64,12 @@ def later(root: Path, *runs: str, **changes: Any) -> SearchExperiment:
 
 
 @pytest.mark.parametrize(
-    ("changes", "differing"), [({"search__repeats": 2}, "search.repeats"), ({"search__folds": 3}, "search.folds")]
+    ("changes", "differing"),
+    [
+        ({"search__repeats": 2}, "search.repeats"),
+        ({"search__folds": 3}, "search.folds"),
+        ({"search__keep": "best"}, "search.keep"),
+    ],
 )
 def test_other_folds_or_repeats_are_not_comparable(root: Path, changes: Any, differing: str) -> None:
     searched(root)
@@ -75,6 +87,23 @@ def test_as_many_folds_of_another_dealing_are_not_comparable(root: Path) -> None
     journal.close()
     assert len(collect_warm_start(later(root, "two-deals", search__repeats=2)).trials) == 1
     assert collect_warm_start(later(root, "two-deals", search__folds=4)).trials == ()
+
+
+def test_trials_of_another_objective_count_by_the_metric_of_this_search(root: Path) -> None:
+    searched(root, metrics=("top1", "macro_f1", "log_loss"))
+    found = collect_warm_start(later(root, "earlier", search__objective="log_loss"))
+    assert len(found.trials) == 4
+    assert [fold.metrics["log_loss"] for fold in found.trials[1].folds] == [0.8, 0.9]
+    searched(root, "of-losses", metrics=("top1", "log_loss"), search__objective="log_loss")
+    assert len(collect_warm_start(later(root, "of-losses")).trials) == 4
+
+
+def test_of_a_record_without_that_metric_only_the_points_count(root: Path) -> None:
+    searched(root)
+    found = collect_warm_start(later(root, "earlier", search__objective="log_loss"))
+    assert found.trials == ()
+    assert found.first_points == (POINTS[1], POINTS[0])
+    assert "its scores are not comparable (different: search.objective)" in found.notes[0]
 
 
 def taken(found: WarmStarted) -> dict[float, str]:

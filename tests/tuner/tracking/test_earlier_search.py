@@ -23,9 +23,9 @@ from tests.tuner.tracking.searches import (
 )
 from trainables.errors import BadInput
 from tuner.experiment.tree import flatten
-from tuner.record.events import FoldScore
+from tuner.record.earlier import EarlierSearch, ObservedTrial
 from tuner.record.journal import SearchJournal
-from tuner.record.observed import EarlierSearch, ObservedTrial
+from tuner.record.scores import FoldScore
 from tuner.scheduling.warm_start import collect_warm_start
 from tuner.tracking.earlier_search import read_search
 from tuner.tracking.projection import Projection

@@ -10,7 +10,10 @@ from tests.marks import MLFLOW_LEAKS
 from tests.tuner.tracking.searches import (
     FIXED,
     RUN,
+    SPACE,
     Store,
+    end_trial,
+    finish_fold,
     interrupt_search,
     run_trial,
     start_search,
@@ -138,3 +141,34 @@ def test_a_retraining_that_broke_off_is_there_and_failed(
     projection.advance()
     run = store.runs["retrain-seed-1"]
     assert (run.info.status, run.data.tags["reason"]) == ("FAILED", "diverged")
+
+
+def test_a_learning_curve_is_a_metric_over_steps(projection: Projection, journal: SearchJournal, store: Store) -> None:
+    start_search(journal)
+    start_trial(journal, 0)
+    finish_fold(journal, 0, 1, 0.5, curve_steps=[5, 10], curve_metrics={"top1": [0.25, 0.5], "log_loss": [1.0, 0.5]})
+    projection.advance()
+    assert store.series("trial-0000", "fold_1/curve/log_loss") == [(5, 1.0), (10, 0.5)]
+    assert store.series("trial-0000", "fold_1/curve/top1") == [(5, 0.25), (10, 0.5)]
+
+
+def test_every_metric_is_recorded_and_the_objective_is_followed(
+    projection: Projection, journal: SearchJournal, store: Store
+) -> None:
+    start_search(journal, space={**SPACE, "search": {**SPACE["search"], "objective": "log_loss"}})
+    for number, (losses, top1) in enumerate([([0.9, 0.7], 0.5), ([0.5, 0.25], 0.25), ([1.0, 2.0], 0.75)]):
+        start_trial(journal, number)
+        for k, loss in enumerate(losses, start=1):
+            finish_fold(journal, number, k, top1, metrics={"top1": top1, "log_loss": loss, "macro_f1": 0.125})
+        end_trial(journal, number)
+    interrupt_search(journal, best_trial=1)
+    projection.advance()
+    metrics = store.runs["trial-0001"].data.metrics
+    means = {key: value for key, value in metrics.items() if key.startswith("val_")}
+    assert means == {"val_top1": 0.25, "val_log_loss": 0.375, "val_macro_f1": 0.125}
+    assert (metrics["fold_2/val_log_loss"], metrics["fold_2/val_top1"]) == (0.25, 0.25)
+    assert store.series("trial-0001", "fold_val_log_loss") == [(1, 0.5), (2, 0.25)]
+    assert store.series(RUN, "best_val_log_loss") == [(1, 0.8), (2, 0.375), (3, 0.375)]
+    assert "best_val_top1" not in store.runs[RUN].data.metrics
+    description = store.runs[RUN].data.tags["mlflow.note.content"]
+    assert "**trial-0001**, validation log loss 0.3750 (top-1 0.2500)" in description

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tests.marks import MLFLOW_LEAKS
 from tests.tuner.tracking.searches import NAME, RUN, Store, finish_search, run_trial, start_search
+from tuner.experiment.objective import Objective
 from tuner.record.directory import RunDirectory
 from tuner.record.journal import SearchJournal
 from tuner.tracking.projection import Projection
@@ -65,4 +66,15 @@ def test_many_folds_are_no_columns_but_their_mean() -> None:
         "metrics.`val_top1`",
         "params.`gamma_fe`",
         "tags.`state`",
+    ]
+
+
+def test_of_a_loss_the_least_come_first_and_top1_stands_beside_it() -> None:
+    view = json.loads(view_of_trials(2, [], Objective("log_loss")))
+    assert (view["orderByKey"], view["orderByAsc"]) == ("metrics.`val_log_loss`", True)
+    assert view["selectedColumns"][:4] == [
+        "metrics.`val_log_loss`",
+        "metrics.`val_top1`",
+        "metrics.`fold_1/val_log_loss`",
+        "metrics.`fold_2/val_log_loss`",
     ]
