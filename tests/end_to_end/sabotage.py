@@ -51,6 +51,8 @@ def kill_after_a_checkpoint(training: Training) -> None:
 
     def keep_and_die() -> None:
         keep()
+        assert training.checkpoints is not None
+        training.checkpoints.wait()  # its thread would die with the process
         os.kill(os.getpid(), signal.SIGKILL)
 
     if training.taken_up_at == 0:

@@ -77,7 +77,7 @@ class TestAProbeThatWins:
         assert (
             f"    fine-tuning  top-1 {plain['test_top1_mean']:.4f} ± {plain['test_top1_sd']:.4f}: best is " in run.out
         )
-        assert re.search(r"^  winner         the linear probe: no trial has a higher", run.out, re.MULTILINE)
+        assert re.search(r"^  winner         the linear probe: no trial has a better", run.out, re.MULTILINE)
 
     def test_the_outcome_has_scores_and_differences(self, run: Run) -> None:
         outcome = run.outcome

@@ -45,12 +45,12 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
     photos = write_photos(folder / "photos")
     write_space(folder, photos, **WATCHED, retrain__seeds=1)
     arguments = ("--space", "tiny.yaml")
+    whole = (folder / BROKEN_IMAGE).read_bytes()
     disk_full = run_command(SABOTAGE, "workers", *arguments, folder=folder)
     events_on_full_disk = disk_full.events
     image_broken = run_command(SABOTAGE, "image", *arguments, "--resume", folder=folder)
     events_before_repair = image_broken.events
-    image = folder / BROKEN_IMAGE
-    image.write_bytes(image.with_name("0.png").read_bytes())
+    (folder / BROKEN_IMAGE).write_bytes(whole)
     repaired = run_command("tuner.search", *arguments, "--resume", "--json", "outcome.json", folder=folder)
     return Story(disk_full, events_on_full_disk, image_broken, events_before_repair, repaired)
 

@@ -7,6 +7,7 @@ is stopped by Ctrl-C; the last start ends it. MLflow's store outlives the machin
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -206,8 +207,7 @@ def test_a_bucket_that_is_not_there_is_refused(bucket: Bucket, photos: Path, tmp
     write_space(tmp_path, photos, tracking={"mirror": "s3://none/x"})
     refused = run_command("tuner.search", "--space", "tiny.yaml", folder=tmp_path, environment=bucket.environment)
     assert refused.code == 2
-    assert refused.err.startswith(
-        "error: tracking.mirror: expected an object store that can be written, got s3://none/x"
-    )
+    expected = r"error: tiny\.yaml:\d+: tracking\.mirror: expected an object store that can be written, got s3://none/x"
+    assert re.match(expected, refused.err)
     assert "Traceback" not in refused.err
     assert not (tmp_path / "experiments" / "tiny").exists()
