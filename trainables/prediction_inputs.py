@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image, UnidentifiedImageError
 
+from trainables.data.datasets.formats import open_image, register_readers
 from trainables.data.decoding import Resize, decode
 from trainables.data.images import Pixels
 from trainables.errors import BadInput, Problem, os_reason
@@ -99,9 +100,10 @@ def _image_column(frame: pd.DataFrame) -> pd.Series:
 def _opened(item: EncodedOrPixels, source: Source) -> Image.Image:
     if isinstance(item, str | Path):
         if source == "user":
-            return Image.open(item)
+            return open_image(item)
         item = _from_base64(str(item))
     if isinstance(item, bytes | bytearray):
+        register_readers()
         return Image.open(io.BytesIO(item))
     pixels = np.asarray(item)
     if pixels.dtype.kind not in "ui" or pixels.ndim != 3 or pixels.shape[2] != 3:

@@ -229,6 +229,8 @@ def _validation_of(config: DataConfig, dataset: Dataset, classes: Ints) -> Listi
     if dataset.validation is None:
         got = f"'folder', where dataset {config.dataset} has no validation split, as val/ beside train/"
         raise BadInput(Problem("validation", "'folds'", got))
+    if dataset.validation_problems:
+        raise BadInput(dataset.validation_problems)
     validation = dataset.validation.of_classes(classes)
     if not len(validation):
         raise BadInput(Problem("validation", "an image in the validation split", "none"))

@@ -219,6 +219,12 @@ class TestValidationSplit:
         monkeypatch.setattr(loading, "open_dataset", with_val)
         return root
 
+    def test_is_refused_with_what_training_does_not_know(self, make_folder: MakeFolder) -> None:
+        root = make_folder({"train/fig": 3, "train/lime": 3, "test/fig": 1, "val/fig": 2, "val/plum": 1})
+        assert len(load_train(fruit(root))) == 6, "as long as it is not read"
+        with pytest.raises(BadInput, match="plum"):
+            load_train(fruit(root, validation="folder"))
+
     def test_is_the_only_fold_and_part_of_what_is_trained_on_at_last(self, root: Path) -> None:
         config = fruit(root, validation="folder")
         train, names = load_train(config), plan_splits(config).train.names
