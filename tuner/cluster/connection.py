@@ -32,6 +32,7 @@ WORKER_ENVIRONMENT = {
 
 # Ray Tune by default logs every result three times to files, prints tables, and takes Ctrl-C for itself.
 TUNE_ENVIRONMENT = {
+    "RAY_task_oom_retries": "2",  # else a task for which no node has the memory is repeated for ever
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "RAY_AIR_NEW_OUTPUT": "0",
