@@ -37,7 +37,7 @@ def test_ends_well_and_says_nothing_but_its_own_lines(finished: Run) -> None:
     assert finished.err == ""
     lines = finished.out.splitlines()
     ours = re.compile(
-        r"checking |\[\d+:\d\d\] |tiny: |  data|  (best|validation|test|model|record|see it) "
+        r"checking |\[\d+:\d\d\] |tiny: |  data|  (best|validation|test|scores|model|record|see it) "
         r"|  +python -m tuner\.predict "
     )
     assert [line for line in lines if not ours.match(line)] == []

@@ -291,7 +291,7 @@ def _metric_lines(result: SearchResult) -> Iterator[str]:
             words = {"balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1", "log_loss": "log loss"}
             values = ", ".join(f"{word} {splits[split][name].value:.4f}" for name, word in words.items())
             top1 = splits[split]["top1"]
-            yield f"  model          top-1 {top1} on {split}: {values}"
+            yield f"  scores         top-1 {top1} on {split}: {values}"
             return
 
 

@@ -190,5 +190,5 @@ def test_the_result_has_every_metric_with_its_interval(tmp_path: Path) -> None:
     assert result.metrics["trial-0001"].keys() == {"validation", "test"}
     found = result.metrics["trial-0001"]["test"]["top1"]
     assert found.low <= found.value <= found.high
-    lines = [line for line in closing_lines(result, history) if line.startswith("  model ")]
-    assert lines[0].startswith(f"  model          top-1 {found} on test: balanced accuracy ")
+    lines = [line for line in closing_lines(result, history) if line.startswith("  scores ")]
+    assert lines[0].startswith(f"  scores         top-1 {found} on test: balanced accuracy ")
