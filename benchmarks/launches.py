@@ -4,6 +4,8 @@ On a GPU each is a kernel (an operation on a list of tensors is a few), and wher
 share a card with one core each, the host that launches them is the limit. Counted by a dispatch mode on the CPU: views
 and allocations are left out, operations on lists count as one.
 
+ResNet-50 has random weights here, and so neither source head nor L_FC.
+
 launches_smile_over_plain_<backbone>_<precision>    SMILE's over plain fine-tuning's, over a period of the teacher
 """
 
@@ -67,11 +69,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def launches_of(method: str, backbone: str, precision: str) -> Counter[str]:
     """Operations of a period of steps, after one that is not counted: a first step finds what can be folded."""
+    has_weights = backbone.startswith("package/")  # others would be downloaded
+    without_source = {"gamma_fc": 0.0} if method == "smile" and not has_weights else {}
     config = TrialConfig.model_validate(
         {
             "data": {"dataset": "digits", "size_px": 32, "train_images": 64, "test_images": 10, "flip": False},
-            "backbone": {"name": backbone, "pretrained": False},
-            "method": {"name": method},
+            "backbone": {"name": backbone, "pretrained": has_weights},
+            "method": {"name": method} | without_source,
             "training": {"num_steps": 10 * PERIOD, "batch_size": 4, "precision": precision},
         }
     )
