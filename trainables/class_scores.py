@@ -7,13 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 
 from trainables.data.images import Ints
 from trainables.frozen import Frozen
-
-CONFIDENCE = 0.95
-"""Coverage of the intervals."""
+from trainables.metrics import wilson_interval
 
 
 class ShareRight(Frozen):
@@ -34,8 +31,7 @@ class ShareRight(Frozen):
         >>> round(low, 2), round(high, 2)
         (0.49, 0.94)
         """
-        found = binomtest(self.num_right, self.num).proportion_ci(CONFIDENCE, method="wilson")
-        return float(found.low), float(found.high)
+        return wilson_interval(self.share, self.num)
 
 
 class Confusion(Frozen):

@@ -146,7 +146,7 @@ def wilson_interval(share: float, count: int) -> tuple[float, float]:
     >>> round(low, 3), round(high, 3)
     (0.237, 0.763)
     """
-    z = 1.959963984540054
-    centre = (share + z**2 / (2 * count)) / (1 + z**2 / count)
-    half = z / (1 + z**2 / count) * (share * (1 - share) / count + z**2 / (4 * count**2)) ** 0.5
-    return max(0.0, centre - half), min(1.0, centre + half)
+    from scipy.stats import binomtest  # slow to import
+
+    found = binomtest(round(share * count), count).proportion_ci(CONFIDENCE, method="wilson")
+    return float(found.low), float(found.high)

@@ -10,7 +10,8 @@ from typing import Literal
 import numpy as np
 
 from trainables.calibration import fitted_temperature, with_temperature
-from trainables.metrics import MetricValue, confusion_counts, metrics_with_intervals, wilson_interval
+from trainables.class_scores import ShareRight
+from trainables.metrics import MetricValue, confusion_counts, metrics_with_intervals
 from trainables.predictions import Ints, Predictions
 from tuner.record.baselines import BaselineRecord
 from tuner.record.directory import RunDirectory
@@ -46,10 +47,10 @@ class Evaluation:
         """Counts K×K of the examples by label (row) and prediction (column)."""
         return confusion_counts(self.predictions.probabilities, self.predictions.labels)
 
-    def class_accuracies(self) -> list[ClassAccuracy]:
+    def class_accuracies(self) -> list[ShareRight]:
         """The accuracy of each class, in the order of the classes."""
         rights, counts = np.diag(self.confusion).tolist(), self.confusion.sum(axis=1).tolist()
-        return [ClassAccuracy(right, count) for right, count in zip(rights, counts, strict=True)]
+        return [ShareRight(num_right=right, num=count) for right, count in zip(rights, counts, strict=True)]
 
     def mistakes(self) -> Ints:
         """Positions in the predictions of those that are wrong, the surest first."""
@@ -74,20 +75,6 @@ class Evaluation:
         ranked = {"return_indices_ranked_by": "self_confidence", "n_jobs": 1}
         found = find_label_issues(labels, shares, filter_by="confident_learning", **ranked)
         return np.asarray(found, dtype=np.int64)[:MAX_LABEL_ISSUES]
-
-
-@dataclass(frozen=True)
-class ClassAccuracy:
-    """Examples of a class that were named rightly, of so many."""
-
-    right: int
-    count: int
-
-    def __str__(self) -> str:
-        if not self.count:
-            return "–"
-        low, high = wilson_interval(self.right / self.count, self.count)
-        return f"{self.right / self.count:.2f} ({low:.2f} to {high:.2f}, {self.count})"
 
 
 @dataclass(frozen=True)

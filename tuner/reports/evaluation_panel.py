@@ -10,6 +10,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from trainables.calibration import with_temperature
+from trainables.class_scores import ShareRight
 from trainables.metrics import reliability
 from tuner.reports.evaluation import Calibration, Evaluation, ModelEvaluation, calibration_of
 from tuner.reports.mistakes import Kind, Mistake
@@ -87,10 +88,17 @@ def _class_rows(evaluation: ModelEvaluation) -> Iterator[ClassRow]:
     """Yields the classes, the worst first, as they are on the test split, or out of fold without one."""
     validation = evaluation.validation.class_accuracies()
     test = validation if evaluation.test is None else evaluation.test.class_accuracies()
-    shares = [each.right / each.count if each.count else 2.0 for each in test]
+    shares = [each.share if each.num else 2.0 for each in test]
     for k in np.argsort(shares, kind="stable").tolist():
-        shown = "–" if evaluation.test is None else str(test[k])
-        yield ClassRow(evaluation.names.class_names[k], str(validation[k]), shown)
+        shown = "–" if evaluation.test is None else _accuracy(test[k])
+        yield ClassRow(evaluation.names.class_names[k], _accuracy(validation[k]), shown)
+
+
+def _accuracy(right: ShareRight) -> str:
+    if not right.num:
+        return "–"
+    low, high = right.interval()
+    return f"{right.share:.2f} ({low:.2f} to {high:.2f}, {right.num})"
 
 
 def _confusions(evaluation: Evaluation, class_names: tuple[str, ...]) -> Iterator[str]:

@@ -18,13 +18,12 @@ from trainables.results import EnsembleResult
 from tuner.record.events import EnsembleTested
 from tuner.record.predictions import PredictionFiles
 from tuner.reports.evaluation import (
-    ClassAccuracy,
     Evaluation,
     calibration_of,
     evaluations_of,
     model_evaluation,
 )
-from tuner.reports.evaluation_panel import confusion_plot, evaluation_panel, reliability_plot
+from tuner.reports.evaluation_panel import _accuracy, confusion_plot, evaluation_panel, reliability_plot
 from tuner.reports.mistakes import MAX_PICTURES, grouped, read_mistakes, write_mistakes
 from tuner.reports.page import report_page
 from tuner.reports.predictions_table import write_predictions
@@ -44,8 +43,8 @@ def test_mistakes_are_the_surest_first() -> None:
 
 def test_accuracy_a_class() -> None:
     found = evaluation_with([[0.6, 0.4, 0], [0.1, 0.9, 0], [0.2, 0.8, 0]], [0, 0, 1]).class_accuracies()
-    assert found == [ClassAccuracy(1, 2), ClassAccuracy(1, 1), ClassAccuracy(0, 0)]
-    assert [str(each) for each in found] == ["0.50 (0.09 to 0.91, 2)", "1.00 (0.21 to 1.00, 1)", "–"]
+    assert [(each.num_right, each.num) for each in found] == [(1, 2), (1, 1), (0, 0)]
+    assert [_accuracy(each) for each in found] == ["0.50 (0.09 to 0.91, 2)", "1.00 (0.21 to 1.00, 1)", "–"]
 
 
 def test_wrong_labels_are_found() -> None:
