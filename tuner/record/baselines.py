@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from statistics import fmean
 from typing import Any, Literal
 
 from trainables.results import FoldResult
-from tuner.experiment.objective import TOP1, Objective, mean_kept_share, mean_metrics
+from tuner.experiment.objective import TOP1, Objective
 from tuner.experiment.settings import Baseline
 from tuner.record.events import BaselineFailed, BaselineFoldFinished, BaselineStarted
+from tuner.record.scored_folds import ScoredFolds
 
 BaselineState = Literal["running", "complete", "failed"]
 
@@ -21,7 +21,7 @@ SEEDLESS: tuple[Baseline, ...] = ("linear_probe",)
 
 
 @dataclass
-class BaselineRecord:
+class BaselineRecord(ScoredFolds):
     """State of one baseline.
 
     `config` is every leaf of its TrialConfig by dotted path, empty if it could not be built. `results` are those of its
@@ -61,44 +61,9 @@ class BaselineRecord:
         return [result for _, result in sorted(self.results.items())]
 
     @property
-    def fold_scores(self) -> list[float]:
-        """Scores of the folds so far, in the order of their numbers: the larger, the better."""
-        return self.objective.scores(self.folds)
-
-    @property
-    def fold_values(self) -> list[float]:
-        """Values of the objective in the folds so far, as they are displayed, in the order of their numbers."""
-        return self.objective.values(self.folds)
-
-    @property
     def missing_folds(self) -> list[int]:
         """Numbers of the folds that are still to be trained."""
         return [] if self.reason else [k for k in range(1, self.num_folds + 1) if k not in self.results]
-
-    @property
-    def kept_share(self) -> float:
-        """Mean share of their steps after which the folds so far were scored: 1 where the last weights were."""
-        return mean_kept_share(self.folds)
-
-    @property
-    def score(self) -> float | None:
-        """Mean score of a complete baseline; None for any other."""
-        return fmean(self.fold_scores) if self.state == "complete" else None
-
-    @property
-    def value(self) -> float | None:
-        """Mean value of the objective of a complete baseline, as it is displayed; None for any other."""
-        return None if self.score is None else self.objective.value_of(self.score)
-
-    @property
-    def metrics(self) -> dict[str, float]:
-        """Mean of each metric over the folds of a complete baseline; {} for any other."""
-        return mean_metrics(self.folds) if self.state == "complete" else {}
-
-    @property
-    def val_top1(self) -> float | None:
-        """Mean validation top-1 in [0, 1] of a complete baseline; None for any other."""
-        return self.metrics.get("top1")
 
 
 def apply_to_baseline(

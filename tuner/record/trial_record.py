@@ -7,13 +7,14 @@ from statistics import fmean
 from typing import Any
 
 from trainables.results import FoldResult
-from tuner.experiment.objective import TOP1, Objective, mean_kept_share, mean_metrics
+from tuner.experiment.objective import TOP1, Objective
 from tuner.record.events import Params, TrialState, trial_id
+from tuner.record.scored_folds import ScoredFolds
 from tuner.record.scores import RungScore
 
 
 @dataclass
-class TrialRecord:
+class TrialRecord(ScoredFolds):
     """State of one trial.
 
     `params` are the searched dimensions by dotted path; `folds` the results in order; `rungs` the scores in the middle
@@ -48,16 +49,6 @@ class TrialRecord:
         return trial_id(self.number)
 
     @property
-    def fold_scores(self) -> list[float]:
-        """Scores of the folds finished so far: the larger, the better."""
-        return self.objective.scores(self.folds)
-
-    @property
-    def fold_values(self) -> list[float]:
-        """Values of the objective in the folds finished so far, as they are displayed."""
-        return self.objective.values(self.folds)
-
-    @property
     def num_trained(self) -> float:
         """Number of fold trainings that the trial took, discarded ones included.
 
@@ -72,11 +63,6 @@ class TrialRecord:
         return sum(fold.duration_s for fold in self.folds)
 
     @property
-    def kept_share(self) -> float:
-        """Mean share of their steps after which the folds so far were scored: 1 where the last weights were."""
-        return mean_kept_share(self.folds)
-
-    @property
     def score(self) -> float | None:
         """Mean score of a complete trial; None for any other, as its mean is not comparable."""
         if self.state != "complete":
@@ -84,18 +70,3 @@ class TrialRecord:
         if self._score is None:  # read for every trial after every trial, to find the best
             self._score = fmean(self.fold_scores)
         return self._score
-
-    @property
-    def value(self) -> float | None:
-        """Mean value of the objective of a complete trial, as it is displayed; None for any other."""
-        return None if self.score is None else self.objective.value_of(self.score)
-
-    @property
-    def metrics(self) -> dict[str, float]:
-        """Mean of each metric over the folds of a complete trial; {} for any other."""
-        return mean_metrics(self.folds) if self.state == "complete" else {}
-
-    @property
-    def val_top1(self) -> float | None:
-        """Mean validation top-1 in [0, 1] of a complete trial; None for any other."""
-        return self.metrics.get("top1")
