@@ -11,7 +11,6 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +20,7 @@ from trainables.data.config import DataConfig
 from trainables.data.datasets.listing import Dataset, Listing
 from trainables.data.datasets.registry import open_dataset
 from trainables.data.datasets.root_folder import quoted
-from trainables.data.loading import Splits, plan_splits
+from trainables.data.loading import Splits, plan_splits, short_names
 
 NAMED = 3
 """Number of examples that a message names of each kind of change."""
@@ -49,9 +48,9 @@ def take_inventory(config: DataConfig) -> Inventory:
     dataset, splits = open_dataset(config), plan_splits(config)
     digests = _digests(splits)
     return [
-        Entry(split, _short(config, listing, i), dataset.class_names[label], digests.get(listing.names[i], ""))
+        Entry(split, name, dataset.class_names[label], digests.get(path, ""))
         for split, listing in _listings(dataset)
-        for i, label in enumerate(listing.labels.tolist())
+        for name, path, label in zip(short_names(config, listing), listing.names, listing.labels.tolist(), strict=True)
     ]
 
 
@@ -91,7 +90,7 @@ def changes_between(before: Inventory, now: Inventory) -> Iterator[str]:
 def identical_pairs(inventory: Inventory, splits: Splits, config: DataConfig) -> list[tuple[str, str]]:
     """The names of training and test examples of the sample with the same contents, a pair for each test example."""
     digests = {entry.name: entry.digest for entry in inventory if entry.digest}
-    train, test = ([_short(config, part, i) for i in range(len(part))] for part in (splits.train, splits.test))
+    train, test = (short_names(config, part) for part in (splits.train, splits.test))
     trained_on = {digests[name]: name for name in reversed(train) if name in digests}
     return [(trained_on[d], name) for name in test if (d := digests.get(name)) in trained_on]
 
@@ -123,11 +122,3 @@ def _digest(listing: Listing, i: int) -> str:
     content = listing.read(i)
     raw = content.encode() if isinstance(content, str) else np.asarray(content).tobytes()
     return hashlib.blake2b(raw, digest_size=16).hexdigest()
-
-
-def _short(config: DataConfig, listing: Listing, i: int) -> str:
-    path = Path(listing.names[i])
-    root = None if config.root is None else config.root.expanduser()
-    if not listing.in_files or root is None or not path.is_relative_to(root):
-        return listing.names[i]
-    return path.relative_to(root).as_posix()

@@ -162,15 +162,16 @@ def example_names(config: DataConfig) -> tuple[list[str], list[str]]:
     """Names of the sampled training and test examples, in the order of `load_train` and `load_test`: paths below `root`
     of files, and what the dataset calls others. Raises BadInput with all problems."""
     splits = plan_splits(config)
-    return _short_names(config, splits.train), _short_names(config, splits.test)
+    return short_names(config, splits.train), short_names(config, splits.test)
 
 
-def _short_names(config: DataConfig, listing: Listing) -> list[str]:
-    if config.root is None or not listing.in_files:
+def short_names(config: DataConfig, listing: Listing) -> list[str]:
+    """Names of a listing: paths below `root`, or below the folder of a manifest, if they are of files there."""
+    folder = config.root or (None if config.file is None else config.file.parent)
+    if folder is None or not listing.in_files:
         return list(listing.names)
-    root = config.root.expanduser().resolve()
-    paths = [Path(name) for name in listing.names]
-    return [str(path.relative_to(root)) if path.is_relative_to(root) else str(path) for path in paths]
+    folder, paths = folder.expanduser(), [Path(name) for name in listing.names]
+    return [path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path) for path in paths]
 
 
 def source_key(config: DataConfig) -> str:
