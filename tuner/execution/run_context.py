@@ -36,7 +36,7 @@ from tuner.tracking.store import StoreAway, prepare_store
 logger = logging.getLogger(__name__)
 
 FLUSH_TIMEOUT_S = 60.0
-"""How long the end of a run waits for MLflow to be in sync."""
+"""How long the end of a run waits for MLflow to be in sync if there is no progress."""
 CLOSE_TIMEOUT_S = 10.0
 """How long a run that was interrupted or failed waits for MLflow."""
 
@@ -141,16 +141,18 @@ def synced(journal: Journal[H], uri: str, experiment_name: str) -> Iterator[Back
 def end_recorded(journal: Journal[H], ended: Callable[[Outcome, str], SearchEnded | ComparisonEnded]) -> Iterator[None]:
     """Records in the journal that the block was interrupted or failed, and raises the exception again.
 
-    A block that finishes records its end itself.
+    A block that finishes records its end itself; what follows that does not change it.
     """
     try:
         yield
     except KeyboardInterrupt:
-        journal.append(ended("interrupted", "interrupted"))
+        if journal.history.ended is None:
+            journal.append(ended("interrupted", "interrupted"))
         raise
     except Exception as error:
-        with contextlib.suppress(OSError):  # the disk may be what failed
-            journal.append(ended("failed", without_credentials(one_line(error))))
+        if journal.history.ended is None:
+            with contextlib.suppress(OSError):  # the disk may be what failed
+                journal.append(ended("failed", without_credentials(one_line(error))))
         raise
 
 
@@ -165,8 +167,12 @@ def comparison_ended(outcome: Outcome, why: str) -> ComparisonEnded:
 
 
 def wait_for_mlflow(context: RunContext[H], observer: Observer) -> None:
-    """Waits for MLflow to be in sync; says how to sync it if it is not."""
-    if not context.sync.flush(FLUSH_TIMEOUT_S):
+    """Waits for MLflow to be in sync; says how to sync it if it is not, or if Ctrl-C ends the wait."""
+    try:
+        is_synced = context.sync.flush(FLUSH_TIMEOUT_S)
+    except KeyboardInterrupt:  # the run has ended and is recorded: its result is shown all the same
+        is_synced = False
+    if not is_synced:
         observer.say(f"MLflow is behind; sync it with: {replaying_command(context.directory, context.uri)}")
 
 
