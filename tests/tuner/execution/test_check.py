@@ -38,6 +38,7 @@ def problems_of(**tracking: Any) -> list[str]:
         ({"directory": "/proc/none"}, "tiny.yaml: tracking.directory: expected a folder that can be written, got "),
         ({"mirror": "file:///proc/none"}, "tiny.yaml: tracking.mirror: expected a folder that can be written, got "),
         ({"uri": "sqlite:////proc/none/x.db"}, "tiny.yaml: tracking.uri: expected sqlite:///<file>, "),
+        ({"uri": "sqlite:////dev/null"}, "tiny.yaml: tracking.uri: expected sqlite:///<file>, "),
         ({"uri": "sqlite:///folder"}, "tiny.yaml: tracking.uri: expected sqlite:///<file>, "),
         ({"uri": "sqlite://"}, "tiny.yaml: tracking.uri: expected sqlite:///<file>, "),
         ({"uri": "./mlruns"}, "tiny.yaml: tracking.uri: expected sqlite:///<file>, "),
