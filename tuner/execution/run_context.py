@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import shutil
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ from typing import Generic, TypeVar
 
 from tuner.cluster.connection import cluster
 from tuner.cluster.gpu_check import check_gpus
+from tuner.execution.check import check_resumed
 from tuner.execution.observer import Observer
 from tuner.experiment.search_experiment import Experiment
 from tuner.experiment.settings import tracking_key, tracking_uri
@@ -20,13 +20,12 @@ from tuner.messages.invocation import command_line
 from tuner.messages.redaction import without_credentials
 from tuner.messages.wording import one_line
 from tuner.record.background import BackgroundSync
-from tuner.record.create import check_same_trials, latest_run, new_run, write_record
-from tuner.record.data_record import check_same_data, keep_inventories
+from tuner.record.create import latest_run, new_run, write_record
+from tuner.record.data_record import keep_inventories
 from tuner.record.directory import RunDirectory
 from tuner.record.events import ComparisonEnded, Outcome, SearchEnded
 from tuner.record.history import ComparisonHistory, SearchHistory
 from tuner.record.journal import Journal
-from tuner.record.lines import read_events
 from tuner.record.lock import locked
 from tuner.record.mirror import Mirror, mirrored
 from tuner.resources.share import Share, share_of
@@ -83,9 +82,7 @@ def run_directory(experiment: Experiment, resume: bool, say: Say) -> Iterator[Ru
             if resume:
                 if mirror is not None and (note := mirror.pull(directory)):
                     say(note)
-                deque(read_events(directory.journal), maxlen=0)  # a damaged one is refused before Ray is started
-                check_same_trials(experiment, directory)
-                check_same_data(experiment, directory)
+                check_resumed(experiment, directory)
                 write_record(experiment, directory)
             keep_inventories(experiment, directory)
             yield directory

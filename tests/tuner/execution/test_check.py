@@ -12,6 +12,8 @@ from tests.tuner.tiny import space_of, write_yaml
 from trainables.errors import BadInput
 from tuner import search
 from tuner.execution.check import check_with_places, output_problems
+from tuner.execution.run_context import run_directory
+from tuner.experiment.search_experiment import load_experiment
 
 pytestmark = MLFLOW_LEAKS
 
@@ -109,3 +111,13 @@ def test_smoke_names_the_section_of_data_that_are_not_there(capsys: pytest.Captu
     file = write_yaml(Path.cwd(), data={"dataset": "imagefolder", "root": "/nowhere/photos", "size_px": 32})
     assert search.main(["--space", str(file), "--smoke", "--dry-run"]) == 2
     assert capsys.readouterr().err.startswith(f"error: {file}:4: data.root: expected an existing folder, got ")
+
+
+def test_a_dry_run_of_resuming_looks_at_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--space", str(write_yaml(tmp_path)), "--resume", "--dry-run"]
+    assert search.main(flags) == 2
+    assert capsys.readouterr().err.startswith("error: --resume: expected an earlier run of 'tiny' in ")
+    with run_directory(load_experiment(tmp_path / "tiny.yaml"), False, print) as directory:
+        directory.journal.touch()
+    assert search.main([*flags, "--set", "training.learning_rate=0.1"]) == 2
+    assert "training.learning_rate: expected 0.01, its value when the search was started" in capsys.readouterr().err
