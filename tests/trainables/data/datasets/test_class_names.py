@@ -31,8 +31,8 @@ def test_two_unicode_forms_of_a_name_are_no_two_classes() -> None:
 
 
 def test_every_dataset_is_checked(make_folder: MakeFolder, tmp_path: Path) -> None:
-    make_folder({"fig\n": 1, "lime": 1})
-    (tmp_path / "table.csv").write_text('path,label\nfruit/lime/0.jpg,"a\nb"\nfruit/lime/0.jpg,c\n')
+    make_folder({"fig\n": 1, "lime": 2})
+    (tmp_path / "table.csv").write_text('path,label\nfruit/lime/0.jpg,"a\nb"\nfruit/lime/1.jpg,c\n')
     for config in (
         DataConfig(dataset="imagefolder", root=tmp_path / "fruit"),
         DataConfig(dataset="manifest", root=tmp_path, file=tmp_path / "table.csv"),
