@@ -91,6 +91,8 @@ def output_problems(outputs: Mapping[str, Path]) -> Iterator[Problem]:
 
 
 def _why_no_file(file: Path) -> str:
+    if str(file) == "-":
+        return "the standard output shows the progress"
     if file.is_dir():
         return "a folder"
     if not file.parent.is_dir():

@@ -74,6 +74,7 @@ def test_a_store_of_the_environment_is_the_variables(monkeypatch: pytest.MonkeyP
         ("/dev/null/x.json", "there is no folder '/dev/null'"),
         ("/proc/x.json", "no such file or directory"),
         (".", "a folder"),
+        ("-", "the standard output shows the progress"),
     ],
 )
 def test_a_file_that_is_asked_for_is_tried_too(file: str, reason: str, capsys: pytest.CaptureFixture[str]) -> None:
