@@ -15,11 +15,10 @@ import numpy as np
 import pandas as pd
 from PIL import Image, UnidentifiedImageError
 
-from trainables.data.datasets.formats import open_image, register_readers
+from trainables.data.datasets.formats import open_image, register_readers, unread_content
 from trainables.data.decoding import Resize, decode
 from trainables.data.images import Pixels
 from trainables.errors import BadInput, Problem, os_reason
-from trainables.files import placeholder
 
 IMAGE_COLUMN = "image"
 """Column with the images, of a DataFrame with several columns."""
@@ -128,7 +127,7 @@ def _unreadable(item: EncodedOrPixels, position: int, error: Exception, source: 
         case TypeError():
             return Problem(where, EXPECTED[source], str(error))
         case UnidentifiedImageError():
-            said = placeholder(item) if isinstance(item, str | Path) else ""
+            said = unread_content(item) if is_path else ""
             return Problem(where, "an image file", said or "a format that Pillow does not know")
         case OSError(strerror=str()):
             return Problem(where, "an image file", os_reason(error))

@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Checks the comparison, then shows its plan or runs it. Returns the exit code."""
     say_first(arguments)
     from tuner.comparison.comparison_experiment import check_comparison, load_comparison, resolved_comparison
-    from tuner.execution.check import check_with_places
+    from tuner.execution.check import check_resumable, check_with_places
     from tuner.experiment.extends import locate_problems
 
     overrides, flags = overrides_of(arguments), flags_of(arguments)
@@ -54,6 +54,8 @@ def run(arguments: argparse.Namespace) -> int:
         comparison = load_comparison(arguments.space, overrides, arguments.smoke, flags)
         plans = check_with_places(comparison, lambda: check_comparison(comparison), outputs_of(arguments))
         comparison = resolved_comparison(comparison, plans)
+        if arguments.dry_run and arguments.resume:
+            check_resumable(comparison)
     if arguments.dry_run:
         from tuner.cli.console import text_console
         from tuner.cli.dry_run import print_comparison

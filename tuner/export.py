@@ -10,8 +10,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from trainables.errors import BadInput, Problem, os_reason
-from tuner.cli.arguments import FAILED, SUCCEEDED, guarded
+from trainables.errors import BadInput, Problem
+from tuner.cli.arguments import FAILED, SUCCEEDED, guarded, writing
 from tuner.cli.commands import command_parser
 from tuner.prediction.given_model import add_model_flags, given_model
 
@@ -51,12 +51,11 @@ def run(arguments: argparse.Namespace) -> int:
         raise BadInput(Problem("--output", f"a file that ends in {SUFFIXES[arguments.to]}", str(file)))
     classifier = given_model(arguments)
     try:
-        exported = export(classifier, arguments.to, file)
+        with writing("--output", file):
+            exported = export(classifier, arguments.to, file)
     except ExportDiffers as differs:
         print(f"error: {differs}", file=sys.stderr)
         return FAILED
-    except OSError as error:
-        raise BadInput(Problem("--output", "a file that can be written", f"{file}: {os_reason(error)}")) from None
     size_mb = file.stat().st_size / 1e6
     print(f"{file} ({size_mb:.1f} MB), {description_file(file)}")
     print(

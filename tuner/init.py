@@ -72,9 +72,12 @@ def write_template(folder: Path, template: str, output: Path) -> None:
     Raises:
         BadInput: where there is no such folder, or the file exists already or cannot be written.
     """
+    from trainables.data.datasets.folders import is_utf8, shown
     from tuner.experiment.packaged_spaces import packaged_spaces
 
     folder = folder.expanduser()
+    if not is_utf8(str(folder)):
+        raise BadInput(Problem("FOLDER", "a folder whose name is UTF-8", f"'{shown(folder)}'"))
     if not folder.is_dir():
         got = "a file" if folder.exists() else "no such folder"
         raise BadInput(Problem("FOLDER", "a folder of photographs", got, file=str(folder)))

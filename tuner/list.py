@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tuner.cli.arguments import SUCCEEDED, add_directory_flag, guarded
+from tuner.cli.arguments import SUCCEEDED, add_directory_flag, guarded, writing
 from tuner.cli.commands import command_parser
 from tuner.cli.listing import print_lines
 
@@ -36,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints a line for each run, or writes JSON."""
+    """Prints a line for each run, or writes JSON. Raises BadInput if that cannot be written."""
     import json
     import os
     import shutil
@@ -52,7 +52,8 @@ def run(arguments: argparse.Namespace) -> int:
         if json_file == "-":
             print_lines([text])
         else:
-            Path(json_file).write_text(f"{text}\n", encoding="utf-8")
+            with writing("--json", Path(json_file)):
+                Path(json_file).write_text(f"{text}\n", encoding="utf-8")
     elif not summaries:
         print(f"there is no experiment in {root}")
     elif sys.stdout.isatty():

@@ -9,16 +9,16 @@ python -m tuner.predict --model models:/digits@champion *.jpg --top 3
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainables.errors import BadInput, Problem, os_reason
+from trainables.errors import BadInput, Problem
+from trainables.paths import why_not_writable
 from trainables.plugins import use_plugins
-from tuner.cli.arguments import FAILED, SUCCEEDED, add_plugin_flag, guarded
+from tuner.cli.arguments import FAILED, SUCCEEDED, add_plugin_flag, guarded, writing
 from tuner.cli.commands import command_parser
 from tuner.prediction.given_model import add_model_flags, given_model
 
@@ -71,10 +71,8 @@ def run(arguments: argparse.Namespace) -> int:
     with _progress(len(names)) as on_progress:
         predictions = predict_photos(classifier, names, on_progress)
     if output is not None:
-        try:
+        with writing("--output", output):
             write_csv(predictions, output, labels)
-        except OSError as error:
-            raise BadInput(_unwritable(output, os_reason(error))) from None
     _show(predictions, labels, arguments)
     for problem in predictions.problems.values():
         print(f"error: {problem}", file=sys.stderr)
@@ -183,17 +181,8 @@ def _progress_lines(num_photos: int) -> Callable[[int], object]:
 
 def _require_writable(file: Path) -> None:
     """Checks the file of `--output` before the work. Raises BadInput."""
-    if file.is_dir():
-        raise BadInput(_unwritable(file, "a folder"))
-    above = next(folder for folder in file.absolute().parents if folder.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
-        raise BadInput(
-            _unwritable(file, f"no permission to write in {above}" if above.is_dir() else f"{above}, a file")
-        )
-
-
-def _unwritable(file: Path, why: str) -> Problem:
-    return Problem("--output", "a file that can be written", f"{file}: {why}")
+    if reason := "a folder" if file.is_dir() else why_not_writable(file.absolute().parent):
+        raise BadInput(Problem("--output", "a file that can be written", f"{file}: {reason}"))
 
 
 def _count(text: str) -> int:

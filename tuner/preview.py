@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainables.errors import BadInput, Problem, os_reason
-from tuner.cli.arguments import SUCCEEDED, add_space_flags, guarded, overrides_of
+from trainables.errors import BadInput, Problem
+from tuner.cli.arguments import SUCCEEDED, add_space_flags, guarded, overrides_of, writing
 from tuner.cli.commands import command_parser
 from tuner.experiment.packaged_spaces import find_space
 
@@ -50,11 +50,8 @@ def run(arguments: argparse.Namespace) -> int:
         config = first_config(space)
         images = load_images(config, space.file)
     png = preview_png(config, images)
-    try:
+    with writing("--output", arguments.output):
         arguments.output.write_bytes(png)
-    except OSError as error:
-        problem = Problem("--output", "a file that can be written", f"{arguments.output}: {os_reason(error)}")
-        raise BadInput(problem) from None
     print(arguments.output)
     return SUCCEEDED
 

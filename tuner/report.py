@@ -39,10 +39,8 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         print(write_report(directory, arguments.output))
     except OSError as error:
-        file, expected = (
-            error.filename or str(arguments.output or directory),
-            "a file that can be written (see --output)",
-        )
+        file = error.filename or str(arguments.output or directory)
+        expected = "a file that can be written (see --output)"
         raise BadInput(Problem("", expected, os_reason(error), file=file)) from None
     return SUCCEEDED
 

@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Checks the experiment, then shows its plan or runs it. Returns the exit code."""
     say_first(arguments)
     started_s = time.monotonic()
-    from tuner.execution.check import check_search
+    from tuner.execution.check import check_resumable, check_search
     from tuner.experiment.extends import locate_problems
 
     with locate_problems(arguments.space, overrides_of(arguments), flags_of(arguments)):
@@ -55,6 +55,8 @@ def run(arguments: argparse.Namespace) -> int:
         plan = check_search(space, outputs_of(arguments))
         space = plan.space
         notes = () if arguments.resume else warm_start_notes(space)
+        if arguments.dry_run and arguments.resume:
+            check_resumable(space)
     if arguments.dry_run:
         from tuner.cli.console import text_console
         from tuner.cli.dry_run import print_plan

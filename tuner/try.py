@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Any
 from trainables.errors import BadInput, Problem
 from tuner.cli.arguments import SUCCEEDED, guarded
 from tuner.cli.commands import command_parser
+from tuner.cli.ports import HOST, check_port
 from tuner.prediction.given_model import add_model_flags, given_model
 
 if TYPE_CHECKING:
     from trainables.classifier import Classifier
 
-HOST = "127.0.0.1"
-"""Address that the page is served at: that of this machine, which others cannot reach."""
 NUM_CLASSES_SHOWN = 5
 
 
@@ -45,13 +44,10 @@ def run(arguments: argparse.Namespace) -> int:
         BadInput: if the model cannot be loaded, the package gradio is missing, or the port is taken.
     """
     gradio = _gradio()
+    check_port(arguments.port)
     interface = page(gradio, given_model(arguments))
-    try:
-        interface.launch(
-            server_name=HOST, server_port=arguments.port, share=False, quiet=True, prevent_thread_lock=True
-        )
-    except OSError:
-        raise BadInput(Problem("--port", "a free port", f"{arguments.port}, which is taken")) from None
+    check_port(arguments.port)  # loading the model took a while
+    interface.launch(server_name=HOST, server_port=arguments.port, share=False, quiet=True, prevent_thread_lock=True)
     print(f"http://{HOST}:{arguments.port}  (Ctrl-C ends it)", flush=True)
     try:
         interface.block_thread()

@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import socket
 import sys
 from collections.abc import Mapping, Sequence
 
-from trainables.errors import BadInput, Problem, os_reason
+from trainables.errors import BadInput, Problem
 from tuner.cli.arguments import guarded
 from tuner.cli.commands import command_parser
-
-HOST = "127.0.0.1"
-MAX_PORT = 65535
+from tuner.cli.ports import HOST, check_port
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -65,18 +62,6 @@ def serve(uri: str, port: int) -> int:
         print(f"  {name}: {address}/{page}")
     sys.stdout.flush()
     os.execve(sys.executable, server_command(uri, port), server_environment(os.environ))
-
-
-def check_port(port: int) -> None:
-    """Raises BadInput if no server can listen at a port of this machine, as where another one does."""
-    if not 1 <= port <= MAX_PORT:
-        raise BadInput(Problem("--port", f"a port from 1 to {MAX_PORT}", str(port)))
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
-        try:
-            probe.bind((HOST, port))
-        except OSError as error:
-            raise BadInput(Problem("--port", "a free port, as --port 5001", f"{port}: {os_reason(error)}")) from None
 
 
 def server_command(uri: str, port: int) -> list[str]:

@@ -302,3 +302,11 @@ class TestRequests:
         assert problems[1] == problems[0].replace("image 0", "image 1")
         assert problems[2] == "image 2: expected an image file, got a format that Pillow does not know"
         assert problems[3] == f"image 3: expected {expected}, got '{'a' * 40}…', which is not base64"
+
+    def test_nor_is_one_that_is_base64_too(
+        self, served: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "AAAA").touch()
+        with pytest.raises(BadInput, match="image 0: expected an image file, got a format that Pillow does not know"):
+            served.predict_proba(["AAAA"])

@@ -77,3 +77,10 @@ def test_a_folder_has_to_be_there(folder: str, got: str, capsys: pytest.CaptureF
 def test_a_place_that_cannot_be_written_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["photos", "--output", "no/such/folder.yaml"]) == 2
     assert "expected a file that can be written, got no such file or directory" in capsys.readouterr().err
+
+
+def test_a_folder_that_no_experiment_file_can_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "caf\udce9").mkdir()
+    assert main(["caf\udce9", "--output", "x.yaml"]) == 2
+    assert "FOLDER: expected a folder whose name is UTF-8, got 'caf\\xe9'" in capsys.readouterr().err
+    assert not Path("x.yaml").exists()

@@ -38,6 +38,13 @@ def test_the_table_and_its_json(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert json.loads((tmp_path / "list.json").read_text()) == listed
 
 
+def test_json_that_cannot_be_written_is_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_search(tmp_path / "tiny" / "a", FINISHED)
+    assert main(["--directory", str(tmp_path), "--json", str(tmp_path / "no" / "list.json")]) == 2
+    expected = f"error: --json: expected a file that can be written, got {tmp_path / 'no' / 'list.json'}: no such file"
+    assert capsys.readouterr().err.startswith(expected)
+
+
 def test_a_search_that_time_alone_limits_has_no_number_to_reach(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import socket
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,8 +20,7 @@ command = importlib.import_module("tuner.try")
 class StandIn:
     """What the command uses of gradio: components and an interface, which keep their arguments."""
 
-    def __init__(self, taken: bool = False) -> None:
-        self.taken = taken
+    def __init__(self) -> None:
         self.calls: list[tuple[str, dict[str, Any]]] = []
 
     def __getattr__(self, name: str) -> Any:
@@ -32,8 +32,6 @@ class StandIn:
 
     def launch(self, **arguments: Any) -> None:
         self.calls.append(("launch", arguments))
-        if self.taken:
-            raise OSError("Cannot find empty port in range: 7999-7999")
 
     def arguments_of(self, name: str) -> dict[str, Any]:
         (arguments,) = (arguments for called, arguments in self.calls if called == name)
@@ -44,6 +42,7 @@ class StandIn:
 def gradio(monkeypatch: pytest.MonkeyPatch) -> StandIn:
     stand_in = StandIn()
     monkeypatch.setitem(sys.modules, "gradio", stand_in)
+    monkeypatch.setattr(command, "check_port", lambda port: None)
     return stand_in
 
 
@@ -73,10 +72,16 @@ def test_a_dropped_photo_has_its_classes(gradio: StandIn, model: str) -> None:
     assert answer(None) == ({}, "no photo yet")
 
 
-def test_a_taken_port_is_bad_input(gradio: StandIn, model: str, capsys: pytest.CaptureFixture[str]) -> None:
-    gradio.taken = True
-    assert command.main(["--model", model, "--port", "7999"]) == 2
-    assert capsys.readouterr().err == "error: --port: expected a free port, got 7999, which is taken\n"
+def test_a_taken_port_is_bad_input(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setitem(sys.modules, "gradio", StandIn())
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        assert command.main(["--model", "nowhere", "--port", str(port)]) == 2
+    assert f"error: --port: expected a free port, as --port {port + 1}, got {port}: " in capsys.readouterr().err
+    assert command.main(["--model", "nowhere", "--port", "65536"]) == 2
+    assert capsys.readouterr().err == "error: --port: expected a port from 1 to 65535, got 65536\n"
 
 
 def test_without_gradio_its_extra_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

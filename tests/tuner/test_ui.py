@@ -59,7 +59,7 @@ def test_a_port_that_is_taken_is_said_and_no_address(host: str, capsys: pytest.C
         port = other.getsockname()[1]
         assert ui.main(["--port", str(port)]) == 2
     out, err = capsys.readouterr()
-    assert f"--port: expected a free port, as --port 5001, got {port}: address already in use" in err
+    assert f"--port: expected a free port, as --port {port + 1}, got {port}: address already in use" in err
     assert "http" not in out + err
 
 

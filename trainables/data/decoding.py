@@ -13,10 +13,10 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from trainables.data.bit_depth import DeepSource, to_eight_bits
+from trainables.data.datasets.formats import unread_content
 from trainables.data.datasets.listing import Listing
 from trainables.data.images import Pixels
 from trainables.errors import BadInput, Problem
-from trainables.files import placeholder
 
 Resize = Literal["squash", "short_side"]
 
@@ -94,7 +94,7 @@ def _for_each(listing: Listing, work: Callable[[int], object]) -> None:
 
 def _does_not_decode(listing: Listing, i: int, error: Exception) -> Problem:
     name = listing.names[i]
-    said = placeholder(name) if listing.in_files else ""
+    said = unread_content(name) if listing.in_files else ""
     return Problem("root", "images that decode", f"'{name}': {said or f'{type(error).__name__}: {error}'}")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -155,13 +155,24 @@ def outputs_of(arguments: argparse.Namespace) -> dict[str, Path]:
 def write_json(write: Callable[[Path], None], file: Path | None) -> bool:
     """Calls `write` with the file of `--json`, if one is given. Returns False, with a message, where it cannot be
     written: the folder has been removed or has become full meanwhile, and the record is there all the same."""
-    try:
-        if file is not None:
-            write(file)
+    if file is None:
         return True
-    except OSError as error:
-        complain(f"error: {Problem('--json', 'a file that can be written', f'{file}: {os_reason(error)}')}")
+    try:
+        with writing("--json", file):
+            write(file)
+    except BadInput as bad:
+        complain(f"error: {bad}")
         return False
+    return True
+
+
+@contextlib.contextmanager
+def writing(flag: str, file: Path) -> Iterator[None]:
+    """Raises BadInput at `flag`, in the place of an OSError, if the block cannot write `file`."""
+    try:
+        yield
+    except OSError as error:
+        raise BadInput(Problem(flag, "a file that can be written", f"{file}: {os_reason(error)}")) from None
 
 
 def _given(arguments: argparse.Namespace, flag: str) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -44,6 +45,8 @@ NUM_STARTS = 3
 """Attempts to start Ray on this machine. On a busy machine a part of Ray may start later than another part waits
 for it, 15 s (https://github.com/ray-project/ray/issues/65983)."""
 
+ANSWER_S = 10.0
+"""How long a cluster to be joined may take to accept a connection."""
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +75,8 @@ def cluster(address: str | None, data_bytes: int = 0) -> Iterator[list[Capacity]
             options |= {"address": address, "runtime_env": {"env_vars": WORKER_ENVIRONMENT} | _sent_plugins()}
         stack.enter_context(environment_set(environment))
         try:
+            if address is not None:
+                _require_answer(address)
             with handlers_kept(), hangup_blocked():
                 _connect(options, attempts=1 if address else NUM_STARTS)
         except Exception as error:
@@ -107,6 +112,14 @@ def _not_connected(address: str | None, options: Mapping[str, Any], error: Excep
 def alive_nodes() -> list[dict[str, Any]]:
     """Lists the nodes of the cluster that this process has joined, as Ray describes them."""
     return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+
+
+def _require_answer(address: str) -> None:
+    """Raises OSError or OverflowError if nobody listens at an address HOST:PORT, of which Ray would say nothing for
+    minutes. Any other, such as `auto`, is left to Ray."""
+    host, separator, port = address.rpartition("://")[2].rpartition(":")
+    if separator and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), ANSWER_S).close()
 
 
 def _connect(options: dict[str, Any], attempts: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,10 @@ from trainables.paths import why_not_writable
 from tuner.experiment.checks import Plan, check_experiment
 from tuner.experiment.search_experiment import Experiment, SearchExperiment
 from tuner.experiment.settings import tracking_key, tracking_uri
+from tuner.record.create import check_same_trials, latest_run
+from tuner.record.data_record import check_same_data
+from tuner.record.directory import RunDirectory
+from tuner.record.lines import read_events
 
 Result = TypeVar("Result")
 NO_FILES: Mapping[str, Path] = {}
@@ -51,6 +56,33 @@ def check_with_places(
     return result
 
 
+def check_resumable(experiment: Experiment) -> None:
+    """Checks that the latest run of an experiment can be resumed, as far as it is on this machine.
+
+    Raises:
+        BadInput: if there is none, or as `check_resumed`.
+    """
+    if experiment.tracking.mirror is None:
+        check_resumed(experiment, latest_run(experiment))
+        return
+    from tuner.record.mirror import Mirror  # with pyarrow, which only a mirror needs
+
+    directory = latest_run(experiment, Mirror.open(experiment.tracking.mirror))
+    if directory.has_begun:
+        check_resumed(experiment, directory)
+
+
+def check_resumed(experiment: Experiment, directory: RunDirectory) -> None:
+    """Checks that `experiment` goes on with the run in `directory`.
+
+    Raises:
+        BadInput: if the run's journal is damaged, or it would train other trials, or on other data.
+    """
+    deque(read_events(directory.journal), maxlen=0)
+    check_same_trials(experiment, directory)
+    check_same_data(experiment, directory)
+
+
 def output_problems(outputs: Mapping[str, Path]) -> Iterator[Problem]:
     """Yields the files that could not be written at the end, by the flag that asks for them."""
     for flag, file in outputs.items():
@@ -59,6 +91,8 @@ def output_problems(outputs: Mapping[str, Path]) -> Iterator[Problem]:
 
 
 def _why_no_file(file: Path) -> str:
+    if str(file) == "-":
+        return "the standard output shows the progress"
     if file.is_dir():
         return "a folder"
     if not file.parent.is_dir():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import shutil
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ from typing import Generic, TypeVar
 
 from tuner.cluster.connection import cluster
 from tuner.cluster.gpu_check import check_gpus
+from tuner.execution.check import check_resumed
 from tuner.execution.observer import Observer
 from tuner.experiment.search_experiment import Experiment
 from tuner.experiment.settings import tracking_key, tracking_uri
@@ -20,13 +20,12 @@ from tuner.messages.invocation import command_line
 from tuner.messages.redaction import without_credentials
 from tuner.messages.wording import one_line
 from tuner.record.background import BackgroundSync
-from tuner.record.create import check_same_trials, latest_run, new_run, write_record
-from tuner.record.data_record import check_same_data, keep_inventories
+from tuner.record.create import latest_run, new_run, write_record
+from tuner.record.data_record import keep_inventories
 from tuner.record.directory import RunDirectory
 from tuner.record.events import ComparisonEnded, Outcome, SearchEnded
 from tuner.record.history import ComparisonHistory, SearchHistory
 from tuner.record.journal import Journal
-from tuner.record.lines import read_events
 from tuner.record.lock import locked
 from tuner.record.mirror import Mirror, mirrored
 from tuner.resources.share import Share, share_of
@@ -36,7 +35,7 @@ from tuner.tracking.store import StoreAway, prepare_store
 logger = logging.getLogger(__name__)
 
 FLUSH_TIMEOUT_S = 60.0
-"""How long the end of a run waits for MLflow to be in sync."""
+"""How long the end of a run waits for MLflow to be in sync if there is no progress."""
 CLOSE_TIMEOUT_S = 10.0
 """How long a run that was interrupted or failed waits for MLflow."""
 
@@ -83,9 +82,7 @@ def run_directory(experiment: Experiment, resume: bool, say: Say) -> Iterator[Ru
             if resume:
                 if mirror is not None and (note := mirror.pull(directory)):
                     say(note)
-                deque(read_events(directory.journal), maxlen=0)  # a damaged one is refused before Ray is started
-                check_same_trials(experiment, directory)
-                check_same_data(experiment, directory)
+                check_resumed(experiment, directory)
                 write_record(experiment, directory)
             keep_inventories(experiment, directory)
             yield directory
@@ -141,16 +138,18 @@ def synced(journal: Journal[H], uri: str, experiment_name: str) -> Iterator[Back
 def end_recorded(journal: Journal[H], ended: Callable[[Outcome, str], SearchEnded | ComparisonEnded]) -> Iterator[None]:
     """Records in the journal that the block was interrupted or failed, and raises the exception again.
 
-    A block that finishes records its end itself.
+    A block that finishes records its end itself; what follows that does not change it.
     """
     try:
         yield
     except KeyboardInterrupt:
-        journal.append(ended("interrupted", "interrupted"))
+        if journal.history.ended is None:
+            journal.append(ended("interrupted", "interrupted"))
         raise
     except Exception as error:
-        with contextlib.suppress(OSError):  # the disk may be what failed
-            journal.append(ended("failed", without_credentials(one_line(error))))
+        if journal.history.ended is None:
+            with contextlib.suppress(OSError):  # the disk may be what failed
+                journal.append(ended("failed", without_credentials(one_line(error))))
         raise
 
 
@@ -165,8 +164,12 @@ def comparison_ended(outcome: Outcome, why: str) -> ComparisonEnded:
 
 
 def wait_for_mlflow(context: RunContext[H], observer: Observer) -> None:
-    """Waits for MLflow to be in sync; says how to sync it if it is not."""
-    if not context.sync.flush(FLUSH_TIMEOUT_S):
+    """Waits for MLflow to be in sync; says how to sync it if it is not, or if Ctrl-C ends the wait."""
+    try:
+        is_synced = context.sync.flush(FLUSH_TIMEOUT_S)
+    except KeyboardInterrupt:  # the run has ended and is recorded: its result is shown all the same
+        is_synced = False
+    if not is_synced:
         observer.say(f"MLflow is behind; sync it with: {replaying_command(context.directory, context.uri)}")
 
 

@@ -13,8 +13,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeGuard, TypeVar
 
+from trainables.errors import BadInput, Problem
 from tuner.experiment.dimensions import Dimension
 from tuner.experiment.tree import flatten, is_within, set_leaf
+from tuner.messages.wording import shown
 
 CHOICE, LABEL, NAME = "choice", "label", "name"
 
@@ -178,9 +180,16 @@ def beside_alternatives(place: str) -> str:
 
 def override_leaf(tree: dict[str, Any], path: str, value: Any) -> None:
     """Sets the leaf at a dotted path of an experiment file, for all alternatives of its section: those that say the
-    leaf themselves lose it."""
-    set_leaf(tree, path, value)
+    leaf themselves lose it.
+
+    Raises:
+        BadInput: for the name of a section whose alternatives have names, as they would all be one.
+    """
     section, _, rest = path.partition(".")
+    if rest == NAME and are_named(tree.get(section)):
+        expected = f"one alternative in the place of all, {section}={{{NAME}: …}}, or a key that they share"
+        raise BadInput(Problem(path, expected, shown(value)))
+    set_leaf(tree, path, value)
     if rest:
         tree[section] = without_leaf(tree[section], rest)
 

@@ -248,7 +248,7 @@ def _registry_name(name: str) -> str:
 class TrackingSettings(Frozen):
     """The `tracking` section: where the search is recorded."""
 
-    uri: str | None = None
+    uri: Annotated[str, Field(min_length=1)] | None = None
     """MLflow tracking URI; without it MLFLOW_TRACKING_URI, and without that `mlflow.db` in the working folder."""
     directory: Annotated[PossiblePath, Field(validate_default=True), AfterValidator(_absolute)] = Path("experiments")
     """Folder of the experiment directories, the durable record of every search."""
@@ -288,10 +288,11 @@ def tracking_uri(configured: str | None) -> str:
     A sqlite path is made absolute, because trials and later commands run in other folders.
     """
     uri = configured or os.environ.get(TRACKING_URI) or "sqlite:///mlflow.db"
-    file = _sqlite_file(uri)
+    file = sqlite_file(uri)
     return uri if file is None else f"sqlite:///{file}"
 
 
-def _sqlite_file(uri: str) -> Path | None:
+def sqlite_file(uri: str) -> Path | None:
+    """Returns the absolute path of a store that is a SQLite file; None of any other store."""
     match = re.fullmatch(r"sqlite(?:\+\w+)?:///([^?]+)(?:\?.*)?", uri)
     return Path(match[1]).absolute() if match else None

@@ -16,9 +16,15 @@ from tuner.messages.wording import shorten, shown
 
 MERGE = "tag:yaml.org,2002:merge"
 TIMESTAMP = "tag:yaml.org,2002:timestamp"
+NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+AMBIGUOUS = {
+    re.compile("[^:]+(:[^:]+)+"): "a number without colons (in quotes: a text)",
+    re.compile("[-+]?0[0-9_]+"): "a number without leading zeros (in quotes: a text)",
+}
+"""Forms of numbers that YAML 1.1 reads as others than a person means: `1:30` is 90, and `010` is 8."""
 MAX_VALUES = 10_000
 """Values that a file may have with its aliases written out; a few nested ones can stand for billions."""
-MAX_BYTES = 200_000
+MAX_CHARACTERS = 200_000
 """Size of a file, which takes some seconds to parse."""
 MAX_INTEGER = 2**63
 """Bound of the whole numbers that programs of other languages can read."""
@@ -51,11 +57,12 @@ def read_yaml(file: Path) -> dict[str, Any]:
 def read_document(file: Path) -> Document:
     """Returns the mapping in `file`, with its lines. Raises BadInput where it is missing, no YAML, or not a mapping."""
     try:
-        if (num_bytes := file.stat().st_size) > MAX_BYTES:
-            raise BadInput(Problem("", f"a file of at most {MAX_BYTES:,} bytes", f"{num_bytes:,}", file=str(file)))
-        text = file.read_text(encoding="utf-8")
+        with file.open(encoding="utf-8") as stream:
+            text = stream.read(MAX_CHARACTERS + 1)  # a device has no size, and perhaps no end
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(Problem("", "a readable YAML file", _reason(error), file=str(file))) from None
+    if len(text) > MAX_CHARACTERS:
+        raise BadInput(Problem("", f"a file of at most {MAX_CHARACTERS:,} characters", "more", file=str(file)))
     document = parse_document(text, str(file))
     if not isinstance(document.content, dict):
         got = "an empty file" if document.content is None else f"a {type(document.content).__name__}"
@@ -168,6 +175,11 @@ class _GraphCheck:
             expected = "a value that is no date (in quotes: a text)"
             yield Problem(path, expected, shorten(node.value), line=_line(node))
             return
+        if node.tag in NUMBERS:
+            for form, expected in AMBIGUOUS.items():
+                if form.fullmatch(node.value):
+                    yield Problem(path, expected, shorten(node.value), line=_line(node))
+                    return
         try:
             value = self._loader.construct_object(node)
         except yaml.YAMLError as error:

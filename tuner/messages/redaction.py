@@ -40,11 +40,12 @@ BASIC = re.compile(r"\b(Basic)\s+([\w+/-]{6,}={0,2})", re.IGNORECASE)
 KNOWN_FORMS = re.compile(
     r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)"
     r"|\beyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]*"  # a JSON Web Token
-    r"|\b(?:hf_|gh[opsur]_|github_pat_|glpat-|sk-|dapi|xox[abeoprs]-|ya29\.|AIza)[\w-]{16,}"
+    r"|\b(?:hf_|gh[opsur]_|github_pat_|glpat-|npm_|pypi-|dckr_pat_|sk-|dapi|xox[abeoprs]-|ya29\.|AIza)[\w-]{16,}"
     r"|\b(?:AKIA|ASIA)[0-9A-Z]{16}\b",
     re.DOTALL,
 )
-"""Secrets that their issuers made recognisable: of Hugging Face, GitHub, GitLab, Databricks, Slack, Google, AWS."""
+"""Secrets that their issuers made recognisable: of Hugging Face, GitHub, GitLab, npm, PyPI, Docker, Databricks, Slack,
+Google, AWS."""
 
 SECRET_VARIABLE = re.compile(
     rf".*(?:PASSWORD|PASSWD|PASSPHRASE).*|.+_PWD"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trainables.data.datasets.folders import subfolders
+from trainables.data.datasets.folders import is_of_system, subfolders
 from trainables.data.datasets.formats import is_image, readable_endings
 from trainables.data.datasets.root_folder import quoted
 from trainables.data.images import Ints
@@ -85,7 +85,8 @@ def _files_of(argument: str) -> Iterator[str]:
 
 
 def _images_below(folder: str) -> Iterator[str]:
-    """Yields the image files below a folder, in the order of their names. Links to folders are followed once."""
+    """Yields the image files below a folder, in the order of their names, as training takes them: links to folders are
+    followed once, and what systems have made is left out."""
     seen = set()
     for parent, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(parent)
@@ -93,12 +94,9 @@ def _images_below(folder: str) -> Iterator[str]:
             folders.clear()
             continue
         seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (os.path.join(parent, name) for name in sorted(files) if _is_image(name))
-
-
-def _is_image(name: str) -> bool:
-    return is_image(name) and not name.startswith(".")
+        folders[:] = sorted(name for name in folders if not is_of_system(name, is_folder=True))
+        images = (name for name in sorted(files) if is_image(name) and not is_of_system(name, is_folder=False))
+        yield from (os.path.join(parent, name) for name in images)
 
 
 def _stands_for_nothing(argument: str) -> Problem:

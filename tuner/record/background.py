@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
+from time import monotonic
 from typing import Protocol
 
 from tuner.messages.redaction import reason
@@ -15,11 +17,14 @@ BUSY = "database is locked"
 FIRST_RETRY_S = 1.0
 LAST_RETRY_S = 60.0
 
+OnProgress = Callable[[], object]
+"""Function that is called after each part of a synchronisation."""
+
 
 class Syncable(Protocol):
     """Interface of what `BackgroundSync` keeps up to date; a `Projection` and a `MirrorUploader` are such."""
 
-    def advance(self) -> object:
+    def advance(self, on_progress: OnProgress) -> object:
         """Synchronises everything that is new. May raise anything, and can be called again."""
         ...
 
@@ -33,7 +38,8 @@ class BackgroundSync:
         sync = BackgroundSync(projection)
         journal.listeners.append(lambda event, history: sync.notify())
         ...
-        is_synced = sync.close(timeout_s=10)
+        is_synced = sync.flush(timeout_s=60)
+        sync.close(timeout_s=10)
     """
 
     def __init__(self, projection: Syncable, name: str = "MLflow") -> None:
@@ -43,6 +49,7 @@ class BackgroundSync:
         self._num_requests = 0
         self._num_tried = 0  # requests before the start of the latest attempt
         self._num_synced = 0  # requests before the start of the latest attempt that succeeded
+        self._progress_s = monotonic()  # of the latest attempt
         self._hurry = False
         self._closing = False
         self._thread = threading.Thread(target=self._work, name="tracking", daemon=True)
@@ -55,31 +62,46 @@ class BackgroundSync:
             self._changed.notify_all()
 
     def flush(self, timeout_s: float) -> bool:
-        """Waits until the store is in sync.
+        """Waits until the store is in sync, for as long as there is progress.
 
-        Returns False if it is not after `timeout_s`, or at once if the store is unreachable.
+        Returns False if there is none for `timeout_s`, or at once if the store is unreachable.
         """
-        with self._changed:
-            self._num_requests += 1
-            target = self._num_requests
-            self._hurry = True
-            self._changed.notify_all()
-            self._changed.wait_for(lambda: self._num_tried >= target or self._closing, timeout_s)
-            return self._num_synced >= target
+        return self._flush(timeout_s, extended=True)
 
     def close(self, timeout_s: float) -> bool:
-        """Flushes and ends the thread.
+        """Waits until the store is in sync, for at most `timeout_s`, and ends the thread.
 
         Returns whether the store is in sync; else the next `advance` makes up for it.
         """
         with self._changed:
             if self._closing:
                 return self._num_synced == self._num_requests
-        is_synced = self.flush(timeout_s)
+        is_synced = self._flush(timeout_s, extended=False)
         with self._changed:
             self._closing = True
             self._changed.notify_all()
         return is_synced
+
+    def _flush(self, timeout_s: float, extended: bool) -> bool:
+        """Waits until the store is in sync; if `extended`, the time limit begins anew with each progress."""
+        with self._changed:
+            self._num_requests += 1
+            target = self._num_requests
+            self._hurry = True
+            self._changed.notify_all()
+            began_s = monotonic()
+            while self._num_tried < target and not self._closing:
+                since_s = max(began_s, self._progress_s) if extended else began_s
+                left_s = since_s + timeout_s - monotonic()
+                if left_s <= 0:
+                    break
+                self._changed.wait(left_s)
+            return self._num_synced >= target
+
+    def _note_progress(self) -> None:
+        with self._changed:
+            self._progress_s = monotonic()
+            self._changed.notify_all()
 
     def _work(self) -> None:
         pause_s = FIRST_RETRY_S
@@ -121,7 +143,7 @@ class BackgroundSync:
         """Repeats the attempt while other processes write to the SQLite file, which is not unreachable then."""
         while True:
             try:
-                self._projection.advance()
+                self._projection.advance(self._note_progress)
                 return
             except Exception as error:
                 if BUSY not in str(error) or self._closing:

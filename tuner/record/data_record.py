@@ -48,18 +48,28 @@ def keep_inventories(experiment: Experiment, directory: RunDirectory) -> None:
 
 
 def read_inventories(directory: RunDirectory) -> list[Inventory] | None:
-    """Reads the inventories of a run; None where it has no such record, or not one that can be read."""
+    """Reads the inventories of a run; None where it has no such record, as one of an earlier version.
+
+    Raises:
+        BadInput: if the record is damaged, as nothing would then tell that the data have changed.
+    """
     from trainables.data.inventory import Entry
 
+    if not directory.data.exists():
+        return None
     try:
         text = directory.data.read_bytes().decode("utf-8", "surrogateescape")
         header, *rows = csv.reader(io.StringIO(text, newline=""))
         found: dict[str, list[Entry]] = {}
         for number, *entry in rows:
             found.setdefault(number, []).append(Entry(*entry))
-    except (OSError, ValueError, TypeError, csv.Error):
-        return None
-    return list(found.values()) if tuple(header) == COLUMNS else None
+        if tuple(header) != COLUMNS:
+            raise ValueError(header)
+    except (OSError, ValueError, TypeError, csv.Error) as error:
+        expected = "the record of the run's data, or no file, so that they are not compared"
+        got = os_reason(error) if isinstance(error, OSError) else "a damaged one"
+        raise BadInput(Problem("", expected, got, file=str(directory.data))) from None
+    return list(found.values())
 
 
 def check_same_data(experiment: Experiment, directory: RunDirectory) -> None:

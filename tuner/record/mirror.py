@@ -22,7 +22,7 @@ from pyarrow import fs
 from trainables.errors import BadInput, Problem
 from trainables.files import write_whole
 from tuner.messages.redaction import reason
-from tuner.record.background import BackgroundSync
+from tuner.record.background import BackgroundSync, OnProgress
 from tuner.record.directory import JOURNAL, NOT_MIRRORED, RunDirectory
 from tuner.record.lock import locked
 
@@ -138,8 +138,11 @@ class MirrorUploader:
         self._run = directory.full_name
         self._uploaded: dict[str, Version | None] | None = None
 
-    def advance(self) -> None:
-        """Uploads the files that have changed, and removes those that are gone. Raises OSError if that fails."""
+    def advance(self, on_progress: OnProgress = lambda: None) -> None:
+        """Uploads the files that have changed, and removes those that are gone. Calls `on_progress` after each upload.
+
+        Raises OSError if that fails.
+        """
         if not self._directory.has_begun:
             return  # a run that is refused before its first event leaves nothing behind
         if self._uploaded is None:  # what an earlier session uploaded, in unknown versions
@@ -153,6 +156,7 @@ class MirrorUploader:
                     content = journals[name] if name in journals else (self._directory.path / name).read_bytes()
                     self._mirror.put(f"{self._run}/{name}", content)
                     self._uploaded[name] = versions[name]
+                on_progress()
         for name in self._uploaded.keys() - versions.keys():
             with contextlib.suppress(FileNotFoundError):
                 self._mirror.filesystem.delete_file(f"{self._mirror.root}/{self._run}/{name}")

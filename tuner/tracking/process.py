@@ -16,6 +16,7 @@ from pathlib import Path
 
 from trainables.frozen import Frozen
 from tuner.messages.redaction import reason, redact_logging
+from tuner.record.background import OnProgress
 from tuner.record.directory import RunDirectory
 from tuner.tracking.projection import Projection
 from tuner.tracking.store import use_gentle_defaults
@@ -39,8 +40,10 @@ class _Target(Frozen):
 
 
 class _Answer(Frozen):
-    """Line from the process, one for each line to it. `failure` says in one line why an `advance` failed."""
+    """Line from the process: for each line to it any number that say progress, and one that `is_last`. `failure` says
+    in one line why an `advance` failed."""
 
+    is_last: bool = True
     num_events: int = 0
     failure: str | None = None
 
@@ -62,13 +65,14 @@ class ProjectionProcess:
         """Number of the process; None before the first `advance`."""
         return self._process.pid if self._process is not None else None
 
-    def advance(self) -> int:
+    def advance(self, on_progress: OnProgress = lambda: None) -> int:
         """Does what `Projection.advance` does. Raises Behind where that fails, or the process died; the next call goes
         on."""
         process = self._process
         if process is None or process.poll() is not None:
             process = self._start()
-        answer = _ask(process, "")
+            on_progress()
+        answer = _ask(process, "", on_progress)
         if answer.failure is not None:
             raise Behind(answer.failure)
         return answer.num_events
@@ -95,13 +99,15 @@ class ProjectionProcess:
         return process
 
 
-def _ask(process: subprocess.Popen[str], line: str) -> _Answer:
+def _ask(process: subprocess.Popen[str], line: str, on_progress: OnProgress = lambda: None) -> _Answer:
     assert process.stdin is not None
     assert process.stdout is not None
     try:
         process.stdin.write(line + "\n")
         process.stdin.flush()
-        return _Answer.model_validate_json(process.stdout.readline())
+        while not (answer := _Answer.model_validate_json(process.stdout.readline())).is_last:
+            on_progress()
+        return answer
     except (OSError, ValueError):
         raise Behind("the process that writes to MLflow died; it is started again") from None
 
@@ -145,15 +151,23 @@ def main() -> int:
     redact_logging()
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
+
+    def say(answer: _Answer) -> None:
+        answers.write(answer.model_dump_json() + "\n")
+
+    def say_progress() -> None:
+        with suppress(OSError):  # nobody reads it if the search was killed, whose events are written all the same
+            say(_Answer(is_last=False))
+
     target = _Target.model_validate_json(sys.stdin.readline())
     directory = RunDirectory(target.directory)
     with only_writer(directory):
         projection = Projection(target.uri, target.experiment, directory)
-        answers.write(_Answer().model_dump_json() + "\n")
+        say(_Answer())
         for _ in sys.stdin:
             try:
-                answer = _Answer(num_events=projection.advance())
+                answer = _Answer(num_events=projection.advance(say_progress))
             except Exception as error:  # each store and driver has errors of its own
                 answer = _Answer(failure=reason(error))
-            answers.write(answer.model_dump_json() + "\n")
+            say(answer)
     return 0

@@ -11,6 +11,7 @@ from trainables.errors import BadInput, Problem
 from trainables.files import write_whole
 from trainables.frozen import Frozen
 from tuner.messages.redaction import without_credentials
+from tuner.record.background import OnProgress
 from tuner.record.directory import RunDirectory
 from tuner.record.events import ComparisonEnded, ComparisonStarted, SearchStarted
 from tuner.record.lines import read_events, read_events_from
@@ -64,8 +65,10 @@ class Projection:
         self._projected = None
         self._directory.mlflow_cursor.unlink(missing_ok=True)
 
-    def advance(self) -> int:
+    def advance(self, on_progress: OnProgress = lambda: None) -> int:
         """Writes every event that MLflow lacks, then the artifacts, and returns the number of events.
+
+        Calls `on_progress` whenever a part of them is in the store.
 
         Raises what MLflow raises, and as `read_events`; the next call goes on from there. Only what MLflow refuses for
         good, and would refuse again, is left out, which the log then says.
@@ -83,9 +86,11 @@ class Projection:
                 num_events += 1
                 if time.monotonic() >= due_s:
                     self._send(projected.writer, end)
+                    on_progress()
                     due_s = time.monotonic() + LONGEST_WAIT_S
             self._send(projected.writer, end)
-            self._upload_artifacts(projected.writer)
+            on_progress()
+            self._upload_artifacts(projected.writer, on_progress)
         except BaseException:
             self._projected = None  # its history may be ahead, and a request that failed may have made a run
             raise
@@ -148,7 +153,7 @@ class Projection:
     def _move_cursor(self, **changes: object) -> None:
         self._cursor = self._cursor.model_copy(update=changes)
 
-    def _upload_artifacts(self, writer: RunWriter) -> None:
+    def _upload_artifacts(self, writer: RunWriter, on_progress: OnProgress) -> None:
         """Writes the files that are there and not yet in the store.
 
         After the events: where the store for files is away, that must not hold them up.
@@ -162,6 +167,7 @@ class Projection:
             if version not in self._cursor.uploaded:
                 self._upload(writer, file)
                 self._move_cursor(uploaded=(*self._cursor.uploaded, version))
+                on_progress()
 
     def _upload(self, writer: RunWriter, file: Path) -> None:
         """Writes one file. Each text of the pages was freed of credentials: in markup a secret's end could not be told,

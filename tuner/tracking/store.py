@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from trainables.errors import BadInput, Problem
 from trainables.paths import why_not_writable
-from tuner.experiment.settings import _sqlite_file
+from tuner.experiment.settings import sqlite_file
 from tuner.messages.redaction import reason, without_credentials
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def check_store(uri: str, where: str = "tracking.uri") -> None:
         BadInput: if it never can, in seconds rather than after MLflow's minutes of retries.
     """
     with suppress(StoreAway), _refusals(uri, where), _environment(**IMPATIENT):
-        file = _sqlite_file(uri)
+        file = sqlite_file(uri)
         if file is not None:
             _require_writable(file)
         if uri.startswith(DATABASES) and (file is None or file.exists()):
@@ -109,7 +109,7 @@ def open_store(uri: str, experiment: str) -> tuple[MlflowClient, str]:
 def require_store(uri: str) -> None:
     """Checks that there is a store to read, where MLflow would make an empty one. Raises OSError or what SQLAlchemy
     raises."""
-    file = _sqlite_file(uri)
+    file = sqlite_file(uri)
     if file is not None and not file.is_file():
         raise FileNotFoundError(f"no such file: {file}")
     if uri.startswith(DATABASES):
@@ -124,7 +124,7 @@ def check_is_store(uri: str, where: str = "tracking.uri") -> None:
         BadInput: at `where`, if it has not.
     """
     with _refusals(uri, where):
-        file = _sqlite_file(uri)
+        file = sqlite_file(uri)
         is_there = file is None or file.is_file()
         if is_there and (not uri.startswith(DATABASES) or EXPERIMENTS_TABLE in _try_database(uri)):
             return
@@ -199,7 +199,7 @@ def project_requirement() -> str:
 def _refusals(uri: str, where: str) -> Iterator[None]:
     """Converts every error of the block to BadInput of `where`: each store and driver has errors of its own."""
     shown = without_credentials(uri)
-    is_memory = uri.startswith("sqlite") and (_sqlite_file(uri) is None or ":memory:" in uri)
+    is_memory = uri.startswith("sqlite") and (sqlite_file(uri) is None or ":memory:" in uri)
     if uri.partition(":")[0].partition("+")[0] not in STORES or is_memory:
         raise BadInput(Problem(where, A_STORE, repr(shown)))
     try:
@@ -245,6 +245,8 @@ def _require_writable(file: Path) -> None:
     existing = file if os.path.lexists(file) else file.parent
     if file.is_dir():
         raise IsADirectoryError(f"a folder: {file}")
+    if file.exists() and not file.is_file():
+        raise OSError(f"a device: {file}")
     if file.exists() and not os.access(file, os.W_OK):
         raise PermissionError(f"no permission to write to {file}")
     if said := why_not_writable(existing.parent if existing == file else existing):
@@ -281,7 +283,7 @@ def _environment(**defaults: str) -> Iterator[None]:
 @contextmanager
 def _only_one(uri: str) -> Iterator[None]:
     """Keeps other searches that start at this moment from creating the same sqlite file."""
-    file = _sqlite_file(uri)
+    file = sqlite_file(uri)
     if file is None:
         yield
         return
@@ -313,5 +315,5 @@ def _artifact_location(uri: str) -> str | None:
     """
     if uri.partition(":")[0].partition("+")[0] not in DATABASES:
         return None
-    file = _sqlite_file(uri)
+    file = sqlite_file(uri)
     return str((file.parent if file else Path.cwd()) / "mlartifacts")

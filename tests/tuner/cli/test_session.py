@@ -20,7 +20,7 @@ from tuner.cli.search_progress import SearchProgress
 from tuner.cli.session import resuming_command, run_guarded, stop_on_signals
 from tuner.execution.run_context import RunContext, SearchContext, run_directory
 from tuner.experiment.search_experiment import load_experiment
-from tuner.record.background import BackgroundSync
+from tuner.record.background import BackgroundSync, OnProgress
 from tuner.record.directory import RunDirectory
 from tuner.resources.share import Share
 
@@ -66,7 +66,7 @@ def test_the_advice_is_the_last_on_the_screen(error: BaseException, said: str, t
 
 
 class Nothing:
-    def advance(self) -> None:
+    def advance(self, on_progress: OnProgress) -> None:
         pass
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 from typing import Any
 
 import pytest
@@ -20,9 +21,19 @@ def test_a_cluster_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr("ray.init", init)
     monkeypatch.setattr(os, "environ", os.environ.copy())
-    message = r"--address: expected the address of a Ray cluster that answers, got 10\.0\.0\.1:6379: nobody there"
-    with pytest.raises(BadInput, match=message), cluster("10.0.0.1:6379"):
+    message = r"--address: expected the address of a Ray cluster that answers, got auto: nobody there"
+    with pytest.raises(BadInput, match=message), cluster("auto"):
         pass
+
+
+def test_an_address_at_which_nobody_listens_is_not_left_to_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ray.init", lambda **options: pytest.fail("Ray would try for minutes"))
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        port = silent.getsockname()[1]
+        for address in (f"127.0.0.1:{port}", f"ray://127.0.0.1:{port}", f"127.0.0.1:{port + 65536}"):
+            with pytest.raises(BadInput, match=f"--address: expected .*, got {address}: "), cluster(address):
+                pass
 
 
 class SlowToStart:
@@ -61,7 +72,7 @@ def test_a_local_cluster_is_of_this_command_alone(monkeypatch: pytest.MonkeyPatc
 def test_a_cluster_that_is_joined_has_the_token_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
     slow = SlowToStart(monkeypatch, failures=0)
     monkeypatch.setitem(os.environ, "RAY_AUTH_TOKEN", "ours")
-    with cluster("10.0.0.1:6379"):
+    with cluster("auto"):
         assert slow.environment["RAY_AUTH_TOKEN"] == "ours"
         assert "_temp_dir" not in slow.options
 
@@ -91,7 +102,7 @@ def test_a_machine_on_which_ray_does_not_start(monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_cluster_that_is_joined_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
     slow = SlowToStart(monkeypatch, failures=99)
-    with pytest.raises(BadInput), cluster("10.0.0.1:6379"):
+    with pytest.raises(BadInput), cluster("auto"):
         pass
     assert slow.starts == 1
 

@@ -12,6 +12,8 @@ from tests.tuner.tiny import space_of, write_yaml
 from trainables.errors import BadInput
 from tuner import search
 from tuner.execution.check import check_with_places, output_problems
+from tuner.execution.run_context import run_directory
+from tuner.experiment.search_experiment import load_experiment
 
 pytestmark = MLFLOW_LEAKS
 
@@ -38,6 +40,7 @@ def problems_of(**tracking: Any) -> list[str]:
         ({"directory": "/proc/none"}, "tiny.yaml: tracking.directory: expected a folder that can be written, got "),
         ({"mirror": "file:///proc/none"}, "tiny.yaml: tracking.mirror: expected a folder that can be written, got "),
         ({"uri": "sqlite:////proc/none/x.db"}, "tiny.yaml: tracking.uri: expected sqlite:///<file>, "),
+        ({"uri": "sqlite:////dev/null"}, "tiny.yaml: tracking.uri: expected sqlite:///<file>, "),
         ({"uri": "sqlite:///folder"}, "tiny.yaml: tracking.uri: expected sqlite:///<file>, "),
         ({"uri": "sqlite://"}, "tiny.yaml: tracking.uri: expected sqlite:///<file>, "),
         ({"uri": "./mlruns"}, "tiny.yaml: tracking.uri: expected sqlite:///<file>, "),
@@ -71,6 +74,7 @@ def test_a_store_of_the_environment_is_the_variables(monkeypatch: pytest.MonkeyP
         ("/dev/null/x.json", "there is no folder '/dev/null'"),
         ("/proc/x.json", "no such file or directory"),
         (".", "a folder"),
+        ("-", "the standard output shows the progress"),
     ],
 )
 def test_a_file_that_is_asked_for_is_tried_too(file: str, reason: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -108,3 +112,13 @@ def test_smoke_names_the_section_of_data_that_are_not_there(capsys: pytest.Captu
     file = write_yaml(Path.cwd(), data={"dataset": "imagefolder", "root": "/nowhere/photos", "size_px": 32})
     assert search.main(["--space", str(file), "--smoke", "--dry-run"]) == 2
     assert capsys.readouterr().err.startswith(f"error: {file}:4: data.root: expected an existing folder, got ")
+
+
+def test_a_dry_run_of_resuming_looks_at_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--space", str(write_yaml(tmp_path)), "--resume", "--dry-run"]
+    assert search.main(flags) == 2
+    assert capsys.readouterr().err.startswith("error: --resume: expected an earlier run of 'tiny' in ")
+    with run_directory(load_experiment(tmp_path / "tiny.yaml"), False, print) as directory:
+        directory.journal.touch()
+    assert search.main([*flags, "--set", "training.learning_rate=0.1"]) == 2
+    assert "training.learning_rate: expected 0.01, its value when the search was started" in capsys.readouterr().err

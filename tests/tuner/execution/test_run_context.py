@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
-from tests.tuner.tiny import search_journal, space_of, write_photos
+from tests.tuner.tiny import search_journal, search_started, space_of, write_photos
 from trainables.errors import BadInput
-from tuner.execution.run_context import end_recorded, run_directory, search_ended
+from tuner.execution.run_context import RunContext, end_recorded, run_directory, search_ended, wait_for_mlflow
 from tuner.experiment.search_experiment import SearchExperiment
 from tuner.record.create import new_run
 from tuner.record.directory import RunDirectory
 from tuner.record.events import Header
 from tuner.record.lines import DamagedJournal, encode
+from tuner.resources.share import Share
 
 
 class TestDirectory:
@@ -66,6 +68,27 @@ class TestEnd:
         with end_recorded(journal, search_ended):
             pass
         assert journal.history.ended is None
+
+    @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+    def test_stays_what_it_was_if_the_report_is_cut_off(self, tmp_path: Path, error: type[BaseException]) -> None:
+        journal = search_journal(tmp_path)
+        journal.append(search_started())
+        journal.append(search_ended("finished", "all trials"))
+        with pytest.raises(error), end_recorded(journal, search_ended):
+            raise error
+        assert journal.history.ended is not None
+        assert journal.history.ended.outcome == "finished"
+
+    def test_is_shown_although_ctrl_c_ends_the_wait_for_mlflow(self, tmp_path: Path) -> None:
+        class Impatient:
+            def flush(self, timeout_s: float) -> bool:
+                raise KeyboardInterrupt
+
+        said: list[str] = []
+        journal = search_journal(tmp_path / "run")
+        context: Any = RunContext(journal.directory, "sqlite:///x.db", Share(1, 0, 1), journal, cast(Any, Impatient()))
+        wait_for_mlflow(context, cast(Any, SimpleNamespace(say=said.append)))
+        assert said == [f"MLflow is behind; sync it with: python -m tuner.replay {tmp_path / 'run'}"]
 
 
 class TestData:

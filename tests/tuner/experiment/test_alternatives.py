@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.tuner.tiny import METHODS, TRAININGS, space_of
+from trainables.errors import BadInput
 from tuner.experiment.alternatives import NO_BRANCHES, are_alternatives, are_named, override_leaf, without_leaf
 from tuner.experiment.search_experiment import SearchExperiment
 
@@ -102,6 +103,15 @@ def test_what_overrides_holds_for_all_alternatives() -> None:
     override_leaf(tree, "training.num_steps", 7)
     assert tree == {"training": {"choice": [{"label": "a"}, {"label": "b", "optimizer": "adamw"}], "num_steps": 7}}
     assert given["training"]["choice"][0] == {"label": "a", "num_steps": 3}
+
+
+@pytest.mark.parametrize("value", ["l2", {"choice": ["mixup", "l2"]}])
+def test_the_name_of_all_alternatives_is_none_of_one(value: object) -> None:
+    tree = {"method": METHODS}
+    expected = r"method\.name: expected one alternative in the place of all, method=\{name: …\}"
+    with pytest.raises(BadInput, match=expected):
+        override_leaf(tree, "method.name", value)
+    assert tree == {"method": METHODS}
 
 
 def test_a_leaf_is_taken_out_at_any_depth() -> None:

@@ -68,3 +68,9 @@ def test_the_store_is_said_by_the_file_or_else_by_the_environment(monkeypatch: p
     assert (tracking_key(None), tracking_key("sqlite:///x.db")) == ("MLFLOW_TRACKING_URI", "tracking.uri")
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     assert tracking_key(None) == "tracking.uri"
+
+
+def test_an_empty_store_is_none() -> None:
+    """As of `--tracking-uri "$URI"` where the variable is not set: not the store of the working folder."""
+    with pytest.raises(ValidationError):
+        TrackingSettings(uri="")

@@ -17,6 +17,12 @@ from tuner.experiment.strict_yaml import MAX_VALUES, parse_document, parse_yaml,
         (".5e1", 5.0),
         ("0.1", 0.1),
         ("3", 3),
+        ("0", 0),
+        ("-0.5", -0.5),
+        ("0x10", 16),
+        ("1_000", 1000),
+        ("'1:30'", "1:30"),
+        ("host:8080", "host:8080"),
         ("true", True),
         ("null", None),
         ("1e", "1e"),
@@ -113,6 +119,14 @@ class TestLines:
             "a:\n- 2026-02-28",
             "x.yaml:2: a[0]: expected a value that is no date (in quotes: a text), got 2026-02-28",
         ),
+        (
+            "a: 1:30",
+            "x.yaml:1: a: expected a number without colons (in quotes: a text), got 1:30",
+        ),
+        (
+            "a: 010",
+            "x.yaml:1: a: expected a number without leading zeros (in quotes: a text), got 010",
+        ),
         ("a: 1\nb: !!int ff", "x.yaml:2: b: expected valid YAML, got 'ff', which is no int"),
         ('a: {b: "x\\0y"}', "x.yaml:1: a.b: expected text without control characters, got 'x\\x00y'"),
         ('a: "x\\ud800"', "x.yaml:1: a: expected text without control characters, got 'x\\ud800'"),
@@ -158,8 +172,13 @@ def test_a_list_of_a_hundred_thousand_items_is_refused_before_it_is_read() -> No
 
 def test_a_file_of_megabytes_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "x.yaml").write_text("# " + "x" * 1_000_000)
-    with pytest.raises(BadInput, match="expected a file of at most 200,000 bytes, got 1,000,002"):
+    with pytest.raises(BadInput, match="expected a file of at most 200,000 characters, got more"):
         read_yaml(tmp_path / "x.yaml")
+
+
+def test_a_device_without_an_end_is_not_read_to_it() -> None:
+    with pytest.raises(BadInput, match="expected a file of at most 200,000 characters, got more"):
+        read_yaml(Path("/dev/zero"))
 
 
 def test_aliases_that_stand_for_billions_are_refused_at_once() -> None:

@@ -26,6 +26,7 @@ def said_of(*given: str) -> list[str]:
 class TestPhotos:
     def test_a_folder_stands_for_the_images_below_it(self, folder: Path) -> None:
         write_photos(folder, "a/2.png", "a/1.JPG", "a/b/c/3.png", "a/.hidden.png", "a/.git/4.png")
+        write_photos(folder, "a/@eaDir/2.png/THUMB.png", "a/b/__MACOSX/3.png")
         (folder / "a" / "notes.txt").write_text("no image")
         assert photos_of(["a"]) == ["a/1.JPG", "a/2.png", "a/b/c/3.png"]
 

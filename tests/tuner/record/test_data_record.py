@@ -94,14 +94,16 @@ def test_every_kind_of_change_is_refused_with_its_number(photos: Path, directory
     )
 
 
-@pytest.mark.parametrize("content", [None, b"", b"no table", b"sample,split,name,class,hash\n0,train\n"])
-def test_a_run_without_a_readable_record_is_not_checked(
-    photos: Path, directory: RunDirectory, content: bytes | None
-) -> None:
-    directory.path.mkdir()
-    if content is not None:
-        directory.data.write_bytes(content)
+def test_a_run_without_a_record_is_not_checked(photos: Path, directory: RunDirectory) -> None:
     check_same_data(of(photos), directory)
+
+
+@pytest.mark.parametrize("content", [b"", b"no table", b"a,b\n", b"sample,split,name,class,hash\n0,train\n"])
+def test_a_damaged_record_is_no_missing_one(photos: Path, directory: RunDirectory, content: bytes) -> None:
+    directory.path.mkdir()
+    directory.data.write_bytes(content)
+    with pytest.raises(BadInput, match=r"data\.csv: expected the record of the run's data, .*, got a damaged one"):
+        check_same_data(of(photos), directory)
 
 
 def test_each_sample_of_a_comparison_is_recorded(directory: RunDirectory) -> None:

@@ -106,14 +106,14 @@ def subfolders(folder: Path) -> list[Path]:
 def system_folders(folder: Path) -> list[str]:
     """The names of those folders in `folder` that `subfolders` leaves out and that are not hidden."""
     names = (child.name for child in folder.iterdir() if not child.name.startswith(".") and child.is_dir())
-    return sorted(name for name in names if _SYSTEM_FOLDER.match(name.lower()))
+    return sorted(name for name in names if is_of_system(name, is_folder=True))
 
 
 def entries_of(folder: Path) -> list[os.DirEntry[str]]:
     """The entries of a folder, without those of systems. Raises BadInput if it cannot be read."""
     try:
         with os.scandir(folder) as entries:
-            return [entry for entry in entries if not _is_of_system(entry)]
+            return [entry for entry in entries if not is_of_system(entry.name, is_folder(entry))]
     except OSError as error:
         raise BadInput(Problem("root", "folders that can be read", f"'{shown(folder)}': {os_reason(error)}")) from error
 
@@ -172,6 +172,7 @@ def is_regular(entry: os.DirEntry[str]) -> bool:
         return True
 
 
-def _is_of_system(entry: os.DirEntry[str]) -> bool:
-    pattern = _SYSTEM_FOLDER if is_folder(entry) else _SYSTEM_FILE
-    return pattern.match(entry.name.lower()) is not None
+def is_of_system(name: str, is_folder: bool) -> bool:
+    """Whether a file or folder with this name is hidden, or was made by a system or program."""
+    pattern = _SYSTEM_FOLDER if is_folder else _SYSTEM_FILE
+    return pattern.match(name.lower()) is not None

@@ -9,10 +9,14 @@ from pathlib import Path
 
 from PIL import Image
 
+from trainables.files import placeholder
+
 NOT_DECODED = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
 """Formats that Pillow identifies but does not decode, or only with another program on some systems."""
 HEIF_ENDINGS = frozenset({".heic", ".heics", ".heif", ".heifs", ".hif"})
 READS_HEIF = "the extra heic reads them: pip install -e '.[heic]' in the project"
+HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+"""Bytes 8 to 11 of HEIF files, after `ftyp`."""
 
 
 @lru_cache(maxsize=1)
@@ -36,6 +40,20 @@ def open_image(path: Path | str) -> Image.Image:
     """Opens an image file of any of the formats, without decoding it."""
     register_readers()
     return Image.open(path)
+
+
+def unread_content(path: Path | str) -> str:
+    """Says what is in a file that cannot be read: what `placeholder` finds, or HEIF without its reader, which phones
+    write under the ending .jpg, too; "" if it may be an image."""
+    if said := placeholder(path):
+        return said
+    try:
+        with open(path, "rb") as file:
+            start = file.read(12)
+    except OSError:
+        return ""
+    is_heif = start[4:8] == b"ftyp" and start[8:] in HEIF_BRANDS
+    return f"a HEIF image ({READS_HEIF})" if is_heif and ".heic" not in readable_endings() else ""
 
 
 def ending_of(name: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from trainables.data.config import DataConfig
+from trainables.data.datasets.class_names import ONE_FORM, one_form
 from trainables.data.datasets.folders import entries_of, is_folder, is_utf8, shown, subfolders, system_folders
 from trainables.data.datasets.formats import is_image, left_out_in_words
 from trainables.data.datasets.layout import (
@@ -82,7 +83,8 @@ def _class_problems(split: ClassFiles, at_least: int) -> list[Problem]:
     problems, folder = [], shown(split.folder)
     if len(split) < at_least:
         got = f"{quoted(list(split.of_class)) or 'none'} in '{folder}'{_hint(split)}"
-        problems.append(Problem("root", f"at least {at_least} class folders", got))
+        expected = "at least one class folder" if at_least == 1 else f"at least {at_least} class folders"
+        problems.append(Problem("root", expected, got))
     if empty := [name for name, files in split.of_class.items() if not files.images]:
         left_out = sum((split.of_class[name].left_out for name in empty), Counter[str]())
         others = f", beside {left_out_in_words(left_out)}" if left_out else ""
@@ -91,7 +93,10 @@ def _class_problems(split: ClassFiles, at_least: int) -> list[Problem]:
 
 
 def _hint(split: ClassFiles) -> str:
-    """What the only class folder holds, if these can be the classes."""
+    """What the only class folder holds, if these can be the classes; or images that are in none."""
+    if not split:
+        num_images = _num_images_beside(split.folder)
+        return f", which holds {num_images} images itself" if num_images else ""
     if len(split) != 1:
         return ""
     inner = [child.name for child in subfolders(split.folder / next(iter(split.of_class)))]
@@ -104,7 +109,9 @@ def _unknown_problems(train: ClassFiles, other: ClassFiles) -> list[Problem]:
     if not unknown:
         return []
     expected = f"only classes of '{shown(train.folder)}' in {other.folder.name}/"
-    return [Problem("root", expected, quoted(unknown))]
+    looks_known = {one_form(name) for name in train.of_class} & set(map(one_form, unknown))
+    advice = f" (the same name in another Unicode form: {ONE_FORM})" if looks_known else ""
+    return [Problem("root", expected, quoted(unknown) + advice)]
 
 
 def _validation_problems(root: Path, read: Sequence[ClassFiles], validation: ClassFiles) -> list[Problem]:
@@ -137,6 +144,11 @@ def _listing(split: ClassFiles, classes: Sequence[str]) -> Listing:
     return listing_of_files([path for of_class in images for path in of_class], labels)
 
 
+def _num_images_beside(folder: Path) -> int:
+    """Number of images in `folder` itself, beside the class folders."""
+    return sum(is_image(entry.name) for entry in entries_of(folder) if not is_folder(entry))
+
+
 def _notes(folders: SplitFolders, splits: Sequence[ClassFiles]) -> Iterator[str]:
     """Yields lines about the files and folders that are not read."""
     left_out = sum((files.left_out for split in splits for files in split.of_class.values()), Counter[str]())
@@ -144,7 +156,7 @@ def _notes(folders: SplitFolders, splits: Sequence[ClassFiles]) -> Iterator[str]
         yield f"files left out: {left_out_in_words(left_out)}"
     for split in splits:
         folder = split.folder
-        if outside := sum(is_image(entry.name) for entry in entries_of(folder) if not is_folder(entry)):
+        if outside := _num_images_beside(folder):
             yield f"images beside the class folders of '{folder}', not read: {outside}"
         if others := [*split.records, *system_folders(folder)]:
             yield f"no classes of '{folder}', as they belong to programs: {quoted(others, NAMED_AT_MOST)}"

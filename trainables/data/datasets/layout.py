@@ -88,16 +88,14 @@ def find_classes(folder: Path, root: Path) -> ClassFiles:
 
 
 def layout_problems(classes: ClassFiles) -> list[Problem]:
-    """Problem of classes that are splits, or hold splits: at least two hold the same sub-folders, at any depth, and no
-    images beside these."""
+    """Problem of classes that are splits, or hold splits: at least two hold the same sub-folders, at any depth of each,
+    and no images beside these."""
     below = {name: _sub_folders(classes.folder / name, files) for name, files in classes.of_class.items()}
-    counts = Counter(
-        (place, inner) for folders in below.values() for place, names in folders.items() for inner in names
-    )
+    counts = Counter(inner for folders in below.values() for inner in set().union(*folders))
     alike: dict[str, set[str]] = {}
     for name, folders in below.items():
-        for place, names in folders.items():
-            shared = {inner for inner in names if counts[place, inner] > 1}
+        for names in folders:
+            shared = {inner for inner in names if counts[inner] > 1}
             if len(shared) > 1 and 2 * len(shared) >= len(names):
                 alike.setdefault(name, shared)
     if len(alike) < 2:
@@ -118,14 +116,14 @@ def _right_layout(outer: Sequence[str], inner: Sequence[str]) -> str:
     )
 
 
-def _sub_folders(folder: Path, files: FolderFiles) -> dict[str, set[str]]:
-    """The sub-folders with images of a class folder (".") and of each folder below it that has no images of its own."""
+def _sub_folders(folder: Path, files: FolderFiles) -> list[set[str]]:
+    """The sub-folders with images of a class folder, and of each folder below it, that has no images of its own."""
     with_images = {os.path.relpath(parent, folder) for parent in {os.path.dirname(image) for image in files.images}}
     inner: dict[str, set[str]] = {}
     for parts in (Path(name).parts for name in with_images):
         for depth, name in enumerate(parts):
             inner.setdefault(str(Path(*parts[:depth])), set()).add(name)
-    return {place: names for place, names in inner.items() if place not in with_images}
+    return [names for place, names in inner.items() if place not in with_images]
 
 
 _OTHERS: tuple[SplitName, SplitName] = ("test", "validation")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from trainables.data.config import DataConfig
+from trainables.data.datasets.class_names import class_name_problems
 from trainables.data.datasets.cub_200_2011 import cub_200_2011
 from trainables.data.datasets.digits import digits
 from trainables.data.datasets.fgvc_aircraft import fgvc_aircraft
@@ -65,7 +66,7 @@ def open_dataset(config: DataConfig) -> Dataset:
         dataset = DATASETS[config.dataset](config)
     except BadInput as bad:
         raise BadInput([*problems, *bad.problems]) from bad
-    return replace(dataset, problems=(*problems, *dataset.problems))
+    return replace(dataset, problems=(*problems, *dataset.problems, *class_name_problems(dataset.class_names)))
 
 
 def _download_problems(config: DataConfig) -> list[Problem]:

@@ -8,7 +8,13 @@ import pytest
 from PIL import Image
 
 from trainables.data.datasets import formats
-from trainables.data.datasets.formats import is_image, left_out_in_words, open_image, readable_endings
+from trainables.data.datasets.formats import (
+    is_image,
+    left_out_in_words,
+    open_image,
+    readable_endings,
+    unread_content,
+)
 from trainables.data.decoding import decode
 
 from ..conftest import photo
@@ -46,6 +52,20 @@ def test_heic_is_no_image_without_its_package(read_anew: None, monkeypatch: pyte
     assert left_out_in_words({".heic": 1}).endswith(
         "(the extra heic reads them: pip install -e '.[heic]' in the project)"
     )
+
+
+def test_a_phones_photo_under_the_ending_of_another_format(
+    read_anew: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(formats, "find_spec", lambda name: None)
+    for ending in formats.HEIF_ENDINGS:
+        monkeypatch.delitem(Image.EXTENSION, ending, raising=False)
+    (tmp_path / "a.jpg").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    assert unread_content(tmp_path / "a.jpg").startswith("a HEIF image (the extra heic reads them: pip install")
+    (tmp_path / "b.jpg").write_bytes(b"")
+    assert unread_content(tmp_path / "b.jpg") == "an empty file"
+    photo(0).save(tmp_path / "c.jpg")
+    assert unread_content(tmp_path / "c.jpg") == unread_content(tmp_path / "nowhere.jpg") == ""
 
 
 def test_the_reader_of_heic_is_registered_once(

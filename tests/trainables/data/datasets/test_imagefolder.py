@@ -104,6 +104,13 @@ def test_splits_below_a_folder_of_their_own_are_no_classes(make_folder: MakeFold
     assert listed(root).problems[0].got == f"'A', 'B' of '{root}', with the same sub-folders 'ape', 'bee'"
 
 
+def test_nor_are_splits_below_folders_that_differ(make_folder: MakeFolder) -> None:
+    """As archives are unpacked that hold a folder of their own name."""
+    root = make_folder({f"seg_{split}/seg_{split}/{name}": 1 for split in ("train", "test") for name in ("ape", "bee")})
+    expected_got = f"'seg_test', 'seg_train' of '{root}', with the same sub-folders 'ape', 'bee'"
+    assert listed(root).problems[0].got == expected_got
+
+
 def test_splits_that_differ_by_a_class_are_no_classes(make_folder: MakeFolder) -> None:
     root = make_folder({"A/ape": 2, "A/bee": 2, "A/cat": 1, "B/ape": 1, "B/bee": 1})
     assert "'A', 'B' of" in listed(root).problems[0].got

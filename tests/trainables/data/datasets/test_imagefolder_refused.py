@@ -68,5 +68,16 @@ def test_class_folders_without_any_image(make_folder: MakeFolder) -> None:
 
 def test_a_test_folder_without_classes(make_folder: MakeFolder) -> None:
     root = make_folder({"train/fig": 1, "train/lime": 1, "test": 0})
-    problem = Problem("root", "at least 1 class folders", f"none in '{root / 'test'}'")
+    problem = Problem("root", "at least one class folder", f"none in '{root / 'test'}'")
     assert listed(root).problems == (problem,)
+
+
+def test_images_in_no_class(make_folder: MakeFolder) -> None:
+    root = make_folder({"train/fig": 1, "train/lime": 1, "test": 3})
+    assert listed(root).problems[0].got == f"none in '{root / 'test'}', which holds 3 images itself"
+
+
+def test_a_class_of_the_test_split_in_another_unicode_form(make_folder: MakeFolder) -> None:
+    root = make_folder({"train/caf\u00e9": 1, "train/lime": 1, "test/cafe\u0301": 1})
+    got = "'cafe\u0301' (the same name in another Unicode form: convmv -f utf8 -t utf8 --nfc makes them one)"
+    assert listed(root).problems[0].got == got
