@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -25,6 +27,14 @@ def test_is_read_back_to_the_bit() -> None:
     for name in ("index", "labels", "probabilities"):
         np.testing.assert_array_equal(getattr(read, name), getattr(kept, name))
         assert getattr(read, name).dtype == getattr(kept, name).dtype
+
+
+def test_features_are_kept_where_there_are_any() -> None:
+    kept = replace(predictions([5, 1, 8]), features=np.ones((2, 4), dtype=np.float16))
+    features = Predictions.from_bytes(kept.as_bytes()).features
+    assert features is not None
+    np.testing.assert_array_equal(features, kept.features)
+    assert Predictions.from_bytes(predictions([5, 1, 8]).as_bytes()).features is None
 
 
 def test_anything_else_is_no_prediction() -> None:

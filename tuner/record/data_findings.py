@@ -16,7 +16,8 @@ class DataFindings(Frozen):
 
     `num_with_twin` of `num_validated` validation images have a near twin in training (None: not counted, as of texts);
     `num_identical` of `num_test` test examples have the contents of a training example, of which `identical` has the
-    names of some, training first. `grouped_by` is `data.group_by`.
+    names of some, training first. `grouped_by` is `data.group_by`, by which `num_train` training examples are in
+    `num_groups` groups (None: not recorded, as by earlier versions).
     """
 
     num_validated: int | None = None
@@ -25,6 +26,8 @@ class DataFindings(Frozen):
     num_identical: int = 0
     identical: tuple[tuple[str, str], ...] = ()
     grouped_by: str | int | None = None
+    num_train: int | None = None
+    num_groups: int | None = None
 
     @property
     def twin_share(self) -> float | None:
@@ -33,12 +36,15 @@ class DataFindings(Frozen):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """The sentences for a person; none where nothing makes scores optimistic.
+        """The sentences for a person: what makes scores optimistic, and which groups are kept whole.
 
         >>> DataFindings(num_validated=600, num_with_twin=186).notes
         ('31 % of validation images have a near twin in training: scores are optimistic; see data.group_by',)
         """
         notes = []
+        if self.grouped_by is not None and self.num_groups is not None and self.num_train is not None:
+            examples, groups = counted(self.num_train, "training example"), counted(self.num_groups, "group")
+            notes.append(f"{examples} in {groups} by data.group_by {self.grouped_by!r}, which folds do not split")
         if self.twin_share is not None and self.twin_share >= SAID_FROM_SHARE:
             share = f"{100 * self.twin_share:.0f} % of validation images have a near twin in training"
             advice = "see data.group_by" if self.grouped_by is None else f"data.group_by is {self.grouped_by!r}"
