@@ -176,7 +176,7 @@ class Classifier:
         try:
             tensors = torch.load(directory / WEIGHTS, map_location="cpu", weights_only=True)
             network = rebuilt_network(description, tensors)
-            novelty = _novelty_in(directory, description)
+            novelty = _novelty_in(directory, description, network.backbone.num_features)
         except OSError as error:
             raise _no_classifier(directory, f"{os_reason(error)} ({error.filename})") from None
         except (ValueError, KeyError, RuntimeError, EOFError, UnpicklingError) as error:
@@ -314,11 +314,16 @@ def kept_tensors(network: Network) -> dict[str, torch.Tensor]:
     return {name: tensor.detach() for name, tensor in tensors.items() if not SOURCE_HEAD.search(name)}
 
 
-def _novelty_in(directory: Path, description: ClassifierDescription) -> NoveltyDetector | None:
+def _novelty_in(directory: Path, description: ClassifierDescription, num_features: int) -> NoveltyDetector | None:
     """The detector of a classifier's folder. None where there is none, or only the threshold of an earlier version, on
-    probabilities. Raises OSError and ValueError if it cannot be read."""
+    probabilities. Raises OSError, and ValueError if it is none of so many features."""
     file, threshold = directory / KNOWN, description.unlike_threshold
-    return NoveltyDetector(read_known(file), threshold) if threshold is not None and file.exists() else None
+    if threshold is None or not file.exists():
+        return None
+    known = read_known(file)
+    if known.shape[1] != num_features:
+        raise ValueError(f"{KNOWN} with {known.shape[1]} features, where the network has {num_features}")
+    return NoveltyDetector(known, threshold)
 
 
 def _change_description(directory: Path, key: str, value: float | None) -> None:

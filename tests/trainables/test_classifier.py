@@ -276,6 +276,8 @@ class TestCalibration:
 
     def test_features_that_cannot_be_read_are_no_classifier(self, folder: Path) -> None:
         set_novelty(folder, NoveltyDetector(np.zeros((2, 8), dtype=np.float16), 0.5))
+        with pytest.raises(BadInput, match=r"known\.npz with 8 features, where the network has \d+"):
+            Classifier.load(folder, CPU)
         (folder / KNOWN).write_bytes(b"torn")
         with pytest.raises(BadInput, match="got "):
             Classifier.load(folder, CPU)

@@ -41,5 +41,5 @@ def record_findings(
         num_groups=None if groups is None else len(np.unique(groups)),
     )
     journal.append(DataExamined(findings=findings))
-    for note in findings.notes:
+    for note in filter(None, (findings.grouping, *findings.notes)):
         observer.say(note)

@@ -35,16 +35,21 @@ class DataFindings(Frozen):
         return self.num_with_twin / self.num_validated if self.num_with_twin and self.num_validated else None
 
     @property
+    def grouping(self) -> str:
+        """The groups that folds keep whole, in words; "" without any, and in records of earlier versions."""
+        if self.grouped_by is None or self.num_groups is None or self.num_train is None:
+            return ""
+        examples, groups = counted(self.num_train, "training example"), counted(self.num_groups, "group")
+        return f"{examples} in {groups} by data.group_by {self.grouped_by!r}, which folds do not split"
+
+    @property
     def notes(self) -> tuple[str, ...]:
-        """The sentences for a person: what makes scores optimistic, and which groups are kept whole.
+        """The sentences for a person; none where nothing makes scores optimistic.
 
         >>> DataFindings(num_validated=600, num_with_twin=186).notes
         ('31 % of validation images have a near twin in training: scores are optimistic; see data.group_by',)
         """
         notes = []
-        if self.grouped_by is not None and self.num_groups is not None and self.num_train is not None:
-            examples, groups = counted(self.num_train, "training example"), counted(self.num_groups, "group")
-            notes.append(f"{examples} in {groups} by data.group_by {self.grouped_by!r}, which folds do not split")
         if self.twin_share is not None and self.twin_share >= SAID_FROM_SHARE:
             share = f"{100 * self.twin_share:.0f} % of validation images have a near twin in training"
             advice = "see data.group_by" if self.grouped_by is None else f"data.group_by is {self.grouped_by!r}"

@@ -8,13 +8,14 @@ from typing import Any
 import mlflow
 import numpy as np
 import pytest
+import torch
 from mlflow import MlflowClient
 
 from tests.marks import MLFLOW_LEAKS
 from tests.tuner.tiny import baseline_events
 from tests.tuner.tracking.searches import DEAD, NAME, RUN, Store, start_search, whole_search
 from trainables.backbones import build_network
-from trainables.classifier import save_classifier, set_novelty, set_temperature
+from trainables.classifier import Classifier, save_classifier, set_novelty, set_temperature
 from trainables.config import TrialConfig
 from trainables.errors import BadInput
 from trainables.novelty import NoveltyDetector
@@ -150,7 +151,8 @@ def test_a_classifier_is_loaded_by_its_name(
     whole_search(journal)
     projection.advance()
     set_temperature(classifier_dir, 1.5)
-    known = np.ones((4, 512), dtype=np.float16)
+    num_features = Classifier.load(classifier_dir, torch.device("cpu")).network.backbone.num_features
+    known = np.ones((4, num_features), dtype=np.float16)
     set_novelty(classifier_dir, NoveltyDetector(known, 0.25))
     assert newest_champion(uri) is None
     for name in ("fruit", "digits"):
