@@ -76,8 +76,8 @@ class _Judged:
         return cls(labels, probabilities.argmax(axis=1), probabilities.max(axis=1), of_label, probabilities.shape[1])
 
     def take(self, draw: Labels) -> _Judged:
-        taken = (each[draw] for each in (self.labels, self.predicted, self.confidences, self.of_label))
-        return _Judged(*taken, self.num_classes)
+        predicted, confidences, of_label = self.predicted[draw], self.confidences[draw], self.of_label[draw]
+        return _Judged(self.labels[draw], predicted, confidences, of_label, self.num_classes)
 
     def confusion_counts(self) -> NDArray[np.int64]:
         pairs = self.labels * self.num_classes + self.predicted

@@ -45,7 +45,7 @@ class Predictions:
         return all_metrics(self.probabilities, self.labels)
 
     @property
-    def arrays(self) -> dict[str, NDArray[Any]]:
+    def arrays(self) -> dict[str, Any]:
         """The arrays of a call that makes the same predictions, by the names of its arguments."""
         return {name: array for name, array in vars(self).items() if isinstance(array, np.ndarray)}
 
