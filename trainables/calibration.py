@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from trainables.metrics import log_loss
+from trainables.metrics import SMALLEST_PROBABILITY, log_loss
 from trainables.predictions import Predictions
 
 FALSE_ALARM_RATE = 0.05
@@ -47,11 +47,19 @@ MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
 
 
 def fitted_temperature(predictions: Predictions) -> float:
-    """The temperature with the least log loss (Guo et al., 2017, §4.2), in [0.05, 20]."""
+    """The temperature with the least log loss (Guo et al., 2017, §4.2), in [0.05, 20].
+
+    Labels are smoothed by 1 / (N + 2), as Platt (1999, §2.2) does: N predictions that are all right would otherwise
+    make the model certain of everything.
+    """
     from scipy.optimize import minimize_scalar  # slow to import
 
+    smoothing = 1 / (len(predictions) + 2)
+
     def loss(log_temperature: float) -> float:
-        return log_loss(with_temperature(predictions.probabilities, float(np.exp(log_temperature))), predictions.labels)
+        scaled = with_temperature(predictions.probabilities, float(np.exp(log_temperature)))
+        of_any = float(-np.log(scaled.clip(min=SMALLEST_PROBABILITY)).mean())
+        return (1 - smoothing) * log_loss(scaled, predictions.labels) + smoothing * of_any
 
     bounds = (float(np.log(MIN_TEMPERATURE)), float(np.log(MAX_TEMPERATURE)))
     return float(np.exp(minimize_scalar(loss, bounds=bounds, method="bounded").x))
