@@ -101,7 +101,7 @@ def parts_of(run: SearchRun, scratch: RunDirectory) -> Iterator[Part]:
     yield Part("mistakes with pictures", 1, lambda: write_mistakes(scratch, evaluation, run.space.name, train, test))
     yield Part("temperature", 1, lambda: fitted_temperature(kept))
     features = PredictionFiles(run.directory).features(winner.key, folds)
-    yield Part("unlike anything seen", 1, lambda: fitted_detector(features))
+    yield Part("unlike anything seen", 1, lambda: fitted_detector(features, train.num_classes))
     for each in evaluations:
         intervals = partial(metrics_with_intervals, each.predictions.probabilities, each.predictions.labels)
         yield Part(f"intervals: {each.model}, {each.split}", NUM_RESULTS, intervals)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from trainables.data.examples import Examples, as_inputs
 from trainables.data.folds import fold_at
 from trainables.data.images import Ints
 from trainables.data.loading import load_test, load_train
-from trainables.novelty import Similarity, sampled_rows
+from trainables.novelty import MAX_NEAREST, Similarity, sampled_rows
 from trainables.training.evaluation import evaluated
 from trainables.trial import FoldTraining, default_device, train_full
 
@@ -79,27 +80,34 @@ def seen_by(network: TransferNetwork, examples: Examples, config: TrialConfig, r
     return Seen(found.pooled.numpy(), chosen.labels, found.probabilities.max(dim=1).values.numpy())
 
 
-def nearest(known: Floats, labels: Ints) -> Scorer:
-    """Cosine with the nearest known example, as `trainables.novelty` has it."""
-    similarity = Similarity(torch.from_numpy(known))
+def nearest(known: Floats, labels: Ints, position: int = MAX_NEAREST) -> Scorer:
+    """Cosine with the `position`-th nearest known example, as `trainables.novelty` has it."""
+    similarity = Similarity(torch.from_numpy(known), position)
     return lambda features: similarity(torch.from_numpy(features)).numpy()
 
 
-def relative_mahalanobis(known: Floats, labels: Ints) -> Scorer:
-    """Relative Mahalanobis distance to the nearest class, negated: with one covariance for all classes, less the
-    distance with the covariance of everything (Ren et al., 2021, https://arxiv.org/abs/2106.09022)."""
-    known = known.astype(np.float64)
+def mahalanobis(known: Floats, labels: Ints, is_relative: bool = False) -> Scorer:
+    """Mahalanobis distance of directions to the nearest class, negated: one covariance for all classes (Lee et al.,
+    2018, https://arxiv.org/abs/1807.03888); relative, less the distance by the covariance of everything (Ren et al.,
+    2021, https://arxiv.org/abs/2106.09022)."""
+    known = _directions(known)
     present = np.unique(labels)
     means = np.stack([known[labels == k].mean(axis=0) for k in present])
     within = LedoitWolf(assume_centered=True).fit(known - means[np.searchsorted(present, labels)])
     overall = LedoitWolf().fit(known)
 
     def score(features: Floats) -> Floats:
-        differences = features.astype(np.float64)[:, None] - means
-        distances = np.einsum("nkd,de,nke->nk", differences, within.precision_, differences, optimize=True)
-        return np.asarray(overall.mahalanobis(features.astype(np.float64)) - distances.min(axis=1))
+        features = _directions(features)
+        of_classes = np.stack([within.mahalanobis(features - mean) for mean in means])
+        background = overall.mahalanobis(features) if is_relative else 0.0
+        return np.asarray(background - of_classes.min(axis=0))
 
     return score
+
+
+def _directions(features: Floats) -> Floats:
+    exact = features.astype(np.float64)
+    return np.asarray(exact / np.linalg.norm(exact, axis=1, keepdims=True))
 
 
 def fitted(scorer_of: Callable[[Floats, Ints], Scorer], folds: Sequence[Seen]) -> Scorer:
@@ -170,10 +178,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     before = [seen_by(pretrained, split, config) for split in splits]
     shares = np.concatenate([fold.surest for fold in folds])
     print(line_of("largest probability", shares, *(split.surest for split in final)), flush=True)
-    scorers = {"nearest known example": nearest, "relative Mahalanobis": relative_mahalanobis}
+    scorers = {
+        f"{MAX_NEAREST}th nearest known example": nearest,
+        "nearest known example": partial(nearest, position=1),
+        "Mahalanobis": mahalanobis,
+        "relative Mahalanobis": partial(mahalanobis, is_relative=True),
+    }
     for line in lines_of(scorers, folds, final):
         print(line, flush=True)
-    for line in lines_of({"nearest, pre-trained network": nearest}, folds_before, before):
+    for line in lines_of({f"{MAX_NEAREST}th nearest, pre-trained": nearest}, folds_before, before):
         print(line, flush=True)
 
 

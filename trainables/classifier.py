@@ -113,7 +113,7 @@ def set_novelty(directory: Path, detector: NoveltyDetector | None) -> None:
         _change_description(directory, "unlike_threshold", None)
         (directory / KNOWN).unlink(missing_ok=True)
     else:
-        write_known(directory / KNOWN, detector.known)
+        write_known(directory / KNOWN, detector)
         _change_description(directory, "unlike_threshold", detector.threshold)
 
 
@@ -320,10 +320,10 @@ def _novelty_in(directory: Path, description: ClassifierDescription, num_feature
     file, threshold = directory / KNOWN, description.unlike_threshold
     if threshold is None or not file.exists():
         return None
-    known = read_known(file)
-    if known.shape[1] != num_features:
-        raise ValueError(f"{KNOWN} with {known.shape[1]} features, where the network has {num_features}")
-    return NoveltyDetector(known, threshold)
+    detector = read_known(file, threshold)
+    if detector.known.shape[1] != num_features:
+        raise ValueError(f"{KNOWN} with {detector.known.shape[1]} features, where the network has {num_features}")
+    return detector
 
 
 def _change_description(directory: Path, key: str, value: float | None) -> None:

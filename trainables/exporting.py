@@ -98,6 +98,8 @@ class ExportedModel(Frozen):
     """Probabilities, batch × classes, in the order of `class_names`."""
     similarity_output: str | None
     """Similarity to known examples, batch; None if it was not calibrated, and for weights without a program."""
+    similarity_nearest: int | None
+    """Which nearest known example the similarity is with; None if it was not calibrated."""
     class_names: tuple[str, ...]
     unlike_threshold: float | None
     """Similarity below which an input is unlike anything seen; None if it was not calibrated."""
@@ -301,6 +303,7 @@ def _described(classifier: Classifier, to: Format, file: Path, difference: float
         format=to,
         input=image_input if has_program else None,
         similarity_output=SIMILARITY if has_program and classifier.novelty is not None else None,
+        similarity_nearest=None if classifier.novelty is None else classifier.novelty.nearest,
         class_names=described.class_names,
         unlike_threshold=described.unlike_threshold,
         temperature=described.temperature,

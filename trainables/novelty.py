@@ -28,6 +28,9 @@ from trainables.seeding import rng_for
 
 MAX_KNOWN = 500
 """Number of known examples with which inputs are compared; of more, a random sample is. At 1,280 features, 1.3 MB."""
+MAX_NEAREST = 10
+"""Which nearest known example counts at most: not the first, so that a few near twins in other folds make no example
+look familiar."""
 MAX_KNOWN_OF_FOLD = 200
 """Number of examples of a fold whose features are kept."""
 
@@ -44,45 +47,55 @@ def directions(pooled_ND: Tensor) -> Tensor:
 
 
 class Similarity(nn.Module):
-    """Similarity of inputs to known examples, from −1 to 1: the cosine with the nearest one, by pooled features.
+    """Similarity of inputs to known examples, from −1 to 1: the cosine with the `nearest`-th nearest of them.
 
-    `known_MD` are the features of M known examples, in any scale. Cosines are of directions less their mean, since
-    features after a ReLU all point the same way.
+    `known_MD` are the features of M known examples, in any scale. Of fewer than `nearest` the farthest counts.
 
-    >>> similarity = Similarity(torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]))
-    >>> [round(each, 2) for each in similarity(torch.tensor([[2.0, 0.0, 0.0], [1.0, 1.0, 0.0]])).tolist()]
-    [1.0, 0.5]
+    >>> similarity = Similarity(torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 2.0]]), nearest=2)
+    >>> similarity(torch.tensor([[2.0, 0.0], [0.0, 3.0]])).tolist()
+    [0.0, 1.0]
     """
 
-    def __init__(self, known_MD: Tensor) -> None:
+    def __init__(self, known_MD: Tensor, nearest: int) -> None:
         super().__init__()
-        self.mean_D: Tensor
         self.known_MD: Tensor
-        self.register_buffer("mean_D", directions(known_MD).mean(dim=0))
-        self.register_buffer("known_MD", self._centred(known_MD))
+        self.register_buffer("known_MD", directions(known_MD))
+        self.nearest = min(nearest, len(known_MD))
 
     def forward(self, pooled_ND: Tensor) -> Tensor:
         """The similarity N of inputs with pooled features N×D."""
-        return (self._centred(pooled_ND) @ self.known_MD.T).amax(dim=1)
-
-    def _centred(self, pooled_ND: Tensor) -> Tensor:
-        return normalize(directions(pooled_ND) - self.mean_D, dim=1)
+        cosines_NM = directions(pooled_ND) @ self.known_MD.T
+        return cosines_NM.topk(self.nearest, dim=1).values[:, -1]
 
 
 @dataclass(frozen=True, eq=False)
 class NoveltyDetector:
-    """Features of known examples, float16 M×D, and the similarity to them below which an input is unlike all."""
+    """Features of known examples, float16 M×D, which nearest of them counts, and the similarity below which an input is
+    unlike all."""
 
     known: Features
+    nearest: int
     threshold: float
 
     def similarity(self) -> Similarity:
         """The module that computes similarities."""
-        return Similarity(torch.from_numpy(self.known))
+        return Similarity(torch.from_numpy(self.known), self.nearest)
+
+
+def nearest_for(num_known: int, num_classes: int) -> int:
+    """Which nearest of the known examples counts: at most half of those of a class, so that the others are of it, too.
+
+    >>> nearest_for(500, num_classes=10), nearest_for(500, num_classes=100), nearest_for(30, num_classes=100)
+    (10, 2, 1)
+    """
+    return max(1, min(MAX_NEAREST, num_known // (2 * num_classes)))
 
 
 def fitted_detector(
-    folds: Sequence[Features], false_alarm_rate: float = FALSE_ALARM_RATE, max_known: int = MAX_KNOWN
+    folds: Sequence[Features],
+    num_classes: int,
+    false_alarm_rate: float = FALSE_ALARM_RATE,
+    max_known: int = MAX_KNOWN,
 ) -> NoveltyDetector | None:
     """Fits a detector to the features of the validation parts of several folds, each by the fold's own network.
 
@@ -93,12 +106,13 @@ def fitted_detector(
     kept = _sampled(folds, max_known)
     if len(kept) < 2:
         return None
+    nearest = nearest_for(sum(map(len, kept)), num_classes)
     similarities = []
     for number, own in enumerate(kept):
         others = np.concatenate([*kept[:number], *kept[number + 1 :]])
-        similarities.append(Similarity(torch.from_numpy(others))(torch.from_numpy(own)))
+        similarities.append(Similarity(torch.from_numpy(others), nearest)(torch.from_numpy(own)))
     threshold = conformal_threshold(torch.cat(similarities).double().numpy(), false_alarm_rate)
-    return None if threshold is None else NoveltyDetector(np.concatenate(kept), threshold)
+    return None if threshold is None else NoveltyDetector(np.concatenate(kept), nearest, threshold)
 
 
 def _sampled(folds: Sequence[Features], max_known: int) -> list[Features]:
@@ -109,20 +123,21 @@ def _sampled(folds: Sequence[Features], max_known: int) -> list[Features]:
     return [part for part in parts if len(part)]
 
 
-def write_known(file: Path, known: Features) -> None:
-    """Writes the features of known examples to `file`. Raises OSError."""
+def write_known(file: Path, detector: NoveltyDetector) -> None:
+    """Writes the known examples of a detector to `file`. Raises OSError."""
     content = io.BytesIO()
-    np.savez(content, known=known)
+    np.savez(content, known=detector.known, nearest=np.int64(detector.nearest))
     write_whole(file, content.getvalue())
 
 
-def read_known(file: Path) -> Features:
-    """Reads what `write_known` wrote. Raises OSError, and ValueError for anything else."""
+def read_known(file: Path, threshold: float) -> NoveltyDetector:
+    """Reads a detector with the known examples that `write_known` wrote. Raises OSError, and ValueError for anything
+    else."""
     try:
         with np.load(file, allow_pickle=False) as arrays:
-            known: Features = arrays["known"]
-    except (KeyError, EOFError, zipfile.BadZipFile) as error:
+            known, nearest = arrays["known"], int(arrays["nearest"])
+    except (KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{file.name} with features of known examples, got none") from error
     if known.dtype != np.float16 or known.ndim != 2:
         raise ValueError(f"{file.name} with float16 M×D, got {known.dtype} of {known.ndim} dimensions")
-    return known
+    return NoveltyDetector(known, nearest, threshold)

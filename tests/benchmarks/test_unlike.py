@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.unlike import Seen, across_folds, line_of, nearest, relative_mahalanobis
+from benchmarks.unlike import Seen, across_folds, line_of, mahalanobis, nearest
 
 
 def test_a_line_says_what_is_found_at_the_allowed_rate_of_false_alarms() -> None:
@@ -16,7 +16,7 @@ def test_a_line_says_what_is_found_at_the_allowed_rate_of_false_alarms() -> None
     assert words == expected.split()
 
 
-@pytest.mark.parametrize("scorer_of", [nearest, relative_mahalanobis])
+@pytest.mark.parametrize("scorer_of", [nearest, mahalanobis])
 def test_other_features_have_lower_scores(scorer_of: object) -> None:
     assert callable(scorer_of)
     rng = np.random.default_rng(0)

@@ -250,7 +250,7 @@ class TestCalibration:
         versions = read_description(folder).versions
         known = directions(plain._evaluated(plain._read(list(images[:2]), 0)[0]).pooled).half().numpy()
         set_temperature(folder, 2.0)
-        set_novelty(folder, NoveltyDetector(known, 0.9999))
+        set_novelty(folder, NoveltyDetector(known, 1, 0.999999))
         assert read_description(folder).versions == versions
         calibrated = Classifier.load(folder, CPU)
         np.testing.assert_allclose(calibrated.predict_proba(images), with_temperature(before, 2.0), rtol=1e-5)
@@ -275,7 +275,7 @@ class TestCalibration:
         assert Classifier.load(folder, CPU).novelty is None
 
     def test_features_that_cannot_be_read_are_no_classifier(self, folder: Path) -> None:
-        set_novelty(folder, NoveltyDetector(np.zeros((2, 8), dtype=np.float16), 0.5))
+        set_novelty(folder, NoveltyDetector(np.zeros((2, 8), dtype=np.float16), 1, 0.5))
         with pytest.raises(BadInput, match=r"known\.npz with 8 features, where the network has \d+"):
             Classifier.load(folder, CPU)
         (folder / KNOWN).write_bytes(b"torn")
@@ -286,7 +286,7 @@ class TestCalibration:
         with pytest.raises(ValueError, match="temperature"):
             set_temperature(folder, 0)
         with pytest.raises(ValueError, match="unlike_threshold"):
-            set_novelty(folder, NoveltyDetector(np.zeros((2, 8), dtype=np.float16), 1.1))
+            set_novelty(folder, NoveltyDetector(np.zeros((2, 8), dtype=np.float16), 1, 1.1))
         with pytest.raises(BadInput, match="no such file"):
             set_temperature(folder / "nowhere", 2)
 

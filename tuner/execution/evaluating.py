@@ -59,7 +59,7 @@ def evaluate_model(
         if directory.model.is_dir():
             set_temperature(directory.model, fitted_temperature(evaluation.validation.predictions))
             features = PredictionFiles(directory).features(winner.key, space.search.folds)
-            set_novelty(directory.model, fitted_detector(features))
+            set_novelty(directory.model, fitted_detector(features, len(evaluation.names.class_names)))
     except Exception as error:
         logger.exception("the predictions were not evaluated")
         observer.say(f"the predictions are not evaluated: {without_credentials(one_line(error))}")

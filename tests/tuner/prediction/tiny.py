@@ -29,7 +29,7 @@ def detector(threshold: float) -> NoveltyDetector:
     """A detector whose known examples are drawn at random."""
     num_features = build_network(CONFIG.backbone, 2, 3, False).backbone.num_features
     known = np.random.default_rng(0).uniform(size=(9, num_features)).astype(np.float16)
-    return NoveltyDetector(known, threshold)
+    return NoveltyDetector(known, 1, threshold)
 
 
 def save_model(folder: Path, classes: Sequence[str] = CLASSES, unlike_threshold: float | None = None) -> Path:

@@ -153,7 +153,7 @@ def test_a_classifier_is_loaded_by_its_name(
     set_temperature(classifier_dir, 1.5)
     num_features = Classifier.load(classifier_dir, torch.device("cpu")).network.backbone.num_features
     known = np.ones((4, num_features), dtype=np.float16)
-    set_novelty(classifier_dir, NoveltyDetector(known, 0.25))
+    set_novelty(classifier_dir, NoveltyDetector(known, 3, 0.25))
     assert newest_champion(uri) is None
     for name in ("fruit", "digits"):
         register_model(uri, NAME, RUN, 0, classifier_dir, name, np.zeros((1, 32, 32, 3), dtype=np.uint8))
@@ -161,7 +161,7 @@ def test_a_classifier_is_loaded_by_its_name(
     loaded = load_classifier("models:/fruit@champion", uri)
     assert (loaded.class_names, loaded.temperature) == (CLASSES, 1.5)
     assert loaded.novelty is not None
-    assert loaded.novelty.threshold == 0.25
+    assert (loaded.novelty.nearest, loaded.novelty.threshold) == (3, 0.25)
     np.testing.assert_array_equal(loaded.novelty.known, known)
     signature = mlflow.models.get_model_info("models:/fruit@champion").signature
     assert signature is not None

@@ -79,7 +79,7 @@ def photos(tmp_path: Path) -> list[Path]:
 def champion(projection: Projection, journal: SearchJournal, uri: str, classifier_dir: Path, photos: list[Path]) -> str:
     """The URI of a registered model, which says what is unlike anything seen: everything, by its threshold."""
     num_features = Classifier.load(classifier_dir, torch.device("cpu")).network.backbone.num_features
-    set_novelty(classifier_dir, NoveltyDetector(np.eye(3, num_features, dtype=np.float16), threshold=1.0))
+    set_novelty(classifier_dir, NoveltyDetector(np.eye(3, num_features, dtype=np.float16), nearest=1, threshold=1.0))
     whole_search(journal)
     projection.advance()
     example = np.asarray(Image.open(photos[0]))[None]
