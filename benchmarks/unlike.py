@@ -80,9 +80,9 @@ def seen_by(network: TransferNetwork, examples: Examples, config: TrialConfig, r
     return Seen(found.pooled.numpy(), chosen.labels, found.probabilities.max(dim=1).values.numpy())
 
 
-def nearest(known: Floats, labels: Ints, position: int = MAX_NEAREST) -> Scorer:
-    """Cosine with the `position`-th nearest known example, as `trainables.novelty` has it."""
-    similarity = Similarity(torch.from_numpy(known), position)
+def nearest(known: Floats, labels: Ints, share: float = 0.0) -> Scorer:
+    """Cosine with the nearest known example after a share of them, as `trainables.novelty` has it; 0: the nearest."""
+    similarity = Similarity(torch.from_numpy(known), max(1, round(share * len(known))))
     return lambda features: similarity(torch.from_numpy(features)).numpy()
 
 
@@ -178,15 +178,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     before = [seen_by(pretrained, split, config) for split in splits]
     shares = np.concatenate([fold.surest for fold in folds])
     print(line_of("largest probability", shares, *(split.surest for split in final)), flush=True)
+    tenth = partial(nearest, share=MAX_NEAREST / len(shares))
     scorers = {
-        f"{MAX_NEAREST}th nearest known example": nearest,
-        "nearest known example": partial(nearest, position=1),
+        f"{MAX_NEAREST}th nearest known example": tenth,
+        "nearest known example": nearest,
         "Mahalanobis": mahalanobis,
         "relative Mahalanobis": partial(mahalanobis, is_relative=True),
     }
     for line in lines_of(scorers, folds, final):
         print(line, flush=True)
-    for line in lines_of({f"{MAX_NEAREST}th nearest, pre-trained": nearest}, folds_before, before):
+    for line in lines_of({f"{MAX_NEAREST}th nearest, pre-trained": tenth}, folds_before, before):
         print(line, flush=True)
 
 

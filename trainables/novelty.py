@@ -106,13 +106,15 @@ def fitted_detector(
     kept = _sampled(folds, max_known)
     if len(kept) < 2:
         return None
-    nearest = nearest_for(sum(map(len, kept)), num_classes)
+    known = np.concatenate(kept)
+    nearest = nearest_for(len(known), num_classes)
     similarities = []
     for number, own in enumerate(kept):
         others = np.concatenate([*kept[:number], *kept[number + 1 :]])
-        similarities.append(Similarity(torch.from_numpy(others), nearest)(torch.from_numpy(own)))
+        of_fewer = max(1, round(nearest * len(others) / len(known)))  # as near among fewer
+        similarities.append(Similarity(torch.from_numpy(others), of_fewer)(torch.from_numpy(own)))
     threshold = conformal_threshold(torch.cat(similarities).double().numpy(), false_alarm_rate)
-    return None if threshold is None else NoveltyDetector(np.concatenate(kept), nearest, threshold)
+    return None if threshold is None else NoveltyDetector(known, nearest, threshold)
 
 
 def _sampled(folds: Sequence[Features], max_known: int) -> list[Features]:
