@@ -1,37 +1,44 @@
-"""What the threshold for "unlike anything seen" finds, in photographs of other things:
+"""What scores for "unlike anything seen" find in photographs of other things:
 
     python -m benchmarks.unlike --known FOLDER --strange FOLDER
 
-A classifier is fine-tuned on the training split of `--known` (layout of `imagefolder`), and calibrated on its
-out-of-fold predictions. Printed are the share of test images of the known classes that are called unlike (false
-alarms), that of the images of `--strange` (found), and the area under the ROC curve; beside it the same for the
-similarity to the nearest training image in the features of the pre-trained network, calibrated leaving one out.
+A classifier is fine-tuned on the training split of `--known` (layout of `imagefolder`), and each score is calibrated on
+its out-of-fold predictions, so that 5 % of those are below the threshold. Printed are the share of test images of the
+known classes that are called unlike (false alarms), that of the images of `--strange` (found), and the area under the
+ROC curve. The score is chosen by validation: out-of-fold examples, and the training images of `--strange`.
 """
 
 from __future__ import annotations
 
 import argparse
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from sklearn.covariance import LedoitWolf
 from sklearn.metrics import roc_auc_score
 
 from trainables.backbones import build_network
 from trainables.backbones.network import TransferNetwork
-from trainables.calibration import FALSE_ALARM_RATE, unlike_threshold
+from trainables.calibration import FALSE_ALARM_RATE, conformal_threshold
 from trainables.config import TrialConfig
 from trainables.data.batches import evaluation_batches
 from trainables.data.examples import Examples, as_inputs
-from trainables.data.folds import stratified_folds
+from trainables.data.folds import fold_at
+from trainables.data.images import Ints
 from trainables.data.loading import load_test, load_train
-from trainables.probe import pooled_features
-from trainables.training.evaluation import predicted_probabilities
-from trainables.trial import default_device, train_full
+from trainables.novelty import MAX_NEAREST, Similarity, sampled_rows
+from trainables.training.evaluation import evaluated
+from trainables.trial import FoldTraining, default_device, train_full
 
-Floats = NDArray[np.float32]
+Floats = NDArray[np.floating[Any]]
+Scorer = Callable[[Floats], Floats]
+"""Function from features N×D to scores N, where low means unlike."""
 NUM_FOLDS = 3
 DEVICE = default_device()
 
@@ -55,46 +62,91 @@ def config_of(root: Path, num_steps: int, size_px: int) -> TrialConfig:
     )
 
 
-def probabilities_of(network: TransferNetwork, examples: Examples, config: TrialConfig) -> Floats:
-    """Class probabilities N×K."""
-    inputs = as_inputs(examples, config.data, None)
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """Examples as a network sees them: features N×D, labels N, and its largest class probability N."""
+
+    features: Floats
+    labels: Ints
+    surest: Floats
+
+
+def seen_by(network: TransferNetwork, examples: Examples, config: TrialConfig, rows: Ints | None = None) -> Seen:
+    """The examples, or those of `rows`, as the network sees them."""
+    chosen = examples if rows is None else examples.take(rows)
+    inputs = as_inputs(chosen, config.data, None)
     batches = evaluation_batches(inputs, config.data, config.training.eval_batch_size, DEVICE)
-    return np.asarray(predicted_probabilities(network, batches, config.training, DEVICE)[0])
+    found = evaluated(network, batches, config.training, DEVICE)
+    return Seen(found.pooled.numpy(), chosen.labels, found.probabilities.max(dim=1).values.numpy())
 
 
-def by_probability(config: TrialConfig, train: Examples, test: Examples, strange: Examples) -> tuple[Floats, ...]:
-    """Largest probabilities: out of fold, and by the model of test and of strange images."""
-    out_of_fold = []
-    for fold in stratified_folds(train.labels, NUM_FOLDS, config.seed):
-        network, _ = train_full(config, train.take(fold.train), DEVICE)
-        out_of_fold.append(probabilities_of(network, train.take(fold.validation), config).max(axis=1))
-    network, _ = train_full(config, train, DEVICE)
-    known, other = (probabilities_of(network, each, config) for each in (test, strange))
-    print(f"top-1 on the test images: {(known.argmax(axis=1) == test.labels).mean():.4f}", flush=True)
-    return np.concatenate(out_of_fold), known.max(axis=1), other.max(axis=1)
+def nearest(known: Floats, labels: Ints, share: float = 0.0) -> Scorer:
+    """Cosine with the nearest known example after a share of them, as `trainables.novelty` has it; 0: the nearest."""
+    similarity = Similarity(torch.from_numpy(known), max(1, round(share * len(known))))
+    return lambda features: similarity(torch.from_numpy(features)).numpy()
 
 
-def by_distance(config: TrialConfig, train: Examples, test: Examples, strange: Examples) -> tuple[Floats, ...]:
-    """Cosine similarities to the nearest training image: of each to the others, of test and of strange images."""
-    network = build_network(config.backbone, train.num_classes, 0, False).to(DEVICE)
-    features = []
-    for each in (train, test, strange):
-        found = pooled_features(network, as_inputs(each, config.data, None), config, DEVICE)
-        features.append(found / np.linalg.norm(found, axis=1, keepdims=True))
-    to_others = features[0] @ features[0].T
-    np.fill_diagonal(to_others, -1)
-    return to_others.max(axis=1), *((each @ features[0].T).max(axis=1) for each in features[1:])
+def mahalanobis(known: Floats, labels: Ints, is_relative: bool = False) -> Scorer:
+    """Mahalanobis distance of directions to the nearest class, negated: one covariance for all classes (Lee et al.,
+    2018, https://arxiv.org/abs/1807.03888); relative, less the distance by the covariance of everything (Ren et al.,
+    2021, https://arxiv.org/abs/2106.09022)."""
+    known = _directions(known)
+    present = np.unique(labels)
+    means = np.stack([known[labels == k].mean(axis=0) for k in present])
+    within = LedoitWolf(assume_centered=True).fit(known - means[np.searchsorted(present, labels)])
+    overall = LedoitWolf().fit(known)
+
+    def score(features: Floats) -> Floats:
+        features = _directions(features)
+        of_classes = np.stack([within.mahalanobis(features - mean) for mean in means])
+        background = overall.mahalanobis(features) if is_relative else 0.0
+        return np.asarray(background - of_classes.min(axis=0))
+
+    return score
 
 
-def line_of(label: str, calibration: Floats, known: Floats, strange: Floats) -> str:
-    """What a score finds, where low means unlike."""
-    threshold = unlike_threshold(calibration[:, None])
-    truth, scores = np.repeat([0, 1], [len(known), len(strange)]), -np.concatenate([known, strange])
+def _directions(features: Floats) -> Floats:
+    exact = features.astype(np.float64)
+    return np.asarray(exact / np.linalg.norm(exact, axis=1, keepdims=True))
+
+
+def fitted(scorer_of: Callable[[Floats, Ints], Scorer], folds: Sequence[Seen]) -> Scorer:
+    """The score against all examples of several folds."""
+    features, labels = [fold.features for fold in folds], [fold.labels for fold in folds]
+    return scorer_of(np.concatenate(features), np.concatenate(labels))
+
+
+def across_folds(scorer_of: Callable[[Floats, Ints], Scorer], folds: Sequence[Seen]) -> Floats:
+    """The score of each example of a fold against those of the other folds."""
+    scores = []
+    for number, own in enumerate(folds):
+        scores.append(fitted(scorer_of, [*folds[:number], *folds[number + 1 :]])(own.features))
+    return np.concatenate(scores)
+
+
+def lines_of(
+    scorers: dict[str, Callable[[Floats, Ints], Scorer]], folds: Sequence[Seen], splits: Sequence[Seen]
+) -> Iterator[str]:
+    """A line for each score; `splits` are the test split, and the test and training images of other things."""
+    for label, scorer_of in scorers.items():
+        final = fitted(scorer_of, folds)
+        yield line_of(label, across_folds(scorer_of, folds), *(final(split.features) for split in splits))
+
+
+def line_of(label: str, calibration: Floats, known: Floats, strange: Floats, validated: Floats) -> str:
+    """What a score finds, where low means unlike; the area on validation is of `calibration` against `validated`."""
+    threshold = conformal_threshold(calibration)
+    assert threshold is not None, "there are enough examples"
     false_alarms, found = (float((each < threshold).mean()) for each in (known, strange))
-    area = float(roc_auc_score(truth, scores))
     return (
-        f"{label:<22} threshold {threshold:.4f}  false alarms {false_alarms:.3f}  found {found:.3f}  AUROC {area:.3f}"
+        f"{label:<34} false alarms {false_alarms:.3f}  found {found:.3f}  AUROC {_area(known, strange):.3f}  "
+        f"validation: found {float((validated < threshold).mean()):.3f}  AUROC {_area(calibration, validated):.3f}"
     )
+
+
+def _area(known: Floats, strange: Floats) -> float:
+    truth = np.repeat([1, 0], [len(known), len(strange)])
+    return float(roc_auc_score(truth, np.concatenate([known, strange])))
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -107,12 +159,36 @@ def main(argv: Sequence[str] | None = None) -> None:
     given = parser.parse_args(argv)
     config = config_of(given.known, given.num_steps, given.size_px)
     train, test = load_train(config.data), load_test(config.data)
-    strange = load_test(config_of(given.strange, given.num_steps, given.size_px).data)
-    print(f"{len(train)} training, {len(test)} test and {len(strange)} strange images; allowed {FALSE_ALARM_RATE:.0%}")
-    for label, scores in (("largest probability", by_probability), ("nearest training image", by_distance)):
-        started_s = time.monotonic()
-        line = line_of(label, *scores(config, train, test, strange))
-        print(f"{line}  ({time.monotonic() - started_s:.0f} s)", flush=True)
+    other = config_of(given.strange, given.num_steps, given.size_px).data
+    splits = (test, load_test(other), load_train(other))
+    print(
+        f"{len(train)} training, {len(test)} test and {len(splits[1])} strange images; allowed {FALSE_ALARM_RATE:.0%}"
+    )
+    pretrained = build_network(config.backbone, train.num_classes, 0, False).to(DEVICE)
+    folds, folds_before = [], []
+    for number in range(1, NUM_FOLDS + 1):
+        fold = fold_at(train, number, NUM_FOLDS, config.seed)
+        rows = fold.validation[sampled_rows(len(fold.validation))]
+        training = FoldTraining(config, train, number, fold, DEVICE)
+        training.result()
+        folds.append(seen_by(training.training.fit.method.student, train, config, rows))
+        folds_before.append(seen_by(pretrained, train, config, rows))
+    network, _ = train_full(config, train, DEVICE)
+    final = [seen_by(network, split, config) for split in splits]
+    before = [seen_by(pretrained, split, config) for split in splits]
+    shares = np.concatenate([fold.surest for fold in folds])
+    print(line_of("largest probability", shares, *(split.surest for split in final)), flush=True)
+    tenth = partial(nearest, share=MAX_NEAREST / len(shares))
+    scorers = {
+        f"{MAX_NEAREST}th nearest known example": tenth,
+        "nearest known example": nearest,
+        "Mahalanobis": mahalanobis,
+        "relative Mahalanobis": partial(mahalanobis, is_relative=True),
+    }
+    for line in lines_of(scorers, folds, final):
+        print(line, flush=True)
+    for line in lines_of({f"{MAX_NEAREST}th nearest, pre-trained": tenth}, folds_before, before):
+        print(line, flush=True)
 
 
 if __name__ == "__main__":

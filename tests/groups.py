@@ -23,6 +23,7 @@ GROUPS = {
         "test_cards",
         "test_chaos",
         "test_compare",
+        "test_grouped",
         "test_interruptions",
         "test_plugins",
         "test_python_api",

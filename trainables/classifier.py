@@ -2,6 +2,7 @@
 
     weights.pt         backbone and target head, tensors only; of an ensemble of probabilities those of every network
     classifier.json    configuration, class names, number of networks, calibration, versions of the packages
+    known.npz          features of known examples, of a classifier that says what is unlike anything seen
 
 The folder needs no other file, except for a model of texts: the configuration and the tokenizer of its backbone are
 read from the installed package, or from the cache of the Hugging Face hub. MLflow stores the same folder as a model,
@@ -12,7 +13,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from pickle import UnpicklingError
@@ -26,7 +26,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, ValidationError
 
 from trainables.backbones import build_network
 from trainables.backbones.network import TransferNetwork
-from trainables.calibration import is_unlike, with_temperature
+from trainables.calibration import with_temperature
 from trainables.config import TrialConfig
 from trainables.data.batches import evaluation_batches
 from trainables.data.examples import Examples, as_inputs
@@ -36,14 +36,17 @@ from trainables.ensemble import EnsembleNetwork
 from trainables.errors import BadInput, Problem, first_line, os_reason
 from trainables.files import atomic_file, placeholder, write_whole
 from trainables.frozen import Frozen
+from trainables.novelty import NoveltyDetector, read_known, write_known
+from trainables.predicted_chunk import PredictedChunk, joined
 from trainables.prediction_inputs import Item, Source, as_items, decode_items, text_problems
-from trainables.training.evaluation import predicted_probabilities
+from trainables.training.evaluation import Evaluated, evaluated
 from trainables.trial import default_device
 
 Network = TransferNetwork | EnsembleNetwork
 
 WEIGHTS = "weights.pt"
 DESCRIPTION = "classifier.json"
+KNOWN = "known.npz"
 PACKAGES = ("smile-tuner", "torch", "torchvision", "timm", "numpy", "pillow")
 """Packages that a prediction depends on, whose versions are recorded in a classifier's folder for information."""
 SOURCE_HEAD = re.compile(r"(^|\.)source_head\.")
@@ -67,9 +70,9 @@ class ClassifierDescription(Frozen):
     config: TrialConfig
     temperature: PositiveFloat = 1.0
     """Divisor of the logits; see `with_temperature`."""
-    unlike_threshold: Annotated[float, Field(ge=0, le=1)] | None = None
-    """Largest class probability, after the temperature, below which an input is unlike anything seen; see
-    `trainables.calibration.unlike_threshold`. None if it was not calibrated."""
+    unlike_threshold: Annotated[float, Field(ge=-1, le=1)] | None = None
+    """Similarity to known examples below which an input is unlike anything seen; see `trainables.novelty`. None if it
+    was not calibrated."""
     versions: dict[str, str] = Field(default_factory=dict)
     """Versions of the packages that a prediction depends on, for information."""
 
@@ -101,13 +104,17 @@ def set_temperature(directory: Path, temperature: float) -> None:
     _change_description(directory, "temperature", temperature)
 
 
-def set_unlike_threshold(directory: Path, threshold: float | None) -> None:
-    """Makes the classifier in `directory` say which inputs are unlike anything seen; see
-    `trainables.calibration.unlike_threshold`.
+def set_novelty(directory: Path, detector: NoveltyDetector | None) -> None:
+    """Makes the classifier in `directory` say by `detector` which inputs are unlike anything seen; None: not at all.
 
-    Raises BadInput if `directory` holds no classifier, OSError, and ValueError unless `threshold` is in [0, 1] or None.
+    Raises BadInput if `directory` holds no classifier, OSError, and ValueError unless the threshold is in [−1, 1].
     """
-    _change_description(directory, "unlike_threshold", threshold)
+    if detector is None:
+        _change_description(directory, "unlike_threshold", None)
+        (directory / KNOWN).unlink(missing_ok=True)
+    else:
+        write_known(directory / KNOWN, detector)
+        _change_description(directory, "unlike_threshold", detector.threshold)
 
 
 def read_description(directory: Path) -> ClassifierDescription:
@@ -118,15 +125,6 @@ def read_description(directory: Path) -> ClassifierDescription:
         raise _no_classifier(directory, f"{os_reason(error)} ({error.filename})") from None
     except ValidationError as error:
         raise _no_classifier(directory, placeholder(directory / DESCRIPTION) or _first_mistake(error)) from None
-
-
-@dataclass(frozen=True, eq=False)
-class PredictedChunk:
-    """Predictions for consecutive inputs: probabilities n×K, NaN where an input cannot be read, and the problems of
-    these by their position in the chunk."""
-
-    probabilities: NDArray[np.float32]
-    problems: dict[int, Problem]
 
 
 class Classifier:
@@ -154,7 +152,7 @@ class Classifier:
         class_names: Sequence[str],
         device: torch.device,
         temperature: float = 1.0,
-        unlike_threshold: float | None = None,
+        novelty: NoveltyDetector | None = None,
         source: Source = "user",
     ) -> None:
         """Takes the network to `device`. Inputs of another `source` than the user are never opened as paths."""
@@ -162,7 +160,8 @@ class Classifier:
         self.config = config
         self.network = network.to(device).eval()
         self.temperature = temperature
-        self.unlike_threshold = unlike_threshold
+        self.novelty = novelty
+        self._similarity = None if novelty is None else novelty.similarity()
         self._device = device
         self._source = source
 
@@ -177,12 +176,13 @@ class Classifier:
         try:
             tensors = torch.load(directory / WEIGHTS, map_location="cpu", weights_only=True)
             network = rebuilt_network(description, tensors)
+            novelty = _novelty_in(directory, description, network.backbone.num_features)
         except OSError as error:
             raise _no_classifier(directory, f"{os_reason(error)} ({error.filename})") from None
         except (ValueError, KeyError, RuntimeError, EOFError, UnpicklingError) as error:
             raise _no_classifier(directory, placeholder(directory / WEIGHTS) or first_line(error)) from None
-        device, calibration = device or default_device(), (description.temperature, description.unlike_threshold)
-        return cls(network, description.config, description.class_names, device, *calibration, source)
+        device, config = device or default_device(), description.config
+        return cls(network, config, description.class_names, device, description.temperature, novelty, source)
 
     @property
     def description(self) -> ClassifierDescription:
@@ -193,7 +193,7 @@ class Classifier:
             num_networks=num_networks,
             config=self.config,
             temperature=self.temperature,
-            unlike_threshold=self.unlike_threshold,
+            unlike_threshold=None if self.novelty is None else self.novelty.threshold,
         )
 
     def predict_proba(self, images: Any) -> NDArray[np.float32]:
@@ -203,14 +203,7 @@ class Classifier:
         integer arrays H×W×3 in 0…255; or one array N×H×W×3; or a single image. For a model of texts they are strings,
         or one string. Raises BadInput with every input that cannot be read.
         """
-        parts: list[NDArray[np.float32]] = [np.empty((0, len(self.class_names)), dtype=np.float32)]
-        problems: list[Problem] = []
-        for chunk in self.predict_chunks(images):
-            problems += chunk.problems.values()
-            parts.append(chunk.probabilities)
-        if problems:
-            raise BadInput(problems)
-        return np.concatenate(parts)
+        return self._predicted(images).probabilities
 
     def predict_chunks(self, images: Any) -> Iterator[PredictedChunk]:
         """Yields the predictions of `predict_proba` for `training.eval_batch_size` inputs after the other, without an
@@ -219,17 +212,26 @@ class Classifier:
         size = self.config.training.eval_batch_size
         for start in range(0, len(items), size):
             examples, problems = self._read(items[start : start + size], start)
-            probabilities = self._probabilities(examples)
-            probabilities[list(problems)] = np.nan
-            yield PredictedChunk(probabilities, problems)
+            found = self._evaluated(examples)
+            probabilities = with_temperature(found.probabilities.numpy(), self.temperature)
+            similarity = None if self._similarity is None else self._similarity(found.pooled).numpy()
+            for values in (probabilities, similarity):
+                if values is not None:
+                    values[list(problems)] = np.nan
+            yield PredictedChunk(probabilities, problems, similarity)
 
-    def is_unlike(self, probabilities: NDArray[np.float32]) -> NDArray[np.bool_] | None:
-        """Whether each of the inputs with these probabilities N×K is unlike anything seen in training.
+    @property
+    def no_predictions(self) -> PredictedChunk:
+        """Predictions for no input."""
+        probabilities = np.empty((0, len(self.class_names)), dtype=np.float32)
+        return PredictedChunk(probabilities, {}, None if self.novelty is None else np.empty(0, dtype=np.float32))
 
-        About `FALSE_ALARM_RATE` of the inputs of the known classes are called so, too. None if the classifier is not
-        calibrated.
-        """
-        return None if self.unlike_threshold is None else is_unlike(probabilities, self.unlike_threshold)
+    def is_unlike(self, predicted: PredictedChunk) -> NDArray[np.bool_] | None:
+        """Whether each input is unlike anything seen, which about `FALSE_ALARM_RATE` of the inputs of the known classes
+        are called, too; one that cannot be read is not. None if the classifier is not calibrated."""
+        if self.novelty is None or predicted.similarity is None:
+            return None
+        return np.asarray(predicted.similarity < self.novelty.threshold)
 
     def predict(self, images: Any) -> pd.DataFrame:
         """Predictions with one row for each input: `label`, `probability`, and `probability/<class>` for every class;
@@ -237,13 +239,14 @@ class Classifier:
 
         Takes the inputs of `predict_proba`, with its errors.
         """
-        probabilities = self.predict_proba(images)
+        predicted = self._predicted(images)
+        probabilities = predicted.probabilities
         best = probabilities.argmax(axis=1)
         columns = {
             LABEL: np.array(self.class_names, dtype=object)[best],
             PROBABILITY: probabilities.max(axis=1, initial=0),
         }
-        if (unlike := self.is_unlike(probabilities)) is not None:
+        if (unlike := self.is_unlike(predicted)) is not None:
             columns[UNLIKE] = unlike
         for k, name in enumerate(self.class_names):
             columns[CLASS_PREFIX + name] = probabilities[:, k]
@@ -259,12 +262,18 @@ class Classifier:
         pixels, problems = decode_items(items, first, data.stored_px, data.resize, self._source)
         return LabelledImages.of(pixels, no_labels, self.class_names), problems
 
-    def _probabilities(self, examples: Examples) -> NDArray[np.float32]:
+    def _predicted(self, images: Any) -> PredictedChunk:
+        """All predictions. Raises BadInput with every input that cannot be read."""
+        predicted = joined([self.no_predictions, *self.predict_chunks(images)])
+        if predicted.problems:
+            raise BadInput(predicted.problems.values())
+        return predicted
+
+    def _evaluated(self, examples: Examples) -> Evaluated:
         inputs = as_inputs(examples, self.config.data, self.network.backbone.tokenizer)
         training = self.config.training
         batches = evaluation_batches(inputs, self.config.data, training.eval_batch_size, self._device)
-        probabilities, _ = predicted_probabilities(self.network, batches, training, self._device)
-        return with_temperature(np.asarray(probabilities, dtype=np.float32), self.temperature)
+        return evaluated(self.network, batches, training, self._device)
 
 
 def _load_pyfunc(path: str) -> Classifier:
@@ -303,6 +312,18 @@ def kept_tensors(network: Network) -> dict[str, torch.Tensor]:
     """
     tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
     return {name: tensor.detach() for name, tensor in tensors.items() if not SOURCE_HEAD.search(name)}
+
+
+def _novelty_in(directory: Path, description: ClassifierDescription, num_features: int) -> NoveltyDetector | None:
+    """The detector of a classifier's folder. None where there is none, or only the threshold of an earlier version, on
+    probabilities. Raises OSError, and ValueError if it is none of so many features."""
+    file, threshold = directory / KNOWN, description.unlike_threshold
+    if threshold is None or not file.exists():
+        return None
+    detector = read_known(file, threshold)
+    if detector.known.shape[1] != num_features:
+        raise ValueError(f"{KNOWN} with {detector.known.shape[1]} features, where the network has {num_features}")
+    return detector
 
 
 def _change_description(directory: Path, key: str, value: float | None) -> None:

@@ -1,9 +1,9 @@
 """Classifiers in the formats of other programs: ONNX, `torch.export`, safetensors.
 
-The exported program takes pixels and gives probabilities: normalisation, networks, temperature and softmax are in it,
-in float32. Decoding, resizing and cropping are no operations on tensors; a JSON file beside the program says how they
-are done, and the names of the classes. No file counts as exported before its outputs were compared with the
-classifier's own.
+The exported program takes pixels and gives probabilities, of a calibrated classifier also the similarity to known
+examples: normalisation, networks, temperature, softmax and known examples are in it, in float32. Decoding, resizing and
+cropping are no operations on tensors; a JSON file beside the program says how they are done, and the names of the
+classes. No file counts as exported before its outputs were compared with the classifier's own.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import importlib
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -25,8 +27,10 @@ from trainables.data.images import Pixels
 from trainables.errors import BadInput, Problem
 from trainables.files import write_whole
 from trainables.frozen import Frozen
+from trainables.predicted_chunk import joined
 from trainables.prediction_inputs import Item
 from trainables.seeding import rng_for
+from trainables.types import Outputs
 
 Format = Literal["onnx", "torch_export", "safetensors"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -40,15 +44,19 @@ PACKAGES: Mapping[Format, tuple[str, ...]] = {
 """Packages that a format needs, which are in the extra `export`."""
 
 TOLERANCE = 1e-4
-"""Largest difference of a probability between the exported program and the classifier."""
+"""Largest difference of a probability, or of a similarity, between the exported program and the classifier."""
 NUM_SAMPLES = 5
 INPUT, OUTPUT = "pixels", "probabilities"
+SIMILARITY = "similarity"
+"""Second output, of a calibrated classifier: similarity to known examples; see `trainables.novelty`."""
+KNOWN_TENSOR = "known_examples"
+"""Name of the features of known examples in a file of tensors."""
 BATCH = "batch"
 """Name of the dimension of the batch, which may have any size."""
 
-Run = Callable[[Sequence[Item]], NDArray[np.float32]]
-"""Function that predicts probabilities N×K with a written file. An item is a square of the stored size, uint8
-side×side×3, or a sentence."""
+Run = Callable[[Sequence[Item]], Sequence[NDArray[np.float32]]]
+"""Function that predicts with a written file: probabilities N×K, and of a calibrated classifier similarities N. An item
+is a square of the stored size, uint8 side×side×3, or a sentence."""
 
 
 class ExportDiffers(Exception):
@@ -56,7 +64,7 @@ class ExportDiffers(Exception):
 
     def __init__(self, file: Path, difference: float) -> None:
         self.difference = difference
-        message = f"{file.name} is not kept: its probabilities differ from the model's by up to {difference:.2g}"
+        message = f"{file.name} is not kept: its outputs differ from the model's by up to {difference:.2g}"
         super().__init__(f"{message}, and {TOLERANCE:g} is allowed")
 
 
@@ -88,30 +96,37 @@ class ExportedModel(Frozen):
     """None for a model of texts, and for weights without a program: `config` says more."""
     output: str = OUTPUT
     """Probabilities, batch × classes, in the order of `class_names`."""
+    similarity_output: str | None
+    """Similarity to known examples, batch; None if it was not calibrated, and for weights without a program."""
+    similarity_nearest: int | None
+    """Which nearest known example the similarity is with; None if it was not calibrated."""
     class_names: tuple[str, ...]
     unlike_threshold: float | None
-    """Largest class probability below which an input is unlike anything seen; None if it was not calibrated."""
+    """Similarity below which an input is unlike anything seen; None if it was not calibrated."""
     temperature: float
     """Divisor of the logits; it is in the program."""
     max_difference: float
-    """Largest difference of a probability from the classifier's, on the sample that was compared."""
+    """Largest difference of a probability or similarity from the classifier's, on the sample that was compared."""
     num_networks: int
     config: dict[str, Any]
     """The configuration of the training."""
 
 
 class PixelProgram(nn.Module):
-    """The network of a classifier of images as one program: uint8 pixels N×S×S×3 → probabilities N×K."""
+    """The network of a classifier of images as one program: uint8 pixels N×S×S×3 → probabilities N×K, and of a
+    calibrated one similarities N."""
 
     def __init__(self, classifier: Classifier) -> None:
         super().__init__()
         self.network = classifier.network
         self.temperature = classifier.temperature
+        self.similarity = None if classifier.novelty is None else classifier.novelty.similarity()
 
-    def forward(self, pixels: Tensor) -> Tensor:
+    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
         images = pixels.permute(0, 3, 1, 2).float()
-        logits: Tensor = self.network(self.network.embed(images)).target_logits
-        return (logits / self.temperature).softmax(dim=1)
+        outputs: Outputs = self.network(self.network.embed(images))
+        probabilities = (outputs.target_logits / self.temperature).softmax(dim=1)
+        return (probabilities,) if self.similarity is None else (probabilities, self.similarity(outputs.pooled))
 
 
 def export(classifier: Classifier, to: Format, file: Path) -> ExportedModel:
@@ -175,7 +190,7 @@ def _in_float32(classifier: Classifier) -> Classifier:
         classifier.class_names,
         torch.device("cpu"),
         classifier.temperature,
-        classifier.unlike_threshold,
+        classifier.novelty,
     )
 
 
@@ -191,11 +206,17 @@ def _sample(classifier: Classifier) -> Sequence[Item]:
 
 
 def _largest_difference(classifier: Classifier, run: Run) -> float:
-    """Largest difference of a probability on the sample, of which one input is also given alone."""
+    """Largest difference of an output on the sample, of which one input is also given alone."""
     sample = _sample(classifier)
-    expected = classifier.predict_proba(sample)
-    differences = [np.abs(run(sample) - expected).max(), np.abs(run(sample[:1]) - expected[:1]).max()]
-    return float(max(differences))
+    expected = _outputs(classifier, sample)
+    pairs = [*zip(run(sample), expected, strict=True)]
+    pairs += [(alone, among[:1]) for alone, among in zip(run(sample[:1]), expected, strict=True)]
+    return float(np.max([np.abs(found - output).max() for found, output in pairs]))  # NaN if one is
+
+
+def _outputs(classifier: Classifier, items: Sequence[Item]) -> list[NDArray[np.float32]]:
+    predicted = joined(classifier.predict_chunks(list(items)))
+    return [predicted.probabilities, *([] if predicted.similarity is None else [predicted.similarity])]
 
 
 def _centre(classifier: Classifier, items: Sequence[Item]) -> Pixels:
@@ -219,9 +240,9 @@ def _write_torch_export(classifier: Classifier, file: Path) -> Run:
     torch.export.save(_program_of(classifier), file)
     program = torch.export.load(file).module()
 
-    def run(items: Sequence[Item]) -> NDArray[np.float32]:
+    def run(items: Sequence[Item]) -> list[NDArray[np.float32]]:
         with torch.inference_mode():
-            return np.asarray(program(torch.from_numpy(_centre(classifier, items))))
+            return [np.asarray(output) for output in program(torch.from_numpy(_centre(classifier, items)))]
 
     return run
 
@@ -229,17 +250,18 @@ def _write_torch_export(classifier: Classifier, file: Path) -> Run:
 def _write_onnx(classifier: Classifier, file: Path) -> Run:
     import onnxruntime
 
+    outputs = [OUTPUT] if classifier.novelty is None else [OUTPUT, SIMILARITY]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
-            _program_of(classifier), input_names=[INPUT], output_names=[OUTPUT], dynamo=True, verbose=False
+            _program_of(classifier), input_names=[INPUT], output_names=outputs, dynamo=True, verbose=False
         )
     assert program is not None
     program.save(file)
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
 
-    def run(items: Sequence[Item]) -> NDArray[np.float32]:
-        return np.asarray(session.run([OUTPUT], {INPUT: _centre(classifier, items)})[0])
+    def run(items: Sequence[Item]) -> list[NDArray[np.float32]]:
+        return [np.asarray(output) for output in session.run(outputs, {INPUT: _centre(classifier, items)})]
 
     return run
 
@@ -248,10 +270,15 @@ def _write_safetensors(classifier: Classifier, file: Path) -> Run:
     from safetensors.torch import load_file, save
 
     tensors = {name: tensor.contiguous().clone() for name, tensor in kept_tensors(classifier.network).items()}
+    if classifier.novelty is not None:
+        tensors[KNOWN_TENSOR] = torch.from_numpy(classifier.novelty.known)
     write_whole(file, save(tensors, metadata={"format": "pt"}))  # `save_file` lets nobody else read it
-    network = rebuilt_network(classifier.description, load_file(file))
-    again = Classifier(network, classifier.config, classifier.class_names, torch.device("cpu"), classifier.temperature)
-    return again.predict_proba
+    tensors, novelty = load_file(file), classifier.novelty
+    if novelty is not None:
+        novelty = replace(novelty, known=tensors.pop(KNOWN_TENSOR).numpy())
+    network, config = rebuilt_network(classifier.description, tensors), classifier.config
+    names, cpu = classifier.class_names, torch.device("cpu")
+    return partial(_outputs, Classifier(network, config, names, cpu, classifier.temperature, novelty))
 
 
 WRITERS: Mapping[Format, Callable[[Classifier, Path], Run]] = {
@@ -275,6 +302,8 @@ def _described(classifier: Classifier, to: Format, file: Path, difference: float
         file=file.name,
         format=to,
         input=image_input if has_program else None,
+        similarity_output=SIMILARITY if has_program and classifier.novelty is not None else None,
+        similarity_nearest=None if classifier.novelty is None else classifier.novelty.nearest,
         class_names=described.class_names,
         unlike_threshold=described.unlike_threshold,
         temperature=described.temperature,

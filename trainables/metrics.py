@@ -6,6 +6,7 @@ All are functions of probabilities N×K and labels N on the host, without torch.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,6 @@ from trainables.frozen import Frozen
 
 Floats = NDArray[np.floating]
 Labels = NDArray[np.int64]
-Metric = Callable[[Floats, Labels], float]
 
 SMALLEST_PROBABILITY = 1e-7
 """Below which a probability counts as this in the log loss, about the resolution of fp32."""
@@ -31,7 +31,7 @@ def top1(probabilities: Floats, labels: Labels) -> float:
     >>> top1(np.array([[0.75, 0.25], [0.5, 0.5]]), np.array([0, 1]))
     0.5
     """
-    return float(np.mean(probabilities.argmax(axis=1) == labels))
+    return _top1(_Judged.of(probabilities, labels))
 
 
 def balanced_accuracy(probabilities: Floats, labels: Labels) -> float:
@@ -40,53 +40,105 @@ def balanced_accuracy(probabilities: Floats, labels: Labels) -> float:
     >>> balanced_accuracy(np.array([[0.75, 0.25], [0.75, 0.25], [0.75, 0.25]]), np.array([0, 0, 1]))
     0.5
     """
-    counts = confusion_counts(probabilities, labels)
-    present = counts.sum(axis=1) > 0
-    return float(np.mean(np.diag(counts)[present] / counts.sum(axis=1)[present]))
+    return _balanced_accuracy(_Judged.of(probabilities, labels))
 
 
 def macro_f1(probabilities: Floats, labels: Labels) -> float:
     """Mean over the classes, that have examples or were predicted, of the harmonic mean of precision and recall."""
-    counts = confusion_counts(probabilities, labels)
-    sizes = counts.sum(axis=0) + counts.sum(axis=1)
-    present = sizes > 0
-    return float(np.mean(2 * np.diag(counts)[present] / sizes[present]))
+    return _macro_f1(_Judged.of(probabilities, labels))
 
 
 def log_loss(probabilities: Floats, labels: Labels) -> float:
     """Mean negative logarithm of the probability of the label, in nats."""
-    of_label = probabilities[np.arange(len(labels)), labels].astype(np.float64)
-    return float(-np.log(of_label.clip(min=SMALLEST_PROBABILITY)).mean())
+    return _log_loss(_Judged.of(probabilities, labels))
 
 
 def calibration_error(probabilities: Floats, labels: Labels) -> float:
     """Expected calibration error: mean distance of confidence and accuracy over `NUM_BINS` bins of equal width, each
     weighted by its examples (Guo et al., 2017, https://arxiv.org/abs/1706.04599, eq. 3)."""
-    count, confidence, accuracy = reliability(probabilities, labels)
+    return _calibration_error(_Judged.of(probabilities, labels))
+
+
+@dataclass(frozen=True, eq=False)
+class _Judged:
+    """All that the metrics read of N predictions: labels and most probable classes, of `num_classes`, and the
+    probabilities of both. Examples are drawn anew from it without a copy of the probabilities N×K."""
+
+    labels: Labels
+    predicted: Labels
+    confidences: Floats
+    of_label: Floats
+    num_classes: int
+
+    @classmethod
+    def of(cls, probabilities: Floats, labels: Labels) -> _Judged:
+        of_label = probabilities[np.arange(len(labels)), labels]
+        return cls(labels, probabilities.argmax(axis=1), probabilities.max(axis=1), of_label, probabilities.shape[1])
+
+    def take(self, draw: Labels) -> _Judged:
+        predicted, confidences, of_label = self.predicted[draw], self.confidences[draw], self.of_label[draw]
+        return _Judged(self.labels[draw], predicted, confidences, of_label, self.num_classes)
+
+    def confusion_counts(self) -> NDArray[np.int64]:
+        pairs = self.labels * self.num_classes + self.predicted
+        return np.bincount(pairs, minlength=self.num_classes**2).reshape(self.num_classes, self.num_classes)
+
+    def reliability(self) -> tuple[Floats, Floats, Floats]:
+        bins = (np.ceil(self.confidences * NUM_BINS).astype(np.int64) - 1).clip(0, NUM_BINS - 1)
+        count = np.bincount(bins, minlength=NUM_BINS).astype(np.float64)
+        correct = self.predicted == self.labels
+        sums = (np.bincount(bins, weights=each, minlength=NUM_BINS) for each in (self.confidences, correct))
+        confidence, accuracy = (np.divide(total, count, out=np.zeros(NUM_BINS), where=count > 0) for total in sums)
+        return count, confidence, accuracy
+
+
+def _top1(judged: _Judged) -> float:
+    return float(np.mean(judged.predicted == judged.labels))
+
+
+def _balanced_accuracy(judged: _Judged) -> float:
+    counts = judged.confusion_counts()
+    present = counts.sum(axis=1) > 0
+    return float(np.mean(np.diag(counts)[present] / counts.sum(axis=1)[present]))
+
+
+def _macro_f1(judged: _Judged) -> float:
+    counts = judged.confusion_counts()
+    sizes = counts.sum(axis=0) + counts.sum(axis=1)
+    present = sizes > 0
+    return float(np.mean(2 * np.diag(counts)[present] / sizes[present]))
+
+
+def _log_loss(judged: _Judged) -> float:
+    of_label = judged.of_label.astype(np.float64)
+    return float(-np.log(of_label.clip(min=SMALLEST_PROBABILITY)).mean())
+
+
+def _calibration_error(judged: _Judged) -> float:
+    count, confidence, accuracy = judged.reliability()
     filled = count > 0
-    return float(np.sum(count[filled] * np.abs(confidence[filled] - accuracy[filled])) / len(labels))
+    return float(np.sum(count[filled] * np.abs(confidence[filled] - accuracy[filled])) / len(judged.labels))
 
 
-METRICS: Mapping[str, Metric] = {
-    "top1": top1,
-    "balanced_accuracy": balanced_accuracy,
-    "macro_f1": macro_f1,
-    "log_loss": log_loss,
-    "calibration_error": calibration_error,
+METRICS: Mapping[str, Callable[[_Judged], float]] = {
+    "top1": _top1,
+    "balanced_accuracy": _balanced_accuracy,
+    "macro_f1": _macro_f1,
+    "log_loss": _log_loss,
+    "calibration_error": _calibration_error,
 }
 LOWER_IS_BETTER = frozenset({"log_loss", "calibration_error"})
 
 
 def all_metrics(probabilities: Floats, labels: Labels) -> dict[str, float]:
     """The value of every metric."""
-    return {name: metric(probabilities, labels) for name, metric in METRICS.items()}
+    judged = _Judged.of(probabilities, labels)
+    return {name: metric(judged) for name, metric in METRICS.items()}
 
 
 def confusion_counts(probabilities: Floats, labels: Labels) -> NDArray[np.int64]:
     """Counts K×K of the examples by label (row) and most probable class (column)."""
-    num_classes = probabilities.shape[1]
-    pairs = labels * num_classes + probabilities.argmax(axis=1)
-    return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
+    return _Judged.of(probabilities, labels).confusion_counts()
 
 
 def reliability(probabilities: Floats, labels: Labels) -> tuple[Floats, Floats, Floats]:
@@ -94,13 +146,7 @@ def reliability(probabilities: Floats, labels: Labels) -> tuple[Floats, Floats, 
 
     The confidence is the probability of the most probable class; bin b has those in (b/B, (b+1)/B].
     """
-    confidences = probabilities.max(axis=1)
-    bins = (np.ceil(confidences * NUM_BINS).astype(np.int64) - 1).clip(0, NUM_BINS - 1)
-    correct = probabilities.argmax(axis=1) == labels
-    count = np.bincount(bins, minlength=NUM_BINS).astype(np.float64)
-    sums = (np.bincount(bins, weights=each, minlength=NUM_BINS) for each in (confidences, correct))
-    confidence, accuracy = (np.divide(total, count, out=np.zeros(NUM_BINS), where=count > 0) for total in sums)
-    return count, confidence, accuracy
+    return _Judged.of(probabilities, labels).reliability()
 
 
 class MetricValue(Frozen):
@@ -124,11 +170,12 @@ def metrics_with_intervals(probabilities: Floats, labels: Labels, seed: int = 0)
 
     if len(labels) == 0:
         return {}
-    draws = rng_for(seed, "bootstrap").integers(0, len(labels), (NUM_RESAMPLES, len(labels)))
+    judged, rng = _Judged.of(probabilities, labels), rng_for(seed, "bootstrap")
     samples = {name: np.empty(NUM_RESAMPLES) for name in METRICS}
-    for i, draw in enumerate(draws):
-        for name, value in all_metrics(probabilities[draw], labels[draw]).items():
-            samples[name][i] = value
+    for i in range(NUM_RESAMPLES):
+        drawn = judged.take(rng.integers(0, len(labels), len(labels)))
+        for name, metric in METRICS.items():
+            samples[name][i] = metric(drawn)
     tail = (1 - CONFIDENCE) / 2
     found = {}
     for name, value in all_metrics(probabilities, labels).items():

@@ -6,6 +6,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,15 +15,21 @@ from trainables.metrics import all_metrics, top1
 
 Ints = NDArray[np.int64]
 Probabilities = NDArray[np.float32]
+Features = NDArray[np.float16]
 
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """Probabilities N×K of N examples; `index` N are their positions in the sampled split, `labels` N their classes."""
+    """Probabilities N×K of N examples; `index` N are their positions in the sampled split, `labels` N their classes.
+
+    `features` M×D are directions of the pooled features of some of them, for `trainables.novelty`; None where they are
+    not kept.
+    """
 
     index: Ints
     labels: Ints
     probabilities: Probabilities
+    features: Features | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -37,17 +44,22 @@ class Predictions:
         """The value of every metric."""
         return all_metrics(self.probabilities, self.labels)
 
+    @property
+    def arrays(self) -> dict[str, Any]:
+        """The arrays of a call that makes the same predictions, by the names of its arguments."""
+        return {name: array for name, array in vars(self).items() if isinstance(array, np.ndarray)}
+
     def as_bytes(self) -> bytes:
         """A compressed NumPy archive."""
         file = io.BytesIO()
-        np.savez_compressed(file, index=self.index, labels=self.labels, probabilities=self.probabilities)
+        np.savez_compressed(file, **self.arrays)
         return file.getvalue()
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Predictions:
-        """Reads what `as_bytes` wrote. Raises ValueError, or what NumPy and zipfile raise, for anything else."""
+        """Reads what `as_bytes` wrote. Raises TypeError, ValueError, or what NumPy and zipfile raise, for others."""
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            return cls(arrays["index"], arrays["labels"], arrays["probabilities"])
+            return cls(**arrays)
 
 
 def mean_predictions(parts: Sequence[Predictions]) -> Predictions:

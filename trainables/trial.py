@@ -19,13 +19,14 @@ from trainables.data.examples import Examples, as_inputs, selection_key
 from trainables.data.folds import Fold
 from trainables.errors import Collapsed, TrainingFailed
 from trainables.methods import MethodContext, build_method, uses_source_head
+from trainables.novelty import directions, sampled_rows
 from trainables.predictions import Predictions
 from trainables.probe import PROBES
 from trainables.results import FoldResult, RetrainFailed, RetrainResult
 from trainables.seeding import seed_for
 from trainables.training.checkpoint import Checkpoints
 from trainables.training.curve import CurveScorer, ScoreOf
-from trainables.training.evaluation import is_constant, predicted_probabilities
+from trainables.training.evaluation import Evaluated, evaluated, is_constant
 from trainables.training.loop import Fit
 from trainables.training.progress import ProgressMeter
 from trainables.training.target_loss import target_loss_of
@@ -245,17 +246,19 @@ def predictions_on(
     device: torch.device,
     num_steps: int = 0,
 ) -> Predictions:
-    """Predictions of `network`, trained for `num_steps`, of `examples`, images as centre crops.
+    """Predictions of `network`, trained for `num_steps`, of `examples`, images as centre crops; with the directions of
+    the pooled features of some of them.
 
     Raises Collapsed if the network predicts the same for all of them, and with its initial weights did not. After
     fewer than `MIN_STEPS_TO_COLLAPSE` it is not judged.
     """
-    probabilities, labels = _predicted(network, examples, config, device)
-    if num_steps >= MIN_STEPS_TO_COLLAPSE and is_constant(probabilities):
+    found = _evaluated(network, examples, config, device)
+    if num_steps >= MIN_STEPS_TO_COLLAPSE and is_constant(found.probabilities):
         initial = build_network(config.backbone, examples.num_classes, config.seed, False).to(device)
-        if not is_constant(_predicted(initial, examples, config, device)[0]):
+        if not is_constant(_evaluated(initial, examples, config, device).probabilities):
             raise Collapsed(len(examples))
-    return Predictions(examples.index, labels.numpy(), probabilities.numpy())
+    features = directions(found.pooled).half().numpy()
+    return Predictions(examples.index, found.labels.numpy(), found.probabilities.numpy(), features)
 
 
 def accuracy_on(
@@ -270,12 +273,10 @@ MIN_STEPS_TO_COLLAPSE = 20
 still the pre-trained ones, may not fit weights that are right for the statistics of a batch."""
 
 
-def _predicted(
-    network: Predictor, examples: Examples, config: TrialConfig, device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _evaluated(network: Predictor, examples: Examples, config: TrialConfig, device: torch.device) -> Evaluated:
     inputs = as_inputs(examples, config.data, network.backbone.tokenizer)
     batches = evaluation_batches(inputs, config.data, config.training.eval_batch_size, device)
-    return predicted_probabilities(network, batches, config.training, device)
+    return evaluated(network, batches, config.training, device, rows=sampled_rows(len(examples)))
 
 
 def default_device() -> torch.device:

@@ -58,9 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
         return FAILED
     size_mb = file.stat().st_size / 1e6
     print(f"{file} ({size_mb:.1f} MB), {description_file(file)}")
-    print(
-        f"largest difference of a probability from the model's: {exported.max_difference:.1e} (allowed: {TOLERANCE:g})"
-    )
+    print(f"largest difference of an output from the model's: {exported.max_difference:.1e} (allowed: {TOLERANCE:g})")
     return SUCCEEDED
 
 

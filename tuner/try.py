@@ -74,13 +74,14 @@ def page(gradio: Any, classifier: Classifier) -> Any:
 def answer_of(classifier: Classifier) -> Callable[[Any], tuple[dict[str, float], str]]:
     """Returns a function from an image uint8 H×W×3, or a text, to the probability of each class and a remark."""
 
+    from trainables.classifier import CLASS_PREFIX, UNLIKE
+
     def answer(given: Any) -> tuple[dict[str, float], str]:
         if given is None:
             return {}, "no photo yet"
-        probabilities = classifier.predict_proba([given])
-        unlike = classifier.is_unlike(probabilities)
-        remark = "unlike anything seen" if unlike is not None and unlike[0] else ""
-        return dict(zip(classifier.class_names, map(float, probabilities[0]), strict=True)), remark
+        row = classifier.predict([given]).iloc[0]
+        remark = "unlike anything seen" if row.get(UNLIKE, default=False) else ""
+        return {name: float(row[CLASS_PREFIX + name]) for name in classifier.class_names}, remark
 
     return answer
 

@@ -18,19 +18,21 @@ from trainables.backbones import TransferNetwork, build_network
 from trainables.calibration import with_temperature
 from trainables.classifier import (
     DESCRIPTION,
+    KNOWN,
     WEIGHTS,
     Classifier,
     _load_pyfunc,
     read_description,
     save_classifier,
+    set_novelty,
     set_temperature,
-    set_unlike_threshold,
 )
 from trainables.config import TrialConfig
 from trainables.data.batches import evaluation_batches
 from trainables.data.images import LabelledImages
 from trainables.errors import BadInput
 from trainables.methods.stoch_norm import StochNormConfig, make_stochastic
+from trainables.novelty import NoveltyDetector, directions
 from trainables.probe import fit_probe, pooled_features
 from trainables.training.evaluation import predicted_probabilities
 from trainables.trial import train_full
@@ -244,19 +246,20 @@ class TestCalibration:
         images = (pixels // np.array([1, 4, 16])[:, None, None, None]).astype(np.uint8)
         plain = Classifier.load(folder, CPU)
         before = plain.predict_proba(images)
-        assert plain.is_unlike(before) is None
+        assert "unlike" not in plain.predict(images)
         versions = read_description(folder).versions
-        surest = with_temperature(before, 2.0).max(axis=1)
-        threshold = float(np.sort(surest)[:2].mean())
+        known = directions(plain._evaluated(plain._read(list(images[:2]), 0)[0]).pooled).half().numpy()
         set_temperature(folder, 2.0)
-        set_unlike_threshold(folder, threshold)
+        set_novelty(folder, NoveltyDetector(known, 1, 0.999999))
         assert read_description(folder).versions == versions
         calibrated = Classifier.load(folder, CPU)
         np.testing.assert_allclose(calibrated.predict_proba(images), with_temperature(before, 2.0), rtol=1e-5)
         frame = calibrated.predict(images)
         assert list(frame.columns)[:3] == ["label", "probability", "unlike"]
-        assert frame["unlike"].tolist() == (surest < threshold).tolist()
-        assert frame["unlike"].sum() == 1
+        assert frame["unlike"].tolist() == [False, False, True], "the first two are the known ones themselves"
+        set_novelty(folder, None)
+        assert not (folder / KNOWN).exists()
+        assert "unlike" not in Classifier.load(folder, CPU).predict(images)
 
     def test_is_none_in_files_that_do_not_say_it(self, folder: Path) -> None:
         description = json.loads((folder / DESCRIPTION).read_text())
@@ -264,13 +267,26 @@ class TestCalibration:
             del description[key]
         (folder / DESCRIPTION).write_text(json.dumps(description))
         classifier = Classifier.load(folder, CPU)
-        assert (classifier.temperature, classifier.unlike_threshold) == (1.0, None)
+        assert (classifier.temperature, classifier.novelty) == (1.0, None)
+
+    def test_a_threshold_on_probabilities_of_an_earlier_version_is_not_followed(self, folder: Path) -> None:
+        description = json.loads((folder / DESCRIPTION).read_text())
+        (folder / DESCRIPTION).write_text(json.dumps(description | {"unlike_threshold": 0.5}))
+        assert Classifier.load(folder, CPU).novelty is None
+
+    def test_features_that_cannot_be_read_are_no_classifier(self, folder: Path) -> None:
+        set_novelty(folder, NoveltyDetector(np.zeros((2, 8), dtype=np.float16), 1, 0.5))
+        with pytest.raises(BadInput, match=r"known\.npz with 8 features, where the network has \d+"):
+            Classifier.load(folder, CPU)
+        (folder / KNOWN).write_bytes(b"torn")
+        with pytest.raises(BadInput, match="got "):
+            Classifier.load(folder, CPU)
 
     def test_out_of_range_is_refused(self, folder: Path) -> None:
         with pytest.raises(ValueError, match="temperature"):
             set_temperature(folder, 0)
         with pytest.raises(ValueError, match="unlike_threshold"):
-            set_unlike_threshold(folder, 1.1)
+            set_novelty(folder, NoveltyDetector(np.zeros((2, 8), dtype=np.float16), 1, 1.1))
         with pytest.raises(BadInput, match="no such file"):
             set_temperature(folder / "nowhere", 2)
 

@@ -17,6 +17,7 @@ from trainables.config import TrialConfig
 from trainables.ensemble import EnsembleNetwork
 from trainables.errors import BadInput
 from trainables.exporting import ExportDiffers, PixelProgram, export
+from trainables.novelty import NoveltyDetector
 
 CPU = torch.device("cpu")
 CLASSES = ("ant", "bee", "cat")
@@ -43,7 +44,9 @@ def network(seed: int) -> TransferNetwork:
 
 @pytest.fixture
 def classifier() -> Classifier:
-    return Classifier(network(0), CONFIG, CLASSES, CPU, temperature=2.0, unlike_threshold=0.4)
+    built = network(0)
+    known = np.random.default_rng(1).uniform(size=(6, built.backbone.num_features)).astype(np.float16)
+    return Classifier(built, CONFIG, CLASSES, CPU, temperature=2.0, novelty=NoveltyDetector(known, 2, 0.4))
 
 
 @pytest.fixture
@@ -60,6 +63,14 @@ def in_float32(classifier: Classifier, squares: np.ndarray) -> np.ndarray:
     return np.asarray((logits / classifier.temperature).softmax(dim=1))
 
 
+def similarity_of(classifier: Classifier, squares: np.ndarray) -> np.ndarray:
+    """The similarity to known examples, without autocast."""
+    assert classifier.novelty is not None
+    crops = torch.from_numpy(squares[:, 4:36, 4:36]).permute(0, 3, 1, 2).float()
+    with torch.inference_mode():
+        return np.asarray(classifier.novelty.similarity()(classifier.network(classifier.network.embed(crops)).pooled))
+
+
 def test_a_torch_program_is_the_classifier(classifier: Classifier, squares: np.ndarray, tmp_path: Path) -> None:
     file = tmp_path / "new" / "model.pt2"
     exported = export(classifier, "torch_export", file)
@@ -67,11 +78,14 @@ def test_a_torch_program_is_the_classifier(classifier: Classifier, squares: np.n
     program = torch.export.load(file).module()
     for count in (7, 1):
         given = torch.from_numpy(squares[:count, 4:36, 4:36].copy())
-        np.testing.assert_allclose(program(given).detach(), in_float32(classifier, squares)[:count], atol=1e-5)
+        probabilities, similarity = program(given)
+        np.testing.assert_allclose(probabilities.detach(), in_float32(classifier, squares)[:count], atol=1e-5)
+        np.testing.assert_allclose(similarity.detach(), similarity_of(classifier, squares)[:count], atol=1e-5)
     assert {path.name for path in file.parent.iterdir()} == {"model.pt2", "model.pt2.json"}
     described = json.loads((tmp_path / "new" / "model.pt2.json").read_text())
     assert described["class_names"] == list(CLASSES)
     assert (described["unlike_threshold"], described["temperature"]) == (0.4, 2.0)
+    assert (described["similarity_output"], described["similarity_nearest"]) == ("similarity", 2)
     assert described["input"]["shape"] == ["batch", 32, 32, 3]
     assert (described["input"]["resize"], described["input"]["resize_px"]) == ("squash", 40)
     assert described["config"]["training"]["precision"] == "bf16"
@@ -79,28 +93,35 @@ def test_a_torch_program_is_the_classifier(classifier: Classifier, squares: np.n
 
 @pytest.mark.slow
 @pytest.mark.parametrize("num_networks", [1, 2])
-def test_an_onnx_program_is_the_classifier(num_networks: int, squares: np.ndarray, tmp_path: Path) -> None:
+def test_an_onnx_program_is_the_classifier(
+    classifier: Classifier, num_networks: int, squares: np.ndarray, tmp_path: Path
+) -> None:
     runtime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     networks = [network(seed) for seed in range(num_networks)]
     of_all = networks[0] if num_networks == 1 else EnsembleNetwork(networks)
-    classifier = Classifier(of_all, CONFIG, CLASSES, CPU)
+    classifier = Classifier(of_all, CONFIG, CLASSES, CPU, novelty=classifier.novelty)
     file = tmp_path / "model.onnx"
     assert export(classifier, "onnx", file).max_difference < exporting.TOLERANCE
     session = runtime.InferenceSession(file, providers=["CPUExecutionProvider"])
     for count in (7, 1):
-        (given,) = session.run(["probabilities"], {"pixels": squares[:count, 4:36, 4:36].copy()})
+        pixels = squares[:count, 4:36, 4:36].copy()
+        given, similarity = session.run(["probabilities", "similarity"], {"pixels": pixels})
         np.testing.assert_allclose(given, in_float32(classifier, squares)[:count], atol=1e-4)
+        np.testing.assert_allclose(similarity, similarity_of(classifier, squares)[:count], atol=1e-4)
 
 
 def test_safetensors_hold_every_tensor(classifier: Classifier, tmp_path: Path) -> None:
     numpy = pytest.importorskip("safetensors.numpy")
     file = tmp_path / "model.safetensors"
-    assert export(classifier, "safetensors", file).max_difference == 0
+    assert export(classifier, "safetensors", file).max_difference < 1e-7
     tensors = numpy.load_file(file)
     np.testing.assert_array_equal(tensors["target_head.weight"], classifier.network.state_dict()["target_head.weight"])
     assert {"backbone.mean_C11", "backbone.std_C11"} <= set(tensors)
-    assert json.loads((tmp_path / "model.safetensors.json").read_text())["input"] is None
+    assert classifier.novelty is not None
+    np.testing.assert_array_equal(tensors["known_examples"], classifier.novelty.known)
+    described = json.loads((tmp_path / "model.safetensors.json").read_text())
+    assert (described["input"], described["similarity_output"]) == (None, None)
 
 
 def test_a_file_that_says_something_else_is_not_kept(
@@ -112,7 +133,7 @@ def test_a_file_that_says_something_else_is_not_kept(
 
     def with_noise(classifier: Classifier, file: Path) -> exporting.Run:
         run = writer(classifier, file)
-        return lambda items: run(items) + np.float32(2e-4)
+        return lambda items: [output + np.float32(2e-4) for output in run(items)]
 
     monkeypatch.setattr(exporting, "WRITERS", {"safetensors": with_noise})
     with pytest.raises(ExportDiffers, match=r"differ from the model's by up to 0\.0002, and 0\.0001 is allowed"):
@@ -125,7 +146,8 @@ def test_outputs_that_are_no_numbers_are_refused(
     classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def nothing(classifier: Classifier, file: Path) -> exporting.Run:
-        return lambda items: np.full((len(items), 3), np.nan, dtype=np.float32)
+        shapes = ((3,), ())
+        return lambda items: [np.full((len(items), *shape), np.nan, dtype=np.float32) for shape in shapes]
 
     monkeypatch.setattr(exporting, "WRITERS", {"torch_export": nothing})
     with pytest.raises(ExportDiffers):
@@ -141,4 +163,5 @@ def test_missing_packages_are_named_with_their_extra(monkeypatch: pytest.MonkeyP
 def test_the_program_takes_pixels_of_any_batch(classifier: Classifier) -> None:
     program = PixelProgram(classifier).eval()
     with torch.inference_mode():
-        assert program(torch.zeros((0, 32, 32, 3), dtype=torch.uint8)).shape == (0, 3)
+        probabilities, similarity = program(torch.zeros((0, 32, 32, 3), dtype=torch.uint8))
+    assert (probabilities.shape, similarity.shape) == ((0, 3), (0,))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from trainables.calibration import fitted_temperature, with_temperature
-from trainables.metrics import log_loss
 from trainables.predictions import Predictions, mean_predictions
 
 
@@ -25,6 +26,14 @@ def test_is_read_back_to_the_bit() -> None:
     for name in ("index", "labels", "probabilities"):
         np.testing.assert_array_equal(getattr(read, name), getattr(kept, name))
         assert getattr(read, name).dtype == getattr(kept, name).dtype
+
+
+def test_features_are_kept_where_there_are_any() -> None:
+    kept = replace(predictions([5, 1, 8]), features=np.ones((2, 4), dtype=np.float16))
+    features = Predictions.from_bytes(kept.as_bytes()).features
+    assert features is not None
+    np.testing.assert_array_equal(features, kept.features)
+    assert Predictions.from_bytes(predictions([5, 1, 8]).as_bytes()).features is None
 
 
 def test_anything_else_is_no_prediction() -> None:
@@ -62,6 +71,20 @@ def test_the_fitted_temperature_undoes_too_much_confidence() -> None:
 
 def test_it_has_the_least_log_loss_of_a_grid() -> None:
     sharp = predictions(list(range(60)), sharpness=4)
-    temperature = fitted_temperature(sharp)
-    losses = {t: log_loss(with_temperature(sharp.probabilities, t), sharp.labels) for t in np.geomspace(0.1, 10, 41)}
-    assert log_loss(with_temperature(sharp.probabilities, temperature), sharp.labels) <= min(losses.values()) + 1e-6
+    targets = np.full((60, 3), 1 / 62 / 3)
+    targets[np.arange(60), sharp.labels] += 61 / 62
+
+    def loss(temperature: float) -> float:
+        scaled = with_temperature(sharp.probabilities, temperature)
+        return float(-(targets * np.log(scaled.clip(min=1e-7))).sum(axis=1).mean())
+
+    assert loss(fitted_temperature(sharp)) <= min(map(loss, np.geomspace(0.1, 10, 41))) + 1e-6
+
+
+@pytest.mark.parametrize("count", [20, 200])
+def test_few_predictions_that_are_all_right_make_no_model_certain(count: int) -> None:
+    """The rule of succession: the share of mistakes is about one in N + 2."""
+    shares = np.tile(np.array([[0.9, 0.07, 0.03]], dtype=np.float32), (count, 1))
+    temperature = fitted_temperature(Predictions(np.arange(count), np.zeros(count, dtype=np.int64), shares))
+    surest = with_temperature(shares, temperature).max()
+    assert 0.3 / (count + 2) < 1 - surest < 1.5 / (count + 2)

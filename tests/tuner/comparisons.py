@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +53,16 @@ def write_yaml(folder: Path, **changes: Any) -> Path:
     return file
 
 
-def finish_cell(journal: ComparisonJournal, row: str, column: str, seed: int, top1: float, **measures: float) -> None:
-    result = RetrainResult(seed, top1, 1.5, [1, 2], {"target_label": [2.0, 1.0]})
+def finish_cell(
+    journal: ComparisonJournal,
+    row: str,
+    column: str,
+    seed: int,
+    top1: float,
+    metrics: Mapping[str, float] | None = None,
+    **measures: float,
+) -> None:
+    result = RetrainResult(seed, top1, 1.5, [1, 2], {"target_label": [2.0, 1.0]}, dict(metrics or {}))
     config = {"method.name": "l2"}
     journal.append(CellFinished(row=row, column=column, seed=seed, config=config, result=result, measures=measures))
 

@@ -27,7 +27,7 @@ def test_the_file_and_its_description_are_written(model: str, capsys: pytest.Cap
     files, difference = capsys.readouterr().out.splitlines()
     assert files.startswith("model.pt2 (")
     assert files.endswith(" MB), model.pt2.json")
-    assert difference.startswith("largest difference of a probability from the model's: ")
+    assert difference.startswith("largest difference of an output from the model's: ")
     assert difference.endswith(" (allowed: 0.0001)")
     assert json.loads(Path("model.pt2.json").read_text())["class_names"] == list(CLASSES)
 
@@ -57,7 +57,7 @@ def test_outputs_that_differ_are_exit_code_1(
 ) -> None:
     monkeypatch.setattr(exporting, "TOLERANCE", -1.0)
     assert main(["--to", "safetensors", "--model", model]) == 1
-    assert capsys.readouterr().err.startswith("error: model.safetensors is not kept: its probabilities differ")
+    assert capsys.readouterr().err.startswith("error: model.safetensors is not kept: its outputs differ")
     assert not Path("model.safetensors").exists()
 
 

@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 from tests.marks import MLFLOW_LEAKS
-from tests.tuner.prediction.tiny import CLASSES, load, save_model, write_photos
-from trainables.classifier import set_unlike_threshold
+from tests.tuner.prediction.tiny import CLASSES, detector, load, save_model, write_photos
+from trainables.classifier import set_novelty
 from trainables.results import RetrainResult
 from tuner import predict
 from tuner.predict import main
@@ -127,7 +127,7 @@ def test_a_folder_is_written_as_csv(model: Path, tmp_path: Path, capsys: pytest.
     paths = write_photos(tmp_path, "p/1.png", "p/2.png", "p/deep/3.png")
     Path(paths[1]).write_text("no image")
     output = tmp_path / "new" / "predictions.csv"
-    set_unlike_threshold(model, 1.0)
+    set_novelty(model, detector(1.0))
     assert main(["--model", str(model), str(tmp_path / "p"), "--output", str(output)]) == 1
     captured = capsys.readouterr()
     assert captured.out.splitlines()[0].startswith("2 photos classified: ")

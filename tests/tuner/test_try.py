@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.tuner.prediction.tiny import CLASSES, load, save_model
+from tests.tuner.prediction.tiny import CLASSES, detector, load, save_model
+from trainables.classifier import set_novelty
 
 command = importlib.import_module("tuner.try")
 
@@ -48,7 +49,7 @@ def gradio(monkeypatch: pytest.MonkeyPatch) -> StandIn:
 
 @pytest.fixture
 def model(tmp_path: Path) -> str:
-    return str(save_model(tmp_path / "model", unlike_threshold=0.5))
+    return str(save_model(tmp_path / "model"))
 
 
 def test_the_page_is_served_to_this_machine_alone(
@@ -68,8 +69,16 @@ def test_a_dropped_photo_has_its_classes(gradio: StandIn, model: str) -> None:
     expected = load(Path(model)).predict_proba(photo)[0]
     shares, remark = answer(photo)
     assert shares == pytest.approx(dict(zip(CLASSES, map(float, expected), strict=True)))
-    assert remark == ("unlike anything seen" if expected.max() < 0.5 else "")
+    assert remark == ""
     assert answer(None) == ({}, "no photo yet")
+
+
+@pytest.mark.parametrize(("threshold", "remark"), [(1.0, "unlike anything seen"), (-1.0, "")])
+def test_a_calibrated_model_says_what_is_unlike(gradio: StandIn, model: str, threshold: float, remark: str) -> None:
+    set_novelty(Path(model), detector(threshold))
+    command.main(["--model", model])
+    answer = gradio.arguments_of("Interface")["fn"]
+    assert answer(np.zeros((60, 50, 3), dtype=np.uint8))[1] == remark
 
 
 def test_a_taken_port_is_bad_input(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

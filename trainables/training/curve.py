@@ -163,12 +163,12 @@ class CurveScorer:
         best = None
         if self._best is not None:
             step, kept = self._best
-            best = (step, *map(torch.tensor, (kept.index, kept.labels, kept.probabilities)))
+            best = (step, {name: torch.tensor(array) for name, array in kept.arrays.items()})
         return {"curve": self.curve.state_dict(), "best": best}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores a state returned by `state_dict`."""
         self.curve.load_state_dict(state["curve"])
         if state["best"] is not None:
-            step, *arrays = state["best"]
-            self._best = step, Predictions(*(array.numpy() for array in arrays))
+            step, arrays = state["best"]
+            self._best = step, Predictions(**{name: array.numpy() for name, array in arrays.items()})

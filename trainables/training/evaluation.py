@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from trainables.backbones.network import Predictor
+from trainables.data.images import Ints
 from trainables.training.config import TrainingConfig
 from trainables.training.loop import autocast
 from trainables.types import Batch
@@ -17,19 +20,40 @@ CONSTANT_SPREAD = 1e-5
 0.1 with a random head on pre-trained features, whatever the number of classes, and 1e-6 or less after a collapse."""
 
 
+class Evaluated(NamedTuple):
+    """Target-class probabilities N×K, labels N, and pooled features of the rows that were asked for, on the host."""
+
+    probabilities: Tensor
+    labels: Tensor
+    pooled: Tensor
+
+
 @torch.inference_mode()
+def evaluated(
+    network: Predictor, batches: Iterable[Batch], config: TrainingConfig, device: torch.device, rows: Ints | None = None
+) -> Evaluated:
+    """Predicts the examples of `batches` in their order. `rows` are the positions, in order, of those whose pooled
+    features are returned (None: all of them)."""
+    network.eval()
+    probabilities, labels, pooled, start = [], [], [], 0
+    for batch in batches:
+        with autocast(config, device):
+            outputs = network(network.embed(batch.inputs))
+        end = start + len(batch.labels)
+        own = slice(None) if rows is None else rows[(rows >= start) & (rows < end)] - start
+        probabilities.append(outputs.target_logits.float().softmax(dim=1).cpu())
+        pooled.append(outputs.pooled[own].float().cpu())
+        labels.append(batch.labels.cpu())
+        start = end
+    return Evaluated(torch.cat(probabilities), torch.cat(labels), torch.cat(pooled))
+
+
 def predicted_probabilities(
     network: Predictor, batches: Iterable[Batch], config: TrainingConfig, device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """Target-class probabilities N×K and labels N, on the host, in the order of `batches`."""
-    network.eval()
-    probabilities, labels = [], []
-    for batch in batches:
-        with autocast(config, device):
-            logits = network(network.embed(batch.inputs)).target_logits
-        probabilities.append(logits.float().softmax(dim=1).cpu())
-        labels.append(batch.labels.cpu())
-    return torch.cat(probabilities), torch.cat(labels)
+    found = evaluated(network, batches, config, device, rows=np.empty(0, dtype=np.int64))
+    return found.probabilities, found.labels
 
 
 def top1_accuracy(probabilities: Tensor, labels: Tensor) -> float:

@@ -8,6 +8,7 @@ from rich.console import Console, Group
 from rich.text import Text
 
 from tuner.cli.display import Display
+from tuner.experiment.objective import LABELS
 from tuner.messages.wording import cell_name, clock, share_growth_message
 from tuner.record.events import CellFailed, CellFinished, Event, RowSearched, ShareGrown
 from tuner.record.history import ComparisonHistory
@@ -31,10 +32,10 @@ class ComparisonProgress(Display):
 
     def _say_event(self, event: Event) -> None:
         match event:
-            case RowSearched(val_top1=None):
+            case RowSearched(trial=None):
                 self.say(f"{event.row} | {event.column}: no trial of the search is complete")
             case RowSearched():
-                self.say(f"{event.row} | {event.column}: val top-1 {event.val_top1:.4f}, chosen")
+                self.say(f"{event.row} | {event.column}: val {_chosen_by(event)}, chosen")
             case ShareGrown():
                 self.say(share_growth_message(event.gpus))
             case CellFinished(result=result):
@@ -70,3 +71,11 @@ class ComparisonProgress(Display):
         done = len(self.history.cells) + len(self.history.cell_failures)
         header = Text.assemble((self.name, "bold"), f"  {self.elapsed}  {self.phase}  ", (self.summary(), "cyan"))
         return Group(header, self.bar(self.num_cells, done))
+
+
+def _chosen_by(event: RowSearched) -> str:
+    """The metric that chose with its value, and top-1 if that is another: `log loss 0.4000 (top-1 0.7500)`."""
+    top1 = "" if event.val_top1 is None else f"{LABELS['top1']} {event.val_top1:.4f}"
+    if event.objective == "top1" or event.val_objective is None:
+        return top1
+    return f"{LABELS[event.objective]} {event.val_objective:.4f}" + (f" ({top1})" if top1 else "")

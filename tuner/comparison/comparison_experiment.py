@@ -22,6 +22,7 @@ from tuner.comparison.settings import BASE, SAMPLE_SIZE, ColumnSettings, Compare
 from tuner.experiment.alternatives import override_leaf, without_leaf
 from tuner.experiment.checks import Plan, check_experiment, problems_of_sections
 from tuner.experiment.extends import deep_merge, locate_problems
+from tuner.experiment.objective import TOP1, Objective
 from tuner.experiment.search_experiment import SearchExperiment, parse_experiment, read_tree
 from tuner.experiment.sections import section_problems
 from tuner.experiment.settings import ResourceSettings, SearchSettings, TrackingSettings
@@ -85,6 +86,13 @@ class ComparisonExperiment:
     def columns(self) -> tuple[str, ...]:
         """Labels of the columns."""
         return tuple(column.label for column in self.compare.columns)
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """Metrics by which the file and the rows' searches choose, each once, and top-1 as the last."""
+        names = [self.search.objective, *(arm.space.search.objective for arm in self.arms if arm.is_searched)]
+        others = (Objective(name) for name in dict.fromkeys(names) if name != TOP1.name)
+        return (*others, TOP1)
 
     @property
     def num_cells(self) -> int:

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from trainables.measures.interpolation import SPEC
+from trainables.results import RetrainResult
 from tuner.comparison.comparison_experiment import ComparisonExperiment
 from tuner.comparison.tables import Heading, Score, Table, TableRecord, make_table
 from tuner.comparison.tables_as_text import as_html, as_markdown
+from tuner.experiment.objective import TOP1, Objective, ObjectiveName
 from tuner.experiment.tree import short_names
 from tuner.messages.invocation import command_line
 from tuner.messages.redaction import without_credentials
@@ -28,12 +30,13 @@ SPLITS = ("train", "test")
 
 @dataclass(frozen=True)
 class CellScore:
-    """Test top-1 in [0, 1] of a training, and its other measures."""
+    """Test top-1 in [0, 1] of a training, every metric on the test split, and its other measures."""
 
     row: str
     column: str
     seed: int
     test_top1: float
+    metrics: dict[str, float]
     measures: dict[str, float]
     duration_s: float
 
@@ -50,18 +53,23 @@ class CellFailure:
 
 @dataclass(frozen=True)
 class Choice:
-    """Choice of a row's own search, by validation: `params` by short name; `trial` is None if none was complete."""
+    """Choice of a row's own search by validation: `params` by short name; `trial` is None if none was complete.
+
+    `objective` is the metric that chose, `val_objective` its value; of records of earlier versions None.
+    """
 
     row: str
     column: str
     trial: int | None
     params: dict[str, Any]
     val_top1: float | None
+    objective: ObjectiveName
+    val_objective: float | None
 
 
 @dataclass(frozen=True)
 class ComparisonResult:
-    """Result of a comparison; `--json` writes these fields. Scores are top-1 in [0, 1].
+    """Result of a comparison; `--json` writes these fields. Accuracies are in [0, 1].
 
     `tracking_uri` is that of the MLflow store, without credentials; `complete` is whether every row has a score in
     every column; `entries` are those of every table: mean, sd, n, whether it is the best, and its paired test.
@@ -94,7 +102,15 @@ def comparison_result_of(
 ) -> ComparisonResult:
     """Makes the result from the history. `uri` is the store's, and may hold credentials."""
     scores = [
-        CellScore(row, column, seed, cell.result.test_top1, cell.measures, cell.result.duration_s)
+        CellScore(
+            row,
+            column,
+            seed,
+            cell.result.test_top1,
+            cell.result.metrics,
+            cell.measures,
+            cell.result.duration_s,
+        )
         for (row, column, seed), cell in sorted(history.cells.items())
     ]
     scored = {(score.row, score.column) for score in scores}
@@ -119,14 +135,15 @@ def _choices(history: ComparisonHistory) -> Iterator[Choice]:
     for (row, column), chosen in sorted(history.chosen.items()):
         names = short_names(chosen.params)
         params = {names[path]: value for path, value in chosen.params.items()}
-        yield Choice(row, column, chosen.trial, params, chosen.val_top1)
+        yield Choice(row, column, chosen.trial, params, chosen.val_top1, chosen.objective, chosen.val_objective)
 
 
 def tables_of(comparison: ComparisonExperiment, history: ComparisonHistory) -> list[Table]:
-    """Makes the tables: test accuracy in percent; with `measures: [interpolation]` also the interpolation losses as in
-    the paper's Table 6, and relative to the size of what is interpolated."""
+    """Makes the tables: each objective of the rows on the test split, and top-1, accuracies in percent; with
+    `measures: [interpolation]` also the interpolation losses as in the paper's Table 6, and relative to the size of
+    what is interpolated."""
     scores = [
-        Score(row, column, seed, {"test_top1": cell.result.test_top1, **cell.measures})
+        Score(row, column, seed, _test_values(cell.result) | cell.measures)
         for (row, column, seed), cell in sorted(history.cells.items())
         if seed < comparison.compare.seeds
     ]
@@ -137,8 +154,11 @@ def tables_of(comparison: ComparisonExperiment, history: ComparisonHistory) -> l
             title, scores, comparison.rows, headings, comparison.reference, seeds, higher_is_better, scale, digits
         )
 
-    accuracy = [Heading(column, column, "test_top1") for column in comparison.columns]
-    tables = [table("Test accuracy, top-1 (%)", accuracy, higher_is_better=True, scale=100, digits=2)]
+    tables = []
+    for objective in comparison.objectives:
+        headings = [Heading(column, column, f"test_{objective.name}") for column in comparison.columns]
+        scale, digits = (100, 2) if objective.is_share else (1, 4)
+        tables.append(table(_title(objective), headings, not objective.lower_is_better, scale, digits))
     if "interpolation" in comparison.compare.measures:
         absolute, relative = _interpolation(comparison, ""), _interpolation(comparison, "_relative")
         tables += [
@@ -152,6 +172,17 @@ def tables_of(comparison: ComparisonExperiment, history: ComparisonHistory) -> l
             ),
         ]
     return tables
+
+
+def _test_values(result: RetrainResult) -> dict[str, float]:
+    return {f"test_{name}": value for name, value in result.metrics.items()} | {"test_top1": result.test_top1}
+
+
+def _title(objective: Objective) -> str:
+    """Title of the table of a metric on the test split."""
+    if objective == TOP1:
+        return "Test accuracy, top-1 (%)"
+    return f"Test {objective.label} {'(%)' if objective.is_share else '(lower is better)'}"
 
 
 def _interpolation(comparison: ComparisonExperiment, suffix: str) -> list[Heading]:

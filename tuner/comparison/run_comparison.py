@@ -126,9 +126,18 @@ def _search_arm(
             assert journal.history.gpus is not None
             outer.append(ShareGrown(gpus=journal.history.gpus, reason=f"as in {directory.run}"))
         journal.append(SearchEnded(outcome="finished", why=ending, best_trial=None if best is None else best.number))
+    objective = space.search.objective
     if best is None:
-        return RowSearched(row=arm.row, column=arm.column)
-    return RowSearched(row=arm.row, column=arm.column, trial=best.number, params=best.params, val_top1=best.val_top1)
+        return RowSearched(row=arm.row, column=arm.column, objective=objective)
+    return RowSearched(
+        row=arm.row,
+        column=arm.column,
+        trial=best.number,
+        params=best.params,
+        val_top1=best.val_top1,
+        objective=objective,
+        val_objective=best.value,
+    )
 
 
 def train_cells(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
+
+from trainables.data.grouping import group_numbers
 from trainables.data.inventory import identical_pairs
 from trainables.data.loading import plan_splits
 from trainables.near_twins import NearTwins
@@ -25,6 +28,7 @@ def record_findings(
     """Records what was found in the data, and says it. Names and hashes are those of the run's inventory."""
     config = next(space.samples())
     splits, inventories = plan_splits(config), read_inventories(journal.directory)
+    groups = group_numbers(splits.train)
     pairs = identical_pairs(inventories[0], splits, config) if inventories else []
     findings = DataFindings(
         num_validated=None if near_twins is None else near_twins.num_validated,
@@ -33,7 +37,9 @@ def record_findings(
         num_identical=len(pairs),
         identical=tuple(pairs[:NAMED]),
         grouped_by=config.group_by,
+        num_train=len(splits.train),
+        num_groups=None if groups is None else len(np.unique(groups)),
     )
     journal.append(DataExamined(findings=findings))
-    for note in findings.notes:
+    for note in filter(None, (findings.grouping, *findings.notes)):
         observer.say(note)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 
-from trainables.calibration import fitted_temperature, unlike_threshold, with_temperature
-from trainables.classifier import set_temperature, set_unlike_threshold
+from trainables.calibration import fitted_temperature
+from trainables.classifier import set_novelty, set_temperature
 from trainables.data.config import DataConfig
 from trainables.data.examples import Examples
 from trainables.data.loading import example_names, load_test, source_key
 from trainables.errors import BadInput
+from trainables.novelty import fitted_detector
 from tuner.cluster.trainable import ImagesByKey
 from tuner.execution.observer import Observer
 from tuner.experiment.search_experiment import SearchExperiment
@@ -19,6 +20,7 @@ from tuner.record.configs import config_of
 from tuner.record.directory import RunDirectory
 from tuner.record.examples import ExampleNames
 from tuner.record.history import SearchHistory
+from tuner.record.predictions import PredictionFiles
 from tuner.record.selection import winner_of
 from tuner.reports.evaluation import model_evaluation
 from tuner.reports.mistakes import write_mistakes
@@ -39,7 +41,8 @@ def keep_example_names(space: SearchExperiment, images: ImagesByKey, directory: 
 def evaluate_model(
     space: SearchExperiment, images: ImagesByKey, directory: RunDirectory, history: SearchHistory, observer: Observer
 ) -> None:
-    """Writes the table of predictions and the mistakes, and gives the model the temperature that fits out of fold.
+    """Writes the table of predictions and the mistakes, and gives the model the temperature that fits out of fold, and
+    the features by which it says what is unlike anything seen.
 
     A search stands without them: the observer says where that fails.
     """
@@ -54,11 +57,9 @@ def evaluate_model(
         test = None if evaluation.test is None else _test_of(data)
         write_mistakes(directory, evaluation, space.name, images[source_key(data)], test)
         if directory.model.is_dir():
-            kept = evaluation.validation.predictions
-            temperature = fitted_temperature(kept)
-            threshold = unlike_threshold(with_temperature(kept.probabilities, temperature))
-            set_temperature(directory.model, temperature)
-            set_unlike_threshold(directory.model, threshold)
+            set_temperature(directory.model, fitted_temperature(evaluation.validation.predictions))
+            features = PredictionFiles(directory).features(winner.key, space.search.folds)
+            set_novelty(directory.model, fitted_detector(features, len(evaluation.names.class_names)))
     except Exception as error:
         logger.exception("the predictions were not evaluated")
         observer.say(f"the predictions are not evaluated: {without_credentials(one_line(error))}")

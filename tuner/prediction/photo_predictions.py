@@ -17,6 +17,7 @@ from trainables.classifier import CLASS_PREFIX, LABEL, PROBABILITY, UNLIKE, Clas
 from trainables.data.images import Ints
 from trainables.errors import Problem
 from trainables.files import write_whole
+from trainables.predicted_chunk import PredictedChunk, joined
 
 PHOTO, TRUE_LABEL, ERROR = "photo", "true_label", "error"
 """Columns of the CSV file besides those of `Classifier.predict`."""
@@ -82,17 +83,18 @@ def predict_photos(
 
     A photograph that cannot be read is a problem of the result; no error.
     """
-    parts = [np.empty((0, len(classifier.class_names)), dtype=np.float32)]
-    problems: dict[int, Problem] = {}
-    num_done = 0
-    for chunk in classifier.predict_chunks(list(names)):
-        problems |= {num_done + i: problem for i, problem in chunk.problems.items()}
-        parts.append(chunk.probabilities)
-        num_done += len(chunk.probabilities)
-        on_progress(num_done)
-    probabilities = np.concatenate(parts)
-    unlike = classifier.is_unlike(probabilities)
-    return PhotoPredictions(names, classifier.class_names, probabilities, problems, unlike)
+
+    def chunks() -> Iterator[PredictedChunk]:
+        yield classifier.no_predictions
+        num_done = 0
+        for chunk in classifier.predict_chunks(list(names)):
+            num_done += len(chunk.probabilities)
+            on_progress(num_done)
+            yield chunk
+
+    found = joined(chunks())
+    unlike = classifier.is_unlike(found)
+    return PhotoPredictions(names, classifier.class_names, found.probabilities, found.problems, unlike)
 
 
 def write_csv(predictions: PhotoPredictions, file: Path, labels: Ints | None = None) -> None:

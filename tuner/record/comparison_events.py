@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from trainables.results import RetrainResult
+from tuner.experiment.objective import ObjectiveName
 from tuner.record.timed import Outcome, Params, Timed
 
 
@@ -29,7 +30,10 @@ class ComparisonEnded(Timed):
 
 
 class RowSearched(Timed):
-    """Choice of a row's own search, by validation: `trial`, or None if no trial was complete."""
+    """Choice of a row's own search, by validation: `trial`, or None if no trial was complete.
+
+    `objective` is the metric by which it was chosen, `val_objective` its mean over the trial's folds.
+    """
 
     event: Literal["row_searched"] = "row_searched"
     row: str
@@ -37,6 +41,8 @@ class RowSearched(Timed):
     trial: int | None = None
     params: Params = Field(default_factory=dict)
     val_top1: float | None = None
+    objective: ObjectiveName = "top1"
+    val_objective: float | None = None
 
 
 class CellFinished(Timed):

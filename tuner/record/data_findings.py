@@ -16,7 +16,8 @@ class DataFindings(Frozen):
 
     `num_with_twin` of `num_validated` validation images have a near twin in training (None: not counted, as of texts);
     `num_identical` of `num_test` test examples have the contents of a training example, of which `identical` has the
-    names of some, training first. `grouped_by` is `data.group_by`.
+    names of some, training first. `grouped_by` is `data.group_by`, by which `num_train` training examples are in
+    `num_groups` groups (None: not recorded, as by earlier versions).
     """
 
     num_validated: int | None = None
@@ -25,11 +26,21 @@ class DataFindings(Frozen):
     num_identical: int = 0
     identical: tuple[tuple[str, str], ...] = ()
     grouped_by: str | int | None = None
+    num_train: int | None = None
+    num_groups: int | None = None
 
     @property
     def twin_share(self) -> float | None:
         """Share of the validation images that have a near twin in training."""
         return self.num_with_twin / self.num_validated if self.num_with_twin and self.num_validated else None
+
+    @property
+    def grouping(self) -> str:
+        """The groups that folds keep whole, in words; "" without any, and in records of earlier versions."""
+        if self.grouped_by is None or self.num_groups is None or self.num_train is None:
+            return ""
+        examples, groups = counted(self.num_train, "training example"), counted(self.num_groups, "group")
+        return f"{examples} in {groups} by data.group_by {self.grouped_by!r}, which folds do not split"
 
     @property
     def notes(self) -> tuple[str, ...]:

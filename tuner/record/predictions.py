@@ -12,10 +12,11 @@ import re
 import shutil
 import zipfile
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from trainables.files import write_whole
-from trainables.predictions import Predictions, mean_predictions
+from trainables.predictions import Features, Predictions, mean_predictions
 from tuner.record.directory import RunDirectory
 from tuner.record.events import trial_id
 from tuner.record.history import Contender
@@ -35,13 +36,19 @@ class PredictionFiles:
 
     def add_test(self, of: Contender, seed: int | None, predictions: Predictions) -> None:
         """Keeps the predictions of the test split, by the retraining with a seed, or by the ensemble (None)."""
-        self._write(of, _test_name(seed), predictions)
+        self._write(of, _test_name(seed), replace(predictions, features=None))
 
     def out_of_fold(self, of: Contender) -> Predictions | None:
         """The mean prediction of each training example over the folds that validated it; None without a fold."""
         files = sorted(self._folder(of).glob("fold-*.npz"))
         parts = [part for file in files if (part := _read(file)) is not None]
         return mean_predictions(parts) if parts else None
+
+    def features(self, of: Contender, num_folds: int) -> list[Features]:
+        """The features of examples in the validation part of each of the first `num_folds` folds, which are one deal,
+        as far as they are kept."""
+        parts = [_read(self._folder(of) / f"fold-{fold}.npz") for fold in range(1, num_folds + 1)]
+        return [part.features for part in parts if part is not None and part.features is not None]
 
     def test(self, of: Contender, seed: int | None) -> Predictions | None:
         """The predictions of the test split, by the retraining with a seed, or by the ensemble (None)."""
@@ -75,5 +82,5 @@ def _test_name(seed: int | None) -> str:
 def _read(file: Path) -> Predictions | None:
     try:
         return Predictions.from_bytes(file.read_bytes())
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+    except (OSError, TypeError, ValueError, KeyError, zipfile.BadZipFile):
         return None

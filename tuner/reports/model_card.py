@@ -146,8 +146,8 @@ def _limit_lines(model: ClassifierDescription) -> Iterator[str]:
         yield f"- {what.capitalize()} of none of its classes: it names one of its classes for anything."
     else:
         yield (
-            f"- {what.capitalize()} of none of its classes: it says `unlike` where its largest probability is below "
-            f"{model.unlike_threshold:.4f}, which is also so for about {FALSE_ALARM_RATE:.0%} of what it does know. "
+            f"- {what.capitalize()} of none of its classes: it says `unlike` where the similarity to known ones is "
+            f"below {model.unlike_threshold:.4f}, which is also so for about {FALSE_ALARM_RATE:.0%} of what it knows. "
             "How many strange ones that finds was not measured."
         )
     calibrated = model.temperature != 1 or model.unlike_threshold is not None

@@ -308,6 +308,8 @@ def _facts(run: SearchRun) -> Iterator[tuple[str, str]]:
     packages = ({"Python": known.python} if known.python else {}) | known.packages
     if packages:
         yield "versions", ", ".join(f"{name} {version}" for name, version in packages.items())
+    if run.history.data_findings is not None and run.history.data_findings.grouping:
+        yield "groups", run.history.data_findings.grouping
     for key, words in run.space.dimension_words.items():
         yield f"searched: {run.names[key]}", words
     search = flatten(run.space.search.model_dump(mode="json", exclude={"first_points"}, exclude_none=True))

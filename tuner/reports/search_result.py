@@ -184,7 +184,7 @@ def search_result_of(
         metrics=_metrics_of(directory, history),
         ensemble=None if winner is None else _ensemble_of(winner, history),
         winner=winner.name if isinstance(winner, BaselineRecord) else None if winner is None else winner.trial_id,
-        data_notes=() if history.data_findings is None else history.data_findings.notes,
+        data_notes=_data_notes(history),
         **({} if winner is None else _of_model(history.registered(winner.key))),
         **({} if best is None else _of_best(best, space, history)),
     )
@@ -206,6 +206,11 @@ def _of_best(best: TrialRecord, space: SearchExperiment, history: SearchHistory)
         "test_top1_mean": mean,
         "test_top1_sd": sd,
     }
+
+
+def _data_notes(history: SearchHistory) -> tuple[str, ...]:
+    findings = history.data_findings
+    return () if findings is None else tuple(filter(None, (findings.grouping, *findings.notes)))
 
 
 def _metrics_of(directory: RunDirectory, history: SearchHistory) -> dict[str, dict[str, dict[str, MetricValue]]]:

@@ -6,7 +6,7 @@ from tuner.experiment.tree import flatten
 from tuner.messages.wording import cell_name
 from tuner.record.events import CellFailed, CellFinished, ComparisonEnded, ComparisonStarted, Event, GpusInspected
 from tuner.record.history import ComparisonHistory
-from tuner.tracking.points import Point, loss_points
+from tuner.tracking.points import Point, loss_points, test_points
 from tuner.tracking.run_writer import RunWriter, end_status
 
 
@@ -45,9 +45,8 @@ class ComparisonProjection:
     def _cell_finished(self, event: CellFinished) -> None:
         result = event.result
         name = self._open_cell(event, event.time_s - result.duration_s, reason="")
-        points = [Point("test_top1", result.test_top1), Point("duration_s", result.duration_s)]
-        points += [Point(measure, value) for measure, value in event.measures.items()]
-        self.writer.write(name, event.time_s, [*points, *loss_points(result)])
+        measures = [Point(measure, value) for measure, value in event.measures.items()]
+        self.writer.write(name, event.time_s, [*test_points(result), *measures, *loss_points(result)])
         self.writer.end(name, event.time_s, "FINISHED")
 
     def _open_cell(self, event: CellFinished | CellFailed, started_s: float, reason: str) -> str:

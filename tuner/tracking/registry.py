@@ -235,7 +235,7 @@ def _artifacts() -> Any:
 
 
 def _signature(classifier: Classifier) -> ModelSignature:
-    unlike = [] if classifier.unlike_threshold is None else [ColSpec(DataType.boolean, UNLIKE)]
+    unlike = [] if classifier.novelty is None else [ColSpec(DataType.boolean, UNLIKE)]
     of_classes = [ColSpec(DataType.float, CLASS_PREFIX + name) for name in classifier.class_names]
     label, probability = ColSpec(DataType.string, LABEL), ColSpec(DataType.float, PROBABILITY)
     outputs = Schema([label, probability, *unlike, *of_classes])

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from torch.testing import assert_close
@@ -9,7 +10,7 @@ from torch.testing import assert_close
 from tests.trainables.tiny import CPU, NUM_CLASSES, tiny_batch, tiny_network
 from trainables.seeding import torch_seeded
 from trainables.training.config import TrainingConfig
-from trainables.training.evaluation import is_constant, predicted_probabilities, top1_accuracy
+from trainables.training.evaluation import evaluated, is_constant, predicted_probabilities, top1_accuracy
 from trainables.types import Batch
 
 CONFIG = TrainingConfig()
@@ -46,6 +47,15 @@ def test_probabilities_are_in_the_order_of_the_batches() -> None:
     assert labels.tolist() == torch.cat([batch.labels for batch in BATCHES]).tolist()
     assert_close(probabilities, network(network.embed(inputs)).target_logits.softmax(dim=1).detach())
     assert_close(probabilities.sum(dim=1), torch.ones(15))
+
+
+def test_pooled_features_are_those_of_the_rows_that_are_asked_for() -> None:
+    network = tiny_network().eval()
+    rows = np.array([1, 5, 6, 14])
+    found = evaluated(network, BATCHES, CONFIG, CPU, rows)
+    inputs = torch.cat([batch.inputs for batch in BATCHES])
+    assert_close(found.pooled, network(network.embed(inputs)).pooled.detach()[rows])
+    assert len(evaluated(network, BATCHES, CONFIG, CPU).pooled) == 15
 
 
 def test_the_network_is_put_into_evaluation_mode_and_left_as_it_was() -> None:

@@ -53,6 +53,13 @@ def test_what_a_rows_search_chose_is_a_line(plain: Screen) -> None:
     ]
 
 
+def test_a_choice_by_another_metric_says_it_and_top1(plain: Screen) -> None:
+    plain.journal.append(
+        RowSearched(row="a", column="b", trial=1, val_top1=0.75, objective="log_loss", val_objective=0.4)
+    )
+    assert plain.lines == ["[0:00] a | b: val log loss 0.4000 (top-1 0.7500), chosen"]
+
+
 def test_a_share_that_grows_is_a_line(plain: Screen) -> None:
     plain.journal.append(ShareGrown(gpus=0.5, reason="CUDA out of memory"))
     assert plain.lines == ["[0:00] out of memory on its share of a GPU: 0.5 of one from now on"]

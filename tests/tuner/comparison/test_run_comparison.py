@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,23 @@ def test_a_searched_row_is_trained_as_validation_has_chosen(stage: Stage) -> Non
     stage.calls.clear()
     stage.run(comparison)
     assert stage.calls == []
+
+
+def test_a_rows_own_objective_chooses_its_trial(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run_trials(scheduler: TrialScheduler, images: Any, share: Share, *_: Any) -> None:
+        while (assignment := scheduler.next_assignment()) is not None:
+            alpha = assignment.config.method.alpha
+            for k in assignment.folds:  # the larger alpha has the better top-1 and the worse log loss
+                scheduler.fold_finished(assignment.number, replace(fold(k, alpha), metrics={"log_loss": 1 + alpha}))
+
+    monkeypatch.setattr(run_search, "run_trials", run_trials)
+    searched = {**SEARCHED, "search": {**SEARCHED["search"], "objective": "log_loss"}}
+    stage.run(comparison_of(compare__rows=[*ROWS, searched]))
+    trials = SearchHistory.read(stage.context.directory.row_search(2).journal).trials.values()
+    least = min(trial.params["method.alpha"] for trial in trials)
+    chosen = stage.journal.history.chosen["searched", "20"]
+    assert (chosen.params, chosen.objective) == ({"method.alpha": least}, "log_loss")
+    assert (chosen.val_objective, chosen.val_top1) == (pytest.approx(1 + least), pytest.approx(least))
 
 
 def test_a_share_of_a_card_that_a_search_found_too_little_is_so_for_all(

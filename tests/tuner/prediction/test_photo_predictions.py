@@ -47,10 +47,12 @@ def test_those_that_can_be_read_have_their_classes(classifier: Classifier, names
 
 
 def test_a_calibrated_model_says_what_is_unlike(tmp_path: Path, names: list[str]) -> None:
-    uncalibrated = predict_photos(load(save_model(tmp_path / "model")), names)
-    surest = np.sort([uncalibrated.guesses(i, 1)[0].probability for i in uncalibrated])
-    threshold = float(surest[:2].mean())
+    photos = [names[i] for i in (0, 2, 4)]
+    chunks = load(save_model(tmp_path / "model", unlike_threshold=0.0)).predict_chunks(photos)
+    similarity = np.concatenate([chunk.similarity for chunk in chunks if chunk.similarity is not None])
+    threshold = float(np.sort(similarity)[:2].mean())
     predictions = predict_photos(load(save_model(tmp_path / "model", unlike_threshold=threshold)), names)
+    assert [i for i in range(5) if predictions.is_unlike(i)] == [(0, 2, 4)[int(similarity.argmin())]]
     assert predictions.num_unlike == 1
     assert not predictions.is_unlike(1), "it was not read"
 

@@ -10,8 +10,9 @@ import torch
 from PIL import Image
 
 from trainables.backbones import build_network
-from trainables.classifier import Classifier, save_classifier, set_unlike_threshold
+from trainables.classifier import Classifier, save_classifier, set_novelty
 from trainables.config import TrialConfig
+from trainables.novelty import NoveltyDetector
 
 CLASSES = ("apple", "banana", "cherry", "date", "elderberry", "fig")
 CONFIG = TrialConfig.model_validate(
@@ -24,13 +25,20 @@ CONFIG = TrialConfig.model_validate(
 )
 
 
+def detector(threshold: float) -> NoveltyDetector:
+    """A detector whose known examples are drawn at random."""
+    num_features = build_network(CONFIG.backbone, 2, 3, False).backbone.num_features
+    known = np.random.default_rng(0).uniform(size=(9, num_features)).astype(np.float16)
+    return NoveltyDetector(known, 1, threshold)
+
+
 def save_model(folder: Path, classes: Sequence[str] = CLASSES, unlike_threshold: float | None = None) -> Path:
     network = build_network(CONFIG.backbone, len(classes), 3, False)
     with torch.no_grad():
         network.target_head.weight.mul_(20)  # so that images differ in their classes
     save_classifier(folder, network, CONFIG, classes)
     if unlike_threshold is not None:
-        set_unlike_threshold(folder, unlike_threshold)
+        set_novelty(folder, detector(unlike_threshold))
     return folder
 
 

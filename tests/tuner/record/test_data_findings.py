@@ -16,6 +16,12 @@ def test_with_groups_they_are_said_with_these() -> None:
     assert found.notes == (f"50 % {TWINS}; data.group_by is '^(.+)_'",)
 
 
+def test_groups_are_said_with_their_number() -> None:
+    found = DataFindings(num_validated=10, num_with_twin=0, grouped_by="^(.+)_", num_train=40, num_groups=8)
+    assert found.grouping == "40 training examples in 8 groups by data.group_by '^(.+)_', which folds do not split"
+    assert (found.notes, DataFindings(grouped_by="^(.+)_").grouping) == ((), "")
+
+
 def test_nothing_is_said_where_nothing_was_counted_or_found() -> None:
     assert DataFindings().notes == ()
     assert DataFindings(num_validated=0, num_with_twin=0, num_test=5).notes == ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,19 @@ def test_folds_of_a_trial_and_of_a_baseline(files: PredictionFiles) -> None:
     assert of_probe is not None
     assert (of_trial.index.tolist(), of_probe.index.tolist()) == ([0, 1, 2, 3], [4])
     assert files.out_of_fold(8) is None
+
+
+def test_features_are_those_of_one_deal_and_not_of_the_test_split(files: PredictionFiles) -> None:
+    features = np.ones((1, 4), dtype=np.float16)
+    for fold in (1, 2, 3, 4):
+        files.add_fold(7, fold, replace(predictions(fold), features=fold * features))
+    files.add_fold(8, 1, predictions(0))
+    assert [part[0, 0] for part in files.features(7, num_folds=2)] == [1, 2]
+    assert files.features(8, num_folds=2) == []
+    files.add_test(7, 0, replace(predictions(0), features=features))
+    of_test = files.test(7, 0)
+    assert of_test is not None
+    assert of_test.features is None
 
 
 def test_the_test_split_by_seed_and_by_the_ensemble(files: PredictionFiles) -> None:

@@ -91,5 +91,5 @@ def test_it_says_what_was_not_tested(journal: SearchJournal) -> None:
     assert "Its probabilities were not calibrated" in card
     assert "licence of their own" in card
     calibrated = card_of(journal, temperature=1.5, unlike_threshold=0.4321)
-    assert "below 0.4321, which is also so for about 5% of what it does know" in calibrated
+    assert "below 0.4321, which is also so for about 5% of what it knows" in calibrated
     assert "were fitted on validation data (temperature 1.5)" in calibrated

@@ -8,15 +8,17 @@ from typing import Any
 import mlflow
 import numpy as np
 import pytest
+import torch
 from mlflow import MlflowClient
 
 from tests.marks import MLFLOW_LEAKS
 from tests.tuner.tiny import baseline_events
 from tests.tuner.tracking.searches import DEAD, NAME, RUN, Store, start_search, whole_search
 from trainables.backbones import build_network
-from trainables.classifier import save_classifier, set_temperature, set_unlike_threshold
+from trainables.classifier import Classifier, save_classifier, set_novelty, set_temperature
 from trainables.config import TrialConfig
 from trainables.errors import BadInput
+from trainables.novelty import NoveltyDetector
 from tuner.record.journal import SearchJournal
 from tuner.tracking.projection import Projection
 from tuner.tracking.registry import (
@@ -149,13 +151,18 @@ def test_a_classifier_is_loaded_by_its_name(
     whole_search(journal)
     projection.advance()
     set_temperature(classifier_dir, 1.5)
-    set_unlike_threshold(classifier_dir, 0.25)
+    num_features = Classifier.load(classifier_dir, torch.device("cpu")).network.backbone.num_features
+    known = np.ones((4, num_features), dtype=np.float16)
+    set_novelty(classifier_dir, NoveltyDetector(known, 3, 0.25))
     assert newest_champion(uri) is None
     for name in ("fruit", "digits"):
         register_model(uri, NAME, RUN, 0, classifier_dir, name, np.zeros((1, 32, 32, 3), dtype=np.uint8))
     assert newest_champion(uri) == "models:/digits@champion"
     loaded = load_classifier("models:/fruit@champion", uri)
-    assert (loaded.class_names, loaded.temperature, loaded.unlike_threshold) == (CLASSES, 1.5, 0.25)
+    assert (loaded.class_names, loaded.temperature) == (CLASSES, 1.5)
+    assert loaded.novelty is not None
+    assert (loaded.novelty.nearest, loaded.novelty.threshold) == (3, 0.25)
+    np.testing.assert_array_equal(loaded.novelty.known, known)
     signature = mlflow.models.get_model_info("models:/fruit@champion").signature
     assert signature is not None
     assert signature.outputs.input_names()[:3] == ["label", "probability", "unlike"]

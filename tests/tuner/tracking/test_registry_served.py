@@ -24,7 +24,8 @@ from tests.end_to_end.processes import came_true
 from tests.marks import MLFLOW_LEAKS
 from tests.tuner.tracking.searches import NAME, RUN, whole_search
 from tests.tuner.tracking.test_registry import CLASSES, classifier_dir
-from trainables.classifier import Classifier
+from trainables.classifier import Classifier, set_novelty
+from trainables.novelty import NoveltyDetector
 from tuner.record.journal import SearchJournal
 from tuner.tracking.projection import Projection
 from tuner.tracking.registry import register_model
@@ -76,7 +77,9 @@ def photos(tmp_path: Path) -> list[Path]:
 
 @pytest.fixture
 def champion(projection: Projection, journal: SearchJournal, uri: str, classifier_dir: Path, photos: list[Path]) -> str:
-    """The URI of a registered model."""
+    """The URI of a registered model, which says what is unlike anything seen: everything, by its threshold."""
+    num_features = Classifier.load(classifier_dir, torch.device("cpu")).network.backbone.num_features
+    set_novelty(classifier_dir, NoveltyDetector(np.eye(3, num_features, dtype=np.float16), nearest=1, threshold=1.0))
     whole_search(journal)
     projection.advance()
     example = np.asarray(Image.open(photos[0]))[None]
@@ -98,8 +101,9 @@ def test_it_predicts_where_the_project_is_not_installed(
     done = subprocess.run([*program, *given], cwd=elsewhere, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
-    assert answer["columns"] == ["label", "probability", *(f"probability/{name}" for name in CLASSES)]
-    np.testing.assert_allclose([row[2:] for row in answer["data"]], expected, rtol=1e-4, atol=1e-5)
+    assert answer["columns"] == ["label", "probability", "unlike", *(f"probability/{name}" for name in CLASSES)]
+    assert [row[2] for row in answer["data"]] == [True, True]
+    np.testing.assert_allclose([row[3:] for row in answer["data"]], expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.fixture
@@ -151,6 +155,7 @@ def test_it_is_served_and_opens_no_path(server: str, photos: list[Path], expecte
     for inputs in (pixels, encoded):
         status, answer = ask(server, inputs)
         assert status == 200
+        assert [row["unlike"] for row in answer["predictions"]] == [True, True]
         rows = [[row[f"probability/{name}"] for name in CLASSES] for row in answer["predictions"]]
         np.testing.assert_allclose(rows, expected, rtol=1e-4, atol=1e-5)
     status, refusal = ask(server, [str(photos[0])])
