@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def serve(uri: str, port: int) -> int:
-    """Replaces this process by the server.
+    """Prints the address of the trials of the latest search, then replaces this process by the server.
 
     Raises:
         BadInput: if `uri` is a tracking server, which has a UI of its own, or a store that is not there or cannot be
@@ -55,15 +55,11 @@ def serve(uri: str, port: int) -> int:
         raise BadInput(Problem("--tracking-uri", expected, shown_uri))
     check_port(port)
     from tuner.tracking.store import check_is_store, prepare_store
-    from tuner.tracking.ui_views import pages_of_searches
+    from tuner.tracking.ui_views import latest_page
 
     check_is_store(uri, "--tracking-uri")
     prepare_store(uri, "Default")
-    address = f"http://{HOST}:{port}"
-    print(f"MLflow UI of {shown_uri}: {address}  (Ctrl-C ends it)")
-    for name, page in pages_of_searches(uri).items():
-        print(f"  {name}: {address}/{page}")
-    sys.stdout.flush()
+    print(f"http://{HOST}:{port}/{latest_page(uri)}", flush=True)
     os.execve(sys.executable, server_command(uri, port), server_environment(os.environ))
 
 

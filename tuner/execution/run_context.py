@@ -29,6 +29,7 @@ from tuner.record.journal import Journal
 from tuner.record.lines import read_events
 from tuner.record.lock import locked
 from tuner.record.mirror import Mirror, mirrored
+from tuner.record.plugin_record import check_same_plugins, keep_plugins
 from tuner.resources.share import Share, share_of
 from tuner.tracking.process import ProjectionProcess
 from tuner.tracking.store import StoreAway, prepare_store
@@ -72,8 +73,8 @@ def run_directory(experiment: Experiment, resume: bool, say: Say) -> Iterator[Ru
     The directory of a run that is refused before its first event is removed.
 
     Raises:
-        BadInput: if the directory cannot be written or is locked, or the resumed run would train other trials, or on
-            other data.
+        BadInput: if the directory cannot be written or is locked, or the resumed run would train other trials, by other
+            plugins or on other data.
     """
     mirror = Mirror.open(experiment.tracking.mirror) if experiment.tracking.mirror else None
     directory = latest_run(experiment, mirror) if resume else new_run(experiment)
@@ -84,9 +85,11 @@ def run_directory(experiment: Experiment, resume: bool, say: Say) -> Iterator[Ru
                 if mirror is not None and (note := mirror.pull(directory)):
                     say(note)
                 deque(read_events(directory.journal), maxlen=0)  # a damaged one is refused before Ray is started
+                check_same_plugins(directory)
                 check_same_trials(experiment, directory)
                 check_same_data(experiment, directory)
                 write_record(experiment, directory)
+            keep_plugins(directory)
             keep_inventories(experiment, directory)
             yield directory
         except BaseException:
