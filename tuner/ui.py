@@ -17,6 +17,8 @@ from tuner.cli.commands import command_parser
 
 HOST = "127.0.0.1"
 MAX_PORT = 65535
+QUIET = "--log-level warning --no-access-log"
+"""Options of uvicorn, which would print a line for each request."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -77,7 +79,8 @@ def check_port(port: int) -> None:
 
 def server_command(uri: str, port: int) -> list[str]:
     """Builds the server's command line; the server accepts connections of this machine alone."""
-    options = ["--backend-store-uri", uri, "--host", HOST, "--port", str(port), "--workers", "1"]
+    stores = ["--backend-store-uri", uri, "--registry-store-uri", uri]  # of the second, MLflow would print a line
+    options = [*stores, "--host", HOST, "--port", str(port), "--workers", "1", "--uvicorn-opts", QUIET]
     return [sys.executable, "-m", "mlflow", "server", *options]
 
 

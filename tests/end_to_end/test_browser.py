@@ -63,8 +63,7 @@ def trials(finished: Run) -> Iterator[str]:
         try:
             wait_until(lambda: answers(f"http://127.0.0.1:{port}/health"), server)
             assert server.stdout is not None
-            server.stdout.readline()
-            yield server.stdout.readline().strip().removeprefix("tiny: ")
+            yield server.stdout.readline().strip()
         finally:
             os.killpg(server.pid, signal.SIGTERM)
 

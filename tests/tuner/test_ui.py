@@ -18,9 +18,11 @@ def test_one_worker_on_this_machine_only() -> None:
     assert command[:4] == [sys.executable, "-m", "mlflow", "server"]
     assert options == {
         "--backend-store-uri": "sqlite:////x/mlflow.db",
+        "--registry-store-uri": "sqlite:////x/mlflow.db",
         "--host": "127.0.0.1",
         "--port": "5001",
         "--workers": "1",
+        "--uvicorn-opts": "--log-level warning --no-access-log",
     }
 
 
