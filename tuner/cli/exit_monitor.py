@@ -2,7 +2,7 @@
 
 Ray ends its driver from C++ if the raylet dies, and SIGKILL ends any process: no handler and no exception of Python
 follows. The monitor waits for the end of a pipe that the command holds, and does not belong to its terminal or process
-group. It appends nothing to the journal, whose search is then `died`, but writes the reason to a file beside the logs.
+group. It appends nothing to the journal, whose search is then `died`, but writes the reason to a file among the logs.
 
 The process runs this file by itself, without the project's packages.
 """
