@@ -36,10 +36,9 @@ def write_record(directory: RunDirectory, *rows: str, train: tuple[str, ...] = (
 
 
 def inputs_of(journal: SearchJournal, space: dict[str, Any] = PHOTOS) -> dict[str, Any]:
-    if journal.history.started is None:
-        start_search(journal, space=space)
-    assert journal.history.started is not None
-    inputs = search_inputs(journal.directory, journal.history.started)
+    start_search(journal, space=space)
+    assert journal.history.last_started is not None
+    inputs = search_inputs(journal.directory, journal.history.last_started)
     return {each.tags[0].value: each.dataset for each in inputs}
 
 
@@ -70,8 +69,8 @@ def test_a_validation_split_of_its_own_is_one(journal: SearchJournal, directory:
 def test_the_digest_is_of_the_contents_and_not_of_the_place(journal: SearchJournal, directory: RunDirectory) -> None:
     write_record(directory, *ROWS)
     before = inputs_of(journal)["train"].digest
-    start_search(journal, space={**SPACE, "data": {"dataset": "imagefolder", "root": "/elsewhere/clothes"}})
-    assert inputs_of(journal)["train"].digest == before
+    elsewhere = {**SPACE, "data": {"dataset": "imagefolder", "root": "/elsewhere/clothes"}}
+    assert inputs_of(journal, elsewhere)["train"].digest == before
     write_record(directory, "0,train,a/1.png,a,changed", *ROWS[1:])
     assert inputs_of(journal)["train"].digest != before
 
