@@ -3,8 +3,9 @@
     python -m docs.pictures RUN [--tracking-uri URI] [--output FOLDER]
 
 RUN is a name (its latest run), NAME/RUN, or a run directory; `make search` makes one called smile-digits. Written are
-`report.png`, the top of its report, and `mlflow.png`, its trials in the MLflow UI. Needs playwright (extra `dev`), a
-chromium (Debian: `apt-get install chromium`) and Pillow; nothing is downloaded, and nothing is changed in the run.
+`report.png`, the top of its report, and `mlflow.png`, the trials of the latest search of the store in the MLflow UI.
+Needs playwright (extra `dev`), a chromium (Debian: `apt-get install chromium`) and Pillow; nothing is downloaded, and
+nothing is changed in the run.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ def main() -> int:
         flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
         browser = playwright.chromium.launch(executable_path=chromium, args=flags)
         report = save(picture_of_report(browser, run.report), arguments.output / "report.png")
-        with ui(run.experiment_name, arguments.tracking_uri) as address:
+        with ui(arguments.tracking_uri) as address:
             mlflow = save(picture_of_trials(browser, address), arguments.output / "mlflow.png")
         browser.close()
     return int(max(report, mlflow) > MAX_BYTES)
@@ -109,8 +110,8 @@ def save(png: bytes, file: Path) -> int:
 
 
 @contextlib.contextmanager
-def ui(name: str, uri: str | None) -> Iterator[str]:
-    """`tuner.ui` on the store, for the block; the address of the page of the trials of the experiment `name`."""
+def ui(uri: str | None) -> Iterator[str]:
+    """`tuner.ui` on the store, for the block; the address that it prints, of the trials of the latest search."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -122,8 +123,7 @@ def ui(name: str, uri: str | None) -> Iterator[str]:
         try:
             wait_for(f"http://127.0.0.1:{port}/health", server)
             assert server.stdout is not None
-            prefix = f"  {name}: "
-            yield next(line.removeprefix(prefix).strip() for line in server.stdout if line.startswith(prefix))
+            yield server.stdout.readline().strip()
         finally:
             os.killpg(server.pid, signal.SIGTERM)
 

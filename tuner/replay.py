@@ -12,6 +12,7 @@ from trainables.plugins import use_plugins
 from tuner.cli.arguments import FAILED, SUCCEEDED, add_directory_flag, add_plugin_flag, guarded
 from tuner.cli.commands import command_parser
 from tuner.record.find import find_run
+from tuner.record.plugin_record import use_recorded_plugins
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,6 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     redact_logging()
     use_plugins(arguments.plugin)
     directory = find_run(arguments.run, arguments.directory, "RUN")
+    use_recorded_plugins(directory)
     uri = store_of(directory, arguments.tracking_uri)
     where = "--tracking-uri" if arguments.tracking_uri else tracking_key(None)
     try:

@@ -11,6 +11,7 @@ from trainables.plugins import use_plugins
 from tuner.cli.arguments import SUCCEEDED, add_directory_flag, add_plugin_flag, guarded
 from tuner.cli.commands import command_parser
 from tuner.record.find import find_run
+from tuner.record.plugin_record import use_recorded_plugins
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,6 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     use_plugins(arguments.plugin)
     directory = find_run(arguments.run, arguments.directory, "RUN")
+    use_recorded_plugins(directory)
     try:
         print(write_report(directory, arguments.output))
     except OSError as error:

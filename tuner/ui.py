@@ -15,6 +15,9 @@ from tuner.cli.arguments import guarded
 from tuner.cli.commands import command_parser
 from tuner.cli.ports import HOST, check_port
 
+QUIET = "--log-level warning --no-access-log"
+"""Options of uvicorn, which would print a line for each request."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; its process becomes the server. Exit code 2: bad input."""
@@ -38,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def serve(uri: str, port: int) -> int:
-    """Replaces this process by the server.
+    """Prints the address of the trials of the latest search, then replaces this process by the server.
 
     Raises:
         BadInput: if `uri` is a tracking server, which has a UI of its own, or a store that is not there or cannot be
@@ -52,21 +55,18 @@ def serve(uri: str, port: int) -> int:
         raise BadInput(Problem("--tracking-uri", expected, shown_uri))
     check_port(port)
     from tuner.tracking.store import check_is_store, prepare_store
-    from tuner.tracking.ui_views import pages_of_searches
+    from tuner.tracking.ui_views import latest_page
 
     check_is_store(uri, "--tracking-uri")
     prepare_store(uri, "Default")
-    address = f"http://{HOST}:{port}"
-    print(f"MLflow UI of {shown_uri}: {address}  (Ctrl-C ends it)")
-    for name, page in pages_of_searches(uri).items():
-        print(f"  {name}: {address}/{page}")
-    sys.stdout.flush()
+    print(f"http://{HOST}:{port}/{latest_page(uri)}", flush=True)
     os.execve(sys.executable, server_command(uri, port), server_environment(os.environ))
 
 
 def server_command(uri: str, port: int) -> list[str]:
     """Builds the server's command line; the server accepts connections of this machine alone."""
-    options = ["--backend-store-uri", uri, "--host", HOST, "--port", str(port), "--workers", "1"]
+    stores = ["--backend-store-uri", uri, "--registry-store-uri", uri]  # of the second, MLflow would print a line
+    options = [*stores, "--host", HOST, "--port", str(port), "--workers", "1", "--uvicorn-opts", QUIET]
     return [sys.executable, "-m", "mlflow", "server", *options]
 
 

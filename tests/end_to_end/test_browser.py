@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -63,8 +64,7 @@ def trials(finished: Run) -> Iterator[str]:
         try:
             wait_until(lambda: answers(f"http://127.0.0.1:{port}/health"), server)
             assert server.stdout is not None
-            server.stdout.readline()
-            yield server.stdout.readline().strip().removeprefix("tiny: ")
+            yield server.stdout.readline().strip()
         finally:
             os.killpg(server.pid, signal.SIGTERM)
 
@@ -108,16 +108,20 @@ def test_the_report_fits_its_window(finished: Run, page: Page, width: int) -> No
     assert page.evaluate("document.documentElement.scrollWidth") == width
 
 
-def test_the_view_of_trials_has_scores_and_settings_as_columns(trials: str, page: Page) -> None:
+def test_the_view_of_trials_has_scores_and_settings_as_columns(finished: Run, trials: str, page: Page) -> None:
     page.goto(trials)
     expect(page.get_by_role("link", name="trial-0000")).to_be_visible()
     shown = [heading.get_attribute("col-id") for heading in page.locator("[role=columnheader][col-id]").all()]
-    scores = {"metrics.`val_top1`", "metrics.`fold_1/val_top1`", "metrics.`fold_2/val_top1`"}
-    assert scores | {"params.`gamma_fe`", "params.`alpha`", "tags.`state`"} <= set(shown)
-    best = page.locator("[row-index='0'] [col-id='attributes.`Run Name`']")
-    expect(best).to_contain_text("trial-")  # not the search itself, nor a retraining
+    means, params = ["metrics.`val_top1`", "metrics.`test_top1`"], ["params.`gamma_fe`", "params.`alpha`"]
+    folds = ["metrics.`fold_1/val_top1`", "metrics.`fold_2/val_top1`"]
+    ours = [*means, *params, *folds, "tags.`state`"]
+    assert [column for column in shown if column in ours] == ours
     for number in range(3):
         expect(page.get_by_role("link", name=f"trial-{number:04d}")).to_be_visible()
+    expect(page.get_by_role("link", name="retrain-seed-0")).to_have_count(0)
+    expect(page.get_by_role("link", name=finished.directory.name)).to_have_count(0)
+    best = page.locator("[row-index='0'] [col-id='attributes.`Run Name`']")
+    expect(best).to_contain_text(finished.outcome["best_trial"])
 
 
 @pytest.mark.nightly
@@ -135,8 +139,17 @@ def test_trials_lie_below_their_search(finished: Run, trials: str, page: Page) -
 def test_trials_can_be_compared_in_charts(trials: str, page: Page) -> None:
     """By day: `test_the_view_of_trials_has_scores_and_settings_as_columns`; the charts are MLflow's own."""
     page.goto(f"{trials}&compareRunsMode=CHART")
+    expect(page.get_by_text("Scores and settings")).to_be_visible()
     expect(page.get_by_text("val_top1").first).to_be_visible()
     expect(page.locator("svg.main-svg").first).to_be_visible()
+
+
+@pytest.mark.nightly
+def test_retrainings_have_a_view_of_their_own(trials: str, page: Page) -> None:
+    """By day: `test_ui_views.py::test_each_view_has_the_runs_of_its_kind`, which runs the filter of the view."""
+    page.goto(trials.replace("ShareKey=trials", "ShareKey=retrainings"))
+    expect(page.get_by_role("link", name="retrain-seed-0")).to_be_visible()
+    expect(page.get_by_role("link", name="trial-0000")).to_have_count(0)
 
 
 @pytest.mark.nightly
@@ -152,9 +165,11 @@ def test_a_trial_opens_with_its_metrics_and_curves(trials: str, page: Page) -> N
 
 
 def test_the_search_says_what_is_best_and_holds_its_report(finished: Run, trials: str, page: Page) -> None:
-    page.goto(trials)
+    page.goto(trials.partition("&viewStateShareKey")[0])
     page.get_by_role("link", name=finished.directory.name).click()
-    expect(page.get_by_text(f"Best: {finished.outcome['best_trial']}")).to_be_visible()
+    expect(page.get_by_text(f"Test top-1 {finished.outcome['model_test_top1']:.4f}")).to_be_visible()
+    expect(page.get_by_role("cell", name=f"{finished.outcome['best_trial']}, the best of 3")).to_be_visible()
+    expect(page.get_by_role("link", name="retrainings")).to_have_attribute("href", re.compile("ShareKey=retrainings"))
     page.get_by_role("tab", name="Artifacts").click()
     page.get_by_text("report.html").click()
     report = page.frame_locator("iframe")

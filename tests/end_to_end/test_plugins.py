@@ -26,6 +26,12 @@ def test_a_search_with_a_plugin_and_what_it_prints(tmp_path: Path) -> None:
     search = run_command("tuner.search", "--space", "tiny.yaml", "--json", "outcome.json", *flags, folder=tmp_path)
     assert search.code == 0, search.out + search.err
     assert search.outcome["best_config"]["method"]["name"] == "focal"
+    copy = search.directory / "plugins" / "focal.py"
+    assert copy.read_bytes() == (EXAMPLE / "focal.py").read_bytes()
+    resumed = run_command("tuner.search", "--resume", "tiny", "--trials", "3", folder=tmp_path)
+    assert resumed.code == 0, resumed.out + resumed.err  # by the copy
+    (resumed_line,) = (line.strip() for line in resumed.out.splitlines() if "tuner.predict" in line)
+    assert f"--plugin {copy}" in resumed_line
     (line,) = (line.strip() for line in search.out.splitlines() if "tuner.predict" in line)
     photo = next(photos.rglob("*.png"))
     asked = subprocess.run(

@@ -106,7 +106,7 @@ def test_a_reader_may_leave_early(tmp_path: Path) -> None:
     for number in range(3):
         write_search(tmp_path / "tiny" / str(number), FINISHED)
     pipe = f"{sys.executable} -m tuner.list --directory {tmp_path} | head -n 1"
-    ended = subprocess.run(["bash", "-c", pipe], capture_output=True, text=True, check=True)
+    ended = subprocess.run(["bash", "-o", "pipefail", "-c", pipe], capture_output=True, text=True, check=True)
     assert (len(ended.stdout.splitlines()), ended.stderr) == (1, "")
 
 

@@ -18,9 +18,11 @@ def test_one_worker_on_this_machine_only() -> None:
     assert command[:4] == [sys.executable, "-m", "mlflow", "server"]
     assert options == {
         "--backend-store-uri": "sqlite:////x/mlflow.db",
+        "--registry-store-uri": "sqlite:////x/mlflow.db",
         "--host": "127.0.0.1",
         "--port": "5001",
         "--workers": "1",
+        "--uvicorn-opts": "--log-level warning --no-access-log",
     }
 
 
@@ -41,14 +43,11 @@ def test_the_process_becomes_the_server(monkeypatch: pytest.MonkeyPatch, capsys:
     monkeypatch.setattr("tuner.tracking.store.check_is_store", lambda uri, where: None)
     monkeypatch.setattr("tuner.tracking.store.prepare_store", lambda uri, name: "0")
     monkeypatch.setattr(ui, "check_port", lambda port: None)
-    monkeypatch.setattr("tuner.tracking.ui_views.pages_of_searches", lambda uri: {"digits": "#/experiments/1/runs"})
+    monkeypatch.setattr("tuner.tracking.ui_views.latest_page", lambda uri: "#/experiments/1/runs")
     monkeypatch.setattr(os, "execve", lambda program, command, environment: became.append(command))
     ui.main(["--tracking-uri", "sqlite:////x/mlflow.db", "--port", "5001"])
     assert became == [ui.server_command("sqlite:////x/mlflow.db", 5001)]
-    assert capsys.readouterr().out.splitlines() == [
-        "MLflow UI of sqlite:////x/mlflow.db: http://127.0.0.1:5001  (Ctrl-C ends it)",
-        "  digits: http://127.0.0.1:5001/#/experiments/1/runs",
-    ]
+    assert capsys.readouterr().out == "http://127.0.0.1:5001/#/experiments/1/runs\n"
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])

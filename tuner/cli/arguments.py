@@ -15,7 +15,9 @@ from tuner.cli.commands import command_parser
 from tuner.cli.console import open_missing_streams, silence_unread
 from tuner.experiment.packaged_spaces import find_space
 from tuner.messages.wording import shown
+from tuner.record.directory import RunDirectory
 from tuner.record.find import EXPERIMENTS, find_run
+from tuner.record.plugin_record import use_recorded_plugins
 
 SUCCEEDED, FAILED, BAD_INPUT = 0, 1, 2
 """Exit codes of the commands."""
@@ -91,7 +93,7 @@ def parse_arguments(parser: argparse.ArgumentParser, argv: Sequence[str] | None)
 
 def resolve_space_file(arguments: argparse.Namespace) -> argparse.Namespace:
     """Sets `space` to a file: that of a packaged name, or of the run to resume, which is downloaded from a mirror. From
-    now on the plugins that are given are used.
+    now on the plugins that are given are used, and those that are recorded with the run that the file is of.
 
     Raises:
         BadInput: if there is no such file or run, or no such plugin.
@@ -108,6 +110,9 @@ def resolve_space_file(arguments: argparse.Namespace) -> argparse.Namespace:
         arguments.space = find_run(arguments.resume, root, "--resume").space
     else:
         arguments.space = find_space(arguments.space, "--space")
+    directory = RunDirectory(arguments.space.parent)
+    if directory.has_begun:
+        use_recorded_plugins(directory)
     return arguments
 
 

@@ -41,10 +41,10 @@ class ComparisonProgress(Display):
             case CellFinished(result=result):
                 score, took = f"{result.test_top1:.4f}", clock(result.duration_s)
                 cell = cell_name(event.row, event.column, event.seed)
-                self.say(f"{cell}: test top-1 {score} in {took}  | {self.summary()}")
+                self.say(self.with_summary(f"{cell}: test top-1 {score} in {took}"))
             case CellFailed():
                 cell = cell_name(event.row, event.column, event.seed)
-                self.say(f"{cell} failed: {event.reason}  | {self.summary()}")
+                self.say(self.with_summary(f"{cell} failed: {event.reason}"))
 
     def summary(self) -> str:
         """Returns trainings done and failed, and the time left, in one line."""

@@ -6,14 +6,22 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import select
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from textwrap import wrap
 from typing import IO, TYPE_CHECKING, cast
+
+from tuner.messages.invocation import invocation
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+LABEL = re.compile(r"\[[\d:]+\] | *(?:\S+(?: \S+)*?  +)?")
+"""Start of a line before its text: the elapsed time, or indent and label."""
+MAX_LABEL_COLUMNS = 20
 
 
 class Screen(io.TextIOBase):
@@ -113,6 +121,29 @@ def silence_unread(number: int = 1) -> bool:
         os.dup2(null, number)
         os.close(null)
     return has_gone
+
+
+def print_line(console: Console, line: str) -> None:
+    """Prints a line as it is; on a terminal that it is too long for, in lines that end between words."""
+    from rich.text import Text
+
+    lines = fitting_lines(line, console.width) if console.is_terminal else [line]
+    console.print(Text("\n".join(lines)), soft_wrap=True)
+
+
+def fitting_lines(line: str, width: int) -> list[str]:
+    """Breaks a line between words where it is longer than `width`, the rest indented as the text of its first line is.
+
+    A line with a command stays whole, so that it can be copied; a terminal then breaks it anywhere. So does a path.
+
+    >>> fitting_lines("[0:15] one two three", 14)
+    ['[0:15] one two', '       three']
+    """
+    if len(line) <= width or invocation() in line:
+        return [line]
+    label = LABEL.match(line)
+    indent = 0 if label is None or label.end() > min(MAX_LABEL_COLUMNS, width // 2) else label.end()
+    return wrap(line, width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)
 
 
 def text_console(file: IO[str] | None = None) -> Console:

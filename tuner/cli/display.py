@@ -11,8 +11,8 @@ from typing import ClassVar, Self
 from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
-from rich.text import Text
 
+from tuner.cli.console import print_line
 from tuner.messages.wording import clock
 
 ECHO_COLUMNS = 4
@@ -63,6 +63,14 @@ class Display(ABC):
     def render(self) -> RenderableType:
         """Renders the live display."""
 
+    @abstractmethod
+    def summary(self) -> str:
+        """Returns what is done and what is left, in one line."""
+
+    def with_summary(self, line: str) -> str:
+        """Adds the summary to a line where there is no live display, which has it below all lines."""
+        return line if self._live else f"{line}  | {self.summary()}"
+
     def bar(self, total: float, completed: float) -> ProgressBar:
         """Makes the bar in the last line of the live display. It leaves room for the `^C` that a terminal echoes: in a
         line that is full this would begin another, and the display would be erased one line too low."""
@@ -99,4 +107,4 @@ class Display(ABC):
         return clock(time.monotonic() - self._started_s)
 
     def _print(self, line: str) -> None:
-        self.console.print(Text(line), soft_wrap=True)  # a string would be read as markup and emojis
+        print_line(self.console, line)

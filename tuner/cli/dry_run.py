@@ -15,6 +15,7 @@ from rich.text import Text
 from trainables.data.examples import Examples
 from trainables.data.loading import source_key
 from trainables.errors import BadInput
+from tuner.cli.console import print_line
 from tuner.experiment.balance import balance_notes
 from tuner.experiment.checks import Plan, load_images
 from tuner.experiment.dimensions import spell
@@ -50,8 +51,8 @@ def print_plan(
     with _joined(address) as nodes:
         share = share_of(nodes, space.resources, space.search.concurrency)
         for line in (*_facts(space, plan, share, nodes), *notes):
-            console.print(Text(line), soft_wrap=True)
-        console.print(Text(f"minutes    {_minutes(plan, share, address)}"), soft_wrap=True)
+            print_line(console, line)
+        print_line(console, f"minutes    {_minutes(plan, share, address)}")
 
 
 def print_comparison(
@@ -64,17 +65,17 @@ def print_comparison(
     console.print(_arms(comparison, plans))
     console.print()
     for note in dict.fromkeys(note for plan in plans for note in plan.data.notes):
-        console.print(Text(f"data       {note}"), soft_wrap=True)
+        print_line(console, f"data       {note}")
     budget = ComparisonCost.of(comparison, plans)
     with _joined(address) as joined:
         nodes = joined
     share = share_of(nodes, comparison.resources, comparison.search.concurrency)
-    console.print(Text(f"budget     {budget}"), soft_wrap=True)
+    print_line(console, f"budget     {budget}")
     at_once = max(1, min(share.concurrency, budget.num_folds + comparison.num_cells))
     per_place = -(-budget.total_steps // at_once)
     console.print(f"           {budget.total_steps:,} steps in all, about {per_place:,} one after the other")
     for line in _resources(comparison.resources, share, nodes):
-        console.print(Text(line), soft_wrap=True)
+        print_line(console, line)
 
 
 def _print_experiment(console: Console, experiment: Experiment) -> None:

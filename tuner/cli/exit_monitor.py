@@ -2,7 +2,7 @@
 
 Ray ends its driver from C++ if the raylet dies, and SIGKILL ends any process: no handler and no exception of Python
 follows. The monitor waits for the end of a pipe that the command holds, and does not belong to its terminal or process
-group. It appends nothing to the journal, whose search is then `died`.
+group. It appends nothing to the journal, whose search is then `died`, but writes the reason to a file among the logs.
 
 The process runs this file by itself, without the project's packages.
 """
@@ -30,10 +30,11 @@ SHOW_CURSOR = "\x1b[?25h"
 
 
 @contextlib.contextmanager
-def exit_monitored(screen: int | None, noun: str, record: Path, logs: Path, advice: Sequence[str]) -> Iterator[None]:
+def exit_monitored(screen: int | None, noun: str, record: Path, report: Path, advice: Sequence[str]) -> Iterator[None]:
     """Has the death of this process in the block reported on the file descriptor `screen` (None: not at all).
 
-    `noun` is what the process runs; `advice` are lines on how to go on, printed if there is a file `record`.
+    `noun` is what the process runs; `advice` are lines on how to go on, printed if there is a file `record`. The reason
+    is written to the file `report`, too, which lies among the logs.
     """
     monitor = None if screen is None else _started(screen)
     if monitor is None:
@@ -41,7 +42,7 @@ def exit_monitored(screen: int | None, noun: str, record: Path, logs: Path, advi
         return
     assert monitor.stdin is not None
     raylet = _child_named("raylet")
-    message = {"noun": noun, "record": str(record), "logs": str(logs), "advice": [*advice], "raylet": raylet}
+    message = {"noun": noun, "record": str(record), "report": str(report), "advice": [*advice], "raylet": raylet}
     try:
         _send(monitor.stdin, json.dumps({**message, "pid": os.getpid()}).encode() + b"\n")
         yield
@@ -92,6 +93,8 @@ def main() -> int:
     dead = first_to_end(0, message["raylet"])
     if sys.stdin.buffer.read().endswith(REPORTED):
         return 0
+    with contextlib.suppress(OSError):  # the record may have been removed
+        Path(message["report"]).write_text(reason_of(message, dead) + "\n", encoding="utf-8")
     report = "\n".join(lines_of(message, dead)) + "\n"
     if os.isatty(1):
         report = f"{SHOW_CURSOR}\n{report}"
@@ -117,19 +120,24 @@ def first_to_end(pipe: int, raylet: int | None) -> Dead:
 def lines_of(message: dict[str, Any], dead: Dead) -> list[str]:
     """Words the report.
 
-    >>> message = {"noun": "search", "pid": 7, "raylet": 8, "record": "/none", "logs": "/logs", "advice": ["go on"]}
+    >>> message = {"noun": "search", "pid": 7, "raylet": 8, "record": "/none", "report": "/logs/exit.txt", "advice": []}
     >>> lines_of(message, "raylet")
     ["error: Ray's raylet (process 8) or an agent of it died, and the search with it; the logs are in /logs"]
     """
+    advice = message["advice"] if os.path.exists(message["record"]) else []
+    logs = os.path.dirname(message["report"])
+    return [f"error: {reason_of(message, dead)}; the logs are in {logs}", *advice]
+
+
+def reason_of(message: dict[str, Any], dead: Dead) -> str:
+    """Words what is known of the end of the process. Which signal ended it is not known: its parent alone learns it."""
     noun, raylet = message["noun"], f"Ray's raylet (process {message['raylet']})"
     command = f"the process of the {noun} ({message['pid']})"
-    why = {
+    return {
         "raylet": f"{raylet} or an agent of it died, and the {noun} with it",
-        "command": f"{command} died without a word: killed, or out of memory",
-        "either": f"{command}, or {raylet}, died without a word: killed, or out of memory",
+        "command": f"{command} ended and recorded no reason: killed by a signal, or out of memory",
+        "either": f"{command}, or {raylet}, ended and recorded no reason: killed by a signal, or out of memory",
     }[dead]
-    advice = message["advice"] if os.path.exists(message["record"]) else []
-    return [f"error: {why}; the logs are in {message['logs']}", *advice]
 
 
 if __name__ == "__main__":

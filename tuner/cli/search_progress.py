@@ -117,7 +117,7 @@ class SearchProgress(Display):
             ending = f"val {spell_mean(trial)} ({spell_scores(trial.fold_values)}){top1_beside(trial)}"
         else:
             ending = f"{trial.state}: {trial.reason}"
-        return f"{trial.trial_id} {ending}  {self._params_of(trial)}  | {self.summary()}"
+        return self.with_summary(f"{trial.trial_id} {ending}  {self._params_of(trial)}")
 
     def _params_of(self, trial: TrialRecord) -> str:
         return spell_params(by_short_name(trial.params, self.names))
@@ -136,7 +136,8 @@ class SearchProgress(Display):
         scored = [baseline for baseline in self.history.baselines.values() if baseline.value is not None]
         parts += [f"{baseline.label} {baseline.value:.4f}" for baseline in scored]
         if (left := self.seconds_left()) is not None:
-            parts.append(f"about {clock(left)} left")
+            of = "" if self.num_trials is None else " of trials"  # the retraining comes after them
+            parts.append(f"about {clock(left)}{of} left")
         return ", ".join(parts)
 
     @property

@@ -12,7 +12,7 @@ from typing import Literal, TypeVar
 from rich.console import Console
 
 from trainables.errors import BadInput
-from tuner.cli.console import Screen, output_redirected_to, text_console
+from tuner.cli.console import Screen, output_redirected_to, print_line, text_console
 from tuner.cli.display import Display
 from tuner.cli.exit_monitor import exit_monitored
 from tuner.execution.run_context import RunContext, open_run, run_directory, store_flag
@@ -50,7 +50,8 @@ def command_session(
         screen = text_console(stack.enter_context(output_redirected_to(directory.driver_log)))
 
         def say(line: str) -> None:
-            screen.print(line, soft_wrap=True)
+            for each in line.splitlines():
+                print_line(screen, each)
 
         say(f"{experiment.name}: {greeting}")
         context = stack.enter_context(open_run(experiment, directory, history, address, data_bytes, say))
@@ -70,7 +71,7 @@ def run_guarded(
     advice = _how_to_go_on(command, directory, address, context.uri)
     screen = display.console.file
     descriptor = screen.fileno() if isinstance(screen, Screen) else None
-    with exit_monitored(descriptor, NOUNS[command], directory.journal, directory.logs, advice):
+    with exit_monitored(descriptor, NOUNS[command], directory.journal, directory.exit_report, advice):
         try:
             return body()
         except KeyboardInterrupt:

@@ -18,6 +18,7 @@ from tuner.record.create import check_same_trials, latest_run
 from tuner.record.data_record import check_same_data
 from tuner.record.directory import RunDirectory
 from tuner.record.lines import read_events
+from tuner.record.plugin_record import check_same_plugins
 
 Result = TypeVar("Result")
 NO_FILES: Mapping[str, Path] = {}
@@ -76,9 +77,10 @@ def check_resumed(experiment: Experiment, directory: RunDirectory) -> None:
     """Checks that `experiment` goes on with the run in `directory`.
 
     Raises:
-        BadInput: if the run's journal is damaged, or it would train other trials, or on other data.
+        BadInput: if the run's journal is damaged, or it would train other trials, with other plugins, or on other data.
     """
     deque(read_events(directory.journal), maxlen=0)
+    check_same_plugins(directory)
     check_same_trials(experiment, directory)
     check_same_data(experiment, directory)
 

@@ -28,6 +28,7 @@ from tuner.record.history import ComparisonHistory, SearchHistory
 from tuner.record.journal import Journal
 from tuner.record.lock import locked
 from tuner.record.mirror import Mirror, mirrored
+from tuner.record.plugin_record import keep_plugins
 from tuner.resources.share import Share, share_of
 from tuner.tracking.process import ProjectionProcess
 from tuner.tracking.store import StoreAway, prepare_store
@@ -71,8 +72,8 @@ def run_directory(experiment: Experiment, resume: bool, say: Say) -> Iterator[Ru
     The directory of a run that is refused before its first event is removed.
 
     Raises:
-        BadInput: if the directory cannot be written or is locked, or the resumed run would train other trials, or on
-            other data.
+        BadInput: if the directory cannot be written or is locked, or the resumed run would train other trials, by other
+            plugins or on other data.
     """
     mirror = Mirror.open(experiment.tracking.mirror) if experiment.tracking.mirror else None
     directory = latest_run(experiment, mirror) if resume else new_run(experiment)
@@ -84,6 +85,7 @@ def run_directory(experiment: Experiment, resume: bool, say: Say) -> Iterator[Ru
                     say(note)
                 check_resumed(experiment, directory)
                 write_record(experiment, directory)
+            keep_plugins(directory)
             keep_inventories(experiment, directory)
             yield directory
         except BaseException:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from trainables.errors import BadInput, Problem, os_reason
 from trainables.files import write_whole
@@ -16,6 +16,19 @@ if TYPE_CHECKING:
     from trainables.data.inventory import Inventory  # imports PyTorch, which reading a record does not need
 
 COLUMNS = ("sample", "split", "name", "class", "hash")
+
+
+class ExampleRow(NamedTuple):
+    """Row of the record: an example of the sample with that number, in the split that its dataset gives it.
+
+    `digest` is the hash of its contents, "" where it is not in the sample or cannot be read.
+    """
+
+    sample: str
+    split: str
+    name: str
+    label: str
+    digest: str
 
 
 def inventories_of(experiment: Experiment) -> list[Inventory]:
@@ -55,21 +68,29 @@ def read_inventories(directory: RunDirectory) -> list[Inventory] | None:
     """
     from trainables.data.inventory import Entry
 
+    rows = read_rows(directory)
+    if rows is None:
+        return None
+    found: dict[str, list[Entry]] = {}
+    for number, *entry in rows:
+        found.setdefault(number, []).append(Entry(*entry))
+    return list(found.values())
+
+
+def read_rows(directory: RunDirectory) -> list[ExampleRow] | None:
+    """Reads the rows of the record; None where there is none. Raises BadInput as `read_inventories` does."""
     if not directory.data.exists():
         return None
     try:
         text = directory.data.read_bytes().decode("utf-8", "surrogateescape")
         header, *rows = csv.reader(io.StringIO(text, newline=""))
-        found: dict[str, list[Entry]] = {}
-        for number, *entry in rows:
-            found.setdefault(number, []).append(Entry(*entry))
         if tuple(header) != COLUMNS:
             raise ValueError(header)
+        return [ExampleRow(*row) for row in rows]
     except (OSError, ValueError, TypeError, csv.Error) as error:
         expected = "the record of the run's data, or no file, so that they are not compared"
         got = os_reason(error) if isinstance(error, OSError) else "a damaged one"
         raise BadInput(Problem("", expected, got, file=str(directory.data))) from None
-    return list(found.values())
 
 
 def check_same_data(experiment: Experiment, directory: RunDirectory) -> None:

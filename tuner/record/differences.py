@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
 
 from trainables.frozen import Frozen
+from tuner.experiment.objective import TOP1, Objective
+from tuner.messages.wording import counted
 
 CONFIDENCE = 0.95
 """Coverage of the intervals."""
@@ -66,3 +68,33 @@ def _with_interval(differences: Sequence[float], variance_factor: float) -> Diff
         return Difference(mean=mean, num_pairs=num_pairs)
     half = float(stdtrit(num_pairs - 1, (1 + CONFIDENCE) / 2)) * spread * math.sqrt(variance_factor)
     return Difference(mean=mean, low=mean - half, high=mean + half, num_pairs=num_pairs)
+
+
+def spell_difference(difference: Difference, noun: str, objective: Objective = TOP1) -> str:
+    """Formats a difference of `objective`, a share in points of a hundred and a loss as it is; `noun` is what is
+    paired.
+
+    >>> spell_difference(Difference(mean=0.0267, low=-0.005, high=0.0585, num_pairs=3), "fold")
+    '+2.7 points (−0.5 to +5.9, 3 folds)'
+    >>> spell_difference(Difference(mean=-0.0267, num_pairs=1), "fold", Objective("log_loss"))
+    '−0.0267 (1 fold, no interval)'
+    """
+    pairs = counted(difference.num_pairs, noun)
+    signed, unit = (_points, " points") if objective.is_share else (_as_it_is, "")
+    if difference.low is None or difference.high is None:
+        why = "no interval" if difference.num_pairs == 1 else "no interval: the same on each"
+        return f"{signed(difference.mean)}{unit} ({pairs}, {why})"
+    return f"{signed(difference.mean)}{unit} ({signed(difference.low)} to {signed(difference.high)}, {pairs})"
+
+
+def _points(share: float) -> str:
+    return _signed(100 * share, digits=1)
+
+
+def _as_it_is(value: float) -> str:
+    return _signed(value, digits=4)
+
+
+def _signed(value: float, digits: int) -> str:
+    text = f"{value:+.{digits}f}"
+    return text[1:] if float(text) == 0 else text.replace("-", "−")

@@ -25,6 +25,7 @@ class RunDirectory:
             journal.jsonl                one event a line, appended and synced; the durable truth
             environment.json             versions, host, command
             data.csv                     names, classes and hashes of the examples, which `--resume` compares
+            plugins/                     copies of the files that `--plugin` gave, which `--resume` uses
             model/                       the best configuration, retrained, with MODEL_CARD.md (of a search)
             predictions/                 probabilities that the best trial, the baselines and the retrainings gave
             predictions.parquet, .csv    the same as one table, with file names
@@ -91,6 +92,16 @@ class RunDirectory:
     def data(self) -> Path:
         """Inventory of the data, as CSV; see `tuner.record.data_record`."""
         return self.path / "data.csv"
+
+    @property
+    def plugins(self) -> Path:
+        """Folder of the copies of plugins' files; see `tuner.record.plugin_record`."""
+        return self.path / "plugins"
+
+    @property
+    def plugin_copies(self) -> list[Path]:
+        """The copies of plugins' files, by name."""
+        return sorted(self.plugins.glob("*.py"))
 
     @property
     def model(self) -> Path:
@@ -172,6 +183,11 @@ class RunDirectory:
         return self.logs / "driver.log"
 
     @property
+    def exit_report(self) -> Path:
+        """Why the command's process ended, if it could not record it itself; see `tuner.cli.exit_monitor`."""
+        return self.logs / "exit.txt"
+
+    @property
     def live_steps(self) -> Path:
         """Folder of the steps of trainings in progress; see `tuner.record.live_steps`."""
         return self.logs / "steps"
@@ -234,4 +250,5 @@ class RunDirectory:
             self.predictions_csv,
             self.tables_markdown,
             self.tables_html,
+            *self.plugin_copies,
         )

@@ -80,6 +80,16 @@ def holder_of(directory: RunDirectory) -> LockHolder | None:
     return None
 
 
+def last_holder_of(directory: RunDirectory) -> LockHolder | None:
+    """Finds the process that was the last to hold the directory's lock; None if the file does not say."""
+    try:
+        with directory.lock.open() as file:
+            holder = _holder_in(file)
+    except OSError:
+        return None
+    return holder if holder.pid else None
+
+
 def _holder_in(lock: IO[str]) -> LockHolder:
     lock.seek(0)
     pid, _, host = lock.read().strip().partition(" ")

@@ -15,11 +15,12 @@ from tuner.record.events import ComparisonEnded, ComparisonStarted, Event, Searc
 from tuner.record.find import runs_below
 from tuner.record.history import ComparisonHistory, SearchHistory
 from tuner.record.lines import DamagedJournal, read_events
-from tuner.record.lock import holder_of
+from tuner.record.lock import holder_of, last_holder_of
 from tuner.record.selection import winner_of
 
 State = Literal["running", "finished", "interrupted", "failed", "died", "unreadable"]
-"""`interrupted` is by Ctrl-C or `tuner.stop`, `failed` by an error; `died` means that the process was killed."""
+"""`interrupted` is by Ctrl-C or `tuner.stop`, `failed` by an error; `died` means that its process ended and recorded
+nothing."""
 
 
 @dataclass(frozen=True)
@@ -67,13 +68,13 @@ def summary_of(directory: RunDirectory) -> Summary:
         comparison = ComparisonHistory.of(events, directory.journal)
         counts = {"complete": len(comparison.cells), "failed": len(comparison.cell_failures)}
         num_cells = _num_cells(comparison.last_started)
-        ending = _ending(comparison.ended) if holder is None else ("running", str(holder))
+        ending = _ending(comparison.ended, directory) if holder is None else ("running", str(holder))
         return _summary(directory, "comparison", ending, num_cells, counts, None, events[0].time_s, last)
     winner = winner_of(search.trials.values(), search.baselines.values())
     return _summary(
         directory,
         "search",
-        _ending(search.ended) if holder is None else ("running", str(holder)),
+        _ending(search.ended, directory) if holder is None else ("running", str(holder)),
         _num_trials(search.last_started),
         _counts(search, is_running=holder is not None),
         None if winner is None else winner.value,
@@ -119,9 +120,21 @@ def _reason(error: OSError | BadInput, directory: RunDirectory) -> str:
     return "; ".join(str(replace(problem, file=directory.journal.name)) for problem in error.problems)
 
 
-def _ending(ended: SearchEnded | ComparisonEnded | None) -> tuple[State, str]:
+def why_it_died(directory: RunDirectory) -> str:
+    """Returns what is known of the end of a run that recorded none: the report of its exit monitor, or else which
+    process it was."""
+    try:
+        report = directory.exit_report
+        if report.stat().st_mtime >= directory.journal.stat().st_mtime:  # else it is of an earlier command
+            return report.read_text(encoding="utf-8").strip()
+    except OSError:  # the monitor ended with the machine, or the run is a copy from elsewhere
+        pass
+    return f"{last_holder_of(directory) or 'its process'} ended and recorded no reason"
+
+
+def _ending(ended: SearchEnded | ComparisonEnded | None, directory: RunDirectory) -> tuple[State, str]:
     if ended is None:
-        return "died", "its process was killed"
+        return "died", why_it_died(directory)
     return ended.outcome, "" if ended.outcome == "interrupted" else ended.why
 
 

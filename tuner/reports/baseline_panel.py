@@ -9,8 +9,8 @@ import plotly.graph_objects as go
 
 from tuner.experiment.objective import TOP1, Objective
 from tuner.record.baselines import BaselineRecord
-from tuner.record.differences import Difference
-from tuner.reports.baseline_result import BaselineResult, spell_difference
+from tuner.record.differences import Difference, spell_difference
+from tuner.reports.baseline_result import BaselineResult
 from tuner.reports.plot_layout import GREY
 from tuner.reports.search_result import SearchResult
 

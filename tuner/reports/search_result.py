@@ -17,7 +17,7 @@ from tuner.messages.invocation import command_line
 from tuner.messages.redaction import without_credentials
 from tuner.messages.wording import clock, counted, spell_params, spell_scores
 from tuner.record.baselines import BaselineRecord
-from tuner.record.differences import Difference, seed_difference
+from tuner.record.differences import Difference, seed_difference, spell_difference
 from tuner.record.directory import RunDirectory
 from tuner.record.events import ModelRegistered, TrialState
 from tuner.record.history import SearchHistory, TrialRecord
@@ -27,7 +27,6 @@ from tuner.reports.baseline_result import (
     BaselineResult,
     baseline_results,
     retraining_lines,
-    spell_difference,
     validation_lines,
 )
 from tuner.reports.evaluation import MODEL_SEED, evaluations_of

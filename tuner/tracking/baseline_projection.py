@@ -19,7 +19,7 @@ from tuner.record.history import SearchHistory
 from tuner.record.selection import mean_and_sd
 from tuner.record.standings import standings_of
 from tuner.tracking.params import by_short_name
-from tuner.tracking.points import Point, fold_points, loss_points, mean_points, test_points
+from tuner.tracking.points import Point, fold_points, loss_points, mean_points, mean_test_point, test_points
 from tuner.tracking.run_writer import RunWriter, baseline_name, retraining_name, retraining_tags
 
 
@@ -47,6 +47,8 @@ class BaselineProjection:
                 name = self._open_retraining(event.baseline, result.seed, event.time_s - result.duration_s, "")
                 self._writer.write(name, event.time_s, [*test_points(result), *loss_points(result)])
                 self._writer.end(name, event.time_s, "FINISHED")
+                if (retrained := baseline_name(event.baseline)) in self._writer.names:
+                    self._writer.write(retrained, event.time_s, [mean_test_point(self._history, event.baseline)])
             case BaselineRetrainingFailed():
                 name = self._open_retraining(event.baseline, event.seed, event.time_s, event.reason)
                 self._writer.end(name, event.time_s, "FAILED")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from statistics import fmean
 from typing import NamedTuple
 
 from mlflow.entities import Metric
 
 from trainables.results import EnsembleResult, FoldResult, RetrainResult
 from tuner.record.baselines import BaselineRecord
-from tuner.record.history import TrialRecord
+from tuner.record.history import Contender, SearchHistory, TrialRecord
 
 
 class Point(NamedTuple):
@@ -52,6 +53,15 @@ def test_points(result: RetrainResult | EnsembleResult) -> Iterator[Point]:
     yield Point("test_top1", result.test_top1)
     yield from (Point(f"test_{name}", value) for name, value in result.metrics.items() if name != "top1")
     yield Point("duration_s", result.duration_s)
+
+
+def mean_test_point(history: SearchHistory, of: Contender) -> Point:
+    """Mean test top-1 over the retrainings so far, a point a retraining, for the run of what was retrained.
+
+    Of all trials the best alone has one, which is why no choice can be made by it.
+    """
+    scores = [result.test_top1 for result in history.retrainings(of).values()]
+    return Point("test_top1", fmean(scores), len(scores))
 
 
 def as_metrics(points: Iterable[Point], time_s: float) -> list[Metric]:

@@ -177,7 +177,8 @@ class Projection:
             return
         text = file.read_text(encoding="utf-8")
         is_page = file in (self._directory.report, self._directory.mistakes)
-        writer.write_artifact(file.name, text if is_page else without_credentials(text))
+        name = file.relative_to(self._directory.path).as_posix()
+        writer.write_artifact(name, text if is_page else without_credentials(text))
 
 
 def read_start(directory: RunDirectory) -> SearchStarted | ComparisonStarted | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 import warnings
 from collections.abc import Sequence
@@ -76,7 +77,7 @@ def register_model(
     The new version becomes the champion, unless a later one is; see `succeeds` and docs/decisions/0045. The
     signature leaves the input open (bytes of images, base64 of them, pixels, or texts; no paths); the output is a row
     an image, see `Classifier.predict`. The model card in `classifier_dir`, if there is one, is the description of the
-    version. Makes `uri` this process's tracking URI.
+    version, whose tags are `model_tags`. Makes `uri` this process's tracking URI.
 
     Args:
         uri: the store, with its credentials.
@@ -98,8 +99,11 @@ def register_model(
         mlflow.set_tracking_uri(uri)
         client = MlflowClient(uri)
         run = _retraining(client, uri, experiment, search_run, seed, baseline)
-        info = _log_model(client, run, classifier_dir, example)
-        version = _register(client, registered_name, info.model_id, run, _description(classifier_dir))
+        # On the CPU: a GPU may be full, and only the description is asked for.
+        classifier = Classifier.load(classifier_dir, torch.device("cpu"))
+        tags = model_tags(classifier, run)
+        info = _log_model(client, run, classifier, classifier_dir, example, tags)
+        version = _register(client, registered_name, info.model_id, run, _description(classifier_dir), tags)
         champion = champion_version(client, registered_name)
         if champion is None or (succeeds and champion < version):
             client.set_registered_model_alias(registered_name, ALIAS, str(version))
@@ -187,15 +191,42 @@ def _description(classifier_dir: Path) -> str | None:
     return text if len(text) <= MAX_DESCRIPTION_CHARACTERS else text[: MAX_DESCRIPTION_CHARACTERS - len(rest)] + rest
 
 
-def _log_model(client: MlflowClient, run: Run, classifier_dir: Path, example: Pixels | Sequence[str]) -> ModelInfo:
+def model_tags(classifier: Classifier, run: Run) -> dict[str, str]:
+    """Returns what a registered model is, as tags of its version: method, backbone, classes, seed, test top-1, and the
+    search that it is of. `run` is that of the retraining."""
+    tags, config = run.data.tags, classifier.config
+    test_top1 = run.data.metrics.get("test_top1")
+    return {
+        "method": config.method.name,
+        "backbone": config.backbone.name,
+        "num_classes": str(len(classifier.class_names)),
+        "seed": tags.get("retrain_seed") or tags.get("baseline_seed", ""),
+        "configuration": tags.get("of_baseline") or tags.get("of_trial", ""),
+        "search_run": tags.get("search_run", ""),
+        **({} if test_top1 is None else {"test_top1": f"{test_top1:.4f}"}),
+    }
+
+
+def _model_name(classifier: Classifier) -> str:
+    """Name of a logged model: its method and backbone, in characters that MLflow takes."""
+    return re.sub(r"[^\w-]+", "-", f"{classifier.config.method.name}-{classifier.config.backbone.name}")
+
+
+def _log_model(
+    client: MlflowClient,
+    run: Run,
+    classifier: Classifier,
+    classifier_dir: Path,
+    example: Pixels | Sequence[str],
+    tags: dict[str, str],
+) -> ModelInfo:
     run_id, experiment_id = run.info.run_id, run.info.experiment_id
-    classifier = Classifier.load(classifier_dir, torch.device("cpu"))  # whose GPU may be full, and only names are asked
     takes_texts = classifier.config.data.has_texts
     packages = INFERENCE_PACKAGES + (TEXT_PACKAGES if takes_texts else ())
     takes = "texts" if takes_texts else "bytes of image files (in JSON as base64), or uint8 N×H×W×3"
     # Made here, because MLflow would put it into whichever experiment is active in this process.
     logged = client.create_logged_model(
-        experiment_id, "classifier", run_id, params=run.data.params, model_type="pyfunc"
+        experiment_id, _model_name(classifier), run_id, tags=tags, params=run.data.params, model_type="pyfunc"
     )
     with warnings.catch_warnings():
         warnings.filterwarnings(
@@ -252,7 +283,14 @@ def _public_version(package: str) -> str:
     return version(package).partition("+")[0]
 
 
-def _register(client: MlflowClient, registered_name: str, model_id: str, run: Run, description: str | None) -> int:
+def _register(
+    client: MlflowClient,
+    registered_name: str,
+    model_id: str,
+    run: Run,
+    description: str | None,
+    tags: dict[str, str],
+) -> int:
     """Registers a logged model; returns its version, which the store counts."""
     try:
         client.create_registered_model(registered_name)
@@ -261,7 +299,7 @@ def _register(client: MlflowClient, registered_name: str, model_id: str, run: Ru
             raise
     source, run_id = f"models:/{model_id}", run.info.run_id
     registered = client.create_model_version(
-        registered_name, source, run_id, description=description, model_id=model_id
+        registered_name, source, run_id, tags, description=description, model_id=model_id
     )
     return int(registered.version)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import DatasetInput, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
 from tuner.messages.redaction import reason, without_credentials
@@ -32,6 +32,9 @@ REFUSED = ("INVALID_PARAMETER_VALUE",)
 """Error codes of a request that MLflow would refuse again."""
 TOO_LARGE = "failed with error code 413"
 """Part of the message where a proxy in front of the server refuses a request beyond its limit."""
+
+RunKind = Literal["parent", "trial", "baseline", "retraining", "training"]
+"""Value of the tag `kind`, by which the views of the UI filter: a search or comparison itself, and what is below it."""
 
 ENSEMBLE = "ensemble"
 """Value of the tags of a seed at the run of an ensemble of all seeds."""
@@ -65,6 +68,11 @@ class RunWriter:
         return frozenset(self._run_ids)
 
     @property
+    def experiment_id(self) -> str:
+        """MLflow's id of the experiment."""
+        return self._experiment_id
+
+    @property
     def parent_id(self) -> str | None:
         """MLflow's id of the parent run; None where there is none yet."""
         return self._run_ids.get(self.parent)
@@ -83,7 +91,8 @@ class RunWriter:
         run_id = self._run_ids[name]
         known = self._client.get_run(run_id).data.params if texts else {}
         self._client.update_run(run_id, status="RUNNING")
-        self._wait(name, tags=tags, params={key: text for key, text in texts.items() if key not in known})
+        missing = {key: text for key, text in texts.items() if key not in known}
+        self._wait(name, tags={"kind": run_kind(tags), **tags}, params=missing)
 
     def ensure(self, name: str, time_s: float, tags: Mapping[str, str] | None = None) -> None:
         """Makes the run with `tags` if there is none, as where somebody has deleted it from the store."""
@@ -111,6 +120,17 @@ class RunWriter:
         for name in list(self._waiting):
             self._send_run(name)
 
+    def write_inputs(self, name: str, inputs: Sequence[DatasetInput]) -> None:
+        """Writes the datasets that a run has used. MLflow keeps one that a run has already."""
+        run_id = self._run_ids[name]
+        try:
+            if inputs:
+                self._client.log_inputs(run_id, list(inputs))
+        except MlflowException as error:
+            if not self._is_final(error, run_id):
+                raise
+            log.warning("MLflow refuses the datasets of run %s: %s", run_id, reason(error))
+
     def write_artifact(self, file_name: str, text: str) -> None:
         """Writes a file to the artifacts of the parent run."""
         run_id = self._run_ids[self.parent]
@@ -134,7 +154,8 @@ class RunWriter:
         if name != self.parent:
             self.ensure(self.parent, time_s)
             links = {"mlflow.parentRunId": self._run_ids[self.parent]}
-        all_tags = {"search_run": self.parent, **links, **_redacted(tags, TAG_CHARACTERS)}
+        own = {"search_run": self.parent, "kind": run_kind(tags)}
+        all_tags = {**own, **links, **_redacted(tags, TAG_CHARACTERS)}
         run = self._client.create_run(self._experiment_id, milliseconds(time_s), all_tags, name)
         self._run_ids[name] = run.info.run_id
 
@@ -231,6 +252,21 @@ def run_name(tags: Mapping[str, str]) -> str | None:
     if "baseline" in tags:
         return baseline_name(tags["baseline"])
     return tags.get("trial_id")
+
+
+def run_kind(tags: Mapping[str, str]) -> RunKind:
+    """Kind of a run, from its other tags.
+
+    >>> run_kind({"trial_id": "trial-0003", "state": "running"})
+    'trial'
+    """
+    if "seed" in tags:
+        return "training"
+    if "retrain_seed" in tags or "baseline_seed" in tags:
+        return "retraining"
+    if "baseline" in tags:
+        return "baseline"
+    return "trial" if "trial_id" in tags else "parent"
 
 
 def _seed_of(tag: str) -> int | None:

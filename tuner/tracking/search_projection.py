@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
-from tuner.experiment.objective import TOP1
-from tuner.messages.invocation import command_line
 from tuner.record.directory import RunDirectory
 from tuner.record.events import (
     BaselineEvent,
+    BaselineRetrained,
     EnsembleTested,
     Event,
     FoldFinished,
@@ -22,16 +21,16 @@ from tuner.record.events import (
     TrialStarted,
     trial_id,
 )
-from tuner.record.history import SearchHistory, TrialRecord
+from tuner.record.history import SearchHistory
 from tuner.record.selection import best_trial
 from tuner.tracking.baseline_projection import BaselineProjection, standing_points
-from tuner.tracking.params import as_text, by_short_name, search_params, trial_params
-from tuner.tracking.points import Point, fold_points, loss_points, mean_points, test_points
+from tuner.tracking.dataset_inputs import retraining_inputs, search_inputs
+from tuner.tracking.description import TAG as DESCRIPTION
+from tuner.tracking.description import describe, model_test_interval, registered_model
+from tuner.tracking.params import by_short_name, search_params, trial_params
+from tuner.tracking.points import Point, fold_points, loss_points, mean_points, mean_test_point, test_points
 from tuner.tracking.run_writer import RunWriter, end_status, retraining_name, retraining_tags
-from tuner.tracking.ui_views import VIEW_TAG, view_of_trials
-
-DESCRIPTION = "mlflow.note.content"
-"""Tag that the UI shows as a run's description, as Markdown."""
+from tuner.tracking.ui_views import views_of
 
 
 class SearchProjection:
@@ -43,6 +42,7 @@ class SearchProjection:
         self._directory = directory
         self._started = started
         self._baselines = BaselineProjection(writer, self.history)
+        self._has_inputs = False
 
     def apply(self, event: Event) -> None:
         """Takes an event that MLflow has into the history."""
@@ -65,33 +65,48 @@ class SearchProjection:
             case RetrainingFinished() | RetrainingFailed() | EnsembleTested():
                 self._retrained(event)
             case ModelRegistered():
-                self.writer.write_parent(event.time_s, tags={"model_uri": event.uri})
+                self._model_registered(event)
             case GpusInspected():
                 self.writer.write_parent(event.time_s, tags={"gpus": "; ".join(event.gpus)})
             case SearchEnded():
                 self._search_ended(event)
             case _ if isinstance(event, BaselineEvent):
-                self._baselines.project(event, self._started)
+                self._baseline_event(event)
 
     def kill(self, time_s: float, why: str) -> None:
         """Ends the parent, and every trial that runs, as killed at `time_s`; `why` says the reason."""
         self._kill_open(time_s, why)
-        self.writer.write_parent(time_s, tags={"why": why})
+        self.writer.write_parent(time_s, tags={"why": why, **self._description()})
         self.writer.end(self.writer.parent, time_s, "KILLED")
 
     def _search_started(self, event: SearchStarted) -> None:
         places = {"row": event.row, "column": event.column}  # of a row's own search within a comparison
         tags = {key: place for key, place in places.items() if place is not None}
         self.writer.open(self.writer.parent, event.time_s, tags, search_params(event))
-        view = view_of_trials(event.num_trial_folds, by_short_name(event, event.dimensions), event.objective)
-        self.writer.tag_experiment(VIEW_TAG, view)
+        for key, view in views_of(event).items():
+            self.writer.tag_experiment(key, view)
         for trial in self.history.trials.values():
             if trial.state == "running":  # it was cut off with the search, and goes on with it
                 tags = {"trial_id": trial.trial_id, "state": "running", "reason": ""}
                 self.writer.open(trial.trial_id, event.time_s, tags)
         self._baselines.reopen(event.time_s)
 
+    def _log_inputs(self, time_s: float) -> None:
+        """Writes the datasets to the parent, once: the record names the examples before the first training starts."""
+        if not self._has_inputs:
+            self.writer.ensure(self.writer.parent, time_s)
+            self.writer.write_inputs(self.writer.parent, search_inputs(self._directory, self._started))
+            self._has_inputs = True
+
+    def _baseline_event(self, event: BaselineEvent) -> None:
+        self._log_inputs(event.time_s)
+        self._baselines.project(event, self._started)
+        if isinstance(event, BaselineRetrained):
+            name = retraining_name(event.result.seed, event.baseline)
+            self.writer.write_inputs(name, retraining_inputs(self._directory, self._started))
+
     def _trial_started(self, event: TrialStarted) -> None:
+        self._log_inputs(event.time_s)
         name = trial_id(event.trial)
         tags = {"trial_id": name, "state": "running", "reason": "", "source": event.source}
         self.writer.open(name, event.time_s, tags, trial_params(self._started, event.params))
@@ -119,7 +134,10 @@ class SearchProjection:
         result = event.result
         name = self._open_retraining(event.trial, result.seed, event.time_s - result.duration_s, reason="")
         self.writer.write(name, event.time_s, [*test_points(result), *loss_points(result)])
+        self.writer.write_inputs(name, retraining_inputs(self._directory, self._started))
         self.writer.end(name, event.time_s, "FINISHED")
+        if (retrained := trial_id(event.trial)) in self.writer.names:  # else somebody has deleted its run
+            self.writer.write(retrained, event.time_s, [mean_test_point(self.history, event.trial)])
 
     def _retraining_failed(self, event: RetrainingFailed) -> None:
         name = self._open_retraining(event.trial, event.seed, event.time_s, event.reason)
@@ -144,14 +162,16 @@ class SearchProjection:
         self.writer.open(name, started_s, tags, params)
         return name
 
+    def _model_registered(self, event: ModelRegistered) -> None:
+        later = self._description() if self.history.ended is not None else {}  # by `tuner.replay`
+        self.writer.write_parent(event.time_s, self._model_points(), {"model_uri": event.uri, **later})
+
     def _search_ended(self, event: SearchEnded) -> None:
         self._kill_open(event.time_s, "the search ended before the trial did")
-        best = None if event.best_trial is None else self.history.trials.get(event.best_trial)
         tags = {"why": event.why, "best_trial": "" if event.best_trial is None else trial_id(event.best_trial)}
         if event.best_baseline is not None:
             tags["winner"] = event.best_baseline
-        if best is not None and self._started.row is None:
-            tags[DESCRIPTION] = self._description(best)
+        tags |= self._description()
         points = [
             Point("test_top1_mean", event.test_top1_mean),
             Point("test_top1_sd", event.test_top1_sd),
@@ -160,6 +180,23 @@ class SearchProjection:
         ]
         self.writer.write_parent(event.time_s, points, tags)
         self.writer.end(self.writer.parent, event.time_s, end_status(event.outcome))
+
+    def _description(self) -> dict[str, str]:
+        """The tag of the description; none of the search of a comparison's row, which is no run to go on with."""
+        if self._started.row is not None:
+            return {}
+        text = describe(self.history, self._started, self._directory, self.writer.experiment_id)
+        return {DESCRIPTION: text}
+
+    def _model_points(self) -> Iterator[Point]:
+        """Yields the test score of the registered model, with the interval that counts the test examples."""
+        model = registered_model(self.history)
+        if model is None:
+            return
+        yield Point("test_top1", model.test_top1)
+        if (interval := model_test_interval(model, self._directory)) is not None:
+            yield Point("test_top1_low", interval[0])
+            yield Point("test_top1_high", interval[1])
 
     def _kill_open(self, time_s: float, why: str) -> None:
         self._baselines.kill(time_s, why)
@@ -174,20 +211,6 @@ class SearchProjection:
         name = trial_id(number)
         self.writer.ensure(name, time_s, {"trial_id": name, "state": "running"})
         self.writer.write(name, time_s, points, tags)
-
-    def _description(self, best: TrialRecord) -> str:
-        """What a person wants to know who opens the search in the UI, as Markdown."""
-        score = "" if best.score is None else f", validation {best.objective.spell(best.score)}"
-        if best.objective != TOP1 and best.val_top1 is not None:
-            score += f" (top-1 {best.val_top1:.4f})"
-        params = by_short_name(self._started, best.params)
-        listed = "".join(f"- {name}: `{as_text(value)}`\n" for name, value in params.items())
-        return (
-            f"Best: **{best.trial_id}**{score}\n\n{listed}\n"
-            f"`{self._directory.report.name}` among the artifacts shows the whole search; "
-            f"`{self._directory.best_space.name}` runs the best alone.\n\n"
-            f"    {command_line('search', '--resume', self._directory)}\n"
-        )
 
 
 def _best_so_far(history: SearchHistory) -> Point:

@@ -1,45 +1,133 @@
-"""View of a search's trials in the MLflow UI, with the columns that a person looks for.
+"""Views of a search in the MLflow UI: its trials, its retrainings and its baselines, with columns and charts.
 
 The UI (3.17) has no columns of metrics unless somebody picks them, opens on traces of language models whatever the kind
 of an experiment is, and keeps what is picked in the browser. A view that is shared is a tag of the experiment, and a
-link to it shows it to everybody.
+link to it shows it to everybody. An experiment's views are those of its latest search.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from mlflow import MlflowClient
 
-from tuner.experiment.objective import TOP1, Objective
+from tuner.record.events import SearchStarted
+from tuner.tracking.params import by_short_name
+from tuner.tracking.run_writer import RunKind
 
-KEY = "trials"
-VIEW_TAG = f"mlflow.sharedViewState.{KEY}"
-MAX_LISTED = 10
+VIEWS: dict[str, RunKind] = {"trials": "trial", "retrainings": "retraining", "baselines": "baseline"}
+"""Kind of the runs in each view, by the view's name in links."""
+TAG_PREFIX = "mlflow.sharedViewState."
+MAX_TAG_CHARACTERS = 5000
 MAX_FOLD_COLUMNS = 5
 """Number of folds up to which each is a column; of more, the mean alone is."""
+MAX_CHARTS_OF_DIMENSIONS = 6
+"""Number of dimensions of which each has a chart of its own."""
+NAME_COLUMNS = ("attributes.`Run Name`",)
+TEST = "test_top1"
 
 
-def view_of_trials(num_folds: int, dimensions: Iterable[str], objective: Objective = TOP1) -> str:
-    """Returns the value of `VIEW_TAG`: the best trials first, with the metric that is optimised, top-1, dimensions by
-    short name, and state."""
-    shown, key = num_folds if num_folds <= MAX_FOLD_COLUMNS else 0, objective.metric_key
-    scores = dict.fromkeys((key, TOP1.metric_key, *(f"fold_{k}/{key}" for k in range(1, shown + 1))))
-    columns = [f"metrics.`{name}`" for name in scores] + [f"params.`{name}`" for name in dimensions]
-    is_ascending = objective.lower_is_better
-    view = {"orderByKey": columns[0], "orderByAsc": is_ascending, "selectedColumns": [*columns, "tags.`state`"]}
-    return json.dumps(view)
+def views_of(started: SearchStarted) -> dict[str, str]:
+    """Returns the tags of the experiment that hold the views of a search."""
+    return {f"{TAG_PREFIX}{name}": _as_tag(view) for name, view in _views(started)}
 
 
-def page_of_trials(experiment_id: str) -> str:
-    """Returns the page of that view, to be put behind the server's address."""
-    return f"#/experiments/{experiment_id}/runs?workflowType=machine_learning&viewStateShareKey={KEY}"
+def page_of(experiment_id: str, view: str = "trials", as_charts: bool = False) -> str:
+    """Returns the page of a view, to be put behind the server's address."""
+    mode = "&compareRunsMode=CHART" if as_charts else ""
+    return f"#/experiments/{experiment_id}/runs?workflowType=machine_learning&viewStateShareKey={view}{mode}"
 
 
-def pages_of_searches(uri: str) -> dict[str, str]:
-    """Lists the experiments that have such a view, the latest first: name → page. Raises what MLflow raises."""
-    has_view = f"tags.`{VIEW_TAG}` LIKE '%'"
+def latest_page(uri: str) -> str:
+    """Returns the page of the trials of the latest search in the store; "" where there is none. Raises what MLflow
+    raises."""
+    has_view = f"tags.`{TAG_PREFIX}trials` LIKE '%'"
     order = ["last_update_time DESC"]
-    found = MlflowClient(uri).search_experiments(filter_string=has_view, order_by=order, max_results=MAX_LISTED)
-    return {experiment.name: page_of_trials(experiment.experiment_id) for experiment in found}
+    found = MlflowClient(uri).search_experiments(filter_string=has_view, order_by=order, max_results=1)
+    return page_of(found[0].experiment_id) if found else ""
+
+
+def _views(started: SearchStarted) -> Iterator[tuple[str, dict[str, Any]]]:
+    objective, dimensions = started.objective, [*by_short_name(started, started.dimensions)]
+    key = objective.metric_key
+    params = [_param(name) for name in dimensions]
+    folds = started.num_trial_folds if started.num_trial_folds <= MAX_FOLD_COLUMNS else 0
+    of_folds = [_metric(f"fold_{k}/{key}") for k in range(1, folds + 1)]
+    means = [_metric(name) for name in dict.fromkeys((key, "val_top1", TEST))]
+    of_tests = [_metric(name) for name in (TEST, "test_balanced_accuracy", "test_macro_f1", "test_log_loss")]
+    columns = {
+        "trials": [*means, *params, *of_folds, _tag("state"), _tag("source")],
+        "retrainings": [*of_tests, _tag("of_trial"), _tag("of_baseline"), *params],
+        "baselines": [*means, *of_folds, _tag("state"), _tag("reason")],
+    }
+    for name, kind in VIEWS.items():
+        order = columns[name][0]
+        view = {
+            "searchFilter": _filter(started, kind),
+            "orderByKey": order,
+            "orderByAsc": objective.lower_is_better and order == _metric(key),
+            "selectedColumns": columns[name],
+            "columnOrder": [*NAME_COLUMNS, *columns[name]],
+        }
+        yield name, {**view, **(_charts(key, dimensions, started.num_trial_folds) if name == "trials" else {})}
+
+
+def _as_tag(view: Mapping[str, Any]) -> str:
+    """Value of a tag, without what would make it longer than MLflow takes, as where there are dozens of dimensions."""
+    charts = ("compareRunCharts", "compareRunSections", "isAccordionReordered")
+    for left_out in ((), charts, (*charts, "columnOrder")):
+        text = json.dumps({key: value for key, value in view.items() if key not in left_out}, separators=(",", ":"))
+        if len(text) <= MAX_TAG_CHARACTERS:
+            return text
+    return json.dumps({"searchFilter": view["searchFilter"]})
+
+
+def _filter(started: SearchStarted, kind: RunKind) -> str:
+    """Filter of the runs of one kind of a search. Searches of a comparison's rows are shown together."""
+    if started.row is None:
+        return f"tags.search_run = '{started.run}' and tags.kind = '{kind}'"
+    comparison = started.run.rpartition("-search-")[0]
+    return f"tags.search_run LIKE '{comparison}-search-%' and tags.kind = '{kind}'"
+
+
+def _charts(key: str, dimensions: Sequence[str], num_folds: int) -> dict[str, Any]:
+    """Charts of the trials: the score over the dimensions, in parallel coordinates and each alone, and trial by trial.
+    The UI adds one of every metric, of which those of single folds stay folded."""
+    section = "search"
+    charts = [
+        *([{"type": "PARALLEL", "selectedParams": dimensions, "selectedMetrics": [key]}] if dimensions else []),
+        {"type": "BAR", "metricKey": key, "runsCountToCompare": 20},
+        *(
+            {"type": "SCATTER", "xaxis": {"key": name, "type": "PARAM"}, "yaxis": {"key": key, "type": "METRIC"}}
+            for name in dimensions[:MAX_CHARTS_OF_DIMENSIONS]
+        ),
+    ]
+    shown = [{"uuid": f"{section}-{n}", "metricSectionId": section, **chart} for n, chart in enumerate(charts)]
+    return {
+        "runsHiddenMode": "SHOW_ALL",
+        "isAccordionReordered": True,
+        "compareRunCharts": shown,
+        "compareRunSections": [
+            {"uuid": section, "name": "Scores and settings", "display": True, "isReordered": True},
+            {"uuid": "metrics", "name": "Model metrics", "display": False, "isReordered": False},
+            *(
+                {"uuid": name, "name": name, "display": False, "isReordered": False}
+                for k in range(1, min(num_folds, MAX_FOLD_COLUMNS) + 1)
+                for name in (f"fold_{k}", f"fold_{k}/curve", f"fold_{k}/loss")
+            ),
+        ],
+    }
+
+
+def _metric(name: str) -> str:
+    return f"metrics.`{name}`"
+
+
+def _param(name: str) -> str:
+    return f"params.`{name}`"
+
+
+def _tag(name: str) -> str:
+    return f"tags.`{name}`"

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from trainables.errors import BadInput, Problem
+from trainables.plugins import VARIABLE, plugin_files
 from tuner import search
 from tuner.cli.arguments import guarded, key_value, parse_arguments, resolve_space_file
 
@@ -126,6 +127,19 @@ class TestResumeByName:
             (tmp_path / "experiments" / "tiny" / run / "journal.jsonl").touch()
         arguments = resolve_space_file(parse_arguments(search.parser(), ["--resume", said]))
         assert arguments.space == tmp_path / "experiments" / "tiny" / "2026-b" / "space.yaml"
+
+    @pytest.mark.parametrize("words", [["--resume", "tiny"], ["--space", "experiments/tiny/a/space.yaml", "--resume"]])
+    def test_the_plugins_that_are_recorded_are_used(
+        self, words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv(VARIABLE, "")
+        run = tmp_path / "experiments" / "tiny" / "a"
+        (run / "plugins").mkdir(parents=True)
+        for file in ("journal.jsonl", "space.yaml", "plugins/focal.py"):
+            (run / file).touch()
+        resolve_space_file(parse_arguments(search.parser(), words))
+        assert [file.resolve() for file in plugin_files()] == [run / "plugins" / "focal.py"]
 
     def test_an_unknown_one_is_bad_input(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         arguments = ["--resume", "none", "--set", f"tracking.directory={tmp_path}"]

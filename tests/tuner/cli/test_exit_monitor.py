@@ -22,7 +22,8 @@ from pathlib import Path
 from tuner.cli.exit_monitor import exit_monitored
 
 record = Path(sys.argv[1])
-with exit_monitored(1, "search", record, record.parent / "logs", ["see: the report", "go on with: --resume"]):
+report = record.parent / "logs" / "exit.txt"
+with exit_monitored(1, "search", record, report, ["see: the report", "go on with: --resume"]):
     print("begun", flush=True)
     if sys.stdin.readline() == "raise\\n":
         raise SystemExit("said by itself")
@@ -49,6 +50,7 @@ def command(*arguments: str | Path) -> Iterator[subprocess.Popen[str]]:
 def record(tmp_path: Path) -> Path:
     file = tmp_path / "journal.jsonl"
     file.touch()
+    (tmp_path / "logs").mkdir()
     return file
 
 
@@ -56,9 +58,11 @@ def test_a_process_that_is_killed_is_reported_with_how_to_go_on(record: Path) ->
     with command(record) as process:
         process.send_signal(signal.SIGKILL)
         out, _ = process.communicate(timeout=60)
-    why = f"the process of the search ({process.pid}) died without a word: killed, or out of memory"
+    command_died = f"the process of the search ({process.pid}) ended and recorded no reason"
+    why = f"{command_died}: killed by a signal, or out of memory"
     logs = record.parent / "logs"
     assert out.splitlines() == [f"error: {why}; the logs are in {logs}", "see: the report", "go on with: --resume"]
+    assert (logs / "exit.txt").read_text() == f"{why}\n"
 
 
 class TestWhoDiedFirst:
@@ -117,9 +121,10 @@ def test_the_signals_of_a_terminal_do_not_end_the_monitor(record: Path) -> None:
 
 
 def test_a_report_has_one_line_a_thing() -> None:
-    message = {"noun": "comparison", "pid": 7, "raylet": 8, "record": __file__, "logs": "/logs", "advice": ["on"]}
+    files = {"record": __file__, "report": "/logs/exit.txt"}
+    message = {"noun": "comparison", "pid": 7, "raylet": 8, "advice": ["on"], **files}
     first, *rest = lines_of(message, "command")
-    assert first.startswith("error: the process of the comparison (7) died without a word")
+    assert first.startswith("error: the process of the comparison (7) ended and recorded no reason")
     assert rest == ["on"]
     assert lines_of(message, "raylet")[0].startswith("error: Ray's raylet (process 8) or an agent of it died, and the")
-    assert "(7), or Ray's raylet (process 8), died" in lines_of(message, "either")[0]
+    assert "(7), or Ray's raylet (process 8), ended" in lines_of(message, "either")[0]

@@ -28,8 +28,6 @@ def test_json_is_what_was_given(names: dict[str, str] | list[str], capsys: pytes
 
 def test_a_reader_may_leave_early() -> None:
     code = "from tuner.cli.listing import print_listing; print_listing(['name'] * 100_000, False)"
-    pipe = f'{sys.executable} -c "{code}" | head -n 1'
-    ended = subprocess.run(
-        ["bash", "-c", pipe], cwd=Path(__file__).parents[3], capture_output=True, text=True, check=True
-    )
+    pipe = ["bash", "-o", "pipefail", "-c", f'{sys.executable} -c "{code}" | head -n 1']
+    ended = subprocess.run(pipe, cwd=Path(__file__).parents[3], capture_output=True, text=True, check=True)
     assert (ended.stdout, ended.stderr) == ("name\n", "")

@@ -14,6 +14,7 @@ from tests.tuner.tiny import add_trial, baseline_events, fold, search_journal, s
 from trainables.results import RetrainResult
 from trainables.training.progress import StepProgress
 from tuner.cli.search_progress import SearchProgress
+from tuner.messages.invocation import command_line
 from tuner.record.events import (
     BaselineFailed,
     BaselineFoldFinished,
@@ -56,7 +57,7 @@ def test_plain_lines_for_folds_and_trials(plain: Screen) -> None:
     assert first == "[0:00] trial-0000 fold 1/2: 0.5000 in 0:01"
     assert second == (
         "[0:00] trial-0000 val top-1 0.6250 (0.5000 0.7500)  gamma_fe=0.05 alpha=0.5"
-        "  | 1/4 trials, 0 running, best 0.6250 (trial-0000), about 0:03 left"
+        "  | 1/4 trials, 0 running, best 0.6250 (trial-0000), about 0:03 of trials left"
     )
 
 
@@ -151,6 +152,25 @@ def test_long_lines_stay_whole(plain: Screen) -> None:
     assert len(plain.lines) == 2
 
 
+def test_on_a_terminal_lines_end_between_words_and_commands_stay_whole(tmp_path: Path) -> None:
+    screen = Screen(tmp_path, terminal=True)
+    screen.progress.say("word " * 40)
+    assert max(map(len, screen.lines)) <= 120
+    assert screen.lines[1].startswith(" " * len("[0:00] ") + "word")
+    whole = f"go on with: {command_line('search', '--resume', 'x' * 60, 'y' * 60)}"
+    screen.progress.say(whole)
+    assert screen.lines[-1] == f"[0:00] {whole}"
+
+
+def test_a_trial_does_not_repeat_what_the_live_display_shows(tmp_path: Path) -> None:
+    screen = Screen(tmp_path, terminal=True)
+    lines: list[str] = []
+    screen.progress.on_line = lines.append
+    with screen.progress:
+        add_trial(screen.journal, 0, [0.5, 0.75])
+    assert lines == ["[0:00] trial-0000 val top-1 0.6250 (0.5000 0.7500)  gamma_fe=0.05 alpha=0.5"]
+
+
 def test_no_escape_codes_away_from_a_terminal(plain: Screen) -> None:
     with plain.progress:
         add_trial(plain.journal, 0, [0.5, 0.5])
@@ -201,7 +221,7 @@ class TestTimeLeft:
         add_trial(plain.journal, 1, [0.5], "pruned")
         assert plain.progress.seconds_left() == pytest.approx(2 * 1.5 / 2)  # two trials of one and a half folds
 
-    @pytest.mark.parametrize(("num_trials", "left"), [(None, "1:40"), (4, "0:03")])
+    @pytest.mark.parametrize(("num_trials", "left"), [(None, "1:40"), (4, "0:03 of trials")])
     def test_is_at_most_the_rest_of_the_minutes(
         self, plain: Screen, monkeypatch: pytest.MonkeyPatch, num_trials: int | None, left: str
     ) -> None:
@@ -211,7 +231,8 @@ class TestTimeLeft:
         add_trial(plain.journal, 0, [0.5, 0.75])
         assert plain.progress.summary().endswith(f"about {left} left")
         plain.progress.deadline_s = 1002.0
-        assert plain.progress.summary().endswith("about 0:02 left")
+        of = left.partition(" ")[2]
+        assert plain.progress.summary().endswith(f"about {f'0:02 {of}'.strip()} left")
 
     def test_without_a_limit_of_trials_the_bar_is_of_time(self, plain: Screen, monkeypatch: pytest.MonkeyPatch) -> None:
         plain.progress.num_trials = None

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tuner.record.differences import Difference, fold_difference, seed_difference
+from tuner.record.differences import Difference, fold_difference, seed_difference, spell_difference
 
 
 def test_over_seeds_it_is_the_paired_t_interval() -> None:
@@ -83,3 +83,16 @@ def test_without_a_spread_there_is_no_interval(found: Difference) -> None:
 def test_folds_must_pair() -> None:
     with pytest.raises(ValueError, match="zip"):
         fold_difference([0.9], [0.9, 0.8], num_parts=2)
+
+
+@pytest.mark.parametrize(
+    ("difference", "words"),
+    [
+        (Difference(mean=0.0267, low=-0.005, high=0.0585, num_pairs=3), "+2.7 points (−0.5 to +5.9, 3 folds)"),
+        (Difference(mean=-0.0004, low=-0.01, high=0.0092, num_pairs=6), "0.0 points (−1.0 to +0.9, 6 folds)"),
+        (Difference(mean=0.1, num_pairs=1), "+10.0 points (1 fold, no interval)"),
+        (Difference(mean=0.0, num_pairs=3), "0.0 points (3 folds, no interval: the same on each)"),
+    ],
+)
+def test_differences_are_in_points_of_a_hundred(difference: Difference, words: str) -> None:
+    assert spell_difference(difference, "fold") == words

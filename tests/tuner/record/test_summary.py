@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from contextlib import closing
 from pathlib import Path
 
@@ -22,7 +24,7 @@ from tuner.record.summary import summaries_of, summary_of
 @pytest.mark.parametrize(
     ("ending", "state", "why"),
     [
-        (None, "died", "its process was killed"),
+        (None, "died", "its process ended and recorded no reason"),
         (INTERRUPTED, "interrupted", ""),
         (FINISHED, "finished", "every trial has ended"),
         (BROKEN, "failed", "OSError: no space left on device"),
@@ -36,6 +38,21 @@ def test_how_a_search_stands(ending: SearchEnded | None, state: str, why: str, t
     assert summary.counts == {"complete": 2, "pruned": 1, "open": 1}
     assert summary.best == 0.75
     assert summary.last_event_s >= summary.started_s
+
+
+def test_one_that_died_says_which_process_it_was_and_what_its_exit_monitor_knew(tmp_path: Path) -> None:
+    directory = write_search(tmp_path / "tiny" / "a")
+    with locked(directory):
+        pass
+    process = f"process {os.getpid()} on {socket.gethostname()}"
+    assert summary_of(directory).why == f"{process} ended and recorded no reason"
+    directory.logs.mkdir()
+    directory.exit_report.write_text("Ray's raylet (process 8) died\n")
+    changed_s = directory.journal.stat().st_mtime
+    os.utime(directory.exit_report, (changed_s, changed_s))
+    assert summary_of(directory).why == "Ray's raylet (process 8) died"
+    os.utime(directory.exit_report, (changed_s - 1, changed_s - 1))  # of a command before the last one
+    assert summary_of(directory).why == f"{process} ended and recorded no reason"
 
 
 def test_a_search_without_dimensions_asks_for_one_trial(tmp_path: Path) -> None:

@@ -82,6 +82,27 @@ def test_what_is_logged_with_a_model(
     assert (probe, champion.run_id) == (f"models:/{NAME}/3", Store(uri).runs["retrain-linear_probe-seed-0"].info.run_id)
 
 
+def test_a_version_says_what_it_is(
+    projection: Projection, journal: SearchJournal, uri: str, classifier_dir: Path
+) -> None:
+    whole_search(journal)
+    for event in baseline_events("linear_probe", [0.5], [0.8]):
+        journal.append(event)
+    projection.advance()
+    client, example = MlflowClient(uri), np.zeros((1, 32, 32, 3), dtype=np.uint8)
+    register_model(uri, NAME, RUN, 1, classifier_dir, NAME, example)
+    register_model(uri, NAME, RUN, 0, classifier_dir, NAME, example, "linear_probe")
+    every = {"method": "l2", "backbone": "timm/test_resnet", "num_classes": "2", "search_run": RUN}
+    tags = [client.get_model_version(NAME, version).tags for version in ("1", "2")]
+    assert tags == [
+        {**every, "seed": "1", "configuration": "trial-0000", "test_top1": "0.9100"},
+        {**every, "seed": "0", "configuration": "linear_probe", "test_top1": "0.8000"},
+    ]
+    logged = client.search_logged_models([prepare_store(uri, NAME)])
+    assert {model.name for model in logged} == {"l2-timm-test_resnet"}
+    assert all(every.items() <= model.tags.items() for model in logged)
+
+
 def test_the_champion_is_the_last_model_that_a_search_registered(
     projection: Projection, journal: SearchJournal, uri: str, classifier_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,14 +14,18 @@ from tests.tuner.tracking.searches import (
     Store,
     end_trial,
     finish_fold,
+    finish_search,
     interrupt_search,
     run_trial,
     start_search,
     start_trial,
 )
 from trainables.results import EnsembleResult
-from tuner.record.events import EnsembleTested, GpusInspected, RetrainingFailed
+from tuner.record.directory import RunDirectory
+from tuner.record.events import EnsembleTested, GpusInspected, ModelRegistered, RetrainingFailed
+from tuner.record.examples import ExampleNames
 from tuner.record.journal import SearchJournal
+from tuner.tracking.description import TAG as DESCRIPTION
 from tuner.tracking.projection import Projection
 from tuner.tracking.run_writer import run_name
 
@@ -73,6 +77,38 @@ def test_a_trial(finished: Store) -> None:
     assert finished.series("trial-0000", "fold_val_top1") == [(1, 0.7), (2, 0.8)]
     assert finished.series("trial-0000", "fold_2/loss/target_label") == [(1, 2.0), (10, 1.0)]
     assert (run.info.start_time, run.info.end_time) == (1_001_000, 1_004_000)
+
+
+def test_what_was_retrained_has_its_mean_test_score_and_no_other_trial(finished: Store) -> None:
+    assert finished.series("trial-0000", "test_top1") == [(1, 0.9), (2, 0.905)]
+    for name in ("trial-0001", "trial-0003"):
+        assert "test_top1" not in finished.runs[name].data.metrics
+
+
+def test_each_run_says_its_kind(finished: Store) -> None:
+    kinds = {name: run.data.tags["kind"] for name, run in finished.runs.items()}
+    assert kinds == {
+        RUN: "parent",
+        **{f"trial-{number:04d}": "trial" for number in range(4)},
+        **{f"retrain-seed-{seed}": "retraining" for seed in range(2)},
+    }
+
+
+def test_the_registered_model_is_scored_at_the_parent_also_if_it_is_registered_later(
+    projection: Projection, journal: SearchJournal, directory: RunDirectory, store: Store
+) -> None:
+    ExampleNames(class_names=("a",), train=(), test=tuple(map(str, range(100)))).write(directory)
+    start_search(journal)
+    run_trial(journal, 0, [0.7, 0.8])
+    finish_search(journal)
+    projection.advance()
+    assert "models:/digits/1" not in store.runs[RUN].data.tags[DESCRIPTION]
+    journal.append(ModelRegistered(trial=0, uri="models:/digits/1", seed=0, test_top1=0.9))
+    projection.advance()
+    parent = store.runs[RUN].data
+    found = [parent.metrics[key] for key in ("test_top1", "test_top1_low", "test_top1_high")]
+    assert found == pytest.approx([0.9, 0.8256, 0.9448], abs=1e-4)
+    assert "models:/digits/1" in parent.tags[DESCRIPTION]
 
 
 def test_only_a_complete_trial_has_a_mean(finished: Store) -> None:

@@ -1,18 +1,21 @@
-"""What MLflow shows of a search besides its numbers: the report as an artifact, a description, a view of the trials."""
+"""The views of a search in the UI, and the artifacts beside them; `end_to_end/test_browser.py` looks at them."""
 
 from __future__ import annotations
 
 import json
 import os
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from tests.marks import MLFLOW_LEAKS
-from tests.tuner.tracking.searches import NAME, RUN, Store, finish_search, run_trial, start_search
-from tuner.experiment.objective import Objective
+from tests.tuner.tracking.searches import NAME, RUN, Store, start_search, whole_search
 from tuner.record.directory import RunDirectory
+from tuner.record.events import SearchStarted
 from tuner.record.journal import SearchJournal
 from tuner.tracking.projection import Projection
-from tuner.tracking.ui_views import pages_of_searches, view_of_trials
+from tuner.tracking.ui_views import MAX_TAG_CHARACTERS, latest_page, page_of, views_of
 
 pytestmark = MLFLOW_LEAKS
 
@@ -30,51 +33,92 @@ def test_a_report_is_an_artifact_as_it_is_and_anew_whenever_it_is_written_anew(
         assert Path(local).read_text() == page
 
 
-def test_the_description_says_what_is_best_and_how_to_go_on(
-    projection: Projection, journal: SearchJournal, directory: RunDirectory, store: Store
-) -> None:
-    start_search(journal)
-    run_trial(journal, 0, [0.7, 0.8])
-    finish_search(journal)
-    projection.advance()
-    description = store.runs[RUN].data.tags["mlflow.note.content"]
-    assert "**trial-0000**, validation top-1 0.7500" in description
-    assert "- gamma_fe: `0.05`" in description
-    assert f"python -m tuner.search --resume {directory}" in description
+def started(num_folds: int = 2, num_dimensions: int = 1, objective: str = "top1", **changes: Any) -> SearchStarted:
+    space = {"search": {"folds": num_folds, "objective": objective}}
+    dimensions = {f"method.gamma_{n}": "uniform [0, 1]" for n in range(num_dimensions)}
+    return SearchStarted(name=NAME, run=RUN, space=space, dimensions=dimensions, **changes)
 
 
-def test_the_view_of_trials_has_their_scores_and_what_was_searched(
+def view_of(event: SearchStarted, name: str = "trials") -> dict[str, Any]:
+    view: dict[str, Any] = json.loads(views_of(event)[f"mlflow.sharedViewState.{name}"])
+    return view
+
+
+def test_the_views_of_the_latest_search_are_tags_of_the_experiment(
     projection: Projection, journal: SearchJournal, store: Store, uri: str
 ) -> None:
+    assert latest_page(uri) == ""  # there is the experiment of somebody else
     start_search(journal)
     projection.advance()
     experiment = store.client.get_experiment_by_name(NAME)
     assert experiment is not None
     folds = ["metrics.`fold_1/val_top1`", "metrics.`fold_2/val_top1`"]
-    assert json.loads(experiment.tags["mlflow.sharedViewState.trials"]) == {
-        "orderByKey": "metrics.`val_top1`",
-        "orderByAsc": False,
-        "selectedColumns": ["metrics.`val_top1`", *folds, "params.`gamma_fe`", "tags.`state`"],
-    }
+    view = json.loads(experiment.tags["mlflow.sharedViewState.trials"])
+    assert (view["orderByKey"], view["orderByAsc"]) == ("metrics.`val_top1`", False)
+    scores = ["metrics.`val_top1`", "metrics.`test_top1`"]
+    assert view["selectedColumns"] == [*scores, "params.`gamma_fe`", *folds, "tags.`state`", "tags.`source`"]
+    assert view["columnOrder"][1:] == view["selectedColumns"]
     page = f"#/experiments/{experiment.experiment_id}/runs?workflowType=machine_learning&viewStateShareKey=trials"
-    assert pages_of_searches(uri) == {NAME: page}  # and not of the other experiment that is there
+    assert latest_page(uri) == page == page_of(experiment.experiment_id)
+
+
+@pytest.mark.parametrize(
+    ("view", "found"),
+    [
+        ("trials", {"trial-0000", "trial-0001", "trial-0002", "trial-0003"}),
+        ("retrainings", {"retrain-seed-0", "retrain-seed-1"}),
+        ("baselines", set()),
+    ],
+)
+def test_each_view_has_the_runs_of_its_kind(finished: Store, view: str, found: set[str]) -> None:
+    experiment = finished.client.get_experiment_by_name(NAME)
+    assert experiment is not None
+    shown = json.loads(experiment.tags[f"mlflow.sharedViewState.{view}"])
+    runs = finished.client.search_runs([experiment.experiment_id], shown["searchFilter"])
+    assert {run.info.run_name for run in runs} == found
+
+
+def test_of_a_comparison_the_trials_of_all_rows_are_shown_together(
+    projection: Projection, journal: SearchJournal, store: Store
+) -> None:
+    whole_search(journal, run=f"{RUN}-search-03")
+    projection.advance()
+    row = started(row="SMILE", column="15 %").model_copy(update={"run": f"{RUN}-search-04"})
+    experiment = store.client.get_experiment_by_name(NAME)
+    assert experiment is not None
+    assert len(store.client.search_runs([experiment.experiment_id], view_of(row)["searchFilter"])) == 4
 
 
 def test_many_folds_are_no_columns_but_their_mean() -> None:
-    assert "fold_5/val_top1" in view_of_trials(5, [])
-    assert json.loads(view_of_trials(9, ["gamma_fe"]))["selectedColumns"] == [
-        "metrics.`val_top1`",
-        "params.`gamma_fe`",
-        "tags.`state`",
-    ]
+    assert "metrics.`fold_5/val_top1`" in view_of(started(num_folds=5))["selectedColumns"]
+    assert not [column for column in view_of(started(num_folds=9))["selectedColumns"] if "fold" in column]
 
 
 def test_of_a_loss_the_least_come_first_and_top1_stands_beside_it() -> None:
-    view = json.loads(view_of_trials(2, [], Objective("log_loss")))
+    view = view_of(started(objective="log_loss"))
     assert (view["orderByKey"], view["orderByAsc"]) == ("metrics.`val_log_loss`", True)
-    assert view["selectedColumns"][:4] == [
-        "metrics.`val_log_loss`",
-        "metrics.`val_top1`",
-        "metrics.`fold_1/val_log_loss`",
-        "metrics.`fold_2/val_log_loss`",
-    ]
+    assert view["selectedColumns"][:3] == ["metrics.`val_log_loss`", "metrics.`val_top1`", "metrics.`test_top1`"]
+    retrainings = view_of(started(objective="log_loss"), "retrainings")
+    assert (retrainings["orderByKey"], retrainings["orderByAsc"]) == ("metrics.`test_top1`", False)
+
+
+def test_the_charts_show_the_score_over_the_settings() -> None:
+    view = view_of(started(num_dimensions=8))
+    parallel, bar, *scatters = view["compareRunCharts"]
+    names = [f"gamma_{n}" for n in range(8)]
+    assert (parallel["selectedParams"], parallel["selectedMetrics"]) == (names, ["val_top1"])
+    assert bar["metricKey"] == "val_top1"
+    assert [chart["xaxis"]["key"] for chart in scatters] == names[:6]
+    sections = {section["uuid"]: section["display"] for section in view["compareRunSections"]}
+    assert {chart["metricSectionId"] for chart in view["compareRunCharts"]} == {"search"}
+    assert [name for name, is_open in sections.items() if is_open] == ["search"]
+    assert [chart["type"] for chart in view_of(started(num_dimensions=0))["compareRunCharts"]] == ["BAR"]
+
+
+@pytest.mark.parametrize("num_dimensions", [1, 40, 70, 300])
+def test_a_view_fits_into_a_tag(num_dimensions: int) -> None:
+    for name, text in views_of(started(num_dimensions=num_dimensions)).items():
+        assert len(text) <= MAX_TAG_CHARACTERS
+        assert "tags.kind" in json.loads(text)["searchFilter"], name
+    if num_dimensions == 70:
+        assert "selectedColumns" in view_of(started(num_dimensions=num_dimensions))
