@@ -56,7 +56,8 @@ def data_facts(run: SearchRun, summary: DataSummary | None) -> Iterator[tuple[st
         if summary.counts:
             classes = list(summary.counts.items())
             (largest, (most, _)), (smallest, (least, _)) = classes[0], classes[-1]
-            yield f"training {noun}s a class", f"from {least} ({smallest}) to {most} ({largest})"
+            sizes = f"{most} of each" if most == least else f"from {least} ({smallest}) to {most} ({largest})"
+            yield f"training {noun}s a class", sizes
 
 
 def data_warnings(run: SearchRun, summary: DataSummary | None) -> list[str]:

@@ -134,8 +134,10 @@ def next_steps(run: SearchRun) -> Iterator[NextStep]:
         yield NextStep("Follow it in a browser", command_line("report", directory, "--serve"))
     if result.model_uri:
         model = ("--model", result.model_uri, *store)
-        yield NextStep("Ask its model", command_line("predict", *model, "photo.jpg"), "or a folder of photographs")
-        yield NextStep("Drop photographs on a page", command_line("try", *model), "needs the extra: smile-tuner[try]")
+        has_texts = next(run.space.boundary_configs()).data.has_texts
+        example, note = ("a text", "") if has_texts else ("photo.jpg", "or a folder of photographs")
+        yield NextStep("Ask its model", command_line("predict", *model, example), note)
+        yield NextStep("Try it in a browser", command_line("try", *model), "needs the extra: smile-tuner[try]")
     if not run.is_running:
         yield _more(run)
     if result.tracking_uri.startswith(("http://", "https://")):

@@ -46,6 +46,8 @@ def test_examples_of_the_sample_are_counted_by_class(tmp_path: Path) -> None:
     }
     page = report_page(read_run(directory))
     assert '<th scope="row">pear</th><td>12</td><td>1</td>' in page
+    keep(directory, pears=4, apples=4)
+    assert dict(data_facts(read_run(directory), data_summary(directory)))["training images a class"] == "4 of each"
 
 
 def test_without_a_record_of_the_data_there_are_no_counts(tmp_path: Path) -> None:

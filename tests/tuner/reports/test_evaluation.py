@@ -168,6 +168,7 @@ def test_plots_are_of_the_predictions(tmp_path: Path) -> None:
     heatmap = confusion_plot(panel).data[0]
     assert np.sum(heatmap.customdata) == NUM_TEST
     assert heatmap.y[2] == "&lt;i&gt;plum&lt;/i&gt;"
+    assert {confusion_plot(panel).layout.xaxis.type, confusion_plot(panel).layout.yaxis.type} == {"category"}
     assert [trace.name for trace in reliability_plot(panel).data] == ["calibrated", "as it is", "with temperature"]
     assert len(panel.classes) == 3
     shares = [float(row.test.split(" ")[0]) for row in panel.classes]
