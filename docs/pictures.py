@@ -36,8 +36,8 @@ MAX_BYTES = 200 * 1024
 TIMEOUT_S = 120.0
 COLOURS = 255
 """Flat colours and text: a palette of so many shows no difference, at half the size or less."""
-SHOWN = ("leading", "racing")
-"""Sections of the report below its header; with all of them the picture would be three screens high."""
+SHOWN = ("best", "data", "baselines", "leading")
+"""Sections of the report below its numbers; with all of them the picture would be three screens high."""
 
 REPORT_SIZE = {"width": 1000, "height": 900}
 MLFLOW_SIZE = {"width": 1500, "height": 530}
@@ -70,13 +70,14 @@ def main() -> int:
 
 
 def picture_of_report(browser: Browser, file: Path) -> bytes:
-    """The report's header, the leading trials and what racing saved. As PNG."""
+    """The report's first screen without its commands, and the leading trials. As PNG."""
     page = new_page(browser, REPORT_SIZE)
     page.goto(file.resolve().as_uri())
     page.wait_for_selector("html[data-drawn]")
     others = "".join(f":not(#{section})" for section in SHOWN)
     page.evaluate("others => document.querySelectorAll(others).forEach(e => e.remove())", f"nav, section{others}")
-    height = page.evaluate("document.querySelector('section:last-of-type').getBoundingClientRect().bottom + scrollY")
+    last = "[...document.querySelectorAll('section')].at(-1)"
+    height = page.evaluate(f"{last}.getBoundingClientRect().bottom + scrollY")
     return page.screenshot(full_page=True, clip={"x": 0, "y": 0, "width": REPORT_SIZE["width"], "height": height + 16})
 
 

@@ -18,6 +18,7 @@ from tests.end_to_end.records import events_below, kinds_of, was_interrupted
 from tests.end_to_end.space import write_space
 from tests.marks import MLFLOW_LEAKS
 from tuner.record.events import BaselineFoldFinished, Event, ModelRegistered
+from tuner.reports.search_result import BASELINE_WON
 
 pytestmark = [pytest.mark.slow, MLFLOW_LEAKS]
 
@@ -118,7 +119,7 @@ class TestAProbeThatWins:
     def test_the_report_has_the_table_and_best_yaml_is_the_probe(self, run: Run) -> None:
         page = (run.directory / "report.html").read_text(encoding="utf-8")
         assert "Against the baselines" in page
-        assert "<strong>linear probe</strong> has a higher validation score than every trial" in page
+        assert f"<strong>linear probe</strong>: {BASELINE_WON}." in page
         assert "num_steps: 0" in (run.directory / "best.yaml").read_text(encoding="utf-8")
 
 

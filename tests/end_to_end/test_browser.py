@@ -12,6 +12,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from typing import Literal
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
@@ -100,9 +101,18 @@ def test_the_report_is_drawn_and_asks_nobody(finished: Run, page: Page) -> None:
     assert asked == [address]
 
 
+def test_what_comes_next_is_on_the_first_screen(finished: Run, page: Page) -> None:
+    page.set_viewport_size({"width": 1400, "height": 1000})
+    page.goto((finished.directory / "report.html").as_uri())
+    expect(page.get_by_role("heading", name="What to do next")).to_be_in_viewport()
+    expect(page.get_by_text("of the model").first).to_be_in_viewport()
+
+
 @pytest.mark.parametrize("width", [390, 1280])
-def test_the_report_fits_its_window(finished: Run, page: Page, width: int) -> None:
+@pytest.mark.parametrize("colours", ["light", "dark"])
+def test_the_report_fits_its_window(finished: Run, page: Page, width: int, colours: Literal["light", "dark"]) -> None:
     page.set_viewport_size({"width": width, "height": 900})
+    page.emulate_media(color_scheme=colours)
     page.goto((finished.directory / "report.html").as_uri())
     expect(page.locator("html[data-drawn]")).to_have_count(1)
     assert page.evaluate("document.documentElement.scrollWidth") == width

@@ -16,7 +16,7 @@ COMMANDS: Mapping[str, str] = {
     "try": "Open a page to drop photos on, and see what a trained model says.",
     "list": "List searches and comparisons: state, best score, age.",
     "stop": "Stop a search or comparison; finished folds and trainings are kept.",
-    "report": "Write a search's report, as HTML.",
+    "report": "Write or serve a search's report, or a page that compares searches, as HTML.",
     "preview": "Write a picture of a training batch as the network sees it.",
     "replay": "Sync MLflow with a run; it may be repeated.",
     "ui": "Serve the MLflow UI with the searches.",

@@ -8,6 +8,7 @@ from trainables.calibration import fitted_temperature
 from trainables.classifier import set_novelty, set_temperature
 from trainables.data.config import DataConfig
 from trainables.data.examples import Examples
+from trainables.data.images import LabelledImages
 from trainables.data.loading import example_names, load_test, source_key
 from trainables.errors import BadInput
 from trainables.novelty import fitted_detector
@@ -22,6 +23,7 @@ from tuner.record.examples import ExampleNames
 from tuner.record.history import SearchHistory
 from tuner.record.predictions import PredictionFiles
 from tuner.record.selection import winner_of
+from tuner.reports.batch_preview import write_batch_picture
 from tuner.reports.evaluation import model_evaluation
 from tuner.reports.mistakes import write_mistakes
 from tuner.reports.predictions_table import write_predictions
@@ -63,6 +65,25 @@ def evaluate_model(
     except Exception as error:
         logger.exception("the predictions were not evaluated")
         observer.say(f"the predictions are not evaluated: {without_credentials(one_line(error))}")
+
+
+def keep_batch_picture(
+    space: SearchExperiment, images: ImagesByKey, directory: RunDirectory, history: SearchHistory
+) -> None:
+    """Writes a picture of a training batch of the winner for the report, which is complete without it.
+
+    Texts have no picture, nor has a training of no steps.
+    """
+    winner = winner_of(history.trials.values(), history.baselines.values())
+    if winner is None:
+        return
+    try:
+        config = config_of(winner, space)
+        examples = images[source_key(config.data)]
+        if isinstance(examples, LabelledImages) and config.training.num_steps != 0:
+            write_batch_picture(directory, config, examples)
+    except Exception:
+        logger.exception("there is no picture of a training batch")
 
 
 def _test_of(data: DataConfig) -> Examples | None:

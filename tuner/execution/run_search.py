@@ -13,7 +13,7 @@ from tuner.cluster.gpu_probe import resolve_share
 from tuner.cluster.probes import ProbesByKey
 from tuner.cluster.trainable import ImagesByKey
 from tuner.cluster.tune import run_trials
-from tuner.execution.evaluating import evaluate_model, keep_example_names
+from tuner.execution.evaluating import evaluate_model, keep_batch_picture, keep_example_names
 from tuner.execution.observer import Observer
 from tuner.execution.retraining import register, retrain_contenders
 from tuner.execution.run_baselines import run_baselines, search_probes, start_baselines
@@ -83,6 +83,7 @@ def run_search(
         duration_s = time.monotonic() - started_s
         result = search_result_of(space, context.directory, journal.history, context.uri, duration_s, ending)
         journal.append(_ended(result, journal.history, ending, duration_s))
+        keep_batch_picture(space, images, context.directory, journal.history)
         report = try_to_write_report(context.directory, observer.say)
         wait_for_mlflow(context, observer)
         return result.model_copy(update={"report": None if report is None else str(report)})

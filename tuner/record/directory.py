@@ -30,6 +30,7 @@ class RunDirectory:
             predictions/                 probabilities that the best trial, the baselines and the retrainings gave
             predictions.parquet, .csv    the same as one table, with file names
             report.html, best.yaml       the report; the best configuration as an experiment (of a search)
+            batch.jpg                    a training batch as the network sees it, which the report shows
             searches/, comparison.*      the searches of its rows, and the tables (of a comparison)
             checkpoints/, ensemble/      folds and retrainings in progress; networks that become one model
             logs/, ray/                  output of Ray and MLflow; Ray Tune's own files
@@ -156,6 +157,11 @@ class RunDirectory:
     def report(self) -> Path:
         """Report of a search, as HTML."""
         return self.path / "report.html"
+
+    @property
+    def batch_picture(self) -> Path:
+        """Picture of a training batch as the network sees it, which the report shows."""
+        return self.path / "batch.jpg"
 
     @property
     def best_space(self) -> Path:

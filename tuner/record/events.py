@@ -72,7 +72,7 @@ class SearchEnded(Timed):
     """End of a command's work on the search. `why` is the reason; `best_trial` is None if no trial is complete.
 
     Scores are those of `best_trial`; test scores are means and sample standard deviations over its retrainings, if
-    there were any. `best_baseline` is set if a baseline has a higher validation score: its model is the registered one.
+    there were any. `best_baseline` is set if a baseline has a better validation score: its model is the registered one.
     """
 
     event: Literal["search_ended"] = "search_ended"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import plotly.graph_objects as go
 
 from tuner.experiment.objective import TOP1, Objective
+from tuner.messages.wording import spell_scores
 from tuner.record.baselines import BaselineRecord
 from tuner.record.differences import Difference, spell_difference
 from tuner.reports.baseline_result import BaselineResult
@@ -39,7 +40,7 @@ def baseline_rows(result: SearchResult) -> Iterator[BaselineRow]:
         yield BaselineRow(
             name=result.best_trial,
             validation=_score(result.val_score),
-            folds=_folds(result.fold_scores),
+            folds=spell_scores(result.fold_scores),
             difference_val="",
             test=_score(result.test_top1_mean, result.test_top1_sd),
             difference_test="",
@@ -53,7 +54,7 @@ def _row(baseline: BaselineResult, is_winner: bool) -> BaselineRow:
     return BaselineRow(
         name=baseline.label,
         validation=_score(baseline.val_score),
-        folds=baseline.reason or _folds(baseline.fold_scores),
+        folds=baseline.reason or spell_scores(baseline.fold_scores),
         difference_val=_difference(baseline.difference_val, "fold", Objective(baseline.objective)),
         test=_score(baseline.test_top1_mean, baseline.test_top1_sd),
         difference_test=_difference(baseline.difference_test, "seed"),
@@ -75,10 +76,6 @@ def _score(mean: float | None, sd: float | None = None) -> str:
     if mean is None:
         return "–"
     return f"{mean:.4f}" + ("" if sd is None else f" ± {sd:.4f}")
-
-
-def _folds(scores: Iterable[float]) -> str:
-    return " ".join(f"{score:.4f}" for score in scores)
 
 
 def _difference(difference: Difference | None, noun: str, objective: Objective = TOP1) -> str:

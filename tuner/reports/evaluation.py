@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -23,6 +24,8 @@ from tuner.record.selection import best_trial, winner_of
 Split = Literal["validation", "test"]
 MODEL_SEED = 0
 MAX_LABEL_ISSUES = 200
+_INTERVALS: dict[bytes, dict[str, MetricValue]] = {}
+"""Metrics with their intervals of the predictions that this process has evaluated, by a hash of these."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +43,7 @@ class Evaluation:
     @cached_property
     def metrics(self) -> dict[str, MetricValue]:
         """Every metric with the interval that counts the examples."""
-        return metrics_with_intervals(self.predictions.probabilities, self.predictions.labels)
+        return metrics_of(self.predictions)
 
     @cached_property
     def confusion(self) -> Ints:
@@ -89,8 +92,21 @@ class Calibration:
 def calibration_of(evaluation: Evaluation) -> Calibration:
     """Fits the temperature on predictions out of fold, in which it is as many examples as there are for one number."""
     predictions, temperature = evaluation.predictions, fitted_temperature(evaluation.predictions)
-    scaled = with_temperature(predictions.probabilities, temperature)
-    return Calibration(temperature, evaluation.metrics, metrics_with_intervals(scaled, predictions.labels))
+    scaled = replace(predictions, probabilities=with_temperature(predictions.probabilities, temperature))
+    return Calibration(temperature, evaluation.metrics, metrics_of(scaled))
+
+
+def metrics_of(predictions: Predictions) -> dict[str, MetricValue]:
+    """Every metric of the predictions with its interval.
+
+    The result of a search, its model card and its report have the same: the resampling is done once in a process.
+    """
+    digest = hashlib.blake2b(np.ascontiguousarray(predictions.probabilities), digest_size=16)
+    digest.update(np.ascontiguousarray(predictions.labels))
+    key = digest.digest()
+    if key not in _INTERVALS:
+        _INTERVALS[key] = metrics_with_intervals(predictions.probabilities, predictions.labels)
+    return dict(_INTERVALS[key])
 
 
 def evaluations_of(directory: RunDirectory, history: SearchHistory) -> Iterator[Evaluation]:

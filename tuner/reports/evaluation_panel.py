@@ -126,13 +126,14 @@ def confusion_plot(panel: EvaluationPanel) -> go.Figure:
         texttemplate="%{text}" if has_text else None,
         customdata=counts.tolist(),
         hovertemplate="%{y} taken for %{x}: %{customdata} (%{z:.0%})<extra></extra>",
-        colorscale=[[0, "rgba(47,129,201,0)"], [1, BLUE]],
+        colorscale=[[0, "rgba(47,129,201,0)"], [1, "rgba(47,129,201,.65)"]],  # behind text in the page's colour
         zmin=0,
         zmax=1,
         showscale=False,
     )
-    figure.update_yaxes(autorange="reversed", showgrid=False)
-    figure.update_xaxes(tickangle=-45, showgrid=False)
+    categories = {"type": "category", "showgrid": False, "dtick": 1 if has_text else None}  # also if named by numbers
+    figure.update_yaxes(autorange="reversed", **categories)
+    figure.update_xaxes(tickangle=-45, **categories)
     return figure
 
 

@@ -15,10 +15,12 @@ from tuner.record.history import TrialRecord
 from tuner.reports import plots
 from tuner.reports.baseline_panel import with_baselines
 from tuner.reports.curves import curve_metrics, curve_plot
-from tuner.reports.importance import Importance, common_dimensions, leaf_name, parallel_plot
+from tuner.reports.importance import Importance, common_dimensions, groups_of, leaf_name, pair_plots, parallel_plot
 from tuner.reports.search_run import SearchRun
+from tuner.reports.timeline import spans_of, timeline_plot, timeline_px
 
 IMPORTANCE = "importance-plot"
+PAIR_PX = 300
 
 Figures = dict[str, tuple[go.Figure, int]]
 """Figures by the id of their element on the page, each with its height in pixels."""
@@ -38,6 +40,9 @@ def figures_of(run: SearchRun, importances: Sequence[Importance]) -> Figures:
     for id_, importance in zip(importance_ids(importances), importances, strict=True):
         if importance.shares:
             figures[id_] = (plots.importance_plot(importance.shares), 70 + 34 * len(importance.shares))
+    figures |= _pair_figures(run, importances)
+    if spans := spans_of(run.events, run.history):
+        figures["timeline"] = (timeline_plot(spans), timeline_px(spans))
     common = common_dimensions(run.space)
     is_together = len(common) > 1 or not run.space.branches.alternatives
     if is_together and (parallel := parallel_plot(common, trials, names)) is not None:
@@ -53,6 +58,24 @@ def figures_of(run: SearchRun, importances: Sequence[Importance]) -> Figures:
         num_folds = run.space.search.num_trial_folds
         figures["folds"] = (plots.folds_plot(trials, num_folds), 90 + (34 if num_folds <= 5 else 18) * num_folds)
     return figures
+
+
+def _pair_figures(run: SearchRun, importances: Sequence[Importance]) -> Figures:
+    figures: Figures = {}
+    groups = groups_of(run.space, run.history.trials.values(), run.names)
+    for number, (group, importance) in enumerate(zip(groups, importances, strict=True)):
+        for pair, (contour, ranks) in enumerate(pair_plots(group, importance)):
+            figures |= {f"contour-{number}-{pair}": (contour, PAIR_PX), f"ranks-{number}-{pair}": (ranks, PAIR_PX)}
+    return figures
+
+
+def pair_ids(importances: Sequence[Importance], figures: Figures) -> dict[str, list[str]]:
+    """The ids of the contours and plots of ranks by the condition of their trials, contour and ranks in turn."""
+    found = {}
+    for number, importance in enumerate(importances):
+        if ids := [id_ for id_ in figures if id_.startswith((f"contour-{number}-", f"ranks-{number}-"))]:
+            found[importance.condition] = ids
+    return found
 
 
 def importance_ids(importances: Sequence[Importance]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Optuna's analyses of a search: importance of each dimension, and parallel coordinates of all.
+"""Optuna's analyses of a search: importance of each dimension, contours of pairs, and parallel coordinates of all.
 
 Besides `scheduling/sampler.py` the only file that knows Optuna, because its analyses take a study. It is imported when
 an analysis is asked for.
@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from html import escape
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 import plotly.graph_objects as go
@@ -18,7 +20,9 @@ from tuner.experiment.dimensions import Dimension
 from tuner.experiment.search_experiment import SearchExperiment
 from tuner.experiment.tree import by_short_name
 from tuner.record.history import TrialRecord
-from tuner.reports.plot_layout import BLUE, GREEN, GREY, with_report_layout
+from tuner.record.selection import ranked
+from tuner.reports.plot_layout import BLUE, GREEN, GREY, SMALL_MARGIN, with_report_layout
+from tuner.reports.plots import hover_text
 
 if TYPE_CHECKING:
     import optuna
@@ -28,6 +32,10 @@ MIN_TRIALS = 10
 MIN_TRIALS_PED_ANOVA = 100
 """PED-ANOVA compares the best tenth with all: from here on that tenth has ten trials, and fANOVA takes too long."""
 FANOVA_TREES = 16
+NUM_PAIRED = 3
+"""Most important dimensions of which each pair has a contour and a plot of ranks."""
+MAX_IN_CONTOUR = 60
+"""Best trials that a contour is drawn through: its grid has a row and a column for each."""
 
 
 @dataclass(frozen=True)
@@ -42,16 +50,26 @@ class Importance:
     condition: str = ""
 
 
-def importances_of(
-    space: SearchExperiment, trials: Iterable[TrialRecord], names: Mapping[str, str]
-) -> list[Importance]:
-    """Estimates the importance of the dimensions that every trial has, over all of them; then for each alternative with
-    dimensions of its own that of all dimensions of its trials, over these alone.
+@dataclass(frozen=True)
+class Group:
+    """Trials that have the same dimensions: all trials with the dimensions that each has, or those of an alternative.
+
+    `condition` says which trials, "" for all; `names` are the names that are displayed in it, by dotted path.
+    """
+
+    condition: str
+    dimensions: Mapping[str, Dimension]
+    trials: Sequence[TrialRecord]
+    names: Mapping[str, str]
+
+
+def groups_of(space: SearchExperiment, trials: Iterable[TrialRecord], names: Mapping[str, str]) -> list[Group]:
+    """Groups the trials of a search: all of them first, then those of each alternative with dimensions of its own.
 
     A dimension that exists in some trials only has no share of the variation between all of them.
     """
     branches, trials = space.branches, list(trials)
-    found = [importance_of(common_dimensions(space), trials, names)]
+    groups = [Group("", common_dimensions(space), trials, names)]
     for condition in dict.fromkeys(branches.conditions.values()):
         chosen = {**branches.required(condition[0]), condition[0]: condition[1]}
         exist = [key for key in space.dimensions if branches.required(key).items() <= chosen.items()]
@@ -59,8 +77,18 @@ def importances_of(
         of_trials = [trial for trial in trials if chosen.items() <= trial.params.items()]
         own = {**names, **{key: leaf_name(key, branches, names) for key in dimensions}}
         words = ", ".join(f"{key} = {label}" for key, label in chosen.items())
-        found.append(replace(importance_of(dimensions, of_trials, own), condition=words))
-    return found
+        groups.append(Group(words, dimensions, of_trials, own))
+    return groups
+
+
+def importances_of(
+    space: SearchExperiment, trials: Iterable[TrialRecord], names: Mapping[str, str]
+) -> list[Importance]:
+    """Estimates the importance of the dimensions in each group of trials, by its trials alone."""
+    return [
+        replace(importance_of(group.dimensions, group.trials, group.names), condition=group.condition)
+        for group in groups_of(space, trials, names)
+    ]
 
 
 def common_dimensions(space: SearchExperiment) -> dict[str, Dimension]:
@@ -126,7 +154,7 @@ def parallel_plot(
     figure = plot_parallel_coordinate(study, params=[names[path] for path in dimensions], target_name=label)
     lines = list(figure.data[: len(complete)])
     worst_first = sorted(range(len(complete)), key=lambda i: (complete[i].score or 0.0, -complete[i].number))
-    colors = sample_colorscale([[0.0, GREY], [1.0, BLUE]], [rank / len(complete) for rank in range(len(complete))])
+    colors = _rank_colors([rank / len(complete) for rank in range(len(complete))])
     for rank, i in enumerate(worst_first):
         share = rank / len(complete)
         lines[i].update(line={"color": colors[rank], "width": 1 + share}, opacity=0.15 + 0.6 * share**2)
@@ -134,6 +162,70 @@ def parallel_plot(
     figure.data = [lines[i] for i in worst_first]
     figure.update_annotations(font={"color": None, "size": 11})
     return with_report_layout(figure, xaxis={"side": "top"}, margin={"l": 24, "r": 40, "t": 40, "b": 12})
+
+
+def pair_plots(group: Group, importance: Importance) -> list[tuple[go.Figure, go.Figure]]:
+    """Plots for each pair of the most important dimensions a contour of the score, and the trials by their ranks.
+
+    Empty without importance, which the same group of trials has, and where only one dimension took several values.
+    """
+    complete = _complete(group.dimensions, group.trials)
+    found = []
+    for x, y in combinations(_most_important(group, complete, importance), 2):
+        dimensions = {path: group.dimensions[path] for path in (x, y)}
+        best = sorted(ranked(complete)[:MAX_IN_CONTOUR], key=lambda trial: trial.number)
+        found.append((_contour_plot(dimensions, best, group.names), _rank_plot(dimensions, complete, group.names)))
+    return found
+
+
+def _most_important(group: Group, complete: Sequence[TrialRecord], importance: Importance) -> list[str]:
+    """The paths of the most important dimensions of which a contour can be drawn."""
+    varied = [path for path in group.dimensions if len({str(trial.params[path]) for trial in complete}) > 1]
+    shown = [path for path in varied if group.names[path] in importance.shares]
+    return sorted(shown, key=lambda path: -importance.shares[group.names[path]])[:NUM_PAIRED]
+
+
+def _contour_plot(
+    dimensions: Mapping[str, Dimension], complete: Sequence[TrialRecord], names: Mapping[str, str]
+) -> go.Figure:
+    from optuna.visualization import plot_contour
+
+    objective, shown = complete[0].objective, [names[path] for path in dimensions]
+    figure = plot_contour(_study_of(dimensions, complete, names), params=shown, target_name=objective.label)
+    bar = {"thickness": 10, "outlinewidth": 0, "title": {"text": ""}, "tickfont": {"size": 11}}
+    colours = {"colorscale": "Cividis", "reversescale": objective.lower_is_better, "colorbar": bar}
+    figure.update_traces(selector={"type": "contour"}, line={"width": 0}, **colours)
+    dots = {"size": 6, "color": "white", "line": {"width": 1, "color": "black"}}
+    figure.update_traces(selector={"type": "scatter"}, marker=dots, hoverinfo="skip")
+    return _pair_layout(figure)
+
+
+def _rank_plot(
+    dimensions: Mapping[str, Dimension], complete: Sequence[TrialRecord], names: Mapping[str, str]
+) -> go.Figure:
+    from optuna.visualization import plot_rank
+
+    figure = plot_rank(_study_of(dimensions, complete, names), params=[names[path] for path in dimensions])
+    figure.data = figure.data[:1]  # without the bar of Optuna's colours
+    places = {trial.number: place for place, trial in enumerate(reversed(ranked(complete)), start=1)}
+    shares = [places[trial.number] / len(complete) for trial in complete]
+    colors = [GREEN if share == 1 else color for share, color in zip(shares, _rank_colors(shares), strict=True)]
+    texts = [hover_text(trial, names) for trial in complete]
+    sizes = [11 if share == 1 else 8 for share in shares]
+    figure.update_traces(marker={"color": colors, "size": sizes, "line": {"width": 0}}, hovertext=texts)
+    return _pair_layout(figure)
+
+
+def _rank_colors(shares: Sequence[float]) -> list[str]:
+    """Colours of trials by the share of trials that are no better."""
+    colors: list[str] = sample_colorscale([[0.0, GREY], [1.0, BLUE]], shares)
+    return colors
+
+
+def _pair_layout(figure: go.Figure) -> go.Figure:
+    titles = (figure.layout.xaxis.title.text, figure.layout.yaxis.title.text)
+    figure.update_layout(xaxis_title=escape(titles[0]), yaxis_title=escape(titles[1]))
+    return with_report_layout(figure, margin=SMALL_MARGIN, showlegend=False)
 
 
 def _complete(dimensions: Mapping[str, Dimension], trials: Iterable[TrialRecord]) -> list[TrialRecord]:

@@ -12,3 +12,6 @@ TEMPLATES = Environment(
     lstrip_blocks=True,
     keep_trailing_newline=True,
 )
+
+REFRESH_S = 30
+"""Seconds after which a page about a running search loads itself anew."""

@@ -11,7 +11,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 # Told apart by people who see no red or no green, and at least 3:1 against white and against near-black.
-BLUE, ORANGE, RED, GREEN, GREY = "#2f81c9", "#d0781f", "#d5483a", "#0f9d76", "#8a8f98"
+BLUE, ORANGE, RED, GREEN, GREY, PURPLE = "#2f81c9", "#d0781f", "#d5483a", "#0f9d76", "#8a8f98", "#8d6bc4"
 
 SMALL_MARGIN = {"l": 48, "r": 12, "t": 8, "b": 44}
 

@@ -163,7 +163,7 @@ def leaders_plot(trials: Iterable[TrialRecord], names: Names) -> go.Figure:
         error_x={"array": [sd or 0.0 for _, sd in spreads], "thickness": 1.5, "width": 5},
         mode="markers",
         marker={"color": GREEN, "size": 11, "symbol": "diamond"},
-        text=[_hover_text(trial, names) for trial in leaders],
+        text=[hover_text(trial, names) for trial in leaders],
         hovertemplate="%{text}<extra></extra>",
         name="mean ± sd",
     )
@@ -235,12 +235,12 @@ def _marks(state: TrialState, trials: Iterable[TrialRecord], names: Names) -> di
             "size": 8,
             "line": {"width": 1.5 if is_stroke else 0, "color": COLORS[state]},
         },
-        "text": [_hover_text(trial, names) for trial in trials],
+        "text": [hover_text(trial, names) for trial in trials],
         "hovertemplate": "%{text}<extra></extra>",
     }
 
 
-def _hover_text(trial: TrialRecord, names: Names) -> str:
+def hover_text(trial: TrialRecord, names: Names) -> str:
     """Describes a trial in a few lines of HTML; every text in them is escaped."""
     scores = spell_scores(trial.fold_values)
     score = trial.value

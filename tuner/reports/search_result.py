@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from tuner.experiment.search_experiment import SearchExperiment
 
 
+BASELINE_WON = "no trial has a better validation score, so its model is the result"
+
+
 class EnsembleOutcome(Frozen):
     """Ensemble of the winner's retrained networks, which is the model: the mean of their weights or probabilities."""
 
@@ -100,7 +103,7 @@ class SearchResult(Frozen):
     baselines: dict[str, BaselineResult] = Field(default_factory=dict)
     """What the best trial is compared with, by name: `linear_probe`, `fine_tuning`."""
     winner: str | None = None
-    """Best trial or baseline with the highest validation score, whose model is registered: `trial-0005` or
+    """Best trial or baseline with the best validation score, whose model is registered: `trial-0005` or
     `linear_probe`."""
     trial_counts: dict[str, int] = Field(
         default_factory=dict, validation_alias=AliasChoices("trial_counts", "trials"), serialization_alias="trials"
@@ -275,7 +278,7 @@ def closing_lines(result: SearchResult, history: SearchHistory) -> Iterator[str]
     yield from (f"  data           {note}" for note in result.data_notes)
     if result.winner in result.baselines:
         label = result.baselines[result.winner].label
-        yield f"  winner         the {label}: no trial has a better validation score, so its model is the result"
+        yield f"  winner         the {label}: {BASELINE_WON}"
     store = ("--tracking-uri", result.tracking_uri)
     if result.model_uri:
         yield f"  model          {result.model_uri}{_which_model(result)}"

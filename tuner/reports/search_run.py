@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from pydantic import ValidationError
 
@@ -22,23 +22,26 @@ from tuner.record.baselines import BaselineRecord
 from tuner.record.configs import config_of
 from tuner.record.directory import RunDirectory
 from tuner.record.environment import Environment
-from tuner.record.events import ComparisonStarted, Event, SearchStarted
+from tuner.record.events import ComparisonStarted, Event
 from tuner.record.history import SearchHistory, TrialRecord
 from tuner.record.lock import holder_of
 from tuner.record.selection import best_trial, winner_of
 from tuner.reports.redacted_record import redacted_environment, redacted_events
 from tuner.reports.search_result import SearchResult, search_result_of
+from tuner.reports.timeline import worked
 
 
 @dataclass(frozen=True)
 class SearchRun:
     """A search as it stands in its record, without credentials.
 
-    `duration_s` is the time in seconds that its commands ran, without the pauses between them.
+    `events` are those of its journal; `duration_s` is the time in seconds that its commands ran, without the pauses
+    between them.
     """
 
     directory: RunDirectory
     space: SearchExperiment
+    events: tuple[Event, ...]
     history: SearchHistory
     environment: Environment
     duration_s: float
@@ -69,7 +72,7 @@ class SearchRun:
         """Number of trials asked for, None where time alone limits them; one where nothing is searched."""
         return self.space.search.trials if self.dimensions else 1
 
-    @property
+    @cached_property
     def result(self) -> SearchResult:
         """The result so far."""
         ended, uri = self.history.ended, self.environment.tracking_uri
@@ -85,7 +88,7 @@ def read_run(directory: RunDirectory) -> SearchRun:
     """
     is_locked = holder_of(directory) is not None  # before the journal: a run that ends meanwhile has written so
     try:
-        events = list(redacted_events(directory))
+        events = tuple(redacted_events(directory))
         history = SearchHistory.of(events, directory.journal)
     except OSError as error:
         raise _no_search(directory, f"a journal that cannot be read ({type(error).__name__}: {error})") from None
@@ -100,9 +103,10 @@ def read_run(directory: RunDirectory) -> SearchRun:
     return SearchRun(
         directory=directory,
         space=space,
+        events=events,
         history=history,
         environment=redacted_environment(directory),
-        duration_s=_working_time_s(events),
+        duration_s=max(seconds for seconds, _ in worked(events)),
         is_running=is_locked and history.ended is None,
     )
 
@@ -151,16 +155,6 @@ def best_yaml(run: SearchRun) -> str | None:
     flags = " ".join(f"--set {key}=…" for key in found)
     note = f"# The files of another machine are given by {flags}\n" if flags else ""
     return f"# The best configuration of {run.directory.full_name}\n{note}{yaml_text(tree)}"
-
-
-def _working_time_s(events: Iterable[Event]) -> float:
-    """Sums the time between the first and the last event of each command that worked on the search."""
-    total_s, last_s = 0.0, None
-    for event in events:
-        if last_s is not None and not isinstance(event, SearchStarted):
-            total_s += max(0.0, event.time_s - last_s)
-        last_s = event.time_s
-    return total_s
 
 
 def _no_search(directory: RunDirectory, got: str) -> BadInput:

@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tuner.record.differences import Difference, fold_difference, seed_difference, spell_difference
+from tuner.record.differences import (
+    Difference,
+    example_difference,
+    fold_difference,
+    seed_difference,
+    spell_difference,
+)
 
 
 def test_over_seeds_it_is_the_paired_t_interval() -> None:
@@ -96,3 +102,36 @@ def test_folds_must_pair() -> None:
 )
 def test_differences_are_in_points_of_a_hundred(difference: Difference, words: str) -> None:
     assert spell_difference(difference, "fold") == words
+
+
+def test_over_examples_the_difference_is_of_those_on_which_one_alone_is_right() -> None:
+    right, reference = [True] * 7 + [False] * 3, [True] * 4 + [False] * 4 + [True] * 2
+    found = example_difference(right, reference)
+    assert (found.mean, found.num_pairs) == (pytest.approx(0.1), 10)
+    assert found.low is not None
+    assert found.high is not None
+    assert found.low < 0 < found.high
+    other = example_difference(reference, right)
+    assert (other.low, other.high) == pytest.approx((-found.high, -found.low))
+
+
+def test_equal_networks_have_an_interval_that_narrows_with_the_examples() -> None:
+    few, many = (example_difference([True] * count, [True] * count) for count in (10, 1000))
+    assert few.mean == many.mean == 0
+    assert few.high is not None
+    assert many.high is not None
+    assert few.high > 10 * many.high > 0
+
+
+@pytest.mark.parametrize(("num", "agreement"), [(40, 0.9), (100, 0.95), (300, 0.7)])
+def test_over_examples_the_interval_covers_the_truth(num: int, agreement: float) -> None:
+    """Of pairs that differ on a share of the examples, twice as often in favour of the first."""
+    rng = np.random.default_rng(0)
+    truth, covered, trials = (1 - agreement) / 3, 0, 1500
+    for draw in rng.random((trials, num)):
+        only_this, only_other = draw > agreement + truth, (draw > agreement) & (draw <= agreement + truth)
+        found = example_difference((~only_other).tolist(), (~only_this).tolist())
+        assert found.low is not None
+        assert found.high is not None
+        covered += found.low <= truth <= found.high
+    assert 0.93 < covered / trials < 0.99

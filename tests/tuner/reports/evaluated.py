@@ -50,7 +50,7 @@ def write_evaluated(folder: Path, tested: bool = True) -> tuple[RunDirectory, Se
     return directory, SearchHistory.read(directory.journal)
 
 
-def images(count: int) -> LabelledImages:
+def images(count: int, side_px: int = 16) -> LabelledImages:
     """Images of one grey each, which grows with their position."""
-    pixels = np.repeat(np.arange(count, dtype=np.uint8), 16 * 16 * 3).reshape(count, 16, 16, 3) * 5
+    pixels = np.repeat(np.arange(count, dtype=np.uint8), side_px**2 * 3).reshape(count, side_px, side_px, 3) * 5
     return LabelledImages.of(pixels, np.arange(count) % 3, CLASSES)

@@ -15,6 +15,7 @@ from tuner.record.events import BaselineFailed
 from tuner.reports import page
 from tuner.reports.baseline_panel import baseline_rows
 from tuner.reports.page import report_page
+from tuner.reports.search_result import BASELINE_WON, closing_lines
 from tuner.reports.search_run import SearchRun, best_space, read_run
 
 
@@ -49,7 +50,7 @@ def test_the_page_has_the_table_and_a_line_in_the_plot_of_all_trials(tmp_path: P
     text = report_page(run_of(tmp_path))
     assert text.index("Against the baselines") < text.index("How it went</h2>")
     assert "fold 1 &lt;diverged&gt;" in text
-    assert "higher validation score than every trial" not in text
+    assert BASELINE_WON not in text
     match = re.search(r'id="figures">(.*?)</script>', text, re.DOTALL)
     assert match is not None
     history = json.loads(unescape(match[1]))["history"]["layout"]
@@ -60,7 +61,8 @@ def test_the_page_has_the_table_and_a_line_in_the_plot_of_all_trials(tmp_path: P
 def test_a_baseline_that_won_is_named_and_is_the_best_configuration(tmp_path: Path) -> None:
     run = run_of(tmp_path, probe=0.95)
     text = report_page(run)
-    assert "<strong>linear probe</strong> has a higher validation score than every trial" in text
+    assert f"<strong>linear probe</strong>: {BASELINE_WON}." in text
+    assert f"  winner         the linear probe: {BASELINE_WON}" in closing_lines(run.result, run.history)
     alone = best_space(run)
     assert alone is not None
     assert (alone.fixed["method"]["name"], alone.fixed["training"]["num_steps"]) == ("feature_extraction", 0)

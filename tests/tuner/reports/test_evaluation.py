@@ -5,18 +5,20 @@ from __future__ import annotations
 import base64
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
-from tests.tuner.reports.evaluated import CLASSES, NUM_TEST, NUM_TRAIN, images, write_evaluated
-from trainables.metrics import log_loss, top1
+from tests.tuner.reports.evaluated import CLASSES, NUM_TEST, NUM_TRAIN, images, predictions, write_evaluated
+from trainables.metrics import MetricValue, log_loss, metrics_with_intervals, top1
 from trainables.predictions import Predictions
 from trainables.results import EnsembleResult
 from tuner.record.events import EnsembleTested
 from tuner.record.predictions import PredictionFiles
+from tuner.reports import evaluation as evaluation_module
 from tuner.reports.evaluation import (
     Evaluation,
     calibration_of,
@@ -166,6 +168,7 @@ def test_plots_are_of_the_predictions(tmp_path: Path) -> None:
     heatmap = confusion_plot(panel).data[0]
     assert np.sum(heatmap.customdata) == NUM_TEST
     assert heatmap.y[2] == "&lt;i&gt;plum&lt;/i&gt;"
+    assert {confusion_plot(panel).layout.xaxis.type, confusion_plot(panel).layout.yaxis.type} == {"category"}
     assert [trace.name for trace in reliability_plot(panel).data] == ["calibrated", "as it is", "with temperature"]
     assert len(panel.classes) == 3
     shares = [float(row.test.split(" ")[0]) for row in panel.classes]
@@ -180,6 +183,31 @@ def test_the_temperature_lowers_the_log_loss(tmp_path: Path) -> None:
     kept = evaluation.validation.predictions
     assert calibration.before["log_loss"].value == pytest.approx(log_loss(kept.probabilities, kept.labels))
     assert calibration.after["log_loss"].value < calibration.before["log_loss"].value
+
+
+def test_intervals_are_resampled_once_for_the_result_and_the_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+
+    def counted(probabilities: Any, labels: Any) -> dict[str, MetricValue]:
+        calls.append(len(labels))
+        return metrics_with_intervals(probabilities, labels)
+
+    monkeypatch.setattr(evaluation_module, "metrics_with_intervals", counted)
+    monkeypatch.setattr(evaluation_module, "_INTERVALS", {})
+    directory, history = write_evaluated(tmp_path)
+    result = read_run(directory).result
+    assert sorted(calls) == [NUM_TEST, NUM_TRAIN], "on test, and out of fold, where both models say the same"
+    report_page(read_run(directory))
+    list(closing_lines(read_run(directory).result, history))
+    assert sorted(calls) == [NUM_TEST, NUM_TRAIN, NUM_TRAIN], "and with the fitted temperature"
+    changed = predictions(np.arange(NUM_TEST), 7, wrong=0.9)
+    PredictionFiles(directory).add_test(1, 0, changed)
+    assert read_run(directory).result.metrics["trial-0001"]["test"] == metrics_with_intervals(
+        changed.probabilities, changed.labels
+    )
+    assert result.metrics["trial-0001"]["test"] != read_run(directory).result.metrics["trial-0001"]["test"]
 
 
 def test_the_result_has_every_metric_with_its_interval(tmp_path: Path) -> None:

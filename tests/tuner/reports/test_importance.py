@@ -11,9 +11,20 @@ import pytest
 
 from tests.tuner.reports.searches import alternatives
 from tests.tuner.tiny import record
-from tuner.experiment.dimensions import Dimension, LogUniform, Uniform
+from tuner.experiment.dimensions import Choice, Dimension, LogUniform, Uniform
 from tuner.record.history import TrialRecord
-from tuner.reports.importance import MIN_TRIALS, importance_of, importances_of, parallel_plot
+from tuner.record.selection import best_trial
+from tuner.reports.importance import (
+    MAX_IN_CONTOUR,
+    MIN_TRIALS,
+    Group,
+    Importance,
+    groups_of,
+    importance_of,
+    importances_of,
+    pair_plots,
+    parallel_plot,
+)
 from tuner.reports.plot_layout import GREEN
 
 DIMENSIONS: dict[str, Dimension] = {
@@ -98,3 +109,71 @@ def test_an_alternative_with_too_few_trials_says_so() -> None:
     of_all, of_mixup, *_ = importances_of(space, known, space.short_names)
     assert of_all.shares
     assert "needs 10 complete trials" in of_mixup.note
+
+
+def test_a_pair_has_a_contour_of_the_score_and_the_trials_by_rank() -> None:
+    known = trials(12)
+    ((contour, ranks),) = pair_plots(Group("", DIMENSIONS, known, NAMES), Importance("", {"matters": 0.9, "idle": 0.1}))
+    assert {trace.type for trace in contour.data} == {"contour", "scatter"}
+    assert max(value for row in contour.data[0].z for value in row if value == value) == best_trial(known).value  # type: ignore[union-attr]
+    assert {contour.layout.xaxis.title.text, contour.layout.yaxis.title.text} == {"matters", "idle"}
+    assert contour.layout.yaxis.type != contour.layout.xaxis.type == "log"
+    (points,) = ranks.data
+    best = best_trial(known)
+    assert best is not None
+    assert [known[i].number for i, color in enumerate(points.marker.color) if color == GREEN] == [best.number]
+    assert points.hovertext[best.number].startswith(f"{best.trial_id}: {best.value:.4f}<br>")
+
+
+def test_pairs_are_those_of_the_most_important_dimensions_that_vary() -> None:
+    names = {f"method.d{i}": f"d{i}" for i in range(6)}
+    dimensions: dict[str, Dimension] = {path: Uniform(uniform=(0, 1)) for path in names}
+    rng = random.Random(0)
+    known = [record(n, [rng.random()], params={path: rng.random() for path in names}) for n in range(12)]
+    for trial in known:
+        trial.params["method.d0"] = 0.5  # which Optuna cannot plot
+    importance = Importance("", {"d0": 0.4, "d3": 0.3, "d1": 0.2, "d5": 0.08, "d2": 0.02})
+    pairs = pair_plots(Group("", dimensions, known, names), importance)
+    axes = [{contour.layout.xaxis.title.text, contour.layout.yaxis.title.text} for contour, _ in pairs]
+    assert axes == [{"d3", "d1"}, {"d3", "d5"}, {"d1", "d5"}]
+
+
+def test_without_importance_or_with_one_dimension_there_are_no_pairs() -> None:
+    known = trials(12)
+    assert pair_plots(Group("", DIMENSIONS, known, NAMES), Importance("too few")) == []
+    one = {"method.matters": DIMENSIONS["method.matters"]}
+    assert pair_plots(Group("", one, known, NAMES), Importance("", {"matters": 1.0})) == []
+    assert pair_plots(Group("", {}, known, NAMES), Importance("nothing")) == []
+
+
+def test_a_contour_is_of_the_best_trials_and_bounded() -> None:
+    known = trials(MAX_IN_CONTOUR + 30)
+    ((contour, ranks),) = pair_plots(Group("", DIMENSIONS, known, NAMES), Importance("", {"matters": 0.9, "idle": 0.1}))
+    assert len(contour.data[0].x) == MAX_IN_CONTOUR + 2
+    assert len(ranks.data[0].x) == len(known)
+
+
+def test_a_choice_is_a_category_and_what_a_user_wrote_is_escaped() -> None:
+    dimensions: dict[str, Dimension] = {**DIMENSIONS, "data.<b>": Choice(choice=("x", "y"))}
+    known = trials(12)
+    for trial in known:
+        trial.params["data.<b>"] = "xy"[trial.number % 2]
+    importance = Importance("", {"<b>": 0.8, "matters": 0.2})
+    ((contour, ranks),) = pair_plots(Group("", dimensions, known, {**NAMES, "data.<b>": "<b>"}), importance)
+    for figure in (contour, ranks):
+        (axis,) = (axis for axis in (figure.layout.xaxis, figure.layout.yaxis) if axis.title.text == "&lt;b&gt;")
+        assert axis.type == "category"
+    assert all("&lt;b&gt;=" in text for text in ranks.data[0].hovertext)
+
+
+def test_alternatives_have_pairs_of_their_own_dimensions() -> None:
+    space, points, ended = alternatives(80)
+    known = [record(n, scores, state, points[n]) for n, (state, scores, _) in enumerate(ended)]
+    found = importances_of(space, known, space.short_names)
+    groups = groups_of(space, known, space.short_names)
+    assert [group.condition for group in groups] == [importance.condition for importance in found]
+    for group, importance in zip(groups, found, strict=True):
+        num_shown = min(3, len(importance.shares))
+        assert len(pair_plots(group, importance)) == num_shown * (num_shown - 1) // 2
+    of_smile = pair_plots(groups[2], found[2])
+    assert "alpha" in {of_smile[0][0].layout.xaxis.title.text, of_smile[0][0].layout.yaxis.title.text}

@@ -6,6 +6,7 @@ import base64
 import gzip
 import json
 import re
+from contextlib import closing
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -14,12 +15,15 @@ from typing import Any
 import pytest
 from plotly.offline import get_plotlyjs
 
+from tests.tuner.reports.evaluated import write_evaluated
 from tests.tuner.reports.searches import MIXED, alternatives, fold, many, write_search
 from tests.tuner.tiny import METHODS, space_of
 from trainables.results import FoldResult
 from tuner.record.environment import Environment
+from tuner.record.lock import locked
 from tuner.reports import figures, page
-from tuner.reports.page import racing_sentence, report_page
+from tuner.reports.page import report_page
+from tuner.reports.page_templates import REFRESH_S
 from tuner.reports.search_run import SearchRun, read_run
 
 
@@ -99,8 +103,8 @@ def test_it_says_what_was_found(tmp_path: Path) -> None:
 def test_every_figure_has_its_place(tmp_path: Path) -> None:
     shown = Page(report_page(run_of(tmp_path, many(12))))
     assert set(shown.figures) <= shown.ids
-    expected = {"history", "slice-0", "slice-1", "importance-plot", "parallel-plot", "leaders", "folds"}
-    assert set(shown.figures) == expected | {"loss-0", "loss-1"}
+    expected = {"history", "slice-0", "slice-1", "importance-plot", "parallel-plot", "leaders", "folds", "timeline"}
+    assert set(shown.figures) == expected | {"loss-0", "loss-1", "contour-0-0", "ranks-0-0"}
 
 
 @pytest.mark.parametrize(
@@ -148,16 +152,6 @@ def test_no_credential_is_shown(tmp_path: Path) -> None:
     assert "http://host:5000/" in Page(text).text
 
 
-def test_what_racing_saved_is_counted(tmp_path: Path) -> None:
-    said = racing_sentence(run_of(tmp_path))
-    assert said == (
-        "5 of 8 fold trainings were done: racing spared 1 of them (12%) by stopping 1 trial early. "
-        "2 are missing of trials that failed."
-    )
-    off = run_of(tmp_path / "off", many(3), space=space_of(search__racing={"rule": "none"}))
-    assert racing_sentence(off) == "6 of 6 fold trainings were done. No trial was stopped early; racing was off."
-
-
 def test_plotly_is_there_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     packed = figures.packed_plotly()
@@ -199,3 +193,34 @@ def test_it_names_the_objective_and_shows_its_curves(tmp_path: Path) -> None:
     assert "top-1 0.8500" in text
     assert 'id="curve-log_loss"' in text
     assert "Learning curves of the best trial" in text
+
+
+def test_what_is_asked_first_comes_first(tmp_path: Path) -> None:
+    directory, _ = write_evaluated(tmp_path / "run")
+    text = report_page(read_run(directory))
+    sections = re.findall(r'<section id="([a-z-]+)"', text)
+    first_screen = ["best", "data", "baselines", "going-on"]
+    assert sections[:8] == [*first_screen, "model", "mistakes", "classes", "calibration"]
+    search = ["how-it-went", "when", "dimensions", "importance", "leading", "racing", "trials", "best-configuration"]
+    assert [section for section in sections if section in search] == search
+    assert text.index('class="tile best"') < text.index("Test top-1 of the model") < text.index('<section id="best"')
+    contents = re.findall(r'<a href="#([a-z-]+)">', text[text.index("<nav>") : text.index("</nav>")])
+    assert contents == [section for section in sections if section not in first_screen]
+
+
+def test_a_running_search_loads_itself_anew(tmp_path: Path) -> None:
+    directory = write_search(tmp_path / "run", why=None)
+    assert 'http-equiv="refresh"' not in report_page(read_run(directory))
+    with closing(locked(directory)):
+        text = report_page(read_run(directory))
+    assert f'<meta http-equiv="refresh" content="{REFRESH_S}">' in text
+    assert "The search is running" in Page(text).text
+
+
+def test_the_picture_of_a_batch_is_in_the_page(tmp_path: Path) -> None:
+    directory = write_search(tmp_path / "run")
+    assert 'id="batch"' not in report_page(read_run(directory))
+    directory.batch_picture.write_bytes(b"a picture")
+    shown = report_page(read_run(directory))
+    assert f'src="data:image/jpeg;base64,{base64.b64encode(b"a picture").decode()}"' in shown
+    assert '<a href="#batch">' in shown

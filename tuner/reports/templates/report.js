@@ -15,6 +15,13 @@ function colours() {
   return { "font.color": ink, "hoverlabel.bgcolor": paper, "hoverlabel.bordercolor": line, "hoverlabel.font.color": ink };
 }
 
+async function useColours(plot) {
+  const page = colours();
+  await Plotly.relayout(plot, page);
+  const withText = [...plot.data.keys()].filter((i) => plot.data[i].texttemplate); // counts in the cells of a matrix
+  if (withText.length) await Plotly.restyle(plot, { "textfont.color": page["font.color"] }, withText);
+}
+
 async function draw() {
   await unpackPlotly();
   const figures = JSON.parse(document.getElementById("figures").textContent);
@@ -22,10 +29,10 @@ async function draw() {
   for (const plot of plots) {
     const { data, layout } = figures[plot.id];
     await Plotly.newPlot(plot, data, layout, CONFIG);
-    await Plotly.relayout(plot, colours());
+    await useColours(plot);
   }
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
-    for (const plot of plots) Plotly.relayout(plot, colours());
+    plots.forEach(useColours);
   });
   document.documentElement.dataset.drawn = plots.length;
 }
