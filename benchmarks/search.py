@@ -212,10 +212,15 @@ class NoTraining:
         self._number = number
 
     def result(self) -> FoldResult:
-        steps = list(range(10, 90, 10))
-        curves = {"target_label": [1 / step for step in steps]}
-        noise = random.Random(f"{self._number} {self._config.method.alpha}").gauss(0.0, 0.05)
-        return FoldResult(self._number, self._config.method.alpha / 2 + noise, 0.0, steps, curves)
+        return fold_result(self._number, self._config.method.alpha)
+
+
+def fold_result(fold: int, alpha: float) -> FoldResult:
+    """The result of a fold that trained nothing: a score by configuration and fold, and curves as of a short one."""
+    steps = list(range(10, 90, 10))
+    curves = {"target_label": [1 / step for step in steps]}
+    noise = random.Random(f"{fold} {alpha}").gauss(0.0, 0.05)
+    return FoldResult(fold, alpha / 2 + noise, 0.0, steps, curves)
 
 
 def bare(num_trials: int, share: Share, directory: Path, with_tpe: bool = False) -> Course:

@@ -22,7 +22,6 @@ from tuner.cluster.trainable import FoldTrainable, ImagesByKey, WorkerSettings
 from tuner.cluster.worker_reports import FoldDone, FoldFailed, Report, RungScored
 from tuner.experiment.objective import score_of_best
 from tuner.record.predictions import PredictionFiles
-from tuner.record.selection import best_trial
 from tuner.resources.gpu_memory import is_gpu_out_of_memory
 from tuner.resources.share import Share
 from tuner.scheduling.assignment import Assignment
@@ -141,9 +140,8 @@ class SchedulerStopper(Stopper):
         trials = self._scheduler.journal.history.trials
         self._settings.remove_checkpoints({number: trials[number]})
         if trials[number].state != "running":
-            best = best_trial(trials.values())
-            running = (trial for trial in trials.values() if trial.state == "running")
-            self._predictions.keep_trials({trial.number for trial in (*running, best) if trial is not None})
+            totals = self._scheduler.journal.history.totals
+            self._predictions.keep_trials({*totals.running, *([] if totals.best is None else [totals.best.number])})
         return decision is Decision.STOP
 
     def _decide(self, number: int, report: Report) -> Decision:
