@@ -101,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         output_redirected_to(Path(folder) / "chatter.log"),
         cluster(None),
     ):
-        share = Share(1, 0, arguments.concurrency)
+        share = Share(1, 0, arguments.concurrency, limit=arguments.concurrency)
         before = bare(num_trials // 2, share, Path(folder) / "before")
         course, behind_s = searched(space, share, Path(folder) / "searched")
         after = bare(num_trials // 2, share, Path(folder) / "after")

@@ -51,12 +51,22 @@ from tuner.record.trial_totals import TrialTotals
 
 @dataclass
 class _History:
-    """State of either kind after its events. `gpus` is the smallest fraction of a GPU known to be enough so far;
-    `gpu_kinds` describes a GPU of each kind that the last command used."""
+    """State of either kind after its events. `gpus` is the smallest fraction of a GPU known to be enough so far, on any
+    kind; `shares_measured` is by the kind of GPU, "" where there is one; `gpu_kinds` describes a GPU of each kind that
+    the last command used."""
 
     gpu_kinds: tuple[str, ...] = ()
-    share_measured: ShareMeasured | None = None
+    shares_measured: dict[str, ShareMeasured] = field(default_factory=dict)
     gpus: float | None = None
+    _gpus_on: dict[str, float] = field(default_factory=dict)
+
+    def gpus_on(self, accelerator: str) -> float | None:
+        """Returns the smallest fraction of a GPU of this kind known to be enough so far ("": of any); None if nothing
+        is known."""
+        if not accelerator:
+            return self.gpus
+        known = (self._gpus_on[kind] for kind in (accelerator, "") if kind in self._gpus_on)
+        return max(known, default=None)
 
     @classmethod
     def read(cls, journal: Path) -> Self:
@@ -92,8 +102,9 @@ class _History:
             self.gpu_kinds = event.gpus
             return
         if isinstance(event, ShareMeasured):
-            self.share_measured = event
+            self.shares_measured[event.accelerator] = event
         self.gpus = max(self.gpus or 0.0, event.gpus)
+        self._gpus_on[event.accelerator] = max(self._gpus_on.get(event.accelerator, 0.0), event.gpus)
 
 
 Contender = int | Baseline

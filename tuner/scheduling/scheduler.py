@@ -23,6 +23,7 @@ from tuner.record.history import TrialRecord
 from tuner.record.journal import SearchJournal
 from tuner.record.scores import RungScore
 from tuner.resources.gpu_memory import next_larger_share
+from tuner.resources.node_losses import MAX_LOSSES_PER_HOUR, NodeLosses
 from tuner.scheduling.assignment import Assignment
 from tuner.scheduling.budgets import PlateauProgress, spent_budget, spent_time
 from tuner.scheduling.minutes import TimeBudget, fits_rest_of, spent_reason, too_late_for_trial
@@ -81,6 +82,7 @@ class TrialScheduler:
         self._leads: dict[int, int] = {}
         self._plateau = None if space.search.plateau is None else PlateauProgress(space.search.plateau)
         self._num_lost: dict[tuple[int, int], int] = {}
+        self._node_losses = NodeLosses(clock)
         for number in self._open:
             self._update_lead(number)
         undecided = journal.history.undecided
@@ -295,8 +297,15 @@ class TrialScheduler:
         if lost > MAX_LOST_WORKERS:
             self._end(number, "failed", f"its worker died {lost} times: {reason}")
 
-    def out_of_gpu_memory(self, number: int, fold: int, gpus: float, reason: str) -> None:
-        """Records that a share `gpus` of a GPU was too small for a trial.
+    def node_lost(self, number: int, fold: int, reason: str) -> None:
+        """Reassigns a fold whose worker died with its node, which is no fault of the trial; it fails if that happens
+        more often within an hour than `NodeLosses` admits."""
+        self._release(number, fold)
+        if not self._node_losses.add((number, fold)):
+            self._end(number, "failed", f"its nodes were lost more than {MAX_LOSSES_PER_HOUR} times an hour: {reason}")
+
+    def out_of_gpu_memory(self, number: int, fold: int, gpus: float, reason: str, accelerator: str = "") -> None:
+        """Records that a share `gpus` of a GPU, of the kind `accelerator` where that was chosen, was too small.
 
         From now on all trials get a larger one, and this one is restarted, which does not count as a lost worker. If it
         had a whole GPU, it fails.
@@ -306,8 +315,11 @@ class TrialScheduler:
         if larger is None:
             self._end(number, "failed", f"it does not fit on a whole GPU: {reason}")
             return
-        if larger > (self.journal.history.gpus or 0.0):  # else the growth is recorded already, for another trial
-            self.journal.append(ShareGrown(gpus=larger, trial=number, reason=without_credentials(reason)))
+        if larger > (
+            self.journal.history.gpus_on(accelerator) or 0.0
+        ):  # else it is recorded already, for another trial
+            why = without_credentials(reason)
+            self.journal.append(ShareGrown(gpus=larger, trial=number, reason=why, accelerator=accelerator))
 
     def _end(self, number: int, state: EndState, reason: str) -> None:
         """Records the end of a trial, once. Results of its other workers, which still train, are discarded."""
