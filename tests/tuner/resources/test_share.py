@@ -123,22 +123,7 @@ class TestAuto:
         assert fixed.spread_over(1) is fixed
         assert share([(2, 0)], gpus="auto").spread_over(1).gpus == 0
 
-    @pytest.mark.parametrize(
-    ("gpus", "unit", "at_once", "said"),
-    [
-        (0.34, 1 / 2, 4, "resources.gpus is 0.34: 2 trials share a GPU, 0.5 each, as no more fit"),
-        (0.3, 1 / 3, 6, "resources.gpus is 0.3: 3 trials share a GPU, 0.333 each, as no more fit"),
-        (0.6, 1, 2, "resources.gpus is 0.6: a trial has a GPU to itself, as no more fit"),
-        (0.3333, 0.3333, 6, ""),
-        (0.125, 0.125, 16, ""),
-    ],
-)
-def test_a_fraction_is_of_as_many_trials_as_fit_on_a_gpu(gpus: float, unit: float, at_once: int, said: str) -> None:
-    found = share([(16, 2)], cpus=1, gpus=gpus)
-    assert (found.gpus, found.concurrency, found.note) == (unit, at_once, said)
-
-
-def test_without_a_gpu_trials_run_on_the_cpu(self) -> None:
+    def test_without_a_gpu_trials_run_on_the_cpu(self) -> None:
         found = share([(2, 0)], gpus="auto")
         assert (found.gpus, found.concurrency, found.is_auto) == (0, 2, False)
         assert found.note == "resources.gpus is auto, but there is no GPU: trials run on the CPU"
