@@ -43,6 +43,7 @@ def test_a_cluster_grows_and_shrinks_during_a_search(new_cluster: NewCluster) ->
     until(lambda: Counter(user.kinds("growing"))["trial_started"] == 3 * A_NODE, job)
     assert Counter(node for _, _, node, _ in user.at_gate()) == {address_of(2): A_NODE, address_of(3): A_NODE}
     cluster.kill_node(3)
+    until(lambda: f"room for {A_NODE} trials at once" in user.give("logs", "growing"), job)
     user.open()
     said = ended(job)
     rooms = re.findall(r"the cluster has changed: room for (\d+) trials at once", said)

@@ -80,11 +80,11 @@ def resolve_share(
 
 def _kinds(history: SearchHistory | ComparisonHistory) -> list[KindNeed]:
     """What trials need on each kind of GPU, as measured and grown; the largest alone, if the kind of any is unknown."""
-    measured = history.shares_measured.values()
-    kinds = [
-        KindNeed(each.accelerator, history.gpus_on(each.accelerator) or each.gpus, each.context) for each in measured
-    ]
-    return kinds if all(kind.accelerator for kind in kinds) else [max(kinds, key=lambda kind: kind.gpus)]
+    measured = history.shares_measured
+    if "" in measured:
+        largest = max(measured.values(), key=lambda each: each.gpus)
+        return [KindNeed("", history.gpus or largest.gpus, largest.context)]
+    return [KindNeed(kind, history.gpus_on(kind) or each.gpus, each.context) for kind, each in measured.items()]
 
 
 def _spell_share(share: Share) -> str:

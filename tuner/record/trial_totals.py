@@ -57,8 +57,8 @@ class TrialTotals:
 
     def start(self, trial: TrialRecord) -> None:
         """Counts a trial that has just started."""
-        self.counts["running"] += 1
         self.running[trial.number] = trial
+        self.counts["running"] = len(self.running)
 
     def reach_rung(self, trial: TrialRecord, rung: RungScore) -> None:
         """Counts a score in the middle of a fold, which the trial has."""
@@ -73,7 +73,7 @@ class TrialTotals:
         """Counts the end of a trial, once, whose record has its state already."""
         if self.running.pop(trial.number, None) is None:
             return
-        self.counts["running"] -= 1
+        self.counts["running"] = len(self.running)
         self.counts[trial.state] += 1
         self.num_trained += trial.num_trained
         if trial.state in ("complete", "pruned"):
