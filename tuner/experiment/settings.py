@@ -213,9 +213,9 @@ class ResourceSettings(Frozen):
     cpus: Annotated[float, Field(gt=0), DIVISIBLE] = 1
     """CPU cores, and threads, of a trial."""
     gpus: Annotated[float, Field(ge=0), AfterValidator(_of_one_gpu)] | Literal["auto"] | None = None
-    """Share of one GPU: with 0.25 four trials share it; one that is no 1/k is rounded up. `auto` measures what the largest setting needs, and is raised
-    where a trial runs out of memory. On a cluster without GPUs trials run on its CPUs, which is reported. None is
-    `auto` where there are GPUs, and 0 where there is none."""
+    """Share of one GPU: with 0.25 four trials share it; one that is no 1/k is rounded up. `auto` measures what the
+    largest setting needs, and is raised where a trial runs out of memory. On a cluster without GPUs trials run on its
+    CPUs, which is reported. None is `auto` where there are GPUs, and 0 where there is none."""
 
 
 def _absolute(path: Path) -> Path:
