@@ -5,7 +5,10 @@ on a disk and progress display are real. Figures: the driver's CPU time for a tr
 first, the growth of its memory from the first thousand to the last, and the number of GPUs that one driver keeps busy
 with four trials of five minutes on each, while as many trials as fit there are running.
 
-`--profile` prints where the time goes. What Ray Tune's own loop costs besides is in `python -m benchmarks.search`.
+What Ray Tune's own loop costs besides: `--ray` measures its wait for one event among those that trials at work may
+send, and `python -m benchmarks.search` a search on Ray beside bare Ray Tune. `--quality` compares what TPE proposes,
+on a known function, where it sees a bounded part of the trials and where it sees all. `--profile` prints where time
+goes.
 """
 
 from __future__ import annotations
@@ -14,10 +17,13 @@ import argparse
 import cProfile
 import gc
 import heapq
+import math
 import os
 import pstats
 import random
+import statistics
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
 from contextlib import closing
@@ -25,21 +31,32 @@ from pathlib import Path
 from typing import NamedTuple
 from unittest.mock import patch
 
+import ray
 from rich.console import Console
 
 from benchmarks.figures import Figure, report
 from benchmarks.memory import kib
 from benchmarks.search import fold_result, space_of
+from trainables.results import FoldResult
 from tuner.cli.search_progress import SearchProgress
+from tuner.cluster.connection import cluster
 from tuner.execution.run_search import search_started
+from tuner.experiment.dimensions import LogUniform
+from tuner.experiment.search_experiment import SearchExperiment
 from tuner.record.directory import RunDirectory
+from tuner.record.history import TrialRecord
 from tuner.record.journal import open_search_journal
 from tuner.scheduling.assignment import Assignment
+from tuner.scheduling.sampler import SEEN, TrialSampler
 from tuner.scheduling.scheduler import Decision, TrialScheduler
+from tuner.scheduling.seen_trials import Limits
 
 GROWTH_LIMIT = 1.5
 MEMORY_LIMIT_MIB = 100.0
 CARDS_LIMIT = 1000.0
+QUALITY_LIMIT = 1.25
+
+ALL = Limits(best=1, latest=10**9, running=10**9)
 
 BLOCK = 1000
 TRIALS_A_CARD = 4
@@ -78,6 +95,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--cards", type=int, default=1000, help="with four trials each at once; 0: not measured")
     parser.add_argument("--block", type=int, default=BLOCK)
     parser.add_argument("--profile", action="store_true")
+    parser.add_argument("--ray", action="store_true")
+    parser.add_argument("--quality", type=int, default=0, metavar="SEEDS", help="searches of 1,500 trials of each kind")
     arguments = parser.parse_args(argv)
     with tempfile.TemporaryDirectory(prefix="bench-driver-") as folder:
         profile = cProfile.Profile() if arguments.profile else None
@@ -95,7 +114,63 @@ def main(argv: Sequence[str] | None = None) -> int:
             show(f"{places} trials at once", wide, arguments.block)
             busy = TRIAL_S / (wide.cpu_s[-1] + wide.sync_s[-1]) / TRIALS_A_CARD
             figures.append(Figure("driver_cards_kept_busy", busy, CARDS_LIMIT, at_least=True))
+    if arguments.ray:
+        wait_s = tune_wait_s(TRIALS_A_CARD * max(arguments.cards, 1))
+        print(f"Ray Tune's wait for an event: {1000 * wait_s:.2f} ms of driver CPU")
+    if arguments.quality:
+        ratios = [shortfall(seed, SEEN["tpe"]) / shortfall(seed, ALL) for seed in range(arguments.quality)]
+        print("shortfall of bounded proposals by that of all:", *(f"{ratio:.3f}" for ratio in ratios))
+        figures.append(Figure("driver_bounded_over_all_shortfall", statistics.fmean(ratios), QUALITY_LIMIT))
     return report(figures)
+
+
+def tune_wait_s(num_running: int, num_events: int = 100) -> float:
+    """CPU seconds of Ray Tune's wait for the next event among `num_running` trainings: it shuffles their futures, and
+    has Ray wait for one of them (`ray.air.execution._internal.actor_manager.RayActorManager.next`)."""
+
+    class Worker:
+        def hold(self) -> None:
+            threading.Event().wait()
+
+        def answer(self) -> None:
+            return None
+
+    with cluster(None):
+        holder, answerer = (ray.remote(num_cpus=0)(Worker).remote() for _ in range(2))
+        futures = [holder.hold.remote() for _ in range(num_running)]
+        ray.get(answerer.answer.remote())
+        spent_s = 0.0
+        for _ in range(num_events):
+            ready = answerer.answer.remote()
+            started_s = time.process_time()
+            waited = [*futures, ready]
+            random.shuffle(waited)
+            ray.wait(waited, num_returns=1)
+            spent_s += time.process_time() - started_s
+    return spent_s / num_events
+
+
+def shortfall(seed: int, seen: Limits, num_trials: int = 1500) -> float:
+    """How far the last 300 proposals of TPE are below the maximum on average, of a quadratic function of six
+    dimensions, where it sees the part `seen` of the trials."""
+    space = space_of(num_trials, seed=seed)
+    shortfalls = []
+    with patch.dict(SEEN, {"tpe": seen}):  # type: ignore[arg-type]  # a dictionary
+        sampler = TrialSampler(space, {})
+    for _ in range(num_trials):
+        proposal = sampler.propose()
+        squares = [(_in_unit(space, key, value) - 0.7) ** 2 for key, value in proposal.params.items()]
+        shortfalls.append(statistics.fmean(squares))
+        folds = [FoldResult(fold, 1 - shortfalls[-1], duration_s=0.0) for fold in (1, 2, 3)]
+        sampler.tell(TrialRecord(proposal.number, proposal.params, 0.0, state="complete", folds=folds))
+    return statistics.fmean(shortfalls[-300:])
+
+
+def _in_unit(space: SearchExperiment, key: str, value: float) -> float:
+    low, high = (float(bound) for bound in space.dimensions[key].bounds())  # type: ignore[union-attr]
+    if isinstance(space.dimensions[key], LogUniform):
+        low, high, value = math.log(low), math.log(high), math.log(value)
+    return (value - low) / (high - low)
 
 
 def show(title: str, course: Course, block: int) -> None:
