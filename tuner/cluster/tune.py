@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -129,13 +129,16 @@ class SchedulerSearcher(Searcher):
         places = min(fitting, limit or fitting)
         if not shares or self._scheduler.num_assigned >= places + self._capacity.num_pending:
             return None
-        used = Counter(self._accelerators.values())
-        share = max(shares, key=lambda each: each.concurrency - used[each.accelerator])
+        share = shares[0] if len(shares) == 1 else self._with_most_room(shares)
         assignment = self._scheduler.next_assignment(places)
         if assignment is None:
             return None
         self._accelerators[trial_id] = share.accelerator
         return {"assignment": assignment, "settings": self._settings, "share": share}
+
+    def _with_most_room(self, shares: Iterable[Share]) -> Share:
+        used = Counter(self._accelerators.values())
+        return max(shares, key=lambda share: share.concurrency - used[share.accelerator])
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Releases the trial's place. Reports arrive by `SchedulerStopper` and `SchedulerCallback`."""
