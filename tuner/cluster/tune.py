@@ -196,11 +196,15 @@ class SchedulerStopper(Stopper):
 
 
 class SchedulerCallback(Callback):
-    """Ray Tune's callback: reports the death of a worker to the trial scheduler."""
+    """Ray Tune's callback: reports the death of a worker to the trial scheduler, and shrinks what Tune keeps of trials
+    that have ended."""
 
     def __init__(self, scheduler: TrialScheduler, settings: WorkerSettings) -> None:
         self._scheduler = scheduler
         self._settings = settings
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
+        forget(trial)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         assignment: Assignment = trial.config["assignment"]
@@ -228,6 +232,17 @@ class SchedulerCallback(Callback):
 
     def __reduce__(self) -> tuple[type[Callback], tuple[()]]:
         return Callback, ()
+
+
+def forget(trial: Trial) -> None:
+    """Removes from an ended trial, which Tune keeps as long as the search runs, what is large: its assignment, the last
+    report with the predictions of a fold, and Tune's running statistics of numbers in reports."""
+    last = trial.run_metadata.last_result or {}
+    trial.run_metadata.last_result = {key: value for key, value in last.items() if key not in ("report", "config")}
+    trial.run_metadata.metric_analysis = {}
+    trial.run_metadata.metric_n_steps = {}
+    trial.config.clear()  # in place, as Tune has it under two names
+    trial.evaluated_params.clear()
 
 
 def _error_of(trial: Trial) -> Exception | None:

@@ -225,6 +225,17 @@ class TestTowardsTheConductor:
         assert b"TrialScheduler" not in pickle.dumps(SchedulerCallback(scheduler, settings))
 
 
+def test_of_a_trial_that_has_ended_tune_keeps_nothing_large() -> None:
+    config = {"assignment": "folds"}
+    metadata = SimpleNamespace(
+        last_result={**done(1), "config": config, "done": True}, metric_analysis={"x": 1}, metric_n_steps={"x": 1}
+    )
+    trial: Any = SimpleNamespace(run_metadata=metadata, config=config, evaluated_params=dict(config))
+    SchedulerCallback(None, None).on_trial_complete(1, [], trial)  # type: ignore[arg-type]  # which it does not need
+    assert metadata.last_result == {"trial": 0, "done": True}
+    assert (config, trial.evaluated_params, metadata.metric_analysis, metadata.metric_n_steps) == ({}, {}, {}, {})
+
+
 class Cluster:
     """Nodes that come and go, and a clock that stands still between."""
 
