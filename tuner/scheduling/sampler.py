@@ -8,6 +8,7 @@ resumed search proposes what it would have without the interruption.
 from __future__ import annotations
 
 import json
+import sys
 import warnings
 from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import dataclass
@@ -231,9 +232,9 @@ SEEN: Mapping[Sampler, Limits] = {
     "tpe": Limits(best=100, latest=400, running=500),
     "gp": Limits(best=50, latest=150, running=100),
     "cmaes": Limits(best=1, latest=1000, running=1),
-    "random": Limits(best=1, latest=1, running=1),
+    "random": Limits(best=1, latest=sys.maxsize, running=sys.maxsize),
 }
-"""Trials that each sampler sees. CMA-ES reads its own state off the latest, and random draws depend on none. What a
+"""Trials that each sampler sees. CMA-ES reads its own state off the latest; random draws look at none. What a
 proposal of a Gaussian process takes grows with the cube of their number."""
 
 MAX_LISTED = 10_000
