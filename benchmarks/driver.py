@@ -28,7 +28,7 @@ import time
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from unittest.mock import patch
 
 import ray
@@ -41,7 +41,7 @@ from trainables.results import FoldResult
 from tuner.cli.search_progress import SearchProgress
 from tuner.cluster.connection import cluster
 from tuner.execution.run_search import search_started
-from tuner.experiment.dimensions import LogUniform
+from tuner.experiment.dimensions import LogUniform, Uniform
 from tuner.experiment.search_experiment import SearchExperiment
 from tuner.record.directory import RunDirectory
 from tuner.record.history import TrialRecord
@@ -136,7 +136,8 @@ def tune_wait_s(num_running: int, num_events: int = 100) -> float:
             return None
 
     with cluster(None):
-        holder, answerer = (ray.remote(num_cpus=0)(Worker).remote() for _ in range(2))
+        remote: Any = ray.remote(num_cpus=0)(Worker)
+        holder, answerer = remote.remote(), remote.remote()
         futures = [holder.hold.remote() for _ in range(num_running)]
         ray.get(answerer.answer.remote())
         spent_s = 0.0
@@ -155,7 +156,7 @@ def shortfall(seed: int, seen: Limits, num_trials: int = 1500) -> float:
     dimensions, where it sees the part `seen` of the trials."""
     space = space_of(num_trials, seed=seed)
     shortfalls = []
-    with patch.dict(SEEN, {"tpe": seen}):  # type: ignore[arg-type]  # a dictionary
+    with patch.dict(SEEN, {"tpe": seen}):
         sampler = TrialSampler(space, {})
     for _ in range(num_trials):
         proposal = sampler.propose()
@@ -167,10 +168,13 @@ def shortfall(seed: int, seen: Limits, num_trials: int = 1500) -> float:
 
 
 def _in_unit(space: SearchExperiment, key: str, value: float) -> float:
-    low, high = (float(bound) for bound in space.dimensions[key].bounds())  # type: ignore[union-attr]
-    if isinstance(space.dimensions[key], LogUniform):
-        low, high, value = math.log(low), math.log(high), math.log(value)
-    return (value - low) / (high - low)
+    match space.dimensions[key]:
+        case LogUniform(log_uniform=(low, high)):
+            return math.log(value / low) / math.log(high / low)
+        case Uniform(uniform=(low, high)):
+            return (value - low) / (high - low)
+        case other:
+            raise TypeError(f"a dimension that is continuous, got {other}")
 
 
 def show(title: str, course: Course, block: int) -> None:

@@ -86,8 +86,9 @@ def test_each_kind_of_gpu_has_its_own_fraction_also_where_half_of_each_is_taken(
     assert all_complete(user.events("kinds")) == 8
 
     holder = cluster.popen("python", "-c", HOLD)
-    assert holder.stdout is not None
-    until(lambda: "held" in holder.stdout.readline(), holder)
+    said_by_holder = holder.stdout
+    assert said_by_holder is not None
+    until(lambda: "held" in said_by_holder.readline(), holder)
     user.open()
     said = ended(user.submit("crowded"))
     assert "of 16.0 GiB (measured in 0.5 of one, as none was free); " in said, said

@@ -130,7 +130,7 @@ class TestEstimates:
         assert closing_s(budget_of(num_retrainings=0), history_of()) == CLOSING_S
 
     def test_a_trial_is_expected_to_take_what_those_that_went_as_far_did(self) -> None:
-        lengths = Counter([3, 1, 1, 2, 3])
+        lengths: Counter[float] = Counter([3, 1, 1, 2, 3])
         assert expected_folds(0, lengths, 3) == 2
         assert expected_folds(1, lengths, 3) == pytest.approx(5 / 3)
         assert expected_folds(2, lengths, 3) == 1
