@@ -18,7 +18,7 @@ from tuner.cluster.process_state import environment_set, handlers_kept, hangup_b
 from tuner.cluster.tasks import OBJECT_STORE_ADVICE
 from tuner.messages.redaction import reason
 from tuner.messages.wording import one_line
-from tuner.resources.share import Capacity, this_machine
+from tuner.resources.share import Capacity, num_mig_slices, this_machine
 
 # Read by glibc and OpenMP when a process starts. Training allocates and frees the same large blocks at every step;
 # by default, glibc gives each back to the kernel and faults it in again (measured: docs/decisions/0007). Threads that
@@ -71,6 +71,8 @@ def cluster(address: str | None, data_bytes: int = 0) -> Iterator[list[Capacity]
             # The raylet hands its environment to its workers; what the user has set stays.
             environment |= {name: value for name, value in WORKER_ENVIRONMENT.items() if name not in os.environ}
             options |= {"include_dashboard": False, "num_cpus": this_machine().cpus} | stack.enter_context(local_ray())
+            if num_slices := num_mig_slices():  # Ray counts whole GPUs
+                options["num_gpus"] = num_slices
         else:
             options |= {"address": address, "runtime_env": {"env_vars": WORKER_ENVIRONMENT} | _sent_plugins()}
         stack.enter_context(environment_set(environment))

@@ -22,6 +22,9 @@ from tuner.cluster.tasks import WorkerFailed, as_completed
 from tuner.resources.gpu_facts import GpuFacts
 from tuner.resources.share import Capacity, Share
 
+CHECKED_PART = 0.05
+"""Part of a GPU that the check takes of a share that is yet to be measured, so as not to wait for a whole one."""
+
 DRIVER = Path("/proc/driver/nvidia/version")
 
 
@@ -35,7 +38,8 @@ def check_gpus(share: Share, nodes: Iterable[Capacity], experiment: Mapping[str,
     """
     if not share.gpus:
         return share
-    one, needs_bf16 = replace(share, concurrency=1), asks_for_bf16(experiment)
+    part = min(share.gpus, CHECKED_PART) if share.is_auto else share.gpus  # of one that others may use, too
+    one, needs_bf16 = replace(share, concurrency=1, gpus=part), asks_for_bf16(experiment)
     problems: list[Problem] = []
     kinds: list[str] = []
     for accelerator in sorted({node.accelerator_type for node in nodes if node.gpus}):

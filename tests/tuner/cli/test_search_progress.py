@@ -13,7 +13,7 @@ from rich.console import Console
 from tests.tuner.tiny import add_trial, baseline_events, fold, search_journal, search_started, space_of
 from trainables.results import RetrainResult
 from trainables.training.progress import StepProgress
-from tuner.cli.search_progress import SearchProgress
+from tuner.cli.search_progress import MAX_ROWS, SearchProgress
 from tuner.messages.invocation import command_line
 from tuner.record.events import (
     BaselineFailed,
@@ -104,6 +104,17 @@ def test_a_baseline_is_shown_while_it_runs(tmp_path: Path) -> None:
         assert "fold 2/2" in screen.file.getvalue()
         screen.journal.append(second)
     assert not screen.journal.history.baselines["fine_tuning"].missing_folds
+
+
+def test_of_very_many_trials_a_screenful_is_listed(tmp_path: Path) -> None:
+    screen = Screen(tmp_path, terminal=True)
+    for number in range(MAX_ROWS + 3):
+        add_trial(screen.journal, number, [0.5], "running")
+    console = Console(file=io.StringIO(), width=200)
+    console.print(screen.progress.render())
+    said = console.file.getvalue()  # type: ignore[attr-defined]  # a StringIO
+    assert said.count("fold 2/2") == MAX_ROWS
+    assert "and 3 more" in said
 
 
 def test_a_trial_that_was_stopped_says_why_and_is_counted(plain: Screen) -> None:
@@ -240,7 +251,7 @@ class TestTimeLeft:
         monkeypatch.setattr("time.monotonic", lambda: plain.progress._started_s + 50.0)
         add_trial(plain.journal, 0, [0.5, 0.75])
         assert "1 trials, 0 running" in plain.progress.summary()
-        bar = plain.progress._bar(plain.journal.history.trials.values())
+        bar = plain.progress._bar()
         assert (bar.total, bar.completed) == (200.0, 50.0)
 
     def test_is_nothing_at_the_end(self, plain: Screen) -> None:

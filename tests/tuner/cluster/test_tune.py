@@ -19,13 +19,17 @@ from tests.tuner.cluster.test_trainable import SHARE, kept
 from tests.tuner.tiny import events_in, search_journal, space_of
 from trainables.results import FoldResult
 from tuner.cluster import tune
+from tuner.cluster.capacity import ClusterNodes, LiveCapacity
 from tuner.cluster.trainable import WorkerSettings
 from tuner.cluster.tune import SchedulerCallback, SchedulerSearcher, SchedulerStopper, run_trials
 from tuner.cluster.worker_reports import FoldDone, FoldFailed, RungScored
 from tuner.experiment.settings import ResourceSettings
 from tuner.record.directory import RunDirectory
+from tuner.resources.node_losses import MAX_LOSSES_PER_HOUR
 from tuner.resources.share import Capacity, share_of
 from tuner.scheduling.scheduler import Decision, TrialScheduler
+
+NODES = ClusterNodes((Capacity(1, 0),))
 
 
 def done(fold: int) -> dict[str, Any]:
@@ -55,7 +59,7 @@ class TestTowardsTheConductor:
 
     @pytest.fixture
     def searcher(self, scheduler: TrialScheduler, settings: WorkerSettings) -> SchedulerSearcher:
-        return SchedulerSearcher(scheduler, settings, SHARE)
+        return SchedulerSearcher(scheduler, settings, LiveCapacity(SHARE, list_nodes=lambda: NODES))
 
     @pytest.fixture
     def checkpoint(self, settings: WorkerSettings) -> Path:
@@ -114,10 +118,24 @@ class TestTowardsTheConductor:
             callback.on_trial_error(1, [], trial)
         assert scheduler.journal.history.trials[0].reason.startswith(f"its worker died 3 times: {reason}")
 
+    def test_the_loss_of_its_node_is_no_fault_of_a_trial(
+        self, scheduler: TrialScheduler, searcher: SchedulerSearcher, settings: WorkerSettings, tmp_path: Path
+    ) -> None:
+        callback = SchedulerCallback(scheduler, settings)
+        for _ in range(MAX_LOSSES_PER_HOUR):
+            trial: Any = FakeTrial(searcher.suggest("x"), tmp_path, RayActorError(preempted=True))
+            callback.on_trial_error(1, [], trial)
+        assert scheduler.journal.history.trials[0].state == "running"
+        trial = FakeTrial(searcher.suggest("x"), tmp_path, RayActorError(preempted=True))
+        callback.on_trial_error(1, [], trial)
+        reason = "its nodes were lost more than 10 times an hour: its node was lost"
+        assert scheduler.journal.history.trials[0].reason == reason
+
     def test_a_share_of_a_card_that_was_too_little_grows(self, settings: WorkerSettings, tmp_path: Path) -> None:
         scheduler = TrialScheduler(space_of(search__trials=9), search_journal(tmp_path))
         auto = share_of([Capacity(4, 1)], ResourceSettings(gpus="auto"), "auto").sized_for(0.1)
-        searcher, callback = SchedulerSearcher(scheduler, settings, auto), SchedulerCallback(scheduler, settings)
+        capacity = LiveCapacity(auto, list_nodes=lambda: ClusterNodes((Capacity(4, 1),)))
+        searcher, callback = SchedulerSearcher(scheduler, settings, capacity), SchedulerCallback(scheduler, settings)
         configs = [searcher.suggest(name) for name in "abcd"]
         assert [config["share"].gpus for config in configs] == [0.25] * 4  # type: ignore[index, call-overload]
         full: Any = FakeTrial(configs[0], tmp_path, torch.OutOfMemoryError("CUDA out of memory. Tried to ..."))
@@ -202,9 +220,20 @@ class TestTowardsTheConductor:
         assert asked == [(4, 1, 3, 0.5, {"log_loss": 0.75})] * 2
 
     def test_ray_tunes_snapshots_hold_nothing_of_it(self, scheduler: TrialScheduler, settings: WorkerSettings) -> None:
-        assert type(pickle.loads(pickle.dumps(SchedulerSearcher(scheduler, settings, SHARE)))) is Searcher
+        assert type(pickle.loads(pickle.dumps(SchedulerSearcher(scheduler, settings, LiveCapacity(SHARE))))) is Searcher
         assert type(pickle.loads(pickle.dumps(SchedulerStopper(scheduler, settings)))) is NoopStopper
         assert b"TrialScheduler" not in pickle.dumps(SchedulerCallback(scheduler, settings))
+
+
+def test_of_a_trial_that_has_ended_tune_keeps_nothing_large() -> None:
+    config = {"assignment": "folds"}
+    metadata = SimpleNamespace(
+        last_result={**done(1), "config": config, "done": True}, metric_analysis={"x": 1}, metric_n_steps={"x": 1}
+    )
+    trial: Any = SimpleNamespace(run_metadata=metadata, config=config, evaluated_params=dict(config))
+    SchedulerCallback(None, None).on_trial_complete(1, [], trial)  # type: ignore[arg-type]  # which it does not need
+    assert metadata.last_result == {"trial": 0, "done": True}
+    assert (config, trial.evaluated_params, metadata.metric_analysis, metadata.metric_n_steps) == ({}, {}, {}, {})
 
 
 class FakeTuner:

@@ -23,6 +23,12 @@ def test_are_read_back_by_name(tmp_path: Path) -> None:
     assert list(read_steps(folder)) == ["linear probe fold 1"]
 
 
+def test_of_many_the_first_are_read(tmp_path: Path) -> None:
+    for number in range(5):
+        StepFile(tmp_path, f"trial-{number:04d} fold 1").write(PROGRESS)
+    assert list(read_steps(tmp_path, at_most=2)) == ["trial-0000 fold 1", "trial-0001 fold 1"]
+
+
 def test_old_and_broken_ones_are_ignored(tmp_path: Path) -> None:
     StepFile(tmp_path, "old").write(PROGRESS)
     stat = (tmp_path / "old.json").stat()

@@ -11,6 +11,7 @@ from tests.tuner.scheduling.workers import next_of, resumed, run_to_end, schedul
 from tests.tuner.tiny import events_in, fold, search_journal, space_of
 from tuner.record.events import FoldFinished, ShareMeasured
 from tuner.record.journal import SearchJournal, open_search_journal
+from tuner.resources.node_losses import HOUR_S, MAX_LOSSES_PER_HOUR
 from tuner.scheduling.assignment import Assignment
 from tuner.scheduling.scheduler import MAX_LOST_WORKERS, Decision, TrialScheduler
 
@@ -79,6 +80,35 @@ def test_a_lost_worker_goes_on_from_its_last_fold_until_it_is_lost_too_often(jou
     assert next_of(scheduler).number == 1
 
 
+def test_a_lost_node_is_no_death_of_a_worker(journal: SearchJournal) -> None:
+    now_s = 0.0
+    scheduler = TrialScheduler(space_of(search__trials=2), journal, clock=lambda: now_s)
+    for _ in range(2):
+        for _ in range(MAX_LOSSES_PER_HOUR):
+            again = next_of(scheduler)
+            assert (again.number, again.folds) == (0, (1, 2))
+            scheduler.node_lost(0, 1, "its node was lost")
+        now_s += HOUR_S
+    for _ in range(MAX_LOST_WORKERS):
+        next_of(scheduler)
+        scheduler.worker_lost(0, 1, "SIGKILL")
+    assert journal.history.trials[0].state == "running"
+
+
+def test_what_lies_ahead_is_counted_from_what_has_ended(journal: SearchJournal) -> None:
+    """Folds that end out of order leave neither a gap nor a fold that is given twice."""
+    scheduler = scheduler_of(journal, search__folds=4, search__folds_in_parallel=True)
+    given = [next_of(scheduler, 9) for _ in range(8)]
+    assert scheduler.next_assignment(9) is None
+    for k in (4, 2, 3):
+        scheduler.fold_finished(0, fold(k, 0.5))
+    scheduler.worker_lost(0, 1, "SIGKILL")
+    assert next_of(scheduler, 9).folds == (1,)
+    scheduler.fold_finished(0, fold(1, 0.5))
+    assert journal.history.trials[0].state == "complete"
+    assert scheduler.num_assigned == sum(assignment.number == 1 for assignment in given)
+
+
 class TestOutOfMemory:
     """A share of a card that was too little grows for all, and its trial goes on without having lost a try."""
 
@@ -117,7 +147,7 @@ class TestOutOfMemory:
         scheduler.out_of_gpu_memory(0, 1, 0.25, "CUDA out of memory")
         again = resumed(journal)
         assert again.journal.history.gpus == 0.5
-        assert again.journal.history.share_measured == journal.history.share_measured
+        assert again.journal.history.shares_measured == journal.history.shares_measured
         assert next_of(again).number == 0
 
 
