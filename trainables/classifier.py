@@ -32,13 +32,13 @@ from trainables.data.batches import evaluation_batches
 from trainables.data.examples import Examples, as_inputs
 from trainables.data.images import LabelledImages
 from trainables.data.texts import LabelledTexts
+from trainables.device import default_device
 from trainables.ensemble import EnsembleNetwork
 from trainables.errors import BadInput, Problem, first_line, os_reason
 from trainables.files import atomic_file, placeholder, write_whole
 from trainables.frozen import Frozen
 from trainables.prediction_inputs import Item, Source, as_items, decode_items, text_problems
 from trainables.training.evaluation import predicted_probabilities
-from trainables.trial import default_device
 
 Network = TransferNetwork | EnsembleNetwork
 

@@ -17,6 +17,7 @@ from trainables.config import TrialConfig
 from trainables.data.batches import evaluation_batches, steps_per_epoch, training_batch
 from trainables.data.examples import Examples, as_inputs, selection_key
 from trainables.data.folds import Fold
+from trainables.device import default_device as default_device
 from trainables.errors import Collapsed, TrainingFailed
 from trainables.methods import MethodContext, build_method, uses_source_head
 from trainables.predictions import Predictions
@@ -26,6 +27,7 @@ from trainables.seeding import seed_for
 from trainables.training.checkpoint import Checkpoints
 from trainables.training.curve import CurveScorer, ScoreOf
 from trainables.training.evaluation import is_constant, predicted_probabilities
+from trainables.training.facts import facts_of
 from trainables.training.loop import Fit
 from trainables.training.progress import ProgressMeter
 from trainables.training.target_loss import target_loss_of
@@ -184,6 +186,7 @@ class FoldTraining:
             curve_steps=curve.steps,
             curve_metrics=curve.metrics,
             kept_share=kept_share,
+            facts=facts_of(self.training.fit),
         )
 
     def _predict(self, judged_after: int) -> Predictions:
@@ -278,11 +281,6 @@ def _predicted(
     return predicted_probabilities(network, batches, config.training, device)
 
 
-def default_device() -> torch.device:
-    """The GPU visible to this process, or the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
 MODEL_SEED = 0
 """Number of the retraining whose network becomes the model: the first, so that no test score selects it."""
 
@@ -322,5 +320,6 @@ def train_and_test(
     except TrainingFailed as failed:
         return RetrainFailed(seed, str(failed))
     seconds, history = time.monotonic() - started, fit.history
-    result = RetrainResult(seed, predictions.top1, seconds, history.steps, history.terms, predictions.metrics)
+    measured = (predictions.top1, seconds, history.steps, history.terms, predictions.metrics)
+    result = RetrainResult(seed, *measured, facts=facts_of(fit))
     return Retrained(result, network, predictions)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from trainables.backbones.network import Predictor
 from trainables.training.config import TrainingConfig
+from trainables.training.kernels import kernels
 from trainables.training.loop import autocast
 from trainables.types import Batch
 
@@ -25,7 +26,7 @@ def predicted_probabilities(
     network.eval()
     probabilities, labels = [], []
     for batch in batches:
-        with autocast(config, device):
+        with autocast(config, device), kernels(config, device):
             logits = network(network.embed(batch.inputs)).target_logits
         probabilities.append(logits.float().softmax(dim=1).cpu())
         labels.append(batch.labels.cpu())

@@ -67,7 +67,9 @@ def cluster(address: str | None, data_bytes: int = 0) -> Iterator[list[Capacity]
         if address is None:
             # The raylet hands its environment to its workers; what the user has set stays.
             environment |= {name: value for name, value in WORKER_ENVIRONMENT.items() if name not in os.environ}
-            options |= {"include_dashboard": False, "num_cpus": this_machine().cpus} | stack.enter_context(local_ray())
+            here = this_machine()
+            options |= {"include_dashboard": False, "num_cpus": here.cpus} | stack.enter_context(local_ray())
+            options |= {} if here.gpus else {"num_gpus": 0}  # Ray would count those of Apple and Intel, too
         else:
             options |= {"address": address, "runtime_env": {"env_vars": WORKER_ENVIRONMENT} | _sent_plugins()}
         stack.enter_context(environment_set(environment))

@@ -9,18 +9,20 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
 
 import torch
+from ray._private.thirdparty import pynvml  # the one with which Ray counts GPUs
 
 from trainables.config import TrialConfig
 from trainables.data.folds import Fold, fold_at
 from trainables.data.loading import source_key
+from trainables.device import default_device
 from trainables.errors import TrainingFailed
-from trainables.trial import FoldTraining, default_device
+from trainables.trial import FoldTraining
 from tuner.cluster.tasks import GpuOutOfMemory, WorkerFailed, as_completed, put_shared
 from tuner.cluster.trainable import ImagesByKey, prepare_process
 from tuner.experiment.search_experiment import SearchExperiment
 from tuner.messages.redaction import without_credentials
 from tuner.messages.wording import counted
-from tuner.record.events import GpusInspected, ShareGrown, ShareMeasured
+from tuner.record.events import ShareGrown, ShareMeasured
 from tuner.record.journal import ComparisonJournal, SearchJournal
 from tuner.resources.gpu_memory import GpuMemoryNeed, is_gpu_out_of_memory, largest_configs, next_larger_share
 from tuner.resources.share import Share
@@ -40,13 +42,9 @@ def resolve_share(
 ) -> Share:
     """Resolves `resources.gpus: auto` to the share of each trial of `spaces`; any other share is returned as it is.
 
-    The kinds of GPUs are recorded in the journal, if they are others than before.
-
     It is measured once: a resumed search takes the measurement from its journal. If nothing can be measured, each trial
     gets a whole GPU, and the share's note says why.
     """
-    if share.gpu_kinds != journal.history.gpu_kinds:
-        journal.append(GpusInspected(gpus=share.gpu_kinds))
     if not share.is_auto:
         return share
     known, source = journal.history.share_measured, "as measured before"
@@ -58,7 +56,8 @@ def resolve_share(
         known = ShareMeasured(gpus=need.gpus, context=need.context, **asdict(need))
         journal.append(known)
         source = f"{need}{_measured_on(share)}"
-    share = replace(share.sized_for(journal.history.gpus or known.gpus), context=known.context)
+    others = known.others_bytes / known.card_bytes
+    share = replace(share.sized_for(journal.history.gpus or known.gpus), context=known.context, others=others)
     trials = counted(round(1 / share.gpus), "trial")
     return replace(share, note=f"{AUTO}: {source}; {share.gpus:.3g}, {trials} on each GPU")
 
@@ -107,16 +106,18 @@ def probe_gpu_memory(
 ) -> GpuMemoryNeed:
     """Measures the largest GPU memory that `PROBED_STEPS` steps and an evaluation of any of `configs` take.
 
-    It runs in a process and on a GPU of its own; memory of other processes on the GPU counts as its context, which
-    makes the share larger.
+    It runs in a process of its own, and on a GPU without other trials. What processes of others hold there, as a
+    desktop, is told apart where NVML can say it; else it counts as CUDA's context, which makes the share larger.
 
     Raises:
         RuntimeError: if this process has no GPU.
     """
+    in_use = bytes_in_use()  # before this process has a context there
     prepare_process(share)
     device = default_device()
     if device.type != "cuda":
         raise RuntimeError("the worker has no GPU")
+    others = in_use.get(f"GPU-{torch.cuda.get_device_properties(device).uuid}", 0)
     peaks = []
     for config in configs:
         torch.cuda.empty_cache()
@@ -126,9 +127,22 @@ def probe_gpu_memory(
         gc.collect()
         pixels = torch.cuda.memory_allocated()  # the training's tensors are freed
         free, total = torch.cuda.mem_get_info()
-        context = max(0, total - free - torch.cuda.memory_reserved())
-        peaks.append(GpuMemoryNeed(peak - pixels if fits else total, pixels, context, total))
+        context = max(0, total - free - torch.cuda.memory_reserved() - others)
+        peaks.append(GpuMemoryNeed(peak - pixels if fits else total, pixels, context, total, others))
     return max(peaks, key=lambda need: need.gpus)
+
+
+def bytes_in_use() -> dict[str, int]:
+    """Returns the memory in use of each NVIDIA GPU of this node, by its UUID, without making a CUDA context."""
+    found: dict[str, int] = {}
+    try:
+        pynvml.nvmlInit()
+        for index in range(pynvml.nvmlDeviceGetCount()):
+            handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+            found[pynvml.nvmlDeviceGetUUID(handle)] = pynvml.nvmlDeviceGetMemoryInfo(handle).used
+    except pynvml.NVMLError:  # no driver, or one that does not say it
+        return {}
+    return found
 
 
 def _fits(config: TrialConfig, images: ImagesByKey, num_folds: int, device: torch.device) -> bool:

@@ -28,7 +28,7 @@ from tuner.record.events import (
     Event,
     FoldAhead,
     FoldFinished,
-    GpusInspected,
+    HardwareInspected,
     ModelRegistered,
     ResourceEvent,
     RetrainingFailed,
@@ -51,9 +51,9 @@ from tuner.record.trial_record import TrialRecord as TrialRecord
 @dataclass
 class _History:
     """State of either kind after its events. `gpus` is the smallest fraction of a GPU known to be enough so far;
-    `gpu_kinds` describes a GPU of each kind that the last command used."""
+    `hardware` is what the last command trains on."""
 
-    gpu_kinds: tuple[str, ...] = ()
+    hardware: HardwareInspected | None = None
     share_measured: ShareMeasured | None = None
     gpus: float | None = None
 
@@ -83,8 +83,8 @@ class _History:
         raise NotImplementedError
 
     def _apply_resources(self, event: ResourceEvent) -> None:
-        if isinstance(event, GpusInspected):
-            self.gpu_kinds = event.gpus
+        if isinstance(event, HardwareInspected):
+            self.hardware = event
             return
         if isinstance(event, ShareMeasured):
             self.share_measured = event
@@ -145,7 +145,7 @@ class SearchHistory(_History):
                 self.ended = event
             case WarmStarted() | DataExamined():
                 self._apply_preparation(event)
-            case GpusInspected() | ShareMeasured() | ShareGrown():
+            case HardwareInspected() | ShareMeasured() | ShareGrown():
                 self._apply_resources(event)
             case RetrainingFinished() | BaselineRetrained() | RetrainingFailed() | BaselineRetrainingFailed():
                 self._apply_retraining(event)
@@ -259,7 +259,7 @@ class ComparisonHistory(_History):
                 self.last_started, self.ended = event, None
             case ComparisonEnded():
                 self.ended = event
-            case GpusInspected() | ShareMeasured() | ShareGrown():
+            case HardwareInspected() | ShareMeasured() | ShareGrown():
                 self._apply_resources(event)
             case RowSearched():
                 self.chosen[event.row, event.column] = event

@@ -5,17 +5,22 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
 from trainables.errors import BadInput, Problem
+from tuner.experiment.precision import Precisions
 from tuner.experiment.settings import ResourceSettings
 from tuner.resources.gpu_memory import trials_per_gpu
 
 ACCELERATOR_PREFIX = "accelerator_type:"
 """Prefix of the Ray resource that names the type of a node's GPUs."""
+
+
+NOT_APPLES = " of NVIDIA's or AMD's (Apple's is not used)" if sys.platform == "darwin" else ""
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,8 @@ class Share:
 
     `note` is a line for the user if this is less than was asked for. Only an auto share has `nodes`, those that it
     divides; `limit`, the number of trials at once that was asked for (None: as many as fit); and `context`, the
-    fraction of a GPU that a process takes outside of torch's allocator. `gpu_kinds` describes a GPU of each kind.
+    fraction of a GPU that a process takes outside of torch's allocator. `devices` describes a GPU, or a processor, of
+    each kind that trials train on, and `precisions` is what `auto` means on all of them.
     """
 
     cpus: float
@@ -56,7 +62,10 @@ class Share:
     nodes: tuple[Capacity, ...] = ()
     limit: int | None = None
     context: float = 0.0
-    gpu_kinds: tuple[str, ...] = ()
+    others: float = 0.0
+    """Fraction of a GPU that processes of others take, as a desktop's."""
+    devices: tuple[str, ...] = ()
+    precisions: Precisions = field(default_factory=Precisions)
 
     @property
     def is_auto(self) -> bool:
@@ -129,7 +138,7 @@ def share_of(nodes: list[Capacity], asked: ResourceSettings, concurrency: int | 
     is_auto = asked.gpus == "auto" or (asked.gpus is None and has_gpus)
     gpus = 1.0 if is_auto else float(asked.gpus or 0)
     if gpus and not has_gpus:
-        note = f"resources.gpus is {asked.gpus}, but there is no GPU: trials run on the CPU"
+        note = f"resources.gpus is {asked.gpus}, but there is no GPU{NOT_APPLES}: trials run on the CPU"
         gpus = 0.0
     num_fitting = sum(_fit_on(node, asked.cpus, gpus) for node in nodes)
     if num_fitting < 1:
