@@ -116,7 +116,8 @@ class SearchSettings(Frozen):
     seed: NonNegativeInt = 0
     """Root of every random draw: folds, batches, proposals, retrainings."""
     concurrency: PositiveInt | Literal["auto"] = "auto"
-    """Trials at once; `auto` is what the cluster has room for. With 1, two runs give the same trials."""
+    """Trials at once; `auto` is what the cluster has room for. With 1, two runs give the same trials: on CPUs, and on
+    GPUs with `training.deterministic`."""
     folds_in_parallel: Literal[True, False, "auto"] = "auto"
     """Whether idle places train later folds of running trials ahead of time; `auto`: where there are more places than
     trials. Scores are the same, but the folds of a trial that racing then stops were trained in vain."""
