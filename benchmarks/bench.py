@@ -44,6 +44,7 @@ BENCHMARKS = (
     Benchmark("trial", quick="--trials 10 --steps 1"),
     Benchmark("gpu", quick="--pairs 2 --steps 5"),
     Benchmark("search", "--trials 1000", "--trials 50"),
+    Benchmark("driver", quick="--trials 300 --block 100 --cards 0"),
     Benchmark("against_peers", "", "--trials 2 --steps 4 --size-px 32", on_photographs=True),
 )
 

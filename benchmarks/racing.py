@@ -34,6 +34,7 @@ from tuner.record.directory import RunDirectory
 from tuner.record.history import SearchHistory, TrialRecord
 from tuner.record.scores import RungScore
 from tuner.record.selection import best_trial
+from tuner.record.trial_totals import TrialTotals
 from tuner.scheduling.racing import rungs, stop_reason_after_fold, stop_reason_at_rung
 
 RECORDINGS = Path(__file__).parent / "recordings"
@@ -141,13 +142,17 @@ def replay(trials: Trials, rule: Racing, at_once: int) -> Replay:
     scores_TF = trials.scores
     num_trials = len(scores_TF)
     known: list[TrialRecord] = []
+    totals = TrialTotals()
     running: list[TrialRecord] = []
     while len(known) < num_trials or running:
         while len(running) < at_once and len(known) < num_trials:
             known.append(TrialRecord(len(known), {}, 0.0))
             running.append(known[-1])
+            totals.start(known[-1])
         for trial in running:
-            _train_fold(trial, trials, rule, known)
+            _train_fold(trial, trials, rule, totals)
+            if trial.state != "running":
+                totals.end(trial)
         running = [trial for trial in running if trial.state == "running"]
     winner = best_trial(known)
     assert winner is not None
@@ -159,21 +164,23 @@ def replay(trials: Trials, rule: Racing, at_once: int) -> Replay:
     return Replay(scores_TF.size / trained, regret < 1e-9, regret, true_regret)
 
 
-def _train_fold(trial: TrialRecord, trials: Trials, rule: Racing, known: Sequence[TrialRecord]) -> None:
+def _train_fold(trial: TrialRecord, trials: Trials, rule: Racing, totals: TrialTotals) -> None:
     num_folds = trials.scores.shape[1]
     reason = None
     if not trial.folds and trials.at_rungs is not None:
         for score, (step, share) in zip(trials.at_rungs[trial.number], rungs(rule, num_steps=90).items(), strict=False):
             trial.rungs.append(RungScore(fold=1, step=step, share=share, val_top1=float(score)))
-            reason = reason or stop_reason_at_rung(rule, trial, known, num_folds)
+            totals.reach_rung(trial, trial.rungs[-1])
+            reason = reason or stop_reason_at_rung(rule, trial, totals, num_folds)
             if reason is not None:
                 trial.state = "pruned"
                 return
     number = len(trial.folds)
     trial.folds.append(FoldResult(number + 1, float(trials.scores[trial.number, number]), duration_s=0.0))
+    totals.finish_fold(trial.folds[-1])
     if len(trial.folds) == num_folds:
         trial.state = "complete"
-    elif stop_reason_after_fold(rule, trial, known, num_folds) is not None:
+    elif stop_reason_after_fold(rule, trial, totals, num_folds) is not None:
         trial.state = "pruned"
 
 

@@ -101,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         output_redirected_to(Path(folder) / "chatter.log"),
         cluster(None),
     ):
-        share = Share(1, 0, arguments.concurrency)
+        share = Share(1, 0, arguments.concurrency, limit=arguments.concurrency)
         before = bare(num_trials // 2, share, Path(folder) / "before")
         course, behind_s = searched(space, share, Path(folder) / "searched")
         after = bare(num_trials // 2, share, Path(folder) / "after")
@@ -115,9 +115,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"a bare trial with TPE {tpe_s:.4f} s ({with_tpe.cpu_cost_s(WARM_UP, last):.4f} s of driver CPU)")
     for start in range(WARM_UP, last - block + 1, block):
         end = start + block
-        cost, cpu = course.cost_s(start, end), course.cpu_cost_s(start, end)
-        print(f"trials {start}-{end}: {cost:.4f} s, {cpu:.4f} s of driver CPU")
-    print("driver's memory, MiB, every hundred trials:", *(f"{value:.0f}" for value in course.resident_mib))
+        cost, cpu, tpe_cpu = course.cost_s(start, end), course.cpu_cost_s(start, end), with_tpe.cpu_cost_s(start, end)
+        print(f"trials {start}-{end}: {cost:.4f} s, {cpu:.4f} s of driver CPU; bare with TPE {tpe_cpu:.4f} s of it")
+    for whose, each in (("search", course), ("bare with TPE", with_tpe)):
+        print(f"memory, MiB, every hundred trials, {whose}:", *(f"{value:.0f}" for value in each.resident_mib))
     proposals_ms = proposal_times_ms(space, num_trials)
     first_cpu_s, last_cpu_s = (course.cpu_cost_s(start, start + block) for start in (WARM_UP, last - block))
     first_s, last_s = (course.cost_s(start, start + block) for start in (WARM_UP, last - block))
@@ -134,7 +135,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return report(Figure(*figure) for figure in figures)
 
 
-def space_of(num_trials: int, sampler: str = "tpe") -> SearchExperiment:
+def space_of(num_trials: int, sampler: str = "tpe", seed: int = 0) -> SearchExperiment:
     """SMILE's four dimensions and two more. The racing compares every fold, and stops nothing."""
     tree: dict[str, Any] = {
         "name": "bench",
@@ -159,6 +160,7 @@ def space_of(num_trials: int, sampler: str = "tpe") -> SearchExperiment:
             "repeats": 1,
             "baselines": [],
             "sampler": sampler,
+            "seed": seed,
             "racing": {"rule": "folds", "margin": 8.0},
         },
     }
@@ -212,10 +214,15 @@ class NoTraining:
         self._number = number
 
     def result(self) -> FoldResult:
-        steps = list(range(10, 90, 10))
-        curves = {"target_label": [1 / step for step in steps]}
-        noise = random.Random(f"{self._number} {self._config.method.alpha}").gauss(0.0, 0.05)
-        return FoldResult(self._number, self._config.method.alpha / 2 + noise, 0.0, steps, curves)
+        return fold_result(self._number, self._config.method.alpha)
+
+
+def fold_result(fold: int, alpha: float) -> FoldResult:
+    """The result of a fold that trained nothing: a score by configuration and fold, and curves as of a short one."""
+    steps = list(range(10, 90, 10))
+    curves = {"target_label": [1 / step for step in steps]}
+    noise = random.Random(f"{fold} {alpha}").gauss(0.0, 0.05)
+    return FoldResult(fold, alpha / 2 + noise, 0.0, steps, curves)
 
 
 def bare(num_trials: int, share: Share, directory: Path, with_tpe: bool = False) -> Course:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 
@@ -50,6 +50,10 @@ class FoldResult:
     def as_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
         return asdict(self)
+
+    def without_curves(self) -> FoldResult:
+        """Returns the result without its curves, which take most of its memory."""
+        return replace(self, loss_steps=[], loss_terms={}, curve_steps=[], curve_metrics={})
 
 
 @dataclass(frozen=True)

@@ -195,7 +195,7 @@ class FoldTraining:
 
 
 def identity_of(config: TrialConfig, examples: Examples, seed: int) -> str:
-    """Hash of a training: equal for trainings with the same result (to the bit, where kernels are deterministic), of the
+    """Hash of a training: equal for trainings with the same result, to the bit where kernels are deterministic, of the
     same examples in the same order.
 
     Like `source_key`, it does not depend on the pixels of the images.

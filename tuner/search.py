@@ -132,7 +132,10 @@ def search(
     images = load_images(space)
     greeting = "\n  ".join((plan.greeting, *balance_notes(plan)))
     with (
-        command_session(space, SearchHistory(), greeting, address, resume, decoded_bytes(images)) as (screen, context),
+        command_session(space, SearchHistory(keeps_curves=False), greeting, address, resume, decoded_bytes(images)) as (
+            screen,
+            context,
+        ),
         SearchProgress(screen, space, plan.num_trials, context.share.concurrency) as progress,
     ):
         context.journal.listeners.append(progress)

@@ -8,6 +8,7 @@ lists its processes, which are only ever ended by their ids.
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import shutil
 import signal
@@ -64,6 +65,27 @@ FoldTrainable = Gated
 """
 
 
+CARDS = """
+
+# Added by tests/cluster: the GPUs are there for Ray alone.
+def inspect_gpu() -> GpuFacts:
+    return GpuFacts(node=platform.node(), torch=torch.__version__, cuda="13.0", name="a GPU of the tests")
+"""
+
+PROBE = """
+
+# Added by tests/cluster: the same need on a large and on a small kind of GPU. Nobody waits long for a whole one.
+PROBE_WAIT_S = 2.0
+
+
+def probe_gpu_memory(configs, images, num_folds, share):
+    import ray
+
+    has_80_gib = "accelerator_type:H100" in ray.get_runtime_context().get_assigned_resources()
+    return GpuMemoryNeed(6 << 30, 0, 1 << 29, (80 if has_80_gib else 16) << 30)
+"""
+
+
 def until(condition: Callable[[], Any], process: subprocess.Popen[str] | None = None) -> Any:
     """Waits until `condition` is true; returns its value. Fails where `process` ends first or the deadline passes."""
     deadline = time.monotonic() + DEADLINE_S
@@ -95,9 +117,10 @@ class Cluster:
         ports = ["--port", "6379", "--dashboard-host", "127.0.0.1", "--dashboard-port", "8265"]
         self._start("--head", *ports, "--num-cpus", "0", "--num-gpus", "0", node=1)
 
-    def start_worker(self, node: int, apart: Path | None = None) -> None:
-        """`apart` is a folder that the node has to itself instead of the shared one."""
+    def start_worker(self, node: int, apart: Path | None = None, kind: str = "") -> None:
+        """`apart` is a folder that the node has to itself instead of the shared one; `kind` is of its GPUs."""
         room = ["--num-cpus", str(WORKER_CPUS), "--num-gpus", str(WORKER_GPUS)]
+        room += ["--resources", json.dumps({f"accelerator_type:{kind}": 1})] if kind else []
         agent = ["--dashboard-agent-listen-port", str(52400 + node)]
         hidden = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none "$0" && exec "$@"', str(apart)]
         self._start("--address", "127.0.0.1:6379", *room, *agent, node=node, within=hidden if apart else [])
@@ -201,17 +224,19 @@ class Client:
         return [event.event for event in self.events(name)]
 
 
-def new_client(cluster: Cluster, user: str = "ada", trials: int = 3) -> Client:
+def new_client(cluster: Cluster, user: str = "ada", trials: int = 3, gpus: float | str = GPU_SHARE) -> Client:
     """A user with an experiment of a number of trials, without racing."""
     project, gate = (Path(tempfile.mkdtemp(prefix=f"{kind}-", dir=cluster.folder)) for kind in (user, "gate"))
     for name, path in project_files().items():
         (project / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, project / name)
-    with (project / "tuner" / "cluster" / "trainable.py").open("a") as file:
-        file.write(GATE.format(gate=str(gate)))
+    changes = {"trainable": GATE.format(gate=str(gate)), "gpu_check": CARDS, "gpu_probe": PROBE}
+    for module, addition in changes.items():
+        with (project / "tuner" / "cluster" / f"{module}.py").open("a") as file:
+            file.write(addition)
     settings: dict[str, Any] = {
         "search": {"trials": trials, "folds": NUM_FOLDS, "repeats": 1, "baselines": [], "racing": {"rule": "none"}},
-        "resources": {"cpus": 1, "gpus": GPU_SHARE},
+        "resources": {"cpus": 1, "gpus": gpus},
         "retrain": {"seeds": 1},
         "tracking": {"directory": str(cluster.shared), "uri": f"sqlite:///{cluster.shared}/mlflow-{user}.db"},
     }

@@ -79,7 +79,9 @@ def run_search(
     with (
         search_display(space, plan.num_trials, show_progress) as display,
         run_directory(space, resume, display.say) as directory,
-        open_run(space, directory, SearchHistory(), address, decoded_bytes(images), display.say) as context,
+        open_run(
+            space, directory, SearchHistory(keeps_curves=False), address, decoded_bytes(images), display.say
+        ) as context,
     ):
         display.concurrency = space.search.folds_at_once(context.share.concurrency, plan.num_trials)
         context.journal.listeners.append(display)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
-from statistics import fmean
 
 from rich.console import Console, Group
 from rich.progress_bar import ProgressBar
@@ -35,7 +34,9 @@ from tuner.record.events import (
 )
 from tuner.record.history import RetrainingEvent, SearchHistory, TrialRecord
 from tuner.record.live_steps import read_steps, spell_progress
-from tuner.record.selection import best_trial
+
+MAX_ROWS = 40
+"""Number of running trials, and of trainings within them, that the display lists; a screen has no more lines."""
 
 
 def spell_mean(record: TrialRecord | BaselineRecord) -> str:
@@ -124,7 +125,7 @@ class SearchProgress(Display):
 
     def summary(self) -> str:
         """Returns trials done and running, the best so far, the baselines, and the time left, in one line."""
-        best = best_trial(self.history.trials.values())
+        best = self.history.totals.best
         limit = "" if self.num_trials is None else f"/{self.num_trials}"
         parts = [f"{self.num_done}{limit} trials", f"{self.history.count('running')} running"]
         if pruned := self.history.count("pruned"):
@@ -153,40 +154,42 @@ class SearchProgress(Display):
         budget_s = None if self.deadline_s is None else max(0.0, self.deadline_s - time.monotonic())
         if self.num_trials is None:
             return budget_s
-        trials = self.history.trials.values()
-        durations_s = [fold.duration_s for trial in trials for fold in trial.folds]
-        raced = [trial.num_trained for trial in trials if trial.state in ("complete", "pruned")]
-        folds_per_trial = fmean(raced) if raced else self.num_folds
-        folds_left = (self.num_trials - len(trials)) * folds_per_trial
-        for folds in (len(trial.folds) for trial in trials if trial.state == "running"):
+        totals = self.history.totals
+        num_raced = sum(totals.lengths.values())
+        num_trained = sum(length * count for length, count in totals.lengths.items())
+        folds_per_trial = num_trained / num_raced if num_raced else self.num_folds
+        folds_left = (self.num_trials - len(self.history.trials)) * folds_per_trial
+        for folds in (len(trial.folds) for trial in totals.running.values()):
             folds_left += min(self.num_folds - folds, max(folds_per_trial - folds, 1))
-        if not durations_s or folds_left <= 0:
+        if totals.mean_fold_s is None or folds_left <= 0:
             return None
-        left_s = folds_left * fmean(durations_s) / self.concurrency
+        left_s = folds_left * totals.mean_fold_s / self.concurrency
         return left_s if budget_s is None else min(left_s, budget_s)
 
-    def _bar(self, trials: Iterable[TrialRecord]) -> ProgressBar:
+    def _bar(self) -> ProgressBar:
         """Bar of the folds that are done; of the time where it alone limits the trials."""
         if self.num_trials is None:
             total_s = 0.0 if self.deadline_s is None else self.deadline_s - self._started_s
             return self.bar(total_s, min(total_s, time.monotonic() - self._started_s))
-        done = sum(len(t.folds) + len(t.ahead) if t.state == "running" else self.num_folds for t in trials)
+        done = sum(len(trial.folds) + len(trial.ahead) for trial in self.history.totals.running.values())
+        done += self.num_done * self.num_folds
         return self.bar(self.num_trials * self.num_folds, done)
 
     def render(self) -> Group:
-        """Renders the summary, the running trials, and a bar of the folds that are done."""
-        trials = self.history.trials.values()
-        bar = self._bar(trials)
+        """Renders the summary, `MAX_ROWS` of the running trials, and a bar of the folds that are done."""
+        running = self.history.totals.running
+        bar = self._bar()
         table = Table(box=None, padding=(0, 2), show_header=False)
         for baseline in self.history.baselines.values():
             if baseline.missing_folds:
                 scores = " ".join(f"{value:.4f}" for value in baseline.fold_values)
                 table.add_row(baseline.label, f"fold {baseline.missing_folds[0]}/{baseline.num_folds}", scores, "")
-        for trial in trials:
-            if trial.state == "running":
-                scores = spell_scores(trial.fold_values)
-                fold = f"fold {len(trial.folds) + 1}/{self.num_folds}"
-                table.add_row(trial.trial_id, fold, scores, Text(self._params_of(trial)))
+        for trial in islice(running.values(), MAX_ROWS):
+            scores = spell_scores(trial.fold_values)
+            fold = f"fold {len(trial.folds) + 1}/{self.num_folds}"
+            table.add_row(trial.trial_id, fold, scores, Text(self._params_of(trial)))
+        if len(running) > MAX_ROWS:
+            table.add_row(f"and {len(running) - MAX_ROWS} more", "", "", "")
         header = Text.assemble((self.name, "bold"), f"  {self.elapsed}  {self.phase}  ", (self.summary(), "cyan"))
         # The bar last: it ends without a new line, which would cut off a part after it.
         return Group(header, table, self._steps_table(), bar)
@@ -195,7 +198,7 @@ class SearchProgress(Display):
         """Table of the progress within trainings, which is read anew every `PERIOD_S`."""
         read_s, steps = self._steps
         if self.live_steps is not None and time.monotonic() - read_s >= PERIOD_S:
-            steps = read_steps(self.live_steps)
+            steps = read_steps(self.live_steps, MAX_ROWS)
             self._steps = time.monotonic(), steps
         table = Table(box=None, padding=(0, 2), show_header=False)
         for name, progress in steps.items():

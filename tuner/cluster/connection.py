@@ -17,7 +17,7 @@ from tuner.cluster.process_state import environment_set, handlers_kept, hangup_b
 from tuner.cluster.tasks import OBJECT_STORE_ADVICE
 from tuner.messages.redaction import reason
 from tuner.messages.wording import one_line
-from tuner.resources.share import Capacity, this_machine
+from tuner.resources.share import Capacity, num_mig_slices, this_machine
 
 # Read by glibc and OpenMP when a process starts. Training allocates and frees the same large blocks at every step;
 # by default, glibc gives each back to the kernel and faults it in again (measured: docs/decisions/0007). Threads that
@@ -69,7 +69,9 @@ def cluster(address: str | None, data_bytes: int = 0) -> Iterator[list[Capacity]
             environment |= {name: value for name, value in WORKER_ENVIRONMENT.items() if name not in os.environ}
             here = this_machine()
             options |= {"include_dashboard": False, "num_cpus": here.cpus} | stack.enter_context(local_ray())
-            options |= {} if here.gpus else {"num_gpus": 0}  # Ray would count those of Apple and Intel, too
+            num_slices = num_mig_slices()
+            if num_slices or not here.gpus:  # Ray counts whole GPUs, and those of Apple and Intel, too
+                options["num_gpus"] = num_slices
         else:
             options |= {"address": address, "runtime_env": {"env_vars": WORKER_ENVIRONMENT} | _sent_plugins()}
         stack.enter_context(environment_set(environment))

@@ -24,6 +24,9 @@ from tuner.experiment.precision import Precisions
 from tuner.resources.gpu_facts import GpuFacts
 from tuner.resources.share import Capacity, Share
 
+CHECKED_PART = 0.05
+"""Part of a GPU that the check takes of a share that is yet to be measured, so as not to wait for a whole one."""
+
 DRIVER = Path("/proc/driver/nvidia/version")
 
 
@@ -38,7 +41,8 @@ def check_gpus(share: Share, nodes: Iterable[Capacity], experiment: Mapping[str,
     """
     if not share.gpus:
         return share
-    one, needs_bf16 = replace(share, concurrency=1), asks_for_bf16(experiment)
+    part = min(share.gpus, CHECKED_PART) if share.is_auto else share.gpus  # of one that others may use, too
+    one, needs_bf16 = replace(share, concurrency=1, gpus=part), asks_for_bf16(experiment)
     problems: list[Problem] = []
     kinds: list[GpuFacts] = []
     for accelerator in sorted({node.accelerator_type for node in nodes if node.gpus}):

@@ -7,6 +7,7 @@ import contextlib
 import gc
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
+from typing import NamedTuple
 
 import torch
 from ray._private.thirdparty import pynvml  # the one with which Ray counts GPUs
@@ -17,18 +18,26 @@ from trainables.data.loading import source_key
 from trainables.device import default_device
 from trainables.errors import TrainingFailed
 from trainables.trial import FoldTraining
+from tuner.cluster.free_gpu import NoGpuFree, free_part
 from tuner.cluster.tasks import GpuOutOfMemory, WorkerFailed, as_completed, put_shared
-from tuner.cluster.trainable import ImagesByKey, prepare_process
+from tuner.cluster.trainable import ASSUMED_CONTEXT_BYTES, ImagesByKey, prepare_process
 from tuner.experiment.search_experiment import SearchExperiment
 from tuner.messages.redaction import without_credentials
 from tuner.messages.wording import counted
 from tuner.record.events import ShareGrown, ShareMeasured
+from tuner.record.history import ComparisonHistory, SearchHistory
 from tuner.record.journal import ComparisonJournal, SearchJournal
 from tuner.resources.gpu_memory import GpuMemoryNeed, is_gpu_out_of_memory, largest_configs, next_larger_share
-from tuner.resources.share import Share
+from tuner.resources.share import KindNeed, Share
 
 PROBED_STEPS = 2
 """Number of steps of a probe: from the second on, the optimiser's state is in memory beside the activations."""
+
+PROBE_WAIT_S = 60.0
+"""How long a probe waits for a GPU that nobody else uses. Then it takes the largest part of one that is free."""
+
+PART_IF_BUSY = 0.25
+"""Share of a trial where no part of a GPU becomes free to measure it. It grows where trials run out of memory."""
 
 AUTO = "resources.gpus auto"
 
@@ -43,23 +52,47 @@ def resolve_share(
     """Resolves `resources.gpus: auto` to the share of each trial of `spaces`; any other share is returned as it is.
 
     It is measured once: a resumed search takes the measurement from its journal. If nothing can be measured, each trial
-    gets a whole GPU, and the share's note says why.
+    gets a whole GPU, or `PART_IF_BUSY` of one where none became free, and the share's note says why.
     """
     if not share.is_auto:
         return share
-    known, source = journal.history.share_measured, "as measured before"
-    if known is None:
+    history, source = journal.history, "as measured before"
+    if not history.shares_measured:
         try:
-            need = _measured(share, largest_configs(spaces), images, num_folds)
+            probes = _measured(share, largest_configs(spaces), images, num_folds)
+        except NoGpuFree as busy:
+            share = share.sized_for(PART_IF_BUSY)
+            trials = counted(round(1 / share.gpus), "trial")
+            return replace(share, note=f"{AUTO}: {share.gpus:.3g}, {trials} on each GPU, not measured: {busy}")
         except (WorkerFailed, MemoryError) as error:
             return replace(share, note=f"{AUTO}: a whole GPU for each trial, as none could be measured: {error}")
-        known = ShareMeasured(gpus=need.gpus, context=need.context, **asdict(need))
-        journal.append(known)
-        source = f"{need}{_measured_on(share)}"
-    others = known.others_bytes / known.card_bytes
-    share = replace(share.sized_for(journal.history.gpus or known.gpus), context=known.context, others=others)
+        for each in probes:
+            kind = each.accelerator if len(probes) > 1 else ""
+            need = each.need
+            journal.append(ShareMeasured(gpus=need.gpus, context=need.context, accelerator=kind, **asdict(need)))
+        largest = max(probes, key=lambda each: each.need.gpus)
+        source = f"{largest.need}{_measured_on(share)}{largest.where}"
+    share = share.with_kinds(_kinds(history))
+    return replace(share, note=f"{AUTO}: {source}; {'; '.join(map(_spell_share, share.by_kind()))}")
+
+
+def _kinds(history: SearchHistory | ComparisonHistory) -> list[KindNeed]:
+    """What trials need on each kind of GPU, as measured and grown; the largest alone, if the kind of any is unknown."""
+    measured = history.shares_measured
+    if "" in measured:
+        largest = max(measured.values(), key=lambda each: each.gpus)
+        return [_kind_need("", history.gpus, largest)]
+    return [_kind_need(kind, history.gpus_on(kind), each) for kind, each in measured.items()]
+
+
+def _kind_need(kind: str, grown: float | None, measured: ShareMeasured) -> KindNeed:
+    others = measured.others_bytes / measured.card_bytes
+    return KindNeed(kind, grown or measured.gpus, measured.context, others)
+
+
+def _spell_share(share: Share) -> str:
     trials = counted(round(1 / share.gpus), "trial")
-    return replace(share, note=f"{AUTO}: {source}; {share.gpus:.3g}, {trials} on each GPU")
+    return f"{share.gpus:.3g}, {trials} on each {share.accelerator or 'GPU'}"
 
 
 def retry_with_larger_share(
@@ -86,14 +119,33 @@ def retry_with_larger_share(
             journal.append(ShareGrown(gpus=larger, reason=without_credentials(str(full)), trial=trial))
 
 
-def _measured(share: Share, configs: list[TrialConfig], images: ImagesByKey, num_folds: int) -> GpuMemoryNeed:
-    """Probes one GPU per accelerator type and returns the largest requirement. All unknown types count as one."""
+class _Probe(NamedTuple):
+    """Measurement on a GPU of one kind, in the part of it that was free."""
+
+    accelerator: str
+    need: GpuMemoryNeed
+    part: float
+
+    @property
+    def where(self) -> str:
+        """Says the part, if it was not the whole."""
+        return "" if self.part == 1 else f" (measured in {self.part:g} of one, as none was free)"
+
+
+def _measured(share: Share, configs: list[TrialConfig], images: ImagesByKey, num_folds: int) -> list[_Probe]:
+    """Probes one GPU per accelerator type. All unknown types count as one.
+
+    Raises NoGpuFree if other work has all GPUs of a type for longer than `PROBE_WAIT_S`.
+    """
     images_ref = put_shared(dict(images))
-    one = replace(share, concurrency=1)  # of a whole GPU, until it is measured
-    needs: list[GpuMemoryNeed] = []
+    probes: list[_Probe] = []
     for accelerator in sorted({node.accelerator_type for node in share.nodes if node.gpus}):
-        needs += as_completed(probe_gpu_memory, [(configs, images_ref, num_folds, one)], one, accelerator=accelerator)
-    return max(needs, key=lambda need: need.gpus)
+        with free_part(share, accelerator, PROBE_WAIT_S) as (part, room):
+            one = replace(share, concurrency=1, gpus=part)
+            job = (configs, images_ref, num_folds, one)
+            (need,) = as_completed(probe_gpu_memory, [job], one, accelerator=accelerator, room=room)
+            probes.append(_Probe(accelerator, need, part))
+    return probes
 
 
 def _measured_on(share: Share) -> str:
@@ -107,7 +159,9 @@ def probe_gpu_memory(
     """Measures the largest GPU memory that `PROBED_STEPS` steps and an evaluation of any of `configs` take.
 
     It runs in a process of its own, and on a GPU without other trials. What processes of others hold there, as a
-    desktop, is told apart where NVML can say it; else it counts as CUDA's context, which makes the share larger.
+    desktop, is told apart where NVML can say it; else it counts as CUDA's context, which makes the share larger. In a
+    part of a GPU, where other trials are expected, the context is an assumed one, and what does not fit is taken to
+    need twice the part.
 
     Raises:
         RuntimeError: if this process has no GPU.
@@ -117,7 +171,8 @@ def probe_gpu_memory(
     device = default_device()
     if device.type != "cuda":
         raise RuntimeError("the worker has no GPU")
-    others = in_use.get(f"GPU-{torch.cuda.get_device_properties(device).uuid}", 0)
+    is_alone = share.gpus == 1  # else other trials, which Ray counts, are part of what is in use
+    others = in_use.get(f"GPU-{torch.cuda.get_device_properties(device).uuid}", 0) if is_alone else 0
     peaks = []
     for config in configs:
         torch.cuda.empty_cache()
@@ -127,8 +182,10 @@ def probe_gpu_memory(
         gc.collect()
         pixels = torch.cuda.memory_allocated()  # the training's tensors are freed
         free, total = torch.cuda.mem_get_info()
-        context = max(0, total - free - torch.cuda.memory_reserved() - others)
-        peaks.append(GpuMemoryNeed(peak - pixels if fits else total, pixels, context, total, others))
+        taken = total - free - torch.cuda.memory_reserved() - others
+        context = max(0, taken) if is_alone else ASSUMED_CONTEXT_BYTES
+        too_much = int(total * min(1.0, 2 * share.gpus))
+        peaks.append(GpuMemoryNeed(peak - pixels if fits else too_much, pixels, context, total, others))
     return max(peaks, key=lambda need: need.gpus)
 
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import ray
 from ray.exceptions import (
     ActorUnavailableError,
+    NodeDiedError,
     ObjectStoreFullError,
     OutOfDiskError,
     RayActorError,
@@ -17,11 +18,13 @@ from ray.exceptions import (
     RayTaskError,
     WorkerCrashedError,
 )
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from ray.util.placement_group import PlacementGroup
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
 from tuner.messages.wording import one_line
 from tuner.resources.gpu_facts import NoGpu
 from tuner.resources.gpu_memory import is_gpu_out_of_memory
+from tuner.resources.node_losses import NodeLosses
 from tuner.resources.share import Share
 
 OBJECT_STORE_ADVICE = (
@@ -31,6 +34,9 @@ OBJECT_STORE_ADVICE = (
 """Remedies for an object store that is too small."""
 
 MEMORY_ADVICE = "fewer trials at once (search.concurrency) or a smaller batch need less"
+
+NODE_DIED = "its node has died"
+"""Part of Ray's message of an actor whose node was lost."""
 
 LOW_ON_MEMORY = "running low on memory"
 """Part of the message of Ray's memory monitor."""
@@ -42,12 +48,17 @@ Result = TypeVar("Result")
 
 
 def as_completed(
-    task: Callable[..., Result], jobs: Iterable[tuple[Any, ...]], share: Share, accelerator: str = ""
+    task: Callable[..., Result],
+    jobs: Iterable[tuple[Any, ...]],
+    share: Share,
+    accelerator: str = "",
+    room: PlacementGroup | None = None,
 ) -> Iterator[Result]:
     """Runs `task(*job)` for every job on the cluster, as many at a time as the share says; yields results as they end.
 
     An argument from `put_shared` arrives as the value that was put. `accelerator` is the type of GPU to use, "" for
-    any. Jobs that still run when the caller closes the iterator are cancelled.
+    any; `room` is reserved for the jobs, None where they take what is free. A job whose node was lost is run again.
+    Jobs that still run when the caller closes the iterator are cancelled.
 
         for score in as_completed(train, [(config, 0), (config, 1)], share):
             print(score)
@@ -61,17 +72,25 @@ def as_completed(
     options: dict[str, Any] = on_gpus if share.gpus else {}
     if accelerator:
         options["accelerator_type"] = accelerator
+    if room is not None:
+        options["scheduling_strategy"] = PlacementGroupSchedulingStrategy(room)
     remote: Any = ray.remote(num_cpus=share.cpus, max_retries=MAX_RETRIES, **options)(task)
-    waiting = deque(jobs)
-    running: list[Any] = []
+    waiting = deque(enumerate(jobs))
+    running: dict[Any, tuple[int, tuple[Any, ...]]] = {}
+    losses = NodeLosses()
     try:
         while waiting or running:
             while waiting and len(running) < share.concurrency:
-                running.append(remote.remote(*waiting.popleft()))
-            (ready,), running = ray.wait(running, num_returns=1)
+                number, job = waiting.popleft()
+                running[remote.remote(*job)] = number, job
+            (ready,), _ = ray.wait(list(running), num_returns=1)
+            number, job = running.pop(ready)
             try:
                 result = ray.get(ready)
             except RayError as error:
+                if is_node_loss(error) and losses.add(number):
+                    waiting.appendleft((number, job))
+                    continue
                 reason = death_reason(error)
                 raise (GpuOutOfMemory if is_gpu_out_of_memory(reason) else WorkerFailed)(reason) from error
             yield result
@@ -126,6 +145,13 @@ def object_store_errors() -> Iterator[None]:
         ) from error
 
 
+def is_node_loss(error: Exception | None) -> bool:
+    """Whether a task or an actor failed as its node was lost, as a spot instance is that is preempted."""
+    if isinstance(error, NodeDiedError) or (isinstance(error, RayActorError) and error.preempted):
+        return True
+    return isinstance(error, RayError) and not isinstance(error, RayTaskError) and NODE_DIED in str(error)
+
+
 def death_reason(error: Exception | None) -> str:
     """Describes in one line why a task or an actor failed: its code's error, or the probable cause of its death."""
     if error is None:
@@ -134,6 +160,8 @@ def death_reason(error: Exception | None) -> str:
         return one_line(error.cause) if isinstance(error.cause, Exception) else str(error).strip().rpartition("\n")[2]
     if LOW_ON_MEMORY in str(error):
         return f"the node ran out of memory, and Ray ended the process ({MEMORY_ADVICE})"
+    if is_node_loss(error):
+        return "its node was lost"
     if isinstance(error, RayActorError) and error.actor_init_failed:
         return str(error).strip().rpartition("\n")[2]
     if isinstance(error, RayActorError | WorkerCrashedError) and not isinstance(error, ActorUnavailableError):

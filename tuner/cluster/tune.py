@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +17,36 @@ from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 from ray.tune.stopper import NoopStopper, Stopper
 
+from tuner.cluster.capacity import LiveCapacity
 from tuner.cluster.probes import ProbesByKey
-from tuner.cluster.tasks import death_reason, object_store_errors
+from tuner.cluster.tasks import death_reason, is_node_loss, object_store_errors
 from tuner.cluster.trainable import FoldTrainable, ImagesByKey, WorkerSettings
 from tuner.cluster.worker_reports import FoldDone, FoldFailed, Report, RungScored
 from tuner.experiment.objective import score_of_best
 from tuner.record.predictions import PredictionFiles
-from tuner.record.selection import best_trial
 from tuner.resources.gpu_memory import is_gpu_out_of_memory
-from tuner.resources.share import Share
+from tuner.resources.share import Share, of_kind
 from tuner.scheduling.assignment import Assignment
 from tuner.scheduling.scheduler import Decision, TrialScheduler
 
 logger = logging.getLogger(__name__)
 
 
-def run_trials(scheduler: TrialScheduler, images: ImagesByKey, share: Share, probes: ProbesByKey | None = None) -> None:
+MOST_TRIALS = 100_000
+"""Ray Tune's own limit of trials at once. The searcher has a lower one, which follows the cluster."""
+
+
+def run_trials(
+    scheduler: TrialScheduler,
+    images: ImagesByKey,
+    share: Share,
+    probes: ProbesByKey | None = None,
+    on_capacity: Callable[[Share], object] = lambda share: None,
+) -> None:
     """Runs every trial that the scheduler assigns; returns when there are no more.
 
-    `probes` are from `share_probes`; a worker computes those that it lacks.
+    `probes` are from `share_probes`; a worker computes those that it lacks. `on_capacity` is called with the share when
+    the cluster has another number of places for trials than before.
 
     Ray Tune's own files are never read: a search is resumed from its journal.
 
@@ -57,9 +69,9 @@ def run_trials(scheduler: TrialScheduler, images: ImagesByKey, share: Share, pro
     tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
-            search_alg=SchedulerSearcher(scheduler, settings, share),
+            search_alg=SchedulerSearcher(scheduler, settings, LiveCapacity(share, on_capacity)),
             num_samples=-1,  # as many as the scheduler assigns
-            max_concurrent_trials=share.concurrency,
+            max_concurrent_trials=share.limit or MOST_TRIALS,
             reuse_actors=True,
             trial_dirname_creator=_trial_name,
             trial_name_creator=_trial_name,
@@ -85,7 +97,7 @@ def run_trials(scheduler: TrialScheduler, images: ImagesByKey, share: Share, pro
 def _resources_of(config: Mapping[str, Any]) -> tune.PlacementGroupFactory:
     """Resources that Ray Tune reserves for a trial. It reuses an actor only for trials with the same resources."""
     share: Share = config["share"]
-    return tune.PlacementGroupFactory([{"CPU": share.cpus, "GPU": share.gpus}])
+    return tune.PlacementGroupFactory([{"CPU": share.cpus, "GPU": share.gpus, **of_kind(share.accelerator)}])
 
 
 def _unwrapped(error: Exception) -> BaseException:
@@ -94,25 +106,40 @@ def _unwrapped(error: Exception) -> BaseException:
 
 
 class SchedulerSearcher(Searcher):
-    """Ray Tune's search algorithm: suggests the scheduler's next assignment, with its share of the cluster."""
+    """Ray Tune's search algorithm: suggests the scheduler's next assignment, with its share of the cluster.
 
-    def __init__(self, scheduler: TrialScheduler, settings: WorkerSettings, share: Share) -> None:
+    There are as many assignments as the cluster has room for at the moment. Where it may grow, those of one more node
+    wait beside them, which is what an autoscaler goes by.
+    """
+
+    def __init__(self, scheduler: TrialScheduler, settings: WorkerSettings, capacity: LiveCapacity) -> None:
         super().__init__()
         self._scheduler = scheduler
         self._settings = settings
-        self._share = share
+        self._capacity = capacity
+        self._accelerators: dict[str, str] = {}  # of Tune's trials, by their identifiers
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # FINISHED is a str
         if self._scheduler.done:
             return str(Searcher.FINISHED)
-        share = self._share.at_least(self._scheduler.journal.history.gpus)
-        if self._scheduler.num_assigned >= share.concurrency:  # Tune's limit is that of the first, smaller share
+        history = self._scheduler.journal.history
+        shares = [each.at_least(history.gpus_on(each.accelerator)) for each in self._capacity.share.by_kind()]
+        limit = self._capacity.share.limit
+        fitting = sum(share.concurrency for share in shares)
+        places = min(fitting, limit or fitting)
+        if not shares or self._scheduler.num_assigned >= places + self._capacity.num_pending:
             return None
-        assignment = self._scheduler.next_assignment(share.concurrency)
-        return None if assignment is None else {"assignment": assignment, "settings": self._settings, "share": share}
+        used = Counter(self._accelerators.values())
+        share = max(shares, key=lambda each: each.concurrency - used[each.accelerator])
+        assignment = self._scheduler.next_assignment(places)
+        if assignment is None:
+            return None
+        self._accelerators[trial_id] = share.accelerator
+        return {"assignment": assignment, "settings": self._settings, "share": share}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Does nothing: reports arrive by `SchedulerStopper` and `SchedulerCallback`."""
+        """Releases the trial's place. Reports arrive by `SchedulerStopper` and `SchedulerCallback`."""
+        self._accelerators.pop(trial_id, None)
 
     def save(self, checkpoint_path: str) -> None:
         """Does nothing: the journal is the state."""
@@ -141,9 +168,8 @@ class SchedulerStopper(Stopper):
         trials = self._scheduler.journal.history.trials
         self._settings.remove_checkpoints({number: trials[number]})
         if trials[number].state != "running":
-            best = best_trial(trials.values())
-            running = (trial for trial in trials.values() if trial.state == "running")
-            self._predictions.keep_trials({trial.number for trial in (*running, best) if trial is not None})
+            totals = self._scheduler.journal.history.totals
+            self._predictions.keep_trials({*totals.running, *([] if totals.best is None else [totals.best.number])})
         return decision is Decision.STOP
 
     def _decide(self, number: int, report: Report) -> Decision:
@@ -185,12 +211,15 @@ class SchedulerCallback(Callback):
             reason = f"fold {fold} took longer than {limit}; its stack traces are in {where}"
             self._scheduler.trial_failed(number, fold, reason)
         else:
-            self._report_lost(number, fold, death_reason(_error_of(trial)), trial.config["share"])
+            self._report_lost(number, fold, _error_of(trial), trial.config["share"])
         self._settings.remove_checkpoints({number: self._scheduler.journal.history.trials[number]})
 
-    def _report_lost(self, number: int, fold: int, reason: str, share: Share) -> None:
-        if share.is_auto and is_gpu_out_of_memory(reason):
-            self._scheduler.out_of_gpu_memory(number, fold, share.gpus, reason)
+    def _report_lost(self, number: int, fold: int, error: Exception | None, share: Share) -> None:
+        reason = death_reason(error)
+        if is_node_loss(error):
+            self._scheduler.node_lost(number, fold, reason)
+        elif share.is_auto and is_gpu_out_of_memory(reason):
+            self._scheduler.out_of_gpu_memory(number, fold, share.gpus, reason, share.accelerator)
         else:
             self._scheduler.worker_lost(number, fold, reason)
 

@@ -23,6 +23,7 @@ from tuner.execution.time_budget import timed_scope
 from tuner.experiment.checks import Plan
 from tuner.experiment.precision import with_precisions
 from tuner.experiment.search_experiment import SearchExperiment
+from tuner.messages.wording import counted
 from tuner.record.baselines import BaselineRecord
 from tuner.record.directory import RunDirectory
 from tuner.record.events import SearchEnded, SearchStarted
@@ -129,7 +130,12 @@ def search_trials(
     observer.enter_phase(f"searching, {share.concurrency} trials at once")
     num_train = {key: num_dealt(split) for key, split in images.items()}
     scheduler = TrialScheduler(space, journal, num_train=num_train, time_budget=time_budget)
-    run_trials(scheduler, images, share, probes)
+
+    def note_capacity(changed: Share) -> None:
+        observer.concurrency = space.search.folds_at_once(changed.concurrency, num_trials)
+        observer.say(f"the cluster has changed: room for {counted(changed.concurrency, 'trial')} at once")
+
+    run_trials(scheduler, images, share, probes, note_capacity)
     return scheduler.ending
 
 

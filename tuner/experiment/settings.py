@@ -116,8 +116,8 @@ class SearchSettings(Frozen):
     seed: NonNegativeInt = 0
     """Root of every random draw: folds, batches, proposals, retrainings."""
     concurrency: PositiveInt | Literal["auto"] = "auto"
-    """Trials at once; `auto` is what the cluster has room for. With 1, two runs give the same trials: on CPUs, and on
-    GPUs with `training.deterministic`."""
+    """Most trials at once. There are never more than the cluster has room for at the time, which is `auto`. With 1, two
+    runs give the same trials: on CPUs, and on GPUs with `training.deterministic`."""
     folds_in_parallel: Literal[True, False, "auto"] = "auto"
     """Whether idle places train later folds of running trials ahead of time; `auto`: where there are more places than
     trials. Scores are the same, but the folds of a trial that racing then stops were trained in vain."""
@@ -213,9 +213,9 @@ class ResourceSettings(Frozen):
     cpus: Annotated[float, Field(gt=0), DIVISIBLE] = 1
     """CPU cores, and threads, of a trial."""
     gpus: Annotated[float, Field(ge=0), AfterValidator(_of_one_gpu)] | Literal["auto"] | None = None
-    """Share of one GPU: with 0.25 four trials share it. `auto` measures what the largest setting needs, and is raised
-    where a trial runs out of memory. On a cluster without GPUs trials run on its CPUs, which is reported. None is
-    `auto` where there are GPUs, and 0 where there is none."""
+    """Share of one GPU: with 0.25 four trials share it; one that is no 1/k is rounded up. `auto` measures what the
+    largest setting needs, and is raised where a trial runs out of memory. On a cluster without GPUs trials run on its
+    CPUs, which is reported. None is `auto` where there are GPUs, and 0 where there is none."""
 
 
 def _absolute(path: Path) -> Path:

@@ -125,8 +125,11 @@ class DataExamined(Timed):
 
 
 class ShareMeasured(Timed):
-    """Measured GPU requirement of a trial: `gpus` and `context` (CUDA's own) are fractions of a GPU, the rest bytes;
-    `others_bytes` is what processes of others held."""
+    """Measured GPU requirement of a trial: `gpus` and `context` (CUDA's own) are fractions of a GPU, the rest bytes.
+
+    `others_bytes` is what processes of others held. `accelerator` is the kind of the GPU where there are several, ""
+    otherwise.
+    """
 
     event: Literal["share_measured"] = "share_measured"
     gpus: float
@@ -136,15 +139,18 @@ class ShareMeasured(Timed):
     context_bytes: int
     card_bytes: int
     others_bytes: int = 0
+    accelerator: str = ""
 
 
 class ShareGrown(Timed):
-    """Increase of the GPU share to `gpus` for each process from now on, as `trial` ran out of memory."""
+    """Increase of the GPU share to `gpus` for each process from now on, as `trial` ran out of memory; for those on GPUs
+    of the kind `accelerator` alone, if it is one."""
 
     event: Literal["share_grown"] = "share_grown"
     gpus: float
     reason: str
     trial: int | None = None
+    accelerator: str = ""
 
 
 class BaselineStarted(Timed):

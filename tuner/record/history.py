@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from trainables.results import EnsembleResult, RetrainResult
+from trainables.results import EnsembleResult, FoldResult, RetrainResult
 from tuner.experiment.objective import TOP1, Objective
 from tuner.experiment.settings import Baseline
 from tuner.record.baselines import BaselineRecord, apply_to_baseline
@@ -46,16 +46,27 @@ from tuner.record.events import (
 )
 from tuner.record.lines import DamagedJournal, read_events
 from tuner.record.trial_record import TrialRecord as TrialRecord
+from tuner.record.trial_totals import TrialTotals
 
 
 @dataclass
 class _History:
-    """State of either kind after its events. `gpus` is the smallest fraction of a GPU known to be enough so far;
-    `hardware` is what the last command trains on."""
+    """State of either kind after its events. `gpus` is the smallest fraction of a GPU known to be enough so far, on any
+    kind; `shares_measured` is by the kind of GPU, "" where there is one; `hardware` is what the last command trains
+    on."""
 
     hardware: HardwareInspected | None = None
-    share_measured: ShareMeasured | None = None
+    shares_measured: dict[str, ShareMeasured] = field(default_factory=dict)
     gpus: float | None = None
+    _gpus_on: dict[str, float] = field(default_factory=dict)
+
+    def gpus_on(self, accelerator: str) -> float | None:
+        """Returns the smallest fraction of a GPU of this kind known to be enough so far ("": of any); None if nothing
+        is known."""
+        if not accelerator:
+            return self.gpus
+        known = (self._gpus_on[kind] for kind in (accelerator, "") if kind in self._gpus_on)
+        return max(known, default=None)
 
     @classmethod
     def read(cls, journal: Path) -> Self:
@@ -64,19 +75,23 @@ class _History:
 
     @classmethod
     def of(cls, events: Iterable[Event], journal: Path = Path(JOURNAL)) -> Self:
-        """Replays the events of a journal, from its first one on; `journal` is its name in errors.
+        """Makes the history of the events of a journal; see `replay`."""
+        history = cls()
+        history.replay(events, journal)
+        return history
+
+    def replay(self, events: Iterable[Event], journal: Path = Path(JOURNAL)) -> None:
+        """Applies the events of a journal, from its first one on; `journal` is its name in errors.
 
         Raises:
             DamagedJournal: with the line of an event of a trial that never started, as that line was lost.
         """
-        history = cls()
         for line, event in enumerate(events, start=2):  # the first is the header
             try:
-                history.apply(event)
+                self.apply(event)
             except KeyError as error:
                 got = f"'{event.event}' of trial {error}, which has not"
                 raise DamagedJournal(journal, line, "an event of a trial that has started", got) from None
-        return history
 
     def apply(self, event: Event) -> None:
         """Updates the state by one event."""
@@ -87,8 +102,9 @@ class _History:
             self.hardware = event
             return
         if isinstance(event, ShareMeasured):
-            self.share_measured = event
+            self.shares_measured[event.accelerator] = event
         self.gpus = max(self.gpus or 0.0, event.gpus)
+        self._gpus_on[event.accelerator] = max(self._gpus_on.get(event.accelerator, 0.0), event.gpus)
 
 
 Contender = int | Baseline
@@ -109,7 +125,8 @@ class SearchHistory(_History):
 
     `ended_trials` are in the order in which they ended. `undecided` is the last result if no event of a trial follows
     it: a crash may have come before the decision about it. `ended` is None while a command works on the search, and
-    after its process was killed.
+    after its process was killed. `totals` are over `trials`, and follow their events. Without `keeps_curves`, the folds
+    of trials have no curves, which a search does not need and which are most of its memory.
 
         history = SearchHistory.read(directory.journal)
         best_trial(history.trials.values())
@@ -125,10 +142,15 @@ class SearchHistory(_History):
     """The first start; `last_started` is that of the latest command."""
     last_started: SearchStarted | None = None
     ended: SearchEnded | None = None
+    keeps_curves: bool = True
+    totals: TrialTotals = field(init=False, repr=False, compare=False)
     _retrained: dict[_Place, RetrainingFinished | BaselineRetrained] = field(default_factory=dict)
     _retrain_failures: dict[_Place, RetrainingFailed | BaselineRetrainingFailed] = field(default_factory=dict)
     _ensemble: EnsembleTested | None = None
     _model: ModelRegistered | None = None
+
+    def __post_init__(self) -> None:
+        self.totals = TrialTotals(self.trials.values())
 
     @property
     def objective(self) -> Objective:
@@ -177,20 +199,27 @@ class SearchHistory(_History):
             record = TrialRecord(event.trial, event.params, event.time_s, event.attrs, source=event.source)
             record.objective = self.objective
             self.trials[event.trial] = record
+            self.totals.start(record)
             return
         trial = self.trials[event.trial]
         match event:
             case RungReached():
                 trial.rungs.append(event.rung)
+                self.totals.reach_rung(trial, event.rung)
             case FoldAhead():
-                trial.ahead[event.result.fold] = event.result
+                trial.ahead[event.result.fold] = self._kept(event.result)
             case FoldFinished():
-                trial.folds.append(event.result)
+                trial.folds.append(self._kept(event.result))
                 trial.ahead.pop(event.result.fold, None)
+                self.totals.finish_fold(event.result)
             case TrialEnded():
                 trial.state, trial.reason, trial.ended_s = event.state, event.reason, event.time_s
                 trial.ahead, trial.discarded = {}, event.discarded
                 self.ended_trials.append(event.trial)
+                self.totals.end(trial)
+
+    def _kept(self, result: FoldResult) -> FoldResult:
+        return result if self.keeps_curves else result.without_curves()
 
     def retrainings(self, of: Contender) -> dict[int, RetrainResult]:
         """Returns the retrainings of one trial, or of a baseline, by seed.
@@ -232,7 +261,7 @@ class SearchHistory(_History):
 
     def count(self, state: TrialState) -> int:
         """Returns the number of trials in `state`."""
-        return sum(trial.state == state for trial in self.trials.values())
+        return self.totals.counts[state]
 
 
 CellPlace = tuple[str, str, int]

@@ -16,7 +16,7 @@ from typing import Generic, TypeVar
 from tuner.record.directory import RunDirectory
 from tuner.record.events import Event, Header
 from tuner.record.history import ComparisonHistory, SearchHistory
-from tuner.record.lines import encode
+from tuner.record.lines import encode, read_events
 
 H = TypeVar("H", SearchHistory, ComparisonHistory)
 E = TypeVar("E", bound=Event)
@@ -45,7 +45,8 @@ class Journal(Generic[H]):
         self.listeners: list[Listener[H]] = []
         self.path.parent.mkdir(parents=True, exist_ok=True)
         _drop_torn_line(self.path)
-        self.history: H = history.read(self.path)
+        self.history: H = history
+        history.replay(read_events(self.path), self.path)
         self._file = self.path.open("ab", buffering=0)  # else a full disk would fail later than `append`
 
     def append(self, event: E) -> E:
@@ -79,8 +80,8 @@ ComparisonJournal = Journal[ComparisonHistory]
 
 
 def open_search_journal(directory: RunDirectory) -> SearchJournal:
-    """Opens the journal of a search."""
-    return Journal(directory, SearchHistory())
+    """Opens the journal of a search, whose history keeps no curves."""
+    return Journal(directory, SearchHistory(keeps_curves=False))
 
 
 def open_comparison_journal(directory: RunDirectory) -> ComparisonJournal:

@@ -10,6 +10,7 @@ import contextlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -55,13 +56,13 @@ def shown_in(file: StepFile | None) -> Iterator[None]:
         file.remove()
 
 
-def read_steps(folder: Path) -> dict[str, StepProgress]:
-    """Reads the progress of every training, by its name."""
-    return dict(sorted(_steps(folder)))
+def read_steps(folder: Path, at_most: int | None = None) -> dict[str, StepProgress]:
+    """Reads the progress of every training, or of the first `at_most` of them, by its name."""
+    return dict(islice(_steps(folder), at_most))
 
 
 def _steps(folder: Path) -> Iterator[tuple[str, StepProgress]]:
-    for file in folder.glob("*.json"):
+    for file in sorted(folder.glob("*.json"), key=lambda file: file.stem):
         with contextlib.suppress(OSError, ValidationError):  # it may have ended meanwhile
             if time.time() - file.stat().st_mtime < STALE_S:
                 yield file.stem, StepProgress.model_validate_json(file.read_bytes())

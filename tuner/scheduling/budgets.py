@@ -2,26 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from dataclasses import dataclass
 
 from tuner.experiment.settings import Plateau, SearchSettings
-from tuner.record.history import SearchHistory, TrialRecord
+from tuner.record.history import SearchHistory
+
+
+@dataclass
+class PlateauProgress:
+    """Number of trials without a gain since the best score, over the ended trials in the order of their ends.
+
+    Failed trials, and those before the first complete one, are not counted. Each trial is looked at once.
+    """
+
+    plateau: Plateau
+    num_without_gain: int = 0
+    _best: float | None = None
+    _num_seen: int = 0
+
+    def update(self, history: SearchHistory) -> None:
+        """Counts the trials that have ended since the last update."""
+        for number in history.ended_trials[self._num_seen :]:
+            self._num_seen += 1
+            trial = history.trials[number]
+            score = trial.score
+            if score is not None and (self._best is None or score > self._best + self.plateau.min_gain):
+                self._best, self.num_without_gain = score, 0
+            elif trial.state != "failed" and self._best is not None:
+                self.num_without_gain += 1
+
+    @property
+    def reached(self) -> str | None:
+        """Reason if the best score has not improved in the last `plateau.trials` trials."""
+        if self.num_without_gain < self.plateau.trials:
+            return None
+        return f"no gain above {self.plateau.min_gain:g} in {self.num_without_gain} trials (search.plateau)"
 
 
 def spent_budget(
-    settings: SearchSettings, num_trials: int | None, history: SearchHistory, elapsed_s: float
+    settings: SearchSettings,
+    num_trials: int | None,
+    history: SearchHistory,
+    elapsed_s: float,
+    plateau: PlateauProgress | None = None,
 ) -> str | None:
     """Returns the reason why no new trial starts, of several the first; None if one may start.
 
-    `elapsed_s` counts from the start of this command's trials: a resumed search has the whole `timeout_s` again.
+    `plateau` is the progress towards `search.plateau`, up to date, None without one. `elapsed_s` counts from the start
+    of this command's trials: a resumed search has the whole `timeout_s` again.
     """
     if num_trials is not None and len(history.trials) >= num_trials:
         return f"all {num_trials} trials have ended" if num_trials > 1 else "the only trial has ended"
-    ended = (history.trials[number] for number in history.ended_trials)
     return (
         spent_time(settings, elapsed_s)
         or spent_fold_trainings(settings, history)
-        or reached_plateau(settings.plateau, ended)
+        or (None if plateau is None else plateau.reached)
     )
 
 
@@ -42,27 +77,7 @@ def spent_fold_trainings(settings: SearchSettings, history: SearchHistory) -> st
     if budget is None:
         return None
     folds = settings.num_trial_folds
-    taken = sum(folds if t.state == "running" else t.num_trained for t in history.trials.values())
-    taken += history.num_baseline_folds
+    taken = folds * history.count("running") + history.totals.num_trained + history.num_baseline_folds
     if taken + folds <= budget:
         return None
     return f"search.max_fold_trainings = {budget} is spent: {taken:g} are trained, and a trial takes up to {folds}"
-
-
-def reached_plateau(plateau: Plateau | None, ended: Iterable[TrialRecord]) -> str | None:
-    """Returns the reason if the best score has not improved in the last `plateau.trials` trials.
-
-    Failed trials, and those before the first complete one, are not counted. `ended` are in the order of their ends.
-    """
-    if plateau is None:
-        return None
-    best, without_gain = None, 0
-    for trial in ended:
-        score = trial.score
-        if score is not None and (best is None or score > best + plateau.min_gain):
-            best, without_gain = score, 0
-        elif trial.state != "failed" and best is not None:
-            without_gain += 1
-    if without_gain < plateau.trials:
-        return None
-    return f"no gain above {plateau.min_gain:g} in {without_gain} trials (search.plateau)"

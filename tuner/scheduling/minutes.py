@@ -8,7 +8,7 @@ Before the first fold the estimate is from timed steps; from then on it is from 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any, NamedTuple, Self
@@ -19,7 +19,6 @@ from tuner.experiment.checks import Plan
 from tuner.experiment.timing import StepTimes
 from tuner.messages.wording import clock, counted
 from tuner.record.history import SearchHistory, TrialRecord
-from tuner.record.selection import best_trial
 
 CLOSING_S = 10.0
 """Estimate of what follows the retraining: registration, report, and the synchronisation with MLflow."""
@@ -215,11 +214,10 @@ def too_late_for_trial(budget: TimeBudget, history: SearchHistory, now_s: float)
     """
     if not budget.has_trials:
         return f"search.minutes = {budget.limit_s / 60:g} is too short for a trial"
-    trials = history.trials.values()
-    if not any(trial.state in ("complete", "running") for trial in trials):
+    if not history.count("complete") and not history.count("running"):
         ends_s = now_s
     else:
-        ends_s = now_s + expected_folds(0, _lengths(history), budget.num_folds) * mean_fold_s(budget, trials)
+        ends_s = now_s + expected_folds(0, history.totals.lengths, budget.num_folds) * _fold_s(budget, history)
         ends_s += closing_s(budget, history)
     return None if ends_s <= budget.started_s + budget.limit_s else spent_reason(budget, history)
 
@@ -229,31 +227,39 @@ def fits_rest_of(trial: TrialRecord, budget: TimeBudget, history: SearchHistory,
 
     The running trial with most folds always fits as long as none is complete.
     """
-    if not any(other.state == "complete" for other in history.trials.values()):
-        running = (other for other in history.trials.values() if other.state == "running")
+    if not history.count("complete"):
+        running = history.totals.running.values()
         if trial is max(running, key=lambda other: (len(other.folds), -other.number)):
             return True
-    folds = expected_folds(len(trial.folds), _lengths(history), budget.num_folds)
-    rest_s = folds * mean_fold_s(budget, [trial] if trial.folds else history.trials.values())
+    folds = expected_folds(len(trial.folds), history.totals.lengths, budget.num_folds)
+    rest_s = folds * (mean_fold_s(budget, trial) if trial.folds else _fold_s(budget, history))
     return now_s + rest_s + closing_s(budget, history) <= budget.started_s + budget.limit_s
 
 
-def expected_folds(trained: int, lengths: Iterable[float], num_folds: int) -> float:
+def expected_folds(trained: int, lengths: Mapping[float, int], num_folds: int) -> float:
     """Number of folds that a trial with `trained` folds is expected to take yet, of `num_folds`.
 
-    `lengths` are those of ended trials, in folds: the mean rest of those that went as far.
+    `lengths` has the number of ended trials of each length, in folds: the mean rest of those that went as far.
 
-    >>> expected_folds(0, [6, 1, 1, 4], num_folds=6), expected_folds(1, [6, 1, 1, 4], num_folds=6)
+    >>> lengths = {6: 1, 1: 2, 4: 1}
+    >>> expected_folds(0, lengths, num_folds=6), expected_folds(1, lengths, num_folds=6)
     (3.0, 4.0)
     """
-    rests = [length - trained for length in lengths if length > trained]
-    return fmean(rests) if rests else num_folds - trained
+    longer = {length: count for length, count in lengths.items() if length > trained}
+    if not longer:
+        return num_folds - trained
+    return sum((length - trained) * count for length, count in longer.items()) / sum(longer.values())
 
 
-def mean_fold_s(budget: TimeBudget, trials: Iterable[TrialRecord]) -> float:
-    """Mean duration of the folds of `trials`, in seconds; that of the timed steps if there are none."""
-    durations_s = [fold.duration_s for trial in trials for fold in trial.folds]
-    return fmean(durations_s) if durations_s else budget.fold_s
+def mean_fold_s(budget: TimeBudget, trial: TrialRecord) -> float:
+    """Mean duration of the folds of a trial, in seconds; that of the timed steps if it has none."""
+    return fmean(fold.duration_s for fold in trial.folds) if trial.folds else budget.fold_s
+
+
+def _fold_s(budget: TimeBudget, history: SearchHistory) -> float:
+    """Mean duration of the folds of all trials, in seconds; that of the timed steps if there are none."""
+    mean_s = history.totals.mean_fold_s
+    return budget.fold_s if mean_s is None else mean_s
 
 
 def closing_s(budget: TimeBudget, history: SearchHistory) -> float:
@@ -261,9 +267,8 @@ def closing_s(budget: TimeBudget, history: SearchHistory) -> float:
 
     A retraining takes longer than a fold of the same configuration by as much as the timed steps say.
     """
-    trials = history.trials.values()
-    best = best_trial(trials)
-    fold_s = mean_fold_s(budget, trials if best is None else [best])
+    best = history.totals.best
+    fold_s = _fold_s(budget, history) if best is None else mean_fold_s(budget, best)
     return budget.closing_s(fold_s * budget.retraining_s / budget.fold_s)
 
 
@@ -272,11 +277,6 @@ def spent_reason(budget: TimeBudget, history: SearchHistory) -> str:
     what = "retraining and report" if budget.num_retrainings else "report"
     kept = f"about {clock(closing_s(budget, history))} of it is for {what}"
     return f"search.minutes = {budget.limit_s / 60:g} is spent: {kept}"
-
-
-def _lengths(history: SearchHistory) -> list[float]:
-    trials = history.trials.values()
-    return [trial.num_trained for trial in trials if trial.state in ("complete", "pruned")]
 
 
 def _short(seconds: float) -> str:

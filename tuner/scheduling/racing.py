@@ -1,15 +1,15 @@
-"""Early stopping of trials: pure functions over records, one for each rule.
+"""Early stopping of trials: pure functions over the trial and the totals of all trials, one for each rule.
 
 A rule compares scores of the search's objective, of which the larger is better, and says their values. It depends on
 the journal alone, so that a resumed search decides as it would have without the interruption. No rule
 stops a first point, whose score the user asked for. Rules do not select: only a complete trial can be the best
-(`record.selection`), and it is never stopped.
+(`record.selection`), and it is never stopped. No rule takes a look at all trials: their totals are kept as events come.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from statistics import fmean, median
+from collections.abc import Callable, Sequence
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -17,25 +17,25 @@ import numpy as np
 from tuner.experiment.objective import Objective
 from tuner.experiment.settings import AshaRacing, FoldRacing, MedianRacing, Racing
 from tuner.record.history import TrialRecord
-from tuner.record.selection import ranked
+from tuner.record.trial_totals import TrialTotals
 
-Rule = Callable[[Any, TrialRecord, Sequence[TrialRecord], int], str | None]
-"""Function of settings, the trial with a new result, all trials (it included) and the number of folds of a complete
-trial. It returns the reason to stop the trial, or None."""
+Rule = Callable[[Any, TrialRecord, TrialTotals, int], str | None]
+"""Function of settings, the trial with a new result, the totals of all trials (it included) and the number of folds of
+a complete trial. It returns the reason to stop the trial, or None."""
+
+MAX_NOISE_TRIALS = 100
+"""Number of complete trials, the best ones, from which the noise of a fold is estimated at most. With 3 folds that is
+198 degrees of freedom: the estimate is known to 5 %, and more trials would only cost time."""
 
 
-def stop_reason_after_fold(
-    racing: Racing, trial: TrialRecord, trials: Iterable[TrialRecord], num_folds: int
-) -> str | None:
+def stop_reason_after_fold(racing: Racing, trial: TrialRecord, totals: TrialTotals, num_folds: int) -> str | None:
     """Decides about `trial` after the fold that it has just finished. Returns the reason to stop it, or None."""
-    return _apply_rule(FOLD_RULES, racing, trial, trials, num_folds)
+    return _apply_rule(FOLD_RULES, racing, trial, totals, num_folds)
 
 
-def stop_reason_at_rung(
-    racing: Racing, trial: TrialRecord, trials: Iterable[TrialRecord], num_folds: int
-) -> str | None:
+def stop_reason_at_rung(racing: Racing, trial: TrialRecord, totals: TrialTotals, num_folds: int) -> str | None:
     """Decides about `trial` at the rung that it has just reached. Returns the reason to stop it, or None."""
-    return _apply_rule(RUNG_RULES, racing, trial, trials, num_folds)
+    return _apply_rule(RUNG_RULES, racing, trial, totals, num_folds)
 
 
 def rungs(racing: Racing, num_steps: int) -> dict[int, float]:
@@ -52,26 +52,26 @@ def rungs(racing: Racing, num_steps: int) -> dict[int, float]:
     return {round(share * num_steps): share for share in shares if 0 < round(share * num_steps) < num_steps}
 
 
-def fold_racing_rule(
-    racing: FoldRacing, trial: TrialRecord, trials: Sequence[TrialRecord], num_folds: int
-) -> str | None:
+def fold_racing_rule(racing: FoldRacing, trial: TrialRecord, totals: TrialTotals, num_folds: int) -> str | None:
     """Rule `folds`: compares with the best complete trial on the folds that both have, so that fold effects cancel.
 
     It stops the trial if the mean difference is below −margin · sd of the mean difference of two equally good trials on
-    as many folds. The sd is estimated from the better half of the complete trials, as weak ones are noisier. With few
-    trials the estimate is uncertain, so that the margin is converted from the normal to Student's t distribution.
+    as many folds. The sd is estimated from the better half of the complete trials, as weak ones are noisier, and from
+    at most `MAX_NOISE_TRIALS`. With few trials the estimate is uncertain, so that the margin is converted from the
+    normal to Student's t distribution.
 
     With repeats of the folds the rule is the same: the residual is what dealing and training add to a pair's difference
     on the same examples. It is rather too large for whole deals, over which what a fold's examples add cancels.
     """
-    complete = ranked(trials)
+    complete = totals.ranked
     if len(complete) < racing.min_complete:
         return None
     from scipy.special import ndtr, stdtrit  # slow to import; workers import this module, and decide nothing
 
     best, k = complete[0], len(trial.folds)
     deficit = fmean(best.fold_scores[:k]) - fmean(trial.fold_scores)
-    better_half = complete[: max(racing.min_complete, (len(complete) + 1) // 2)]
+    num_better = max(racing.min_complete, (len(complete) + 1) // 2)
+    better_half = complete[: min(num_better, MAX_NOISE_TRIALS)]
     noise_sd, degrees_of_freedom = fold_noise([other.fold_scores for other in better_half])
     margin = -stdtrit(degrees_of_freedom, ndtr(-racing.margin)) * noise_sd * (2 / k) ** 0.5
     if deficit <= max(margin, 0.0) + ROUNDING:
@@ -79,14 +79,14 @@ def fold_racing_rule(
     return f"after {_folds(k, num_folds)} {deficit:.4f} behind {best.trial_id}, margin {margin:.4f}"
 
 
-def median_rule(racing: MedianRacing, trial: TrialRecord, trials: Sequence[TrialRecord], num_folds: int) -> str | None:
+def median_rule(racing: MedianRacing, trial: TrialRecord, totals: TrialTotals, num_folds: int) -> str | None:
     """Median stopping rule (Golovin et al., 2017): stops a trial whose mean over the folds so far is below the median
     of the complete trials' means over as many folds."""
     k = len(trial.folds)
-    means = [fmean(other.fold_scores[:k]) for other in trials if other.state == "complete"]
+    means = totals.means_over(k)
     if len(means) < racing.min_complete:
         return None
-    middle, own = median(means), fmean(trial.fold_scores)
+    middle, own = _median(means), fmean(trial.fold_scores)
     if own >= middle - ROUNDING:
         return None
     objective = trial.objective
@@ -94,13 +94,12 @@ def median_rule(racing: MedianRacing, trial: TrialRecord, trials: Sequence[Trial
     return f"after {_folds(k, num_folds)} at {own:.4f}, {worse} the median {middle:.4f} of {len(means)} complete trials"
 
 
-def asha_rule(racing: AshaRacing, trial: TrialRecord, trials: Sequence[TrialRecord], num_folds: int) -> str | None:
+def asha_rule(racing: AshaRacing, trial: TrialRecord, totals: TrialTotals, num_folds: int) -> str | None:
     """Asynchronous successive halving (Li et al., 2020): continues the best 1/`reduction_factor` of the trials that
     have reached this rung, the trial itself included, and the best one if they are fewer than that factor."""
     rung, objective = trial.rungs[-1], trial.objective
-    reached = [r for other in trials for r in other.rungs if r.share == rung.share]
-    scores = sorted(objective.scores(reached), reverse=True)
-    needed = scores[max(1, len(scores) // racing.reduction_factor) - 1]
+    scores = totals.scores_at_rung(rung.share)
+    needed = scores[-max(1, len(scores) // racing.reduction_factor)]
     if objective.score(rung) >= needed:
         return None
     scored = f"after step {rung.step} of fold {rung.fold} at {objective.value(rung):.4f}"
@@ -130,10 +129,14 @@ def fold_noise(scores: Sequence[Sequence[float]]) -> tuple[float, int]:
 
 
 def _apply_rule(
-    rules: dict[str, Rule], racing: Racing, trial: TrialRecord, trials: Iterable[TrialRecord], num_folds: int
+    rules: dict[str, Rule], racing: Racing, trial: TrialRecord, totals: TrialTotals, num_folds: int
 ) -> str | None:
     rule = rules.get(racing.rule)
-    return None if rule is None or trial.source == "first_point" else rule(racing, trial, list(trials), num_folds)
+    return None if rule is None or trial.source == "first_point" else rule(racing, trial, totals, num_folds)
+
+
+def _median(ascending: Sequence[float]) -> float:
+    return fmean((ascending[(len(ascending) - 1) // 2], ascending[len(ascending) // 2]))
 
 
 def _worse(objective: Objective) -> str:

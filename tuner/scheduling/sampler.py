@@ -8,32 +8,33 @@ resumed search proposes what it would have without the interruption.
 from __future__ import annotations
 
 import json
-import math
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from statistics import fmean
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, RandomSampler, TPESampler
+from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import ValidationError
 
 from trainables.config import TrialConfig
-from trainables.results import FoldResult
 from trainables.seeding import rng_for, seed_for
-from tuner.experiment.alternatives import NO_BRANCHES, Branches, Condition
+from tuner.experiment.alternatives import NO_BRANCHES, Branches
 from tuner.experiment.dimensions import Choice, Dimension, Integer, LogUniform, Uniform
-from tuner.experiment.objective import TOP1, Objective
+from tuner.experiment.objective import Objective
 from tuner.experiment.search_experiment import SearchExperiment
 from tuner.experiment.settings import DEFAULT_NUM_TRIALS, Sampler
 from tuner.messages.validation import problems_from_pydantic
-from tuner.record.events import EarlierTrial, Params, ProposalSource, WarmStarted
+from tuner.record.events import Params, ProposalSource, WarmStarted
 from tuner.record.history import TrialRecord
+from tuner.scheduling.configurations import num_configurations, values_of
+from tuner.scheduling.evidence import earlier_record, intermediate_values
+from tuner.scheduling.seen_trials import Limits, SeenTrials
 
 STATES = {
     "running": TrialState.RUNNING,
@@ -64,7 +65,7 @@ class TrialSampler:
     """Sampler with an ask-and-tell interface, over the study that `known` trials and a warm start make.
 
     Trials of earlier searches (`warm_start`) precede this search's own in the study. No configuration is proposed
-    twice, nor one that an earlier search has tried.
+    twice, nor one that an earlier search has tried. Of very many trials, Optuna sees the part in `SEEN`.
 
         sampler = TrialSampler(space, history.trials)
         proposal = sampler.propose()
@@ -78,7 +79,8 @@ class TrialSampler:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._space = space
         self._distributions = {path: distribution(dimension) for path, dimension in space.dimensions.items()}
-        self._study = optuna.create_study(direction="maximize", study_name=space.name)
+        self._storage = _Storage(SeenTrials(SEEN[space.search.sampler]))
+        self._study = optuna.create_study(storage=self._storage, direction="maximize", study_name=space.name)
         objective = Objective(space.search.objective)
         evidence = [] if warm_start is None else [earlier_record(trial, objective) for trial in warm_start.trials]
         self._study.add_trials([self._frozen(trial) for trial in evidence])
@@ -86,11 +88,12 @@ class TrialSampler:
         points = [*space.search.first_points, *(warm_start.first_points if warm_start is not None else ())]
         self._first_points = self._untried_points(points)
         self._running: dict[int, optuna.Trial] = {}
+        self._untried: dict[str, Params] | None = None
         self._num_proposed = 0
         for number in sorted(known):
             self._study.add_trial(self._frozen(known[number]))
             if known[number].state == "running":
-                self._running[number] = optuna.Trial(self._study, self._last._trial_id)
+                self._running[number] = optuna.Trial(self._study, self._storage.last_id)
             self._add_tried(known[number].params)
 
     @property
@@ -119,7 +122,7 @@ class TrialSampler:
         self._add_tried(trial.params)
         is_first_point = bool(point) and point.items() <= trial.params.items()
         source: ProposalSource = "first_point" if is_first_point else "sampler"
-        return self._checked(number, trial.params, source, dict(self._last.system_attrs))
+        return self._checked(number, trial.params, source, dict(self._attrs_of(trial)))
 
     def _checked(self, number: int, params: Params, source: ProposalSource, attrs: dict[str, Any]) -> Proposal:
         try:
@@ -144,20 +147,21 @@ class TrialSampler:
     def _forget_drawn(self, trial: optuna.Trial) -> None:
         """Removes what a sampler drew together. Part of it is for alternatives that were not chosen, and would be taken
         for a running trial there; the rest is in the trial's parameters."""
-        for attr in list(self._last.system_attrs):
+        for attr in list(self._attrs_of(trial)):
             if attr.startswith(DRAWN):
-                self._study._storage.set_trial_system_attr(trial._trial_id, attr, "")
+                self._storage.set_trial_system_attr(trial._trial_id, attr, "")
 
     def _build_sampler(self, kind: Sampler, seed: int) -> BaseSampler:
         return build_sampler(kind, self._space.search.trials, seed, self._space.branches)
 
-    @property
-    def _last(self) -> FrozenTrial:
-        return self._study.get_trials(deepcopy=False)[-1]
+    def _attrs_of(self, trial: optuna.Trial) -> dict[str, Any]:
+        return self._storage.get_trial(trial._trial_id).system_attrs
 
     def _add_tried(self, params: Mapping[str, Any]) -> None:
         self._num_proposed += 1
         self._tried.add(_key(params))
+        if self._untried is not None:
+            self._untried.pop(_key(params), None)
 
     @cached_property
     def _num_configurations(self) -> float:
@@ -175,10 +179,17 @@ class TrialSampler:
             if not point:
                 self._study.sampler = self._build_sampler("random", seed_for(seed, "no repetition", number))
             return self._ask({})
-        values = {key: values_of(dimension) or () for key, dimension in self._space.dimensions.items()}
-        untried = [params for params in self._space.branches.grid(values) if not self._was_tried(params)]
+        untried = self._list_untried()
         at_point = [params for params in untried if point.items() <= params.items()] or untried
         return self._ask(at_point[rng_for(seed, "no repetition", number).integers(len(at_point))])
+
+    def _list_untried(self) -> list[Params]:
+        """Lists the configurations that have not been tried, of a space in which they can be enumerated."""
+        if self._untried is None:
+            values = {key: values_of(dimension) or () for key, dimension in self._space.dimensions.items()}
+            grid = {_key(params): params for params in self._space.branches.grid(values)}
+            self._untried = {key: params for key, params in grid.items() if key not in self._tried}
+        return list(self._untried.values())
 
     def _was_tried(self, params: Mapping[str, Any]) -> bool:
         return _key(params) in self._tried
@@ -216,29 +227,17 @@ class TrialSampler:
 DRAWN = ("tpe:relative_params", "gp:relative_params")
 """Prefixes of the attributes in which samplers keep what they have drawn for a running trial."""
 
+SEEN: Mapping[Sampler, Limits] = {
+    "tpe": Limits(best=100, latest=400, running=500),
+    "gp": Limits(best=50, latest=150, running=100),
+    "cmaes": Limits(best=1, latest=1000, running=1),
+    "random": Limits(best=1, latest=1, running=1),
+}
+"""Trials that each sampler sees. CMA-ES reads its own state off the latest, and random draws depend on none. What a
+proposal of a Gaussian process takes grows with the cube of their number."""
+
 MAX_LISTED = 10_000
 """Number of configurations up to which they are enumerated to find an untried one."""
-
-STEPS = 1000
-"""Length of a trial in Optuna's steps, a common scale of rungs and folds: one fold of three is 333 steps."""
-
-
-def intermediate_values(record: TrialRecord, num_folds: int) -> dict[int, float]:
-    """Scores of an incomplete trial for Optuna, by step (see `STEPS`); the larger, the better.
-
-    At a rung it is the score there, after a fold the mean of the folds so far.
-    """
-    scores = record.fold_scores
-    at_rungs = {(rung.fold - 1 + rung.share) / num_folds: record.objective.score(rung) for rung in record.rungs}
-    means = {count / num_folds: fmean(scores[:count]) for count in range(1, len(scores) + 1)}
-    return {round(STEPS * share): score for share, score in sorted((at_rungs | means).items())}
-
-
-def earlier_record(trial: EarlierTrial, objective: Objective = TOP1) -> TrialRecord:
-    """Converts a trial of an earlier search to a record, with -1 as its number, scored by `objective`."""
-    folds = [FoldResult(fold.fold, fold.val_top1, 0.0, metrics=fold.metrics) for fold in trial.folds]
-    rungs = list(trial.rungs)
-    return TrialRecord(-1, trial.params, 0.0, state=trial.state, folds=folds, rungs=rungs, objective=objective)
 
 
 def distribution(dimension: Dimension) -> BaseDistribution:
@@ -254,38 +253,44 @@ def distribution(dimension: Dimension) -> BaseDistribution:
             return CategoricalDistribution(values)
 
 
-def values_of(dimension: Dimension) -> Sequence[Any] | None:
-    """Returns every value of the dimension; None if it is continuous."""
-    match dimension:
-        case Choice(choice=values):
-            return values
-        case Integer(int_=(low, high)):
-            return range(low, high + 1)
-        case _:
-            return None
+class _Storage(InMemoryStorage):
+    """Optuna's storage in memory, of one study. Its samplers see a part of very many trials."""
 
+    def __init__(self, seen: SeenTrials) -> None:
+        super().__init__()
+        self._seen = seen
 
-def num_configurations(dimensions: Mapping[str, Dimension], branches: Branches) -> float:
-    """Number of configurations of a space; infinite if a dimension is continuous.
+    @property
+    def last_id(self) -> int:
+        """Identifier of the trial that was created last."""
+        return self._max_trial_id
 
-    >>> num_configurations({"data.crop": Choice(choice=(True, False))}, NO_BRANCHES)
-    2
-    """
-    return _count(dimensions, branches, None)
+    def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
+        trial_id = super().create_new_trial(study_id, template_trial)
+        self._note(self.get_trial(trial_id))
+        return trial_id
 
+    def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
+        is_set = super().set_trial_state_values(trial_id, state, values)
+        self._note(self.get_trial(trial_id))
+        return is_set
 
-def _count(dimensions: Mapping[str, Dimension], branches: Branches, condition: Condition | None) -> float:
-    """Counts the combinations of the dimensions that have exactly this condition, and of those that depend on them."""
-    count: float = 1
-    for key, dimension in dimensions.items():
-        if branches.conditions.get(key) == condition:
-            if key in branches.alternatives:
-                labels = branches.alternatives[key].fixed
-                count *= sum(_count(dimensions, branches, (key, label)) for label in labels)
-            else:
-                values = values_of(dimension)
-                count *= len(values) if values else math.inf
-    return count
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        if self._seen.are_all or states == (TrialState.WAITING,):
+            return super().get_all_trials(study_id, deepcopy, states)
+        trials = map(self.get_trial, self._seen.numbers)  # identifiers are numbers, as there is one study
+        return [trial for trial in trials if states is None or trial.state in states]
+
+    def _note(self, trial: FrozenTrial) -> None:
+        match trial.state:
+            case TrialState.RUNNING:
+                self._seen.start(trial.number)
+            case TrialState.COMPLETE | TrialState.PRUNED:
+                self._seen.end(trial.number, trial.value if trial.state is TrialState.COMPLETE else None)
+            case _:
+                self._seen.leave_out(trial.number)
 
 
 class _UnconditionalCmaEs(CmaEsSampler):

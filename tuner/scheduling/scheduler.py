@@ -7,7 +7,7 @@ journal before it takes effect, so that a search can be interrupted at any line 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from typing import Literal
 
@@ -23,8 +23,9 @@ from tuner.record.history import TrialRecord
 from tuner.record.journal import SearchJournal
 from tuner.record.scores import RungScore
 from tuner.resources.gpu_memory import next_larger_share
+from tuner.resources.node_losses import MAX_LOSSES_PER_HOUR, NodeLosses
 from tuner.scheduling.assignment import Assignment
-from tuner.scheduling.budgets import spent_budget, spent_time
+from tuner.scheduling.budgets import PlateauProgress, spent_budget, spent_time
 from tuner.scheduling.minutes import TimeBudget, fits_rest_of, spent_reason, too_late_for_trial
 from tuner.scheduling.racing import rungs, stop_reason_after_fold, stop_reason_at_rung
 from tuner.scheduling.sampler import TrialSampler
@@ -76,7 +77,14 @@ class TrialScheduler:
         self._open = {t.number: t for t in journal.history.trials.values() if t.state == "running"}
         self._configs: dict[int, TrialConfig] = {}
         self._assigned: dict[tuple[int, int], Assignment] = {}  # by trial and fold, folds yet to be begun included
+        self._num_assigned = 0
+        # By trial: number of its next unassigned fold, counted from its last finished one.
+        self._leads: dict[int, int] = {}
+        self._plateau = None if space.search.plateau is None else PlateauProgress(space.search.plateau)
         self._num_lost: dict[tuple[int, int], int] = {}
+        self._node_losses = NodeLosses(clock)
+        for number in self._open:
+            self._update_lead(number)
         undecided = journal.history.undecided
         if undecided is not None:  # the search was interrupted between a result and the decision about it
             self._decide(undecided)
@@ -89,16 +97,18 @@ class TrialScheduler:
     @property
     def num_assigned(self) -> int:
         """Number of assignments that workers are at."""
-        return sum(fold == assignment.folds[-1] for (_, fold), assignment in self._assigned.items())
+        return self._num_assigned
 
     @property
     def stop_reason(self) -> str | None:
         """Reason why no trial will be started: all have ended, or a budget is spent; None as long as one will be."""
         settings, history = self.space.search, self.journal.history
-        if waiting := self._waiting:  # the other budgets limit new trials alone
+        if waiting := list(self._with_lead(1)):  # the other budgets limit new trials alone
             spent = spent_time(settings, self._elapsed_s)
             return spent or (None if any(map(self._fits, waiting)) else self._too_late)
-        enough = spent_budget(settings, self.num_trials, history, self._elapsed_s)
+        if self._plateau is not None:
+            self._plateau.update(history)
+        enough = spent_budget(settings, self.num_trials, history, self._elapsed_s, self._plateau)
         if enough is None and self.sampler.exhausted:
             enough = "every configuration has been tried"
         if enough is None and self._time_budget is not None:
@@ -118,27 +128,30 @@ class TrialScheduler:
         """
         ahead = self.space.search.takes_folds_ahead(places, self.num_trials)
         while self.stop_reason is None:
-            trial = next(filter(self._fits, self._waiting), None) or self._new_trial()
+            trial = next(filter(self._fits, self._with_lead(1)), None) or self._new_trial()
             if trial is not None:
                 missing = self._missing(trial)
                 return self._assign(trial, missing[:1] if ahead else missing)
         if not ahead or spent_time(self.space.search, self._elapsed_s) is not None:
             return None
-        fitting = filter(self._fits, self._open.values())
-        later = [(trial, fold) for trial in fitting for fold in self._missing(trial)[:1]]
-        if not later:
-            return None
-        trial, fold = min(later, key=lambda each: each[1] - len(each[0].folds))  # fewest decisions before it
-        return self._assign(trial, [fold])
+        fewest_decisions_before = sorted((lead, number) for number, lead in self._leads.items())
+        later = (self._open[number] for _, number in fewest_decisions_before)
+        trial = next(filter(self._fits, later), None)
+        return None if trial is None else self._assign(trial, self._missing(trial)[:1])
 
     def fold_at(self, assignment: Assignment) -> int | None:
         """Returns the fold that the worker of an assignment is at; None once the assignment is over."""
         return next((k for k in assignment.folds if self._assigned.get((assignment.number, k)) == assignment), None)
 
-    @property
-    def _waiting(self) -> list[TrialRecord]:
-        """Running trials whose next fold is assigned to no worker."""
-        return [t for t in self._open.values() if (t.number, len(t.folds) + 1) not in self._assigned]
+    def _with_lead(self, wanted: int) -> Iterator[TrialRecord]:
+        """Yields the running trials with an unassigned fold so far away; with 1, it is their next one."""
+        return (self._open[number] for number in sorted(n for n, lead in self._leads.items() if lead == wanted))
+
+    def _update_lead(self, number: int) -> None:
+        """Computes the lead of a trial anew, of which something has changed."""
+        self._leads.pop(number, None)
+        if (trial := self._open.get(number)) is not None and (missing := self._missing(trial)):
+            self._leads[number] = missing[0] - len(trial.folds)
 
     def _fits(self, trial: TrialRecord) -> bool:
         """Whether there is time for the rest of a running trial."""
@@ -172,6 +185,7 @@ class TrialScheduler:
             return None
         self._configs[number] = proposal.config
         self._open[number] = self.journal.history.trials[number]
+        self._update_lead(number)
         return self._open[number]
 
     def _config(self, trial: TrialRecord) -> TrialConfig:
@@ -190,12 +204,16 @@ class TrialScheduler:
 
     def _note_assigned(self, assignment: Assignment, folds: Iterable[int]) -> None:
         self._assigned |= {(assignment.number, fold): assignment for fold in folds}
+        self._num_assigned += 1
+        self._update_lead(assignment.number)
 
     def _release(self, number: int, fold: int) -> Assignment:
         """Releases all folds of the assignment whose worker is at `fold`, and returns the assignment."""
         assignment = self._assigned[number, fold]
         for k in assignment.folds:
             self._assigned.pop((number, k), None)
+        self._num_assigned -= 1
+        self._update_lead(number)
         return assignment
 
     def _rungs(self, config: TrialConfig) -> dict[int, float]:
@@ -227,6 +245,7 @@ class TrialScheduler:
             return Decision.STOP
         if result.fold > len(trial.folds) + 1:
             self.journal.append(FoldAhead(trial=number, result=result))
+            self._update_lead(number)
             return Decision.CONTINUE
         return self._decide(self.journal.append(FoldFinished(trial=number, result=result)))
 
@@ -251,13 +270,14 @@ class TrialScheduler:
     def _decide(self, event: FoldFinished | RungReached) -> Decision:
         """Decides about a recorded result, from the events before it alone; then about results that were ahead and
         are next now."""
-        settings, trials = self.space.search, self.journal.history.trials
-        trial = trials[event.trial]
+        settings, history = self.space.search, self.journal.history
+        trial = history.trials[event.trial]
+        self._update_lead(trial.number)
         if len(trial.folds) >= settings.num_trial_folds:
             self._end(trial.number, "complete", "")
             return Decision.STOP
         rule = stop_reason_after_fold if isinstance(event, FoldFinished) else stop_reason_at_rung
-        reason = rule(settings.racing, trial, trials.values(), settings.num_trial_folds)
+        reason = rule(settings.racing, trial, history.totals, settings.num_trial_folds)
         if reason is not None:
             self._end(trial.number, "pruned", reason)
             return Decision.STOP
@@ -277,8 +297,15 @@ class TrialScheduler:
         if lost > MAX_LOST_WORKERS:
             self._end(number, "failed", f"its worker died {lost} times: {reason}")
 
-    def out_of_gpu_memory(self, number: int, fold: int, gpus: float, reason: str) -> None:
-        """Records that a share `gpus` of a GPU was too small for a trial.
+    def node_lost(self, number: int, fold: int, reason: str) -> None:
+        """Reassigns a fold whose worker died with its node, which is no fault of the trial; it fails if that happens
+        more often within an hour than `NodeLosses` admits."""
+        self._release(number, fold)
+        if not self._node_losses.add((number, fold)):
+            self._end(number, "failed", f"its nodes were lost more than {MAX_LOSSES_PER_HOUR} times an hour: {reason}")
+
+    def out_of_gpu_memory(self, number: int, fold: int, gpus: float, reason: str, accelerator: str = "") -> None:
+        """Records that a share `gpus` of a GPU, of the kind `accelerator` where that was chosen, was too small.
 
         From now on all trials get a larger one, and this one is restarted, which does not count as a lost worker. If it
         had a whole GPU, it fails.
@@ -288,8 +315,11 @@ class TrialScheduler:
         if larger is None:
             self._end(number, "failed", f"it does not fit on a whole GPU: {reason}")
             return
-        if larger > (self.journal.history.gpus or 0.0):  # else the growth is recorded already, for another trial
-            self.journal.append(ShareGrown(gpus=larger, trial=number, reason=without_credentials(reason)))
+        if larger > (
+            self.journal.history.gpus_on(accelerator) or 0.0
+        ):  # else it is recorded already, for another trial
+            why = without_credentials(reason)
+            self.journal.append(ShareGrown(gpus=larger, trial=number, reason=why, accelerator=accelerator))
 
     def _end(self, number: int, state: EndState, reason: str) -> None:
         """Records the end of a trial, once. Results of its other workers, which still train, are discarded."""
@@ -298,7 +328,9 @@ class TrialScheduler:
             return
         self._open.pop(number, None)
         self._configs.pop(number, None)
-        at = {k for (of, k), assignment in self._assigned.items() if of == number and k == self.fold_at(assignment)}
+        self._update_lead(number)
+        assigned = ((k, self._assigned.get((number, k))) for k in range(1, self.space.search.num_trial_folds + 1))
+        at = {k for k, assignment in assigned if assignment is not None and k == self.fold_at(assignment)}
         discarded = tuple(sorted(at | trial.ahead.keys()))
         reason = without_credentials(reason)
         self.journal.append(TrialEnded(trial=number, state=state, reason=reason, discarded=discarded))

@@ -23,7 +23,6 @@ from tuner.record.events import (
     trial_id,
 )
 from tuner.record.history import SearchHistory, TrialRecord
-from tuner.record.selection import best_trial
 from tuner.tracking.baseline_projection import BaselineProjection, standing_points
 from tuner.tracking.params import as_text, by_short_name, search_params, trial_params
 from tuner.tracking.points import Point, fold_points, loss_points, mean_points, test_points
@@ -38,7 +37,7 @@ class SearchProjection:
     """Writes the events of a search to MLflow. `started` is the first of them."""
 
     def __init__(self, writer: RunWriter, directory: RunDirectory, started: SearchStarted) -> None:
-        self.history = SearchHistory()
+        self.history = SearchHistory(keeps_curves=False)
         self.writer = writer
         self._directory = directory
         self._started = started
@@ -193,6 +192,5 @@ class SearchProjection:
 
 
 def _best_so_far(history: SearchHistory) -> Point:
-    best = best_trial(history.trials.values())
-    num_ended = sum(trial.state != "running" for trial in history.trials.values())
+    best, num_ended = history.totals.best, len(history.trials) - history.count("running")
     return Point(f"best_{history.objective.metric_key}", None if best is None else best.value, num_ended)

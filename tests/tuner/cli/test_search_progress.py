@@ -219,7 +219,7 @@ class TestTimeLeft:
         monkeypatch.setattr("time.monotonic", lambda: plain.progress._started_s + 50.0)
         add_trial(plain.journal, 0, [0.5, 0.75])
         assert "1 trials, 0 running" in plain.progress.summary()
-        bar = plain.progress._bar(plain.journal.history.trials.values())
+        bar = plain.progress._bar()
         assert (bar.total, bar.completed) == (200.0, 50.0)
 
     def test_is_nothing_at_the_end(self, plain: Screen) -> None:

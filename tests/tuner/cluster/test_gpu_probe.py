@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,8 +19,10 @@ from trainables.data.loading import source_key
 from trainables.errors import Diverged
 from trainables.trial import FoldTraining
 from tuner.cluster import gpu_probe as cards
+from tuner.cluster.free_gpu import NoGpuFree
 from tuner.cluster.gpu_probe import PROBED_STEPS, probe_gpu_memory, resolve_share, retry_with_larger_share
 from tuner.cluster.tasks import GpuOutOfMemory, WorkerFailed
+from tuner.cluster.trainable import ASSUMED_CONTEXT_BYTES
 from tuner.experiment.settings import ResourceSettings
 from tuner.record.events import ShareGrown
 from tuner.record.journal import SearchJournal, open_search_journal
@@ -39,11 +42,22 @@ class FakeCluster:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.needs: dict[str, GpuMemoryNeed | Exception] = {"": NEED}
         self.asked: list[tuple[str, float]] = []
+        self.free: float | None = 1.0
+        monkeypatch.setattr(cards, "free_part", self.free_part)
         monkeypatch.setattr(cards, "as_completed", self.as_completed)
         monkeypatch.setattr(cards, "put_shared", lambda value: value)
 
-    def as_completed(self, task: Any, jobs: list[Any], share: Share, accelerator: str) -> Iterator[GpuMemoryNeed]:
+    @contextlib.contextmanager
+    def free_part(self, share: Share, accelerator: str, wait_s: float) -> Iterator[tuple[float, str]]:
+        if self.free is None:
+            raise NoGpuFree(f"no GPU became free within {wait_s:g} s")
+        yield self.free, f"room for {accelerator}"
+
+    def as_completed(
+        self, task: Any, jobs: list[Any], share: Share, accelerator: str, room: str
+    ) -> Iterator[GpuMemoryNeed]:
         assert task is probe_gpu_memory
+        assert room == f"room for {accelerator}"
         self.asked.append((accelerator, share.gpus))
         for _ in jobs:
             need = self.needs[accelerator]
@@ -83,14 +97,30 @@ class TestSettled:
         assert (again.gpus, again.concurrency, again.context) == (0.5, 2, 0.5 / 80)
         assert again.note == "resources.gpus auto: as measured before; 0.5, 2 trials on each GPU"
 
-    def test_of_several_kinds_the_one_that_needs_most_counts(self, fake: FakeCluster, journal: SearchJournal) -> None:
+    def test_each_of_several_kinds_has_its_own(self, fake: FakeCluster, journal: SearchJournal) -> None:
         fake.needs = {"H100": NEED, "T4": GpuMemoryNeed(int(1.4 * GIB), 0, GIB // 2, 16 * GIB)}
-        share = resolve(
-            auto(Capacity(8, 1, accelerator_type="H100"), Capacity(8, 1, accelerator_type="T4"), Capacity(8, 0)),
-            journal,
-        )
-        assert [kind for kind, _ in fake.asked] == ["H100", "T4"]
-        assert (share.gpus, share.concurrency) == (1 / 7, 14)
+        nodes = Capacity(16, 1, accelerator_type="H100"), Capacity(8, 1, accelerator_type="T4"), Capacity(8, 0)
+        for share in (resolve(auto(*nodes), journal), resolve(auto(*nodes), open_search_journal(journal.directory))):
+            assert (share.gpus, share.concurrency) == (1 / 7, 16 + 7)
+            by_kind = {each.accelerator: (each.gpus, each.concurrency, each.context) for each in share.by_kind()}
+            assert by_kind == {"H100": (1 / 16, 16, 0.5 / 80), "T4": (1 / 7, 7, 0.5 / 16)}
+            assert share.note.endswith("; 0.0625, 16 trials on each H100; 0.143, 7 trials on each T4")
+        assert [kind for kind, _ in fake.asked] == ["H100", "T4"]  # once
+        assert [event["accelerator"] for event in events_in(journal.path)] == ["H100", "T4"]
+
+    def test_what_grew_on_one_kind_has_grown_on_that_alone(self, fake: FakeCluster, journal: SearchJournal) -> None:
+        fake.needs = {"H100": NEED, "T4": GpuMemoryNeed(int(1.4 * GIB), 0, GIB // 2, 16 * GIB)}
+        nodes = Capacity(16, 1, accelerator_type="H100"), Capacity(8, 1, accelerator_type="T4")
+        resolve(auto(*nodes), journal)
+        journal.append(ShareGrown(gpus=0.5, reason="full", accelerator="T4"))
+        assert (journal.history.gpus_on("T4"), journal.history.gpus_on("H100")) == (0.5, NEED.gpus)
+        again = resolve(auto(*nodes), open_search_journal(journal.directory))
+        assert [each.gpus for each in again.by_kind()] == [1 / 16, 0.5]
+
+    def test_kinds_of_which_one_is_unknown_share_the_largest(self, fake: FakeCluster, journal: SearchJournal) -> None:
+        fake.needs["T4"] = GpuMemoryNeed(int(1.4 * GIB), 0, GIB // 2, 16 * GIB)
+        share = resolve(auto(Capacity(16, 1), Capacity(8, 1, accelerator_type="T4")), journal)
+        assert (share.gpus, share.concurrency, share.kinds) == (1 / 7, 14, ())
         assert "of 16.0 GiB" in share.note
 
     def test_what_others_hold_is_left_to_them(self, fake: FakeCluster, journal: SearchJournal) -> None:
@@ -100,6 +130,22 @@ class TestSettled:
         assert "a step needs 1.9 GiB of 80.0 GiB, of which others hold 20.0; " in share.note
         again = resolve(auto(), open_search_journal(journal.directory))
         assert again.others == 0.25
+
+    def test_where_no_gpu_is_free_it_is_measured_in_a_part_of_one(
+        self, fake: FakeCluster, journal: SearchJournal
+    ) -> None:
+        fake.free = 0.5
+        share = resolve(auto(), journal)
+        assert fake.asked == [("", 0.5)]
+        assert "of 80.0 GiB (measured in 0.5 of one, as none was free); " in share.note
+
+    def test_where_no_part_of_one_is_free_it_is_a_quarter(self, fake: FakeCluster, journal: SearchJournal) -> None:
+        fake.free = None
+        share = resolve(auto(), journal)
+        assert (share.gpus, share.is_auto, fake.asked) == (0.25, True, [])
+        why = "not measured: no GPU became free within 60 s"
+        assert share.note == f"resources.gpus auto: 0.25, 4 trials on each GPU, {why}"
+        assert events_in(journal.path) == []
 
     def test_nodes_that_do_not_tell_their_cards_are_said(self, fake: FakeCluster, journal: SearchJournal) -> None:
         assert "(measured on one of 2 nodes); " in resolve(auto(Capacity(8, 1), Capacity(8, 1)), journal).note
@@ -193,8 +239,9 @@ class TestProbe:
     config = space_of(training__eval_batch_size=10).trial_config({"method.gamma_fe": 0.02, "method.alpha": 0.5})
     examples = LabelledImages.of(np.zeros((30, 8, 8, 3), dtype=np.uint8), np.arange(30) % 10, tuple("abcdefghij"))
 
-    def need(self, num_configs: int = 1) -> GpuMemoryNeed:
-        return probe_gpu_memory([self.config] * num_configs, {source_key(self.config.data): self.examples}, 2, auto())
+    def need(self, num_configs: int = 1, gpus: float = 1.0) -> GpuMemoryNeed:
+        share = replace(auto(), gpus=gpus)
+        return probe_gpu_memory([self.config] * num_configs, {source_key(self.config.data): self.examples}, 2, share)
 
     def test_takes_the_steps_that_have_the_optimisers_state_and_an_evaluation(self, card: FakeCard) -> None:
         card.takes, card.stays = [3 * GIB], GIB
@@ -214,6 +261,14 @@ class TestProbe:
     def test_one_that_does_not_fit_takes_the_card(self, card: FakeCard) -> None:
         card.takes = [GIB, torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 90 GiB.")]
         assert self.need(2).gpus == 1
+
+    def test_of_a_part_what_others_have_is_not_its_context(self, card: FakeCard) -> None:
+        card.takes = [3 * GIB]
+        assert self.need(gpus=0.25) == GpuMemoryNeed(3 * GIB, 0, ASSUMED_CONTEXT_BYTES, 80 * GIB)
+
+    def test_one_that_does_not_fit_into_a_part_takes_twice_that(self, card: FakeCard) -> None:
+        card.takes = [torch.OutOfMemoryError("CUDA out of memory.")]
+        assert self.need(gpus=0.25).step_bytes == 40 * GIB
 
     def test_divergence_is_no_obstacle(self, card: FakeCard) -> None:
         card.takes = [Diverged(2, "target_label")]

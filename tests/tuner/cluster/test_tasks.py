@@ -16,6 +16,7 @@ from ray.exceptions import (
     ObjectStoreFullError,
     OutOfDiskError,
     OutOfMemoryError,
+    RayActorError,
     RayTaskError,
     WorkerCrashedError,
 )
@@ -27,11 +28,16 @@ from tuner.cluster.tasks import (
     WorkerFailed,
     as_completed,
     death_reason,
+    is_node_loss,
     on_each_node,
     put_shared,
 )
 from tuner.resources.gpu_facts import NoGpu
+from tuner.resources.node_losses import MAX_LOSSES_PER_HOUR
 from tuner.resources.share import Share
+
+PREEMPTED = RayActorError("0a", "The actor died.", preempted=True)
+NODE_GONE = RayActorError("0a", "The actor died because its node has died. Node Id: 0b")
 
 
 class FakeRay:
@@ -78,6 +84,32 @@ def test_a_job_whose_process_died_too_often_ends_them_all(monkeypatch: pytest.Mo
     monkeypatch.setattr(tasks, "ray", FakeRay())
     with pytest.raises(WorkerFailed, match="its process crashed or was killed"):
         list(as_completed(die, [()], Share(1, 0, 1)))
+
+
+def test_a_job_whose_node_was_lost_is_run_again_and_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    lost = {1: 5, 2: 0}
+
+    def run(number: int) -> int:
+        if lost[number]:
+            lost[number] -= 1
+            raise NodeDiedError("gone")
+        return number
+
+    monkeypatch.setattr(tasks, "ray", FakeRay())
+    assert sorted(as_completed(run, [(1,), (2,)], Share(1, 0, 2))) == [1, 2]
+
+
+def test_a_job_that_loses_one_node_after_the_other_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    started = []
+
+    def run() -> None:
+        started.append(1)
+        raise NodeDiedError("gone")
+
+    monkeypatch.setattr(tasks, "ray", FakeRay())
+    with pytest.raises(WorkerFailed, match="its node was lost"):
+        list(as_completed(run, [()], Share(1, 0, 1)))
+    assert len(started) == MAX_LOSSES_PER_HOUR + 1
 
 
 def test_a_job_whose_gpu_is_full_ends_the_others_too(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,8 +161,18 @@ class TestWhyAProcessDied:
         ended = OutOfMemoryError("Task was killed due to the node running low on memory.\nMemory on the node ...")
         assert death_reason(ended).startswith("the node ran out of memory, and Ray ended the process (fewer trials")
 
+    @pytest.mark.parametrize("error", [PREEMPTED, NODE_GONE, NodeDiedError("gone")])
+    def test_says_that_its_node_was_lost(self, error: Exception) -> None:
+        assert is_node_loss(error)
+        assert death_reason(error) == "its node was lost"
+
+    @pytest.mark.parametrize(
+        "error", [ActorDiedError(), WorkerCrashedError(), RayTaskError("f", "its node has died", OSError("x")), None]
+    )
+    def test_no_other_death_is_taken_for_it(self, error: Exception | None) -> None:
+        assert not is_node_loss(error)
+
     def test_says_what_else_there_was(self) -> None:
-        assert death_reason(NodeDiedError("gone")) == "NodeDiedError: gone"
         assert death_reason(ActorUnavailableError("away", None)).startswith("ActorUnavailableError: ")
         assert death_reason(None) == "unknown reason"
 

@@ -19,13 +19,17 @@ from tests.tuner.cluster.test_trainable import SHARE, kept
 from tests.tuner.tiny import events_in, search_journal, space_of
 from trainables.results import FoldResult
 from tuner.cluster import tune
+from tuner.cluster.capacity import PERIOD_S, ClusterNodes, LiveCapacity
 from tuner.cluster.trainable import WorkerSettings
 from tuner.cluster.tune import SchedulerCallback, SchedulerSearcher, SchedulerStopper, run_trials
 from tuner.cluster.worker_reports import FoldDone, FoldFailed, RungScored
 from tuner.experiment.settings import ResourceSettings
 from tuner.record.directory import RunDirectory
-from tuner.resources.share import Capacity, share_of
+from tuner.resources.node_losses import MAX_LOSSES_PER_HOUR
+from tuner.resources.share import Capacity, KindNeed, Share, share_of
 from tuner.scheduling.scheduler import Decision, TrialScheduler
+
+NODES = ClusterNodes((Capacity(1, 0),))
 
 
 def done(fold: int) -> dict[str, Any]:
@@ -55,7 +59,7 @@ class TestTowardsTheConductor:
 
     @pytest.fixture
     def searcher(self, scheduler: TrialScheduler, settings: WorkerSettings) -> SchedulerSearcher:
-        return SchedulerSearcher(scheduler, settings, SHARE)
+        return SchedulerSearcher(scheduler, settings, LiveCapacity(SHARE, list_nodes=lambda: NODES))
 
     @pytest.fixture
     def checkpoint(self, settings: WorkerSettings) -> Path:
@@ -114,10 +118,24 @@ class TestTowardsTheConductor:
             callback.on_trial_error(1, [], trial)
         assert scheduler.journal.history.trials[0].reason.startswith(f"its worker died 3 times: {reason}")
 
+    def test_the_loss_of_its_node_is_no_fault_of_a_trial(
+        self, scheduler: TrialScheduler, searcher: SchedulerSearcher, settings: WorkerSettings, tmp_path: Path
+    ) -> None:
+        callback = SchedulerCallback(scheduler, settings)
+        for _ in range(MAX_LOSSES_PER_HOUR):
+            trial: Any = FakeTrial(searcher.suggest("x"), tmp_path, RayActorError(preempted=True))
+            callback.on_trial_error(1, [], trial)
+        assert scheduler.journal.history.trials[0].state == "running"
+        trial = FakeTrial(searcher.suggest("x"), tmp_path, RayActorError(preempted=True))
+        callback.on_trial_error(1, [], trial)
+        reason = "its nodes were lost more than 10 times an hour: its node was lost"
+        assert scheduler.journal.history.trials[0].reason == reason
+
     def test_a_share_of_a_card_that_was_too_little_grows(self, settings: WorkerSettings, tmp_path: Path) -> None:
         scheduler = TrialScheduler(space_of(search__trials=9), search_journal(tmp_path))
         auto = share_of([Capacity(4, 1)], ResourceSettings(gpus="auto"), "auto").sized_for(0.1)
-        searcher, callback = SchedulerSearcher(scheduler, settings, auto), SchedulerCallback(scheduler, settings)
+        capacity = LiveCapacity(auto, list_nodes=lambda: ClusterNodes((Capacity(4, 1),)))
+        searcher, callback = SchedulerSearcher(scheduler, settings, capacity), SchedulerCallback(scheduler, settings)
         configs = [searcher.suggest(name) for name in "abcd"]
         assert [config["share"].gpus for config in configs] == [0.25] * 4  # type: ignore[index, call-overload]
         full: Any = FakeTrial(configs[0], tmp_path, torch.OutOfMemoryError("CUDA out of memory. Tried to ..."))
@@ -202,9 +220,87 @@ class TestTowardsTheConductor:
         assert asked == [(4, 1, 3, 0.5, {"log_loss": 0.75})] * 2
 
     def test_ray_tunes_snapshots_hold_nothing_of_it(self, scheduler: TrialScheduler, settings: WorkerSettings) -> None:
-        assert type(pickle.loads(pickle.dumps(SchedulerSearcher(scheduler, settings, SHARE)))) is Searcher
+        assert type(pickle.loads(pickle.dumps(SchedulerSearcher(scheduler, settings, LiveCapacity(SHARE))))) is Searcher
         assert type(pickle.loads(pickle.dumps(SchedulerStopper(scheduler, settings)))) is NoopStopper
         assert b"TrialScheduler" not in pickle.dumps(SchedulerCallback(scheduler, settings))
+
+
+class Cluster:
+    """Nodes that come and go, and a clock that stands still between."""
+
+    def __init__(self, *nodes: Capacity, may_grow: bool = False) -> None:
+        self.nodes, self.may_grow, self.now_s = nodes, may_grow, 0.0
+
+    def has(self, *nodes: Capacity) -> None:
+        self.nodes = nodes
+        self.now_s += PERIOD_S
+
+    def capacity(self, share: Share) -> LiveCapacity:
+        return LiveCapacity(share, list_nodes=lambda: ClusterNodes(self.nodes, self.may_grow), clock=lambda: self.now_s)
+
+
+class TestPlaces:
+    @pytest.fixture
+    def scheduler(self, tmp_path: Path) -> TrialScheduler:
+        changes = {"search__trials": 40, "search__sampler": "random", "search__racing": {"rule": "none"}}
+        return TrialScheduler(space_of(**changes), search_journal(tmp_path))
+
+    def given(self, scheduler: TrialScheduler, capacity: LiveCapacity) -> tuple[SchedulerSearcher, Any]:
+        settings = WorkerSettings(scheduler.journal.directory, None, None)
+        searcher = SchedulerSearcher(scheduler, settings, capacity)
+        names = iter(map(str, range(99)))
+
+        def fill() -> list[Share]:
+            suggested = iter(lambda: searcher.suggest(next(names)), None)
+            return [config["share"] for config in suggested]  # type: ignore[index, call-overload]
+
+        return searcher, fill
+
+    def test_a_node_that_comes_later_gets_trials_and_one_that_is_lost_none(self, scheduler: TrialScheduler) -> None:
+        node = Capacity(4, 0)
+        cluster = Cluster(node)
+        _, fill = self.given(scheduler, cluster.capacity(share_of([node], ResourceSettings(cpus=1), "auto")))
+        assert len(fill()) == 4
+        cluster.has(node, node)
+        assert len(fill()) == 4
+        cluster.has(node)
+        for number in range(5):
+            scheduler.trial_failed(number, 1, "diverged")
+        assert len(fill()) == 1  # three of eight are left, and four fit
+
+    def test_where_it_may_grow_those_of_a_node_wait(self, scheduler: TrialScheduler) -> None:
+        small, large = Capacity(2, 0), Capacity(4, 0)
+        cluster = Cluster(small, large, may_grow=True)
+        _, fill = self.given(scheduler, cluster.capacity(share_of([small, large], ResourceSettings(cpus=1), "auto")))
+        assert len(fill()) == 6 + 4
+        cluster.has()  # all are lost: they are asked for again
+        for number in range(8):
+            scheduler.trial_failed(number, 1, "diverged")
+        assert len(fill()) == 2
+
+    def test_what_waits_is_within_the_concurrency_asked_for(self, scheduler: TrialScheduler) -> None:
+        cluster = Cluster(Capacity(4, 0), may_grow=True)
+        for limit, num_given in ((3, 3), (6, 3)):
+            share = share_of([Capacity(4, 0)], ResourceSettings(cpus=1), limit)
+            _, fill = self.given(scheduler, cluster.capacity(share))
+            assert len(fill()) == num_given
+
+    def test_each_kind_of_gpu_has_its_own_fraction(self, scheduler: TrialScheduler) -> None:
+        nodes = [Capacity(8, 1, accelerator_type="H100"), Capacity(8, 1, accelerator_type="T4")]
+        whole = share_of(nodes, ResourceSettings(gpus="auto"), "auto")
+        auto = whole.with_kinds([KindNeed("H100", 0.125, 0.01), KindNeed("T4", 0.5, 0.02)])
+        searcher, fill = self.given(scheduler, Cluster(*nodes).capacity(auto))
+        shares = fill()
+        assert sorted((each.accelerator, each.gpus, each.context) for each in shares) == [
+            *[("H100", 0.125, 0.01)] * 8,
+            *[("T4", 0.5, 0.02)] * 2,
+        ]
+        first_t4 = next(number for number, each in enumerate(shares) if each.accelerator == "T4")
+        searcher.on_trial_complete(str(first_t4))
+        scheduler.trial_failed(first_t4, 1, "diverged")
+        assert [each.accelerator for each in fill()] == ["T4"]
+        resources = tune._resources_of({"share": shares[first_t4]}).required_resources
+        assert resources == {"CPU": 1, "GPU": 0.5, "accelerator_type:T4": 0.001}
 
 
 class FakeTuner:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from pydantic import ValidationError
 
 from trainables.errors import BadInput
 from tuner.experiment.settings import ResourceSettings
-from tuner.resources.share import Capacity, Share, num_cpus, share_of, total
+from tuner.resources.share import Capacity, KindNeed, Share, num_cpus, num_mig_slices, share_of, this_machine, total
 
 
 def share(nodes: list[tuple[float, float]], concurrency: int | str = "auto", **asked: Any) -> Share:
@@ -23,9 +24,6 @@ def share(nodes: list[tuple[float, float]], concurrency: int | str = "auto", **a
     [
         ([(16, 2)], {"cpus": 1, "gpus": 0.25}, 8),
         ([(4, 2)], {"cpus": 1, "gpus": 0.25}, 4),  # the CPUs are what is short
-        ([(16, 1)], {"cpus": 1, "gpus": 0.34}, 2),
-        ([(16, 2)], {"cpus": 1, "gpus": 0.4}, 4),
-        ([(16, 2)], {"cpus": 1, "gpus": 0.6}, 2),  # a share lies on one card
         ([(16, 1)], {"cpus": 1, "gpus": 0.1}, 10),
         ([(16, 4)], {"cpus": 1, "gpus": 1}, 4),
         ([(2, 0)], {"cpus": 1}, 2),
@@ -38,6 +36,21 @@ def share(nodes: list[tuple[float, float]], concurrency: int | str = "auto", **a
 )
 def test_as_many_trials_as_fit(nodes: list[tuple[float, float]], asked: dict[str, float], at_once: int) -> None:
     assert share(nodes, **asked) == Share(asked["cpus"], asked.get("gpus", 0), at_once)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "unit", "at_once", "said"),
+    [
+        (0.34, 1 / 2, 4, "resources.gpus is 0.34: 2 trials share a GPU, 0.5 each, as no more fit"),
+        (0.3, 1 / 3, 6, "resources.gpus is 0.3: 3 trials share a GPU, 0.333 each, as no more fit"),
+        (0.6, 1, 2, "resources.gpus is 0.6: a trial has a GPU to itself, as no more fit"),
+        (0.3333, 0.3333, 6, ""),
+        (0.125, 0.125, 16, ""),
+    ],
+)
+def test_a_fraction_is_of_as_many_trials_as_fit_on_a_gpu(gpus: float, unit: float, at_once: int, said: str) -> None:
+    found = share([(16, 2)], cpus=1, gpus=gpus)
+    assert (found.gpus, found.concurrency, found.note) == (unit, at_once, said)
 
 
 def test_without_a_gpu_trials_run_on_the_cpu_and_it_is_said() -> None:
@@ -124,8 +137,77 @@ class TestAuto:
         assert Capacity.of({"Resources": {"CPU": 4.0, "GPU": 2.0}}) == Capacity(4, 2)
 
 
-def test_the_concurrency_asked_for_is_kept() -> None:
-    assert share([(8, 0)], concurrency=3, cpus=1).concurrency == 3
+def test_the_concurrency_asked_for_is_the_most_at_once_of_those_that_fit() -> None:
+    for gpus in (None, 0.125, "auto"):
+        assert share([(8, 1)], concurrency=3, cpus=1, gpus=gpus).concurrency <= 3
+        assert share([(8, 1)], concurrency=32, cpus=1, gpus=gpus).concurrency == (8 if gpus == 0.125 else 1)
+
+
+class TestOnOtherNodes:
+    """A share on a cluster that has grown, or lost nodes."""
+
+    def test_has_other_places_and_the_same_part(self) -> None:
+        quarter = share([(8, 1)], gpus=0.25)
+        assert [quarter.on([Capacity(8, 1)] * n).concurrency for n in (0, 1, 3)] == [0, 4, 12]
+        assert quarter.on([Capacity(8, 0)]).concurrency == 0
+        assert quarter.on([Capacity(8, 1)] * 3).gpus == 0.25
+
+    def test_keeps_the_concurrency_asked_for(self) -> None:
+        assert share([(8, 0)], concurrency=12, cpus=1).on([Capacity(8, 0)] * 3).concurrency == 12
+
+    def test_an_auto_share_stays_one_without_a_node(self) -> None:
+        auto = share([(8, 1)], gpus="auto").sized_for(0.25)
+        lost = auto.on([])
+        assert (lost.is_auto, lost.concurrency) == (True, 0)
+        assert lost.on([Capacity(8, 2)]).concurrency == 8
+
+    def test_most_on_a_node_are_those_of_the_largest(self) -> None:
+        assert share([(8, 1)], gpus=0.25).most_on_a_node([Capacity(8, 1), Capacity(2, 4), Capacity(64, 2)]) == 8
+
+
+class TestKinds:
+    """Kinds of GPUs that need different fractions."""
+
+    nodes = (Capacity(16, 1, accelerator_type="H100"), Capacity(8, 1, accelerator_type="T4"))
+    needs = (KindNeed("H100", 0.01, 0.005), KindNeed("T4", 0.14, 0.03))
+
+    def auto(self, concurrency: int | str = "auto") -> Share:
+        asked = share_of(list(self.nodes), ResourceSettings(gpus="auto"), concurrency)
+        return asked.with_kinds(self.needs)
+
+    def test_each_has_as_many_trials_as_fit(self) -> None:
+        auto = self.auto()
+        assert [(each.accelerator, each.gpus, each.concurrency) for each in auto.by_kind()] == [
+            ("H100", 1 / 16, 16),
+            ("T4", 1 / 7, 7),
+        ]
+        assert (auto.gpus, auto.context, auto.concurrency) == (1 / 7, 0.03, 23)
+        assert self.auto(concurrency=5).concurrency == 5
+
+    def test_one_that_came_later_needs_as_much_as_the_worst(self) -> None:
+        grown = self.auto().on([*self.nodes, Capacity(16, 1, accelerator_type="L4")])
+        assert {each.accelerator: each.concurrency for each in grown.by_kind()} == {"H100": 16, "L4": 7, "T4": 7}
+        assert grown.concurrency == 30
+
+    def test_few_jobs_are_spread_over_all_of_them(self) -> None:
+        spread = self.auto().spread_over(4)
+        assert [each.gpus for each in spread.by_kind()] == [0.5, 0.5]
+        assert self.auto().spread_over(None) == self.auto()
+
+    def test_one_kind_is_no_choice(self) -> None:
+        auto = share([(8, 1)], gpus="auto")
+        assert auto.with_kinds([KindNeed("", 0.25, 0.01)]) == replace(auto.sized_for(0.25), context=0.01)
+        assert auto.by_kind() == (auto,)
+
+
+@pytest.mark.parametrize(("visible", "slices"), [("", 0), ("0,1", 0), ("MIG-1f2e, MIG-3d4c", 2), ("GPU-1f2e", 0)])
+def test_slices_of_a_gpu_are_counted_by_their_identifiers(
+    monkeypatch: pytest.MonkeyPatch, visible: str, slices: int
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert num_mig_slices() == slices
+    if slices:
+        assert this_machine().gpus == slices
 
 
 @pytest.mark.parametrize(

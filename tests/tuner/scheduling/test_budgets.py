@@ -3,10 +3,10 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from tests.tuner.tiny import baseline_of, history_of, record
-from tuner.experiment.settings import SearchSettings
+from tuner.experiment.settings import Plateau, SearchSettings
 from tuner.record.history import SearchHistory, TrialRecord
 from tuner.record.scores import RungScore
-from tuner.scheduling.budgets import spent_budget
+from tuner.scheduling.budgets import PlateauProgress, spent_budget
 
 
 def ended(*trials: TrialRecord) -> SearchHistory:
@@ -21,7 +21,10 @@ def scored(*scores: float, state: str = "complete") -> list[TrialRecord]:
 
 def why(history: SearchHistory, num_trials: int = 20, elapsed_s: float = 0.0, **settings: Any) -> str | None:
     asked = SearchSettings(folds=2, repeats=1, baselines=(), **settings)
-    return spent_budget(asked, num_trials, history, elapsed_s)
+    progress = None if asked.plateau is None else PlateauProgress(asked.plateau)
+    if progress is not None:
+        progress.update(history)
+    return spent_budget(asked, num_trials, history, elapsed_s, progress)
 
 
 def test_without_a_budget_only_trials_count() -> None:
@@ -88,6 +91,16 @@ class TestPlateau:
             for trial in others:
                 trial.state = state  # type: ignore[assignment]
             assert (why(ended(first, *others), plateau=self.plateau) is not None) is stops
+
+    def test_trials_that_end_later_count_from_where_it_was(self) -> None:
+        trials = scored(0.5, 0.4, 0.6, 0.5, 0.5)
+        progress, history = PlateauProgress(Plateau(trials=2)), ended(*trials)
+        history.ended_trials = []
+        for number, expected in enumerate([0, 1, 0, 1, 2]):
+            history.ended_trials.append(number)
+            progress.update(history)
+            assert progress.num_without_gain == expected
+        assert progress.reached is not None
 
     def test_there_is_none_before_a_complete_trial(self) -> None:
         assert why(ended(*scored(0.5, 0.4, 0.3, state="pruned")), plateau=self.plateau) is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -112,7 +113,7 @@ def noisy_score(number: int, k: int) -> float:
 
 class TestEstimates:
     def test_before_the_first_fold_they_are_of_the_timed_steps(self) -> None:
-        assert mean_fold_s(budget_of(), []) == 10
+        assert mean_fold_s(budget_of(), record(0)) == 10
         assert closing_s(budget_of(), history_of()) == 2 * 15 + CLOSING_S  # four retrainings, two at once
 
     def test_the_retraining_is_that_of_the_best_trial(self) -> None:
@@ -129,12 +130,12 @@ class TestEstimates:
         assert closing_s(budget_of(num_retrainings=0), history_of()) == CLOSING_S
 
     def test_a_trial_is_expected_to_take_what_those_that_went_as_far_did(self) -> None:
-        lengths = [3, 1, 1, 2, 3]
+        lengths = Counter([3, 1, 1, 2, 3])
         assert expected_folds(0, lengths, 3) == 2
         assert expected_folds(1, lengths, 3) == pytest.approx(5 / 3)
         assert expected_folds(2, lengths, 3) == 1
-        assert expected_folds(0, [], 3) == 3
-        assert expected_folds(2, [1, 2], 3) == 1
+        assert expected_folds(0, {}, 3) == 3
+        assert expected_folds(2, {1: 1, 2: 1}, 3) == 1
 
 
 class TestDecisions:

@@ -15,7 +15,14 @@ from tuner.experiment.settings import AshaRacing, FoldRacing, MedianRacing, NoRa
 from tuner.record.history import TrialRecord
 from tuner.record.scores import RungScore
 from tuner.record.selection import best_trial
-from tuner.scheduling.racing import fold_noise, rungs, stop_reason_after_fold, stop_reason_at_rung
+from tuner.record.trial_totals import TrialTotals
+from tuner.scheduling.racing import (
+    MAX_NOISE_TRIALS,
+    fold_noise,
+    rungs,
+    stop_reason_after_fold,
+    stop_reason_at_rung,
+)
 
 COMPLETE = [record(0, [0.80, 0.70, 0.90]), record(1, [0.60, 0.52, 0.70]), record(2, [0.50, 0.40, 0.62])]
 
@@ -27,7 +34,7 @@ def running(number: int, scores: Sequence[float], source: str = "sampler") -> Tr
 
 
 def asked(rule: Racing, trial: TrialRecord, known: Sequence[TrialRecord] = COMPLETE) -> str | None:
-    return stop_reason_after_fold(rule, trial, [*known, trial], num_folds=3)
+    return stop_reason_after_fold(rule, trial, TrialTotals([*known, trial]), num_folds=3)
 
 
 def raced(scores_TF: Any, rule: Racing, first_points: int = 0) -> list[TrialRecord]:
@@ -39,7 +46,7 @@ def raced(scores_TF: Any, rule: Racing, first_points: int = 0) -> list[TrialReco
             known[-1].folds = record(number, [float(score) for score in scores[:k]]).folds
             if k == len(scores):
                 known[-1].state = "complete"
-            elif stop_reason_after_fold(rule, known[-1], known, len(scores)) is not None:
+            elif stop_reason_after_fold(rule, known[-1], TrialTotals(known), len(scores)) is not None:
                 known[-1].state = "pruned"
                 break
     return known
@@ -84,6 +91,16 @@ class TestFolds:
         trial = running(20, [0.7])
         assert asked(FoldRacing(), trial, [*COMPLETE, *wild]) == asked(FoldRacing(), trial)
         assert asked(FoldRacing(), trial, wild[:2] + COMPLETE[:1]) is None
+
+    def test_the_noise_is_that_of_a_bounded_number_of_the_best(self) -> None:
+        scores_TF = rng_for(0, "many").random((3 * MAX_NOISE_TRIALS, 3))
+        many = [record(number, [float(score) for score in scores]) for number, scores in enumerate(scores_TF)]
+        best = sorted(many, key=lambda trial: -(trial.score or 0.0))[:MAX_NOISE_TRIALS]
+        noise_sd, _ = fold_noise([trial.fold_scores for trial in best])
+        behind = running(999, [best[0].fold_scores[0] - 2.5 * noise_sd])
+        said = asked(FoldRacing(), behind, many)
+        assert said is not None
+        assert said == asked(FoldRacing(), behind, [*many, *(record(1000 + i, [0.1, 0.2, 0.0]) for i in range(50))])
 
     def test_nothing_is_stopped_before_enough_are_complete_nor_a_first_point_ever(self) -> None:
         assert asked(FoldRacing(), running(3, [0.0]), COMPLETE[:2]) is None
@@ -162,7 +179,7 @@ class TestAsha:
     def asked(self, scores: Sequence[float], **own: Any) -> str | None:
         known = [self.at_rung(i, score) for i, score in enumerate(scores[:-1])]
         trial = self.at_rung(len(known), scores[-1], **own)
-        return stop_reason_at_rung(self.rule, trial, [*known, trial], num_folds=3)
+        return stop_reason_at_rung(self.rule, trial, TrialTotals([*known, trial]), num_folds=3)
 
     def test_rungs_are_parts_of_the_first_fold(self) -> None:
         assert rungs(self.rule, 90) == {10: 1 / 9, 30: 1 / 3}
@@ -220,6 +237,7 @@ class TestOfALoss:
 
         known = [at_rung(0, 0.5), at_rung(1, 1.5), at_rung(2, 1.0)]
         rule = AshaRacing(reduction_factor=3, num_rungs=2)
-        assert stop_reason_at_rung(rule, at_rung(3, 0.4), [*known, at_rung(3, 0.4)], num_folds=3) is None
-        said = stop_reason_at_rung(rule, at_rung(3, 0.9), [*known, at_rung(3, 0.9)], num_folds=3)
+        good, bad = at_rung(3, 0.4), at_rung(3, 0.9)
+        assert stop_reason_at_rung(rule, good, TrialTotals([*known, good]), num_folds=3) is None
+        said = stop_reason_at_rung(rule, bad, TrialTotals([*known, bad]), num_folds=3)
         assert said == "after step 10 of fold 1 at 0.9000, and the best 1/3 of 4 trials had 0.5000"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from statistics import fmean
 from typing import Any, ClassVar, get_args
 
 import pytest
@@ -16,7 +17,9 @@ from tuner.experiment.settings import Sampler
 from tuner.record.events import EarlierTrial, WarmStarted
 from tuner.record.history import TrialRecord
 from tuner.record.scores import FoldScore, RungScore
-from tuner.scheduling.sampler import Proposal, TrialSampler, build_sampler, distribution, intermediate_values
+from tuner.scheduling import sampler as sampling
+from tuner.scheduling.sampler import Proposal, TrialSampler, build_sampler, distribution
+from tuner.scheduling.seen_trials import Limits
 from tuner.scheduling.warm_start import SAMPLERS_WITHOUT_EVIDENCE
 
 NUM_TRIALS = {"tpe": 9, "random": 9, "cmaes": 9, "gp": 6}  # a Gaussian process takes a second a proposal
@@ -187,22 +190,6 @@ class TestTelling:
         assert [t.state for t in sampler._study.trials] == [TrialState.COMPLETE]
 
 
-def test_intermediate_values_are_running_means_in_thousandths_of_the_trial() -> None:
-    values = intermediate_values(record(0, [0.5, 0.7, 0.9]), num_folds=3)
-    assert values == pytest.approx({333: 0.5, 667: 0.6, 1000: 0.7})
-
-
-def test_rungs_and_folds_stand_on_one_scale() -> None:
-    """So that a sampler which ranks by the latest step takes a finished fold for more than a rung."""
-    at_rungs, after_a_fold = record(0, [], "pruned"), record(1, [0.5], "pruned")
-    at_rungs.rungs = [
-        RungScore(fold=1, step=10, share=1 / 9, val_top1=0.2),
-        RungScore(fold=1, step=30, share=1 / 3, val_top1=0.3),
-    ]
-    assert intermediate_values(at_rungs, num_folds=3) == {37: 0.2, 111: 0.3}
-    assert max(intermediate_values(after_a_fold, num_folds=3)) > 111
-
-
 class TestRepetition:
     choices: ClassVar = {"method__gamma_fe": {"choice": [0.02, 0.03]}, "method__alpha": {"choice": [0.2, 0.3, 0.4]}}
 
@@ -241,6 +228,41 @@ class TestRepetition:
 
     def test_a_continuous_space_is_never_exhausted(self) -> None:
         assert not TrialSampler(space_of(), {}).exhausted
+
+
+class TestOfVeryManyTrials:
+    """Optuna sees a bounded part of them; here, of more than a dozen."""
+
+    @pytest.fixture(autouse=True)
+    def limits(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        few = dict.fromkeys(sampling.SEEN, Limits(best=3, latest=6, running=2))
+        monkeypatch.setattr(sampling, "SEEN", few)
+
+    def space(self, sampler: str, trials: int = 16) -> SearchExperiment:
+        return space_of(search__sampler=sampler, search__trials=trials)
+
+    def test_the_best_and_the_latest_are_seen(self) -> None:
+        known = search(self.space("random"))
+        study = TrialSampler(self.space("random"), known)._study
+        seen = {trial.number for trial in study.get_trials(deepcopy=False)}
+        complete = [trial for trial in known.values() if trial.state == "complete"]
+        best = sorted(complete, key=lambda trial: -(trial.score or 0.0))[:3]
+        assert seen == {*range(9, 16), *(trial.number for trial in best)}
+        (waiting,) = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        assert waiting.number == 15
+
+    @pytest.mark.parametrize("rebuild_at", [9, 14])
+    def test_rebuilt_it_goes_on_as_it_would_have(self, sampler: str, rebuild_at: int) -> None:
+        if sampler == "gp":
+            pytest.skip("takes a second a proposal")
+        space = self.space(sampler)
+        assert params_of(search(space, rebuild_at)) == params_of(search(space))
+
+    def test_proposals_still_gather_where_the_scores_are_high(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """At an alpha of 0.3, of 0.1 to 1: at random they would be 0.13 below the maximum on average."""
+        monkeypatch.setattr(sampling, "SEEN", {"tpe": Limits(best=10, latest=20, running=4)})
+        latest = list(search(self.space("tpe", trials=60)).values())[40:]
+        assert fmean(score(trial.params) for trial in latest) > 0.93
 
 
 class TestWarmStart:

@@ -16,7 +16,8 @@ from tuner.record.events import EarlierTrial, WarmStarted
 from tuner.record.history import TrialRecord
 from tuner.record.scores import FoldScore
 from tuner.scheduling import sampler as of_sampler
-from tuner.scheduling.sampler import TrialSampler, num_configurations
+from tuner.scheduling.configurations import num_configurations
+from tuner.scheduling.sampler import TrialSampler
 
 NUM_TRIALS = {"tpe": 14, "random": 8, "cmaes": 14, "gp": 7}
 POINTS = [{"method": "smile", "alpha": 0.2}, {"gamma_fe": 0.02}, {"method": "l2", "training": "frozen"}]

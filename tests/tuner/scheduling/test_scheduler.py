@@ -117,7 +117,7 @@ class TestOutOfMemory:
         scheduler.out_of_gpu_memory(0, 1, 0.25, "CUDA out of memory")
         again = resumed(journal)
         assert again.journal.history.gpus == 0.5
-        assert again.journal.history.share_measured == journal.history.share_measured
+        assert again.journal.history.shares_measured == journal.history.shares_measured
         assert next_of(again).number == 0
 
 

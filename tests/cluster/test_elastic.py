@@ -1,0 +1,95 @@
+"""Searches on clusters that grow, lose nodes, have several kinds of GPUs, or others at work on them."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+
+from tests.cluster.conftest import GPU_SHARE, Cluster, address_of, ended, new_client, until
+from tests.cluster.test_cluster import all_complete
+from tuner.scheduling.scheduler import MAX_LOST_WORKERS
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(3600)]
+
+NewCluster = Callable[..., Cluster]
+A_NODE = round(1 / GPU_SHARE)
+
+HOLD = """
+import ray, sys, time
+ray.init(address="127.0.0.1:6379", log_to_driver=False)
+@ray.remote(num_cpus=0, num_gpus=0.5)
+class Holder:
+    def here(self):
+        return True
+holders = [Holder.options(accelerator_type=kind).remote() for kind in ("H100", "T4")]
+ray.get([holder.here.remote() for holder in holders])
+print("held", flush=True)
+time.sleep(1e6)
+"""
+
+
+def test_a_cluster_grows_and_shrinks_during_a_search(new_cluster: NewCluster) -> None:
+    cluster = new_cluster(workers=1, RAY_NODE_TYPE_NAME="workers")  # as an operator's or an autoscaler's
+    user = new_client(cluster, trials=4 * A_NODE)
+    job = user.submit("growing")
+    until(lambda: len(user.at_gate()) == A_NODE, job)
+    # Those of one more node wait, which is what an autoscaler goes by.
+    until(lambda: Counter(user.kinds("growing"))["trial_started"] == 2 * A_NODE, job)
+    cluster.start_worker(3)
+    until(lambda: len(user.at_gate()) == 2 * A_NODE, job)
+    until(lambda: Counter(user.kinds("growing"))["trial_started"] == 3 * A_NODE, job)
+    assert Counter(node for _, _, node, _ in user.at_gate()) == {address_of(2): A_NODE, address_of(3): A_NODE}
+    cluster.kill_node(3)
+    until(lambda: f"room for {A_NODE} trials at once" in user.give("logs", "growing"), job)
+    user.open()
+    said = ended(job)
+    rooms = re.findall(r"the cluster has changed: room for (\d+) trials at once", said)
+    assert rooms == [str(2 * A_NODE), str(A_NODE)], said
+    assert all_complete(user.events("growing")) == 4 * A_NODE
+    cluster.end()
+
+
+def test_lost_nodes_are_no_fault_of_a_trial(new_cluster: NewCluster) -> None:
+    cluster = new_cluster(workers=1)
+    user = new_client(cluster, trials=2)
+    job = user.submit("spot")
+    last = 2 + MAX_LOST_WORKERS + 1
+
+    def are_on(node: int) -> bool:
+        return {trial for trial, _, where, _ in user.at_gate() if where == address_of(node)} >= {0, 1}
+
+    for node in range(2, last):
+        until(lambda node=node: are_on(node), job)  # type: ignore[misc]
+        cluster.start_worker(node + 1)
+        cluster.kill_node(node)
+    until(lambda: are_on(last), job)
+    user.open()
+    ended(job)
+    assert all_complete(user.events("spot")) == 2
+    cluster.end()
+
+
+def test_each_kind_of_gpu_has_its_own_fraction_also_where_half_of_each_is_taken(new_cluster: NewCluster) -> None:
+    cluster = new_cluster(workers=0)
+    for node, kind in ((2, "H100"), (3, "T4")):
+        cluster.start_worker(node, kind=kind)
+    user = new_client(cluster, trials=8, gpus="auto")
+    job = user.submit("kinds")
+    until(lambda: len(user.at_gate()) == 4 + 2, job)
+    assert Counter(node for _, _, node, _ in user.at_gate()) == {address_of(2): 4, address_of(3): 2}
+    user.open()
+    said = ended(job)
+    assert "of 16.0 GiB; 0.25, 4 trials on each H100; 0.5, 2 trials on each T4" in said, said
+    assert all_complete(user.events("kinds")) == 8
+
+    holder = cluster.popen("python", "-c", HOLD)
+    assert holder.stdout is not None
+    until(lambda: "held" in holder.stdout.readline(), holder)
+    user.open()
+    said = ended(user.submit("crowded"))
+    assert "of 16.0 GiB (measured in 0.5 of one, as none was free); " in said, said
+    assert all_complete(user.events("crowded")) == 8
+    cluster.end()

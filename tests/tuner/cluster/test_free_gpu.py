@@ -1,0 +1,68 @@
+"""Which part of a GPU is reserved, of a cluster of which some is free; Ray's groups are replaced."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tuner.cluster import free_gpu
+from tuner.cluster.free_gpu import PART_WAIT_S, NoGpuFree, free_part
+from tuner.resources.share import Share
+
+SHARE = Share(2, 1, 8)
+
+
+class Groups:
+    """Reservations that succeed up to a part, and are recorded."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, free: float) -> None:
+        self.free = free
+        self.asked: list[tuple[dict[str, float], float]] = []
+        self.held: list[Any] = []
+        monkeypatch.setattr(free_gpu, "placement_group", self.reserve)
+        monkeypatch.setattr(free_gpu, "remove_placement_group", self.held.remove)
+
+    def reserve(self, bundles: list[dict[str, float]]) -> Any:
+        (bundle,), groups = bundles, self
+
+        class Group:
+            def wait(self, wait_s: float) -> bool:
+                groups.asked.append((bundle, wait_s))
+                return bundle["GPU"] <= groups.free
+
+        self.held.append(group := Group())
+        return group
+
+
+def test_a_whole_one_where_it_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    groups = Groups(monkeypatch, free=1)
+    with free_part(SHARE, "T4", wait_s=60) as (part, room):
+        assert (part, [room]) == (1, groups.held)
+    assert groups.held == []
+    assert groups.asked == [({"CPU": 2, "GPU": 1, "accelerator_type:T4": 0.001}, 60)]
+
+
+def test_else_the_largest_part_that_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    groups = Groups(monkeypatch, free=0.3)
+    with free_part(SHARE, "", wait_s=60) as (part, room):
+        assert (part, [room]) == (0.25, groups.held)
+    assert [(bundle["GPU"], wait_s) for bundle, wait_s in groups.asked] == [
+        (1, 60),
+        (0.5, PART_WAIT_S),
+        (0.25, PART_WAIT_S),
+    ]
+
+
+def test_where_none_is_nothing_stays_reserved(monkeypatch: pytest.MonkeyPatch) -> None:
+    groups = Groups(monkeypatch, free=0)
+    with pytest.raises(NoGpuFree, match="no GPU became free within 60 s"), free_part(SHARE, "", wait_s=60):
+        pass
+    assert groups.held == []
+
+
+def test_what_the_block_raises_releases_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    groups = Groups(monkeypatch, free=1)
+    with pytest.raises(MemoryError), free_part(SHARE, "", wait_s=60):
+        raise MemoryError
+    assert groups.held == []

@@ -1,0 +1,91 @@
+"""Places for trials on the cluster as it is at the moment: nodes that come later count, and lost ones do not."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tuner.cluster.connection import alive_nodes
+from tuner.messages.wording import one_line
+from tuner.resources.share import Capacity, Share
+
+logger = logging.getLogger(__name__)
+
+PERIOD_S = 10.0
+"""How often the nodes are listed."""
+
+NODE_GROUP = "ray.io/node-group"
+"""Label of a node that an operator or an autoscaler has started, with the name of its group. Of such nodes there may be
+more."""
+
+
+@dataclass(frozen=True)
+class ClusterNodes:
+    """Nodes of a cluster, and whether more may be started for trials that wait."""
+
+    nodes: tuple[Capacity, ...]
+    may_grow: bool = False
+
+
+def list_nodes() -> ClusterNodes:
+    """Lists the nodes of the cluster that this process has joined."""
+    nodes = alive_nodes()
+    may_grow = any(node.get("Labels", {}).get(NODE_GROUP) for node in nodes)
+    return ClusterNodes(tuple(Capacity.of(node) for node in nodes), may_grow)
+
+
+class LiveCapacity:
+    """Shares of trials and places for them on the cluster as it is, from a share as it was at the start.
+
+    Nodes are listed again every `PERIOD_S`; if that fails, they count as unchanged. `on_change` is called with the
+    share when its number of places has changed.
+
+        capacity = LiveCapacity(share)
+        capacity.share.concurrency    # trials that have room now
+        capacity.num_pending          # trials that may wait beside them, so that an autoscaler starts a node
+    """
+
+    def __init__(
+        self,
+        share: Share,
+        on_change: Callable[[Share], object] = lambda share: None,
+        list_nodes: Callable[[], ClusterNodes] = list_nodes,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._share = share
+        self._on_change = on_change
+        self._list_nodes = list_nodes
+        self._clock = clock
+        self._listed_s: float | None = None
+        self._may_grow = False
+        self._places_of_a_node = 0
+
+    @property
+    def share(self) -> Share:
+        """Share of each trial on the cluster as it is."""
+        if self._listed_s is None or self._clock() - self._listed_s >= PERIOD_S:
+            self._list()
+        return self._share
+
+    @property
+    def num_pending(self) -> int:
+        """Number of trials that may wait for room: those of one more node, where nodes are started for them, but none
+        beyond `search.concurrency`."""
+        share = self.share
+        wanted = self._places_of_a_node if self._may_grow else 0
+        return wanted if share.limit is None else min(wanted, max(0, share.limit - share.concurrency))
+
+    def _list(self) -> None:
+        self._listed_s = self._clock()
+        try:
+            found = self._list_nodes()
+        except Exception as error:  # of any kind, as the connection may be what is interrupted
+            logger.warning("the nodes of the cluster could not be listed: %s", one_line(error))
+            return
+        before, self._share = self._share, self._share.on(found.nodes)
+        self._may_grow = found.may_grow
+        self._places_of_a_node = max(self._places_of_a_node, self._share.most_on_a_node(found.nodes))
+        if self._share.concurrency != before.concurrency:
+            self._on_change(self._share)

@@ -1,0 +1,40 @@
+"""Free GPUs: waits for a whole one for a while, then takes the largest part of one that nobody else uses."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
+
+from tuner.resources.share import Share, of_kind
+
+PARTS = (0.5, 0.25, 0.125)
+"""Parts of a GPU that are tried one after the other once no whole one has become free."""
+
+PART_WAIT_S = 5.0
+"""How long Ray has to reserve a part that is free."""
+
+
+class NoGpuFree(Exception):
+    """Error for a cluster on whose GPUs no part became free in time."""
+
+
+@contextlib.contextmanager
+def free_part(share: Share, accelerator: str, wait_s: float) -> Iterator[tuple[float, PlacementGroup]]:
+    """Reserves a GPU of a kind ("": any) for the block, with the CPUs of `share`.
+
+    Yields the part of it, and the room for tasks. After `wait_s` it is the largest of `PARTS` that is free.
+
+    Raises:
+        NoGpuFree: if none of them is.
+    """
+    for part in (1.0, *PARTS):
+        room = placement_group([{"CPU": share.cpus, "GPU": part, **of_kind(accelerator)}])
+        try:
+            if room.wait(wait_s if part == 1 else PART_WAIT_S):
+                yield part, room
+                return
+        finally:
+            remove_placement_group(room)
+    raise NoGpuFree(f"no {accelerator or 'GPU'} became free within {wait_s:g} s")
