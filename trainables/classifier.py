@@ -262,6 +262,8 @@ class Classifier:
     def _probabilities(self, examples: Examples) -> NDArray[np.float32]:
         inputs = as_inputs(examples, self.config.data, self.network.backbone.tokenizer)
         training = self.config.training
+        if training.precision == "fp16" and self._device.type == "cpu":  # which is slow in it
+            training = training.model_copy(update={"precision": "fp32"})
         batches = evaluation_batches(inputs, self.config.data, training.eval_batch_size, self._device)
         probabilities, _ = predicted_probabilities(self.network, batches, training, self._device)
         return with_temperature(np.asarray(probabilities, dtype=np.float32), self.temperature)

@@ -224,9 +224,10 @@ def prepare_process(share: Share) -> None:
         return
     for name, value in CUBLAS_WORKSPACE.items():  # before CUDA starts, as any trial of this process may need it
         os.environ.setdefault(name, value)
-    if not torch.cuda.is_available():
-        raise NoGpu(str(inspect_gpu().problem()))
-    if share.gpus < 1:
+    problem = None if torch.cuda.is_available() else inspect_gpu().problem()
+    if problem is not None:
+        raise NoGpu(str(problem))
+    if torch.cuda.is_available() and share.gpus < 1:
         torch.cuda.set_per_process_memory_fraction(memory_fraction(share, torch.cuda.mem_get_info()[1]))
 
 
