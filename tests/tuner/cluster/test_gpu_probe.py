@@ -208,6 +208,7 @@ class FakeCard:
         for name in ("empty_cache", "reset_peak_memory_stats"):
             monkeypatch.setattr(torch.cuda, name, lambda: None)
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda fraction: None)
         monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid="80"))
         monkeypatch.setattr(cards, "bytes_in_use", lambda: {"GPU-24": 7 * GIB, "GPU-80": self.others})
         monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda: self.reserved)
