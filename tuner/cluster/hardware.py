@@ -15,7 +15,9 @@ from trainables.methods.teacher import has_fast_bf16
 from tuner.cluster.connection import alive_nodes
 from tuner.cluster.gpu_check import check_gpus
 from tuner.cluster.tasks import WorkerFailed, on_each_node
+from tuner.cluster.trainable import num_threads
 from tuner.experiment.precision import Precisions
+from tuner.messages.wording import counted
 from tuner.resources.share import Capacity, Share
 
 logger = logging.getLogger(__name__)
@@ -50,8 +52,8 @@ def inspect_hardware(share: Share, nodes: Iterable[Capacity], experiment: Mappin
     except WorkerFailed as error:
         logger.warning("the processors are not known, and precisions are fp32: %s", error)
         return share
-    threads = f"{share.cpus:g} threads a trial"
-    devices = tuple(dict.fromkeys(f"{each.name}, {threads}, PyTorch {each.torch}" for each in found))
+    threads = counted(num_threads(share), "thread")
+    devices = tuple(dict.fromkeys(f"{each.name}, {threads} a trial, PyTorch {each.torch}" for each in found))
     return replace(share, devices=devices, precisions=Precisions.common(each.precisions for each in found))
 
 

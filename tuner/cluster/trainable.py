@@ -217,9 +217,10 @@ def prepare_process(share: Share) -> None:
     Raises:
         NoGpu: if it has a share of a GPU, and no training can run there: it would train on the CPU.
     """
-    num_threads = max(1, int(share.cpus))
-    torch.set_num_threads(num_threads)
-    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(num_threads))  # read when the compiler is first needed
+    torch.set_num_threads(num_threads(share))
+    os.environ.setdefault(
+        "TORCHINDUCTOR_COMPILE_THREADS", str(num_threads(share))
+    )  # read when the compiler is first needed
     if not share.gpus:
         return
     for name, value in CUBLAS_WORKSPACE.items():  # before CUDA starts, as any trial of this process may need it
@@ -229,6 +230,11 @@ def prepare_process(share: Share) -> None:
         raise NoGpu(str(problem))
     if torch.cuda.is_available() and share.gpus < 1:
         torch.cuda.set_per_process_memory_fraction(memory_fraction(share, torch.cuda.mem_get_info()[1]))
+
+
+def num_threads(share: Share) -> int:
+    """Number of threads of a process with this share."""
+    return max(1, int(share.cpus))
 
 
 def memory_fraction(share: Share, card_bytes: int) -> float:

@@ -124,9 +124,8 @@ class Share:
         for accelerator in sorted({node.accelerator_type for node in self.nodes if node.gpus}):
             need = needs.get(accelerator, largest)
             nodes = tuple(node for node in self.nodes if node.gpus and node.accelerator_type == accelerator)
-            fractions = {"context": need.context, "others": need.others}
-            own = replace(self, nodes=nodes, kinds=(), accelerator=accelerator, **fractions)
-            shares.append(own.sized_for(need.gpus))
+            own = replace(self, nodes=nodes, kinds=(), accelerator=accelerator)
+            shares.append(replace(own, context=need.context, others=need.others).sized_for(need.gpus))
         return tuple(shares)
 
     def most_on_a_node(self, nodes: Sequence[Capacity]) -> int:

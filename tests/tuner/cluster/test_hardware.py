@@ -44,7 +44,7 @@ def test_without_gpus_it_is_the_processor_of_this_machine() -> None:
 def test_of_a_cluster_it_is_that_of_every_node(monkeypatch: pytest.MonkeyPatch) -> None:
     on_nodes(monkeypatch, EPYC, EPYC)
     share = inspect_hardware(Share(1, 0, 4), NODES, {}, is_local=False)
-    assert share.devices == ("AMD EPYC 9B14, 1 threads a trial, PyTorch 2.9",)
+    assert share.devices == ("AMD EPYC 9B14, 1 thread a trial, PyTorch 2.9",)
     assert share.precisions == Precisions(teacher="bf16")
 
 
