@@ -32,6 +32,7 @@ from trainables.data.batches import evaluation_batches
 from trainables.data.examples import Examples, as_inputs
 from trainables.data.images import LabelledImages
 from trainables.data.texts import LabelledTexts
+from trainables.device import default_device
 from trainables.ensemble import EnsembleNetwork
 from trainables.errors import BadInput, Problem, first_line, os_reason
 from trainables.files import atomic_file, placeholder, write_whole
@@ -40,7 +41,6 @@ from trainables.novelty import NoveltyDetector, read_known, write_known
 from trainables.predicted_chunk import PredictedChunk, joined
 from trainables.prediction_inputs import Item, Source, as_items, decode_items, text_problems
 from trainables.training.evaluation import Evaluated, evaluated
-from trainables.trial import default_device
 
 Network = TransferNetwork | EnsembleNetwork
 
@@ -272,6 +272,8 @@ class Classifier:
     def _evaluated(self, examples: Examples) -> Evaluated:
         inputs = as_inputs(examples, self.config.data, self.network.backbone.tokenizer)
         training = self.config.training
+        if training.precision == "fp16" and self._device.type == "cpu":  # which is slow in it
+            training = training.model_copy(update={"precision": "fp32"})
         batches = evaluation_batches(inputs, self.config.data, training.eval_batch_size, self._device)
         return evaluated(self.network, batches, training, self._device)
 

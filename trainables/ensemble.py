@@ -22,11 +22,12 @@ from trainables.backbones.network import Backbone, TransferNetwork
 from trainables.config import TrialConfig
 from trainables.data.examples import Examples
 from trainables.data.sampling import draw_images
+from trainables.device import default_device
 from trainables.methods import METHODS
 from trainables.metrics import log_loss
 from trainables.predictions import Predictions
 from trainables.results import EnsembleResult
-from trainables.trial import default_device, predictions_on
+from trainables.trial import predictions_on
 from trainables.types import Outputs
 
 MAX_BARRIER_EXAMPLES = 256

@@ -7,6 +7,23 @@ from typing import Any, Literal
 
 
 @dataclass(frozen=True)
+class TrainingFacts:
+    """What a training ran on, and how: the model of its GPU or processor, its precision, and the mean number of
+    examples a second over the steps of its last process; 0 if there were none.
+
+    `skipped_steps` is the number of steps whose gradients overflowed in fp16. `folded_norms` is the number of
+    BatchNorms that are folded in the teacher, of `num_norms`; both are 0 where there is no teacher.
+    """
+
+    device: str
+    precision: str
+    examples_per_s: float
+    skipped_steps: int = 0
+    folded_norms: int = 0
+    num_norms: int = 0
+
+
+@dataclass(frozen=True)
 class FoldResult:
     """Result of one fold of one trial: `fold` counts from 1, `val_top1` is in [0, 1].
 
@@ -27,6 +44,8 @@ class FoldResult:
     """Learning curve: the metrics after each of `curve_steps`, the last of which is the end; empty of a short fold."""
     kept_share: float = 1.0
     """Share of the steps after which the weights were as they were scored: below 1 where the best were kept."""
+    facts: TrainingFacts | None = None
+    """None in records of earlier versions."""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -48,6 +67,8 @@ class RetrainResult:
     loss_terms: dict[str, list[float]]
     metrics: dict[str, float] = field(default_factory=dict)
     """Value of every metric on the test split; empty in records of earlier versions."""
+    facts: TrainingFacts | None = None
+    """None in records of earlier versions."""
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from trainables.config import TrialConfig
 from trainables.data.batches import evaluation_batches, steps_per_epoch, training_batch
 from trainables.data.examples import Examples, as_inputs, selection_key
 from trainables.data.folds import Fold
+from trainables.device import default_device as default_device
 from trainables.errors import Collapsed, TrainingFailed
 from trainables.methods import MethodContext, build_method, uses_source_head
 from trainables.novelty import directions, sampled_rows
@@ -27,6 +28,7 @@ from trainables.seeding import seed_for
 from trainables.training.checkpoint import Checkpoints
 from trainables.training.curve import CurveScorer, ScoreOf
 from trainables.training.evaluation import Evaluated, evaluated, is_constant
+from trainables.training.facts import facts_of
 from trainables.training.loop import Fit
 from trainables.training.progress import ProgressMeter
 from trainables.training.target_loss import target_loss_of
@@ -185,6 +187,7 @@ class FoldTraining:
             curve_steps=curve.steps,
             curve_metrics=curve.metrics,
             kept_share=kept_share,
+            facts=facts_of(self.training.fit),
         )
 
     def _predict(self, judged_after: int) -> Predictions:
@@ -193,7 +196,8 @@ class FoldTraining:
 
 
 def identity_of(config: TrialConfig, examples: Examples, seed: int) -> str:
-    """Hash of a training: equal for trainings with the same result to the bit, of the same examples in the same order.
+    """Hash of a training: equal for trainings with the same result, to the bit where kernels are deterministic, of the
+    same examples in the same order.
 
     Like `source_key`, it does not depend on the pixels of the images.
     """
@@ -279,11 +283,6 @@ def _evaluated(network: Predictor, examples: Examples, config: TrialConfig, devi
     return evaluated(network, batches, config.training, device, rows=sampled_rows(len(examples)))
 
 
-def default_device() -> torch.device:
-    """The GPU visible to this process, or the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
 MODEL_SEED = 0
 """Number of the retraining whose network becomes the model: the first, so that no test score selects it."""
 
@@ -323,5 +322,6 @@ def train_and_test(
     except TrainingFailed as failed:
         return RetrainFailed(seed, str(failed))
     seconds, history = time.monotonic() - started, fit.history
-    result = RetrainResult(seed, predictions.top1, seconds, history.steps, history.terms, predictions.metrics)
+    measured = (predictions.top1, seconds, history.steps, history.terms, predictions.metrics)
+    result = RetrainResult(seed, *measured, facts=facts_of(fit))
     return Retrained(result, network, predictions)

@@ -79,11 +79,12 @@ def stop(directory: RunDirectory, timeout_s: float) -> int:
 
 def _has_open(holder: LockHolder, file: Path) -> bool:
     """Whether that process has the lock file open. Its pid may be another process's by now."""
+    import psutil
+
     try:
-        return any(
-            os.path.samefile(entry, file) for entry in Path(f"/proc/{holder.pid}/fd").iterdir() if entry.exists()
-        )
-    except OSError:
+        opened = psutil.Process(holder.pid).open_files()
+        return any(os.path.samefile(each.path, file) for each in opened if os.path.exists(each.path))
+    except (OSError, psutil.Error):
         return False
 
 

@@ -67,9 +67,10 @@ FoldTrainable = Gated
 
 CARDS = """
 
-# Added by tests/cluster: the GPUs are there for Ray alone.
+# Added by tests/cluster: the GPUs are there for Ray alone, and of a kind that computes in fp32.
 def inspect_gpu() -> GpuFacts:
-    return GpuFacts(node=platform.node(), torch=torch.__version__, cuda="13.0", name="a GPU of the tests")
+    name = "a GPU of the tests"
+    return GpuFacts(node=platform.node(), torch=torch.__version__, cuda="13.0", name=name, capability=(6, 1))
 """
 
 PROBE = """

@@ -61,6 +61,11 @@ class FoldedNetwork:
         outputs: Outputs = self._folded(self._folded.embed(inputs))
         return outputs
 
+    @property
+    def folded_norms(self) -> tuple[int, int]:
+        """Number of BatchNorms that are folded, after the first call, and of all of the backbone."""
+        return len(self._pairs), sum(isinstance(each, nn.BatchNorm2d) for each in self._network.backbone.modules())
+
     def _fold(self, inputs: Tensor) -> None:
         with torch.autocast(inputs.device.type, enabled=False), without_tf32():
             embedded = self._network.embed(inputs)

@@ -97,6 +97,11 @@ class Method(ABC):
         """Modules besides the student in the method's state; their parameters that require gradients are trained."""
         return nn.ModuleDict()
 
+    @property
+    def folded_norms(self) -> tuple[int, int]:
+        """Number of BatchNorms that are folded in a teacher, and of all of them there; 0 and 0 without a teacher."""
+        return 0, 0
+
     def state_dict(self) -> dict[str, Any]:
         """The state besides the student that the next step depends on."""
         return {"modules": self.extra_modules().state_dict()}

@@ -10,6 +10,7 @@ from pydantic import NonNegativeFloat, PositiveInt
 from torch import Tensor
 
 from trainables.methods.base import Method
+from trainables.methods.losses import on_host
 from trainables.methods.mixing import MixableConfig, mixed
 from trainables.types import Batch, LossTerms
 
@@ -47,12 +48,13 @@ def smallest_squares(features_ND: Tensor, k: int) -> Tensor:
     """Sum of the squares of the k smallest singular values of N×D; 0 for a single row, whose only one is its length.
 
     The squares are eigenvalues of the smaller Gram matrix, which in double precision are more exact than a
-    single-precision SVD, in a third of its time (48×2048 on one CPU core, with gradient: 1.8 and 6.3 ms).
+    single-precision SVD, in a third of its time (48×2048 on one CPU core, with gradient: 1.8 and 6.3 ms). They are
+    computed on the host: many GPUs have few units for double precision, and wait for the host in this decomposition.
     """
     if len(features_ND) < 2:
         return 0 * features_ND.float().sum()
     with torch.autocast(features_ND.device.type, enabled=False):
         rows = features_ND.double()
         gram = rows @ rows.T if rows.shape[0] <= rows.shape[1] else rows.T @ rows
-        squares: Tensor = torch.linalg.eigvalsh(gram)[:k].sum()
-        return squares.to(torch.promote_types(features_ND.dtype, torch.float32))
+        squares: Tensor = torch.linalg.eigvalsh(on_host(gram))[:k].sum()
+        return squares.to(features_ND.device, torch.promote_types(features_ND.dtype, torch.float32))

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from trainables.backbones.network import TransferNetwork
 from trainables.methods.base import Batches, Method, MethodContext
-from trainables.methods.losses import cross_entropy, entropy, full_precision
+from trainables.methods.losses import cross_entropy, entropy, full_precision, on_host
 from trainables.methods.mixing import MixableConfig, mixed
 from trainables.methods.teacher import frozen_copy
 from trainables.seeding import rng_for
@@ -107,14 +107,17 @@ class Relationship(nn.Module):
 
 @torch.no_grad()
 def source_probabilities(student: TransferNetwork, batches: Batches, logit_scale: float) -> tuple[Tensor, Tensor]:
-    """Probabilities N×S of the pre-trained classifier on the training set, in double precision, and the labels N."""
+    """Probabilities N×S of the pre-trained classifier on the training set, in double precision, and the labels N.
+
+    Both are on the host, where double precision is faster than on many GPUs, and L-BFGS does not wait for a device.
+    """
     source = frozen_copy(student)  # in evaluation mode; the student stays in its own
     probabilities, labels = [], []
     for batch in batches():
         logits = source(source.embed(batch.inputs)).source_logits
         assert logits is not None
-        probabilities.append((logit_scale * full_precision(logits).double()).softmax(dim=1))
-        labels.append(batch.labels)
+        probabilities.append((logit_scale * on_host(full_precision(logits)).double()).softmax(dim=1))
+        labels.append(on_host(batch.labels))
     return torch.cat(probabilities), torch.cat(labels)
 
 

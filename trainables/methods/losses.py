@@ -25,6 +25,11 @@ def full_precision(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
+def on_host(x: Tensor) -> Tensor:
+    """Copies a tensor to the CPU, with its graph; one that is there is returned unchanged."""
+    return x.cpu()
+
+
 def one_hot(labels: Tensor, num_classes: int) -> Tensor:
     """Converts labels N to one-hot rows N×K in the default dtype."""
     return F.one_hot(labels, num_classes).to(torch.get_default_dtype())

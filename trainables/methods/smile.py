@@ -97,6 +97,10 @@ class Smile(Method):
     def uses_source_head(cls, config: SmileConfig) -> bool:
         return config.gamma_fc > 0
 
+    @property
+    def folded_norms(self) -> tuple[int, int]:
+        return (0, 0) if self._folded_teacher is None else self._folded_teacher.folded_norms
+
     def loss(self, batch: Batch) -> LossTerms:
         mix = draw_mix(len(batch.labels), self.config.alpha, batch.labels.device, self.context.seed, batch.step)
         outputs = self.student(mix.blend(self.student.embed(batch.inputs)))

@@ -9,6 +9,7 @@ from torch import nn
 
 from trainables.backbones.copying import clone
 from trainables.backbones.network import TransferNetwork
+from trainables.precision import autocast_to
 
 TeacherPrecision = Literal["auto", "bf16", "fp32"]
 """Precision of a teacher's forward pass; `auto` is bf16 on hardware that is faster in it, and fp32 elsewhere."""
@@ -44,10 +45,13 @@ def teacher_autocast(precision: TeacherPrecision, device: torch.device) -> torch
     """Autocast context of the teacher's forward pass.
 
     fp32 products are computed in bf16 if `precision` asks for it; float64 products never are. An autocast around the
-    block (`training.precision: bf16`) stays in force.
+    block (`training.precision`) stays in force. A search replaces `auto` before its first trial, for all workers.
     """
-    chosen = precision == "bf16" or (precision == "auto" and has_fast_bf16(device))
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=chosen or torch.is_autocast_enabled(device.type))
+    if torch.is_autocast_enabled(device.type):
+        return torch.autocast(device.type, dtype=torch.get_autocast_dtype(device.type))
+    return autocast_to(
+        "bf16" if precision == "bf16" or (precision == "auto" and has_fast_bf16(device)) else "fp32", device
+    )
 
 
 def has_fast_bf16(device: torch.device) -> bool:

@@ -17,6 +17,7 @@ from pydantic import (
 
 from trainables.data.batches import steps_per_epoch
 from trainables.frozen import Frozen
+from trainables.precision import Precision
 from trainables.types import CompileMode
 
 PAPER_NUM_STEPS = 9000
@@ -67,8 +68,14 @@ class TrainingConfig(Frozen):
     """Factor by which the schedule `step` multiplies the learning rate at its drop."""
     warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the training over which the learning rate increases linearly from zero."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """Precision of forward passes; `bf16` is by autocast, with losses and weights in fp32."""
+    precision: Precision = "auto"
+    """Precision of forward passes; `bf16` and `fp16` are by autocast, with losses and weights in fp32, and `fp16`
+    scales the loss. `fp32` is TF32 on GPUs that have it. `auto` is decided once for all workers: `bf16` where every GPU
+    multiplies it, `fp16` where every GPU has tensor cores (compute capability 7), else `fp32`, as on CPUs."""
+    deterministic: bool = False
+    """Whether a GPU computes with deterministic kernels alone, so that two runs with `search.concurrency: 1`, and a
+    resumed training, are equal to the bit. It is slower, and an operation without such a kernel is an error. CPUs are
+    always deterministic."""
     channels_last: bool = True
     """Whether images and convolutions are in channels-last memory format."""
     compile: CompileMode = "none"

@@ -12,6 +12,7 @@ from torch import Tensor
 from trainables.backbones.network import Predictor
 from trainables.data.images import Ints
 from trainables.training.config import TrainingConfig
+from trainables.training.kernels import kernels
 from trainables.training.loop import autocast
 from trainables.types import Batch
 
@@ -37,7 +38,7 @@ def evaluated(
     network.eval()
     probabilities, labels, pooled, start = [], [], [], 0
     for batch in batches:
-        with autocast(config, device):
+        with autocast(config, device), kernels(config, device):
             outputs = network(network.embed(batch.inputs))
         end = start + len(batch.labels)
         own = slice(None) if rows is None else rows[(rows >= start) & (rows < end)] - start

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,9 +14,12 @@ from torch import Tensor, nn
 
 from trainables.backbones.frozen_batchnorm import FrozenBatchNorm
 from trainables.methods.base import Method
+from trainables.precision import autocast_to, precision_on
 from trainables.seeding import global_generators_restored, seed_for
 from trainables.training.config import TrainingConfig
 from trainables.training.finite import FiniteCheck
+from trainables.training.kernels import kernels
+from trainables.training.loss_scaling import LossScaling
 from trainables.training.optimizer import build_optimizer, gradients_of, set_learning_rate
 from trainables.types import Batch, CompileMode
 
@@ -74,20 +78,25 @@ class Fit:
     """One training in progress: a method, its optimiser, and the number of steps done.
 
     Only the contents of `state_dict` carry over from step to step: batches, mixing draws, dropout and learning rate are
-    functions of the step number, so a training resumed from a checkpoint equals an uninterrupted one to the bit.
+    functions of the step number, so a training resumed from a checkpoint equals an uninterrupted one: to the bit on the
+    CPU, and on a GPU with `deterministic`; else as far as its kernels are deterministic.
     """
 
     def __init__(self, method: Method, batch_at: BatchAt, config: TrainingConfig, device: torch.device) -> None:
         self.method = method
         self.batch_at = batch_at
-        self.config = config
+        self.precision = precision_on(config.precision, device)
+        self.config = config = config.model_copy(update={"precision": self.precision})
         self.device = device
         self.batch_norm = batch_norm_of(method, config, device)
+        self.scaling = LossScaling(self.precision, device)
         self.step = 0
         self.optimizer = build_optimizer(config, method)
         self.num_steps = config.resolved_num_steps
         self.history = LossHistory(every=max(1, self.num_steps // 25))
         self.finite = FiniteCheck(device)
+        self.timed_steps, self.timed_s = 0, 0.0
+        """Steps of this process, and the seconds that they took, with their checkpoints."""
 
     def run(self, until: int | None = None, watch: Callable[[], None] | None = None) -> None:
         """Trains up to step `until` (None: `num_steps`); `watch` is called after every step.
@@ -97,15 +106,19 @@ class Fit:
                 have been computed by then.
         """
         until = self.num_steps if until is None else min(until, self.num_steps)
+        started_s, started_at = time.monotonic(), self.step
         self.method.student.train()
         compiled_backbone = compiled(self.method.student.backbone, self.config.compile)
-        with global_generators_restored(), compiled_backbone, self.batch_norm.in_force():
+        chosen = kernels(self.config, self.device, shapes_are_constant=True)
+        with global_generators_restored(), chosen, compiled_backbone, self.batch_norm.in_force():
             while self.step < until:
                 self.step += 1
                 self._one_step()
                 if watch is not None:
                     watch()
-        self.finite.raise_if_found()
+        self.finite.raise_if_found()  # which waits for a GPU
+        self.timed_steps += self.step - started_at
+        self.timed_s += time.monotonic() - started_s
 
     def _one_step(self) -> None:
         batch = self.batch_at(self.step)
@@ -116,16 +129,17 @@ class Fit:
         self.optimizer.zero_grad(set_to_none=True)
         with autocast(self.config, self.device):
             terms = self.method.loss(batch)
-        torch.autograd.backward(torch.stack(list(terms.values())).sum())
+        self.scaling.backward(torch.stack(list(terms.values())).sum(), self.optimizer)
         gradients = gradients_of(self.optimizer)
         norms = torch.stack(torch._foreach_norm(gradients))
-        self.finite.add(self.step, terms, norms)
+        self.finite.add(self.step, terms, self.scaling.judged(norms))
         if not self.finite.defers:
             self.finite.raise_if_found()
         watched = terms | self.method.diagnostics
         if self.config.max_grad_norm is not None:
-            watched["gradient_norm"] = clip(gradients, norms, self.config.max_grad_norm)
-        self.optimizer.step()
+            norm = clip(gradients, norms, self.config.max_grad_norm)
+            watched["gradient_norm"] = norm.nan_to_num(0, 0) if self.scaling.is_on else norm  # of a skipped step
+        self.scaling.step(self.optimizer)
         self.method.after_step(self.step)
         is_last = self.step == self.num_steps
         if read := self.history.add(self.step, watched, is_last, self.finite.state):
@@ -139,6 +153,7 @@ class Fit:
             "method": self.method.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "history": self.history.state_dict(),
+            "scaling": self.scaling.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -148,6 +163,7 @@ class Fit:
         self.method.load_state_dict(state["method"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.history.load_state_dict(state["history"])
+        self.scaling.load_state_dict(state["scaling"])
 
 
 def clip(gradients: list[Tensor], norms: Tensor, max_norm: float) -> Tensor:
@@ -179,7 +195,7 @@ def compiled(module: nn.Module, mode: CompileMode) -> Iterator[None]:
 
 def autocast(config: TrainingConfig, device: torch.device) -> torch.autocast:
     """Autocast context of `config.precision`."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=config.precision == "bf16")
+    return autocast_to(precision_on(config.precision, device), device)
 
 
 def batch_norm_of(method: Method, config: TrainingConfig, device: torch.device) -> FrozenBatchNorm:

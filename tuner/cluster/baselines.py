@@ -9,10 +9,11 @@ from pathlib import Path
 from trainables.config import TrialConfig
 from trainables.data.examples import Examples
 from trainables.data.folds import fold_at
+from trainables.device import default_device
 from trainables.probe import PROBES
 from trainables.training.checkpoint import Checkpoints
 from trainables.training.curve import ScoreOf
-from trainables.trial import FoldTraining, default_device
+from trainables.trial import FoldTraining
 from tuner.cluster.probes import ProbesByKey
 from tuner.cluster.tasks import as_completed, put_shared
 from tuner.cluster.trainable import failure_of, prepare_process

@@ -70,8 +70,10 @@ def cluster(address: str | None, data_bytes: int = 0) -> Iterator[list[Capacity]
         if address is None:
             # The raylet hands its environment to its workers; what the user has set stays.
             environment |= {name: value for name, value in WORKER_ENVIRONMENT.items() if name not in os.environ}
-            options |= {"include_dashboard": False, "num_cpus": this_machine().cpus} | stack.enter_context(local_ray())
-            if num_slices := num_mig_slices():  # Ray counts whole GPUs
+            here = this_machine()
+            options |= {"include_dashboard": False, "num_cpus": here.cpus} | stack.enter_context(local_ray())
+            num_slices = num_mig_slices()
+            if num_slices or not here.gpus:  # Ray counts whole GPUs, and those of Apple and Intel, too
                 options["num_gpus"] = num_slices
         else:
             options |= {"address": address, "runtime_env": {"env_vars": WORKER_ENVIRONMENT} | _sent_plugins()}

@@ -18,7 +18,9 @@ import torch
 from torch.nn import functional as F
 
 from trainables.errors import BadInput, Problem, first_line
+from trainables.precision import ComputedPrecision, autocast_to, best_precision
 from tuner.cluster.tasks import WorkerFailed, as_completed
+from tuner.experiment.precision import Precisions
 from tuner.resources.gpu_facts import GpuFacts
 from tuner.resources.share import Capacity, Share
 
@@ -29,7 +31,8 @@ DRIVER = Path("/proc/driver/nvidia/version")
 
 
 def check_gpus(share: Share, nodes: Iterable[Capacity], experiment: Mapping[str, Any]) -> Share:
-    """Has a worker with a trial's share of a GPU inspect one of each kind. Returns the share with what they are.
+    """Has a worker with a trial's share of a GPU inspect one of each kind. Returns the share with what they are, and
+    the precisions that all of them are made for.
 
     `experiment` is the whole of it, as plain data. A share without GPUs is returned as it is.
 
@@ -41,7 +44,7 @@ def check_gpus(share: Share, nodes: Iterable[Capacity], experiment: Mapping[str,
     part = min(share.gpus, CHECKED_PART) if share.is_auto else share.gpus  # of one that others may use, too
     one, needs_bf16 = replace(share, concurrency=1, gpus=part), asks_for_bf16(experiment)
     problems: list[Problem] = []
-    kinds: list[str] = []
+    kinds: list[GpuFacts] = []
     for accelerator in sorted({node.accelerator_type for node in nodes if node.gpus}):
         try:
             (facts,) = as_completed(inspect_gpu, [()], one, accelerator=accelerator)
@@ -51,10 +54,11 @@ def check_gpus(share: Share, nodes: Iterable[Capacity], experiment: Mapping[str,
             continue
         if (problem := facts.problem(needs_bf16)) is not None:
             problems.append(problem)
-        kinds.append(f"{facts}, PyTorch {facts.torch}")
+        kinds.append(facts)
     if problems:
         raise BadInput(problems)
-    return replace(share, gpu_kinds=tuple(kinds))
+    devices = tuple(f"{facts}, PyTorch {facts.torch}" for facts in kinds)
+    return replace(share, devices=devices, precisions=Precisions.common(facts.precisions for facts in kinds))
 
 
 def inspect_gpu() -> GpuFacts:
@@ -63,7 +67,7 @@ def inspect_gpu() -> GpuFacts:
     try:
         torch.cuda.init()  # type: ignore[no-untyped-call]  # says why it cannot start, which `is_available` does not
         name, capability = torch.cuda.get_device_name(), torch.cuda.get_device_capability()
-        train_a_step(torch.device("cuda"))
+        train_a_step(torch.device("cuda"), best_precision(None if torch.version.hip else capability))
     except (RuntimeError, AssertionError) as error:
         failure = first_line(error, length=300)
     return GpuFacts(
@@ -78,15 +82,17 @@ def inspect_gpu() -> GpuFacts:
     )
 
 
-def train_a_step(device: torch.device) -> float:
-    """Computes the loss and gradient of a convolution and a linear layer, in fp32 and in bf16. Returns the loss."""
+def train_a_step(device: torch.device, precision: ComputedPrecision = "bf16") -> float:
+    """Computes the loss and gradient of a convolution and a linear layer, in fp32 and in `precision`. Returns the
+    loss."""
     images = torch.linspace(-1, 1, 2 * 3 * 8 * 8, device=device).reshape(2, 3, 8, 8)
     kernels = torch.full((4, 3, 3, 3), 0.1, device=device, requires_grad=True)
     weights = torch.full((2, 4), 0.1, device=device, requires_grad=True)
     labels = torch.tensor([0, 1], device=device)
     loss = torch.zeros((), device=device)
-    for is_bf16 in (False, True):
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=is_bf16):
+    computed: tuple[ComputedPrecision, ...] = ("fp32", precision)
+    for each in computed:
+        with autocast_to(each, device):
             logits = F.linear(F.relu(F.conv2d(images, kernels)).mean(dim=(2, 3)), weights)
         loss = loss + F.cross_entropy(logits.float(), labels)
     loss.backward()  # type: ignore[no-untyped-call]

@@ -10,19 +10,21 @@ from dataclasses import asdict, replace
 from typing import NamedTuple
 
 import torch
+from ray._private.thirdparty import pynvml  # the one with which Ray counts GPUs
 
 from trainables.config import TrialConfig
 from trainables.data.folds import Fold, fold_at
 from trainables.data.loading import source_key
+from trainables.device import default_device
 from trainables.errors import TrainingFailed
-from trainables.trial import FoldTraining, default_device
+from trainables.trial import FoldTraining
 from tuner.cluster.free_gpu import NoGpuFree, free_part
 from tuner.cluster.tasks import GpuOutOfMemory, WorkerFailed, as_completed, put_shared
 from tuner.cluster.trainable import ASSUMED_CONTEXT_BYTES, ImagesByKey, prepare_process
 from tuner.experiment.search_experiment import SearchExperiment
 from tuner.messages.redaction import without_credentials
 from tuner.messages.wording import counted
-from tuner.record.events import GpusInspected, ShareGrown, ShareMeasured
+from tuner.record.events import ShareGrown, ShareMeasured
 from tuner.record.history import ComparisonHistory, SearchHistory
 from tuner.record.journal import ComparisonJournal, SearchJournal
 from tuner.resources.gpu_memory import GpuMemoryNeed, is_gpu_out_of_memory, largest_configs, next_larger_share
@@ -49,13 +51,9 @@ def resolve_share(
 ) -> Share:
     """Resolves `resources.gpus: auto` to the share of each trial of `spaces`; any other share is returned as it is.
 
-    The kinds of GPUs are recorded in the journal, if they are others than before.
-
     It is measured once: a resumed search takes the measurement from its journal. If nothing can be measured, each trial
     gets a whole GPU, or `PART_IF_BUSY` of one where none became free, and the share's note says why.
     """
-    if share.gpu_kinds != journal.history.gpu_kinds:
-        journal.append(GpusInspected(gpus=share.gpu_kinds))
     if not share.is_auto:
         return share
     history, source = journal.history, "as measured before"
@@ -83,8 +81,13 @@ def _kinds(history: SearchHistory | ComparisonHistory) -> list[KindNeed]:
     measured = history.shares_measured
     if "" in measured:
         largest = max(measured.values(), key=lambda each: each.gpus)
-        return [KindNeed("", history.gpus or largest.gpus, largest.context)]
-    return [KindNeed(kind, history.gpus_on(kind) or each.gpus, each.context) for kind, each in measured.items()]
+        return [_kind_need("", history.gpus, largest)]
+    return [_kind_need(kind, history.gpus_on(kind), each) for kind, each in measured.items()]
+
+
+def _kind_need(kind: str, grown: float | None, measured: ShareMeasured) -> KindNeed:
+    others = measured.others_bytes / measured.card_bytes
+    return KindNeed(kind, grown or measured.gpus, measured.context, others)
 
 
 def _spell_share(share: Share) -> str:
@@ -155,17 +158,21 @@ def probe_gpu_memory(
 ) -> GpuMemoryNeed:
     """Measures the largest GPU memory that `PROBED_STEPS` steps and an evaluation of any of `configs` take.
 
-    It runs in a process and on a GPU of its own; memory of other processes on the GPU counts as its context, which
-    makes the share larger. In a part of a GPU, where they are expected, the context is an assumed one, and what does
-    not fit is taken to need twice the part.
+    It runs in a process of its own, and on a GPU without other trials. What processes of others hold there, as a
+    desktop, is told apart where NVML can say it; else it counts as CUDA's context, which makes the share larger. In a
+    part of a GPU, where other trials are expected, the context is an assumed one, and what does not fit is taken to
+    need twice the part.
 
     Raises:
         RuntimeError: if this process has no GPU.
     """
+    in_use = bytes_in_use()  # before this process has a context there
     prepare_process(share)
     device = default_device()
     if device.type != "cuda":
         raise RuntimeError("the worker has no GPU")
+    is_alone = share.gpus == 1  # else other trials, which Ray counts, are part of what is in use
+    others = in_use.get(f"GPU-{torch.cuda.get_device_properties(device).uuid}", 0) if is_alone else 0
     peaks = []
     for config in configs:
         torch.cuda.empty_cache()
@@ -175,10 +182,24 @@ def probe_gpu_memory(
         gc.collect()
         pixels = torch.cuda.memory_allocated()  # the training's tensors are freed
         free, total = torch.cuda.mem_get_info()
-        context = max(0, total - free - torch.cuda.memory_reserved()) if share.gpus == 1 else ASSUMED_CONTEXT_BYTES
+        taken = total - free - torch.cuda.memory_reserved() - others
+        context = max(0, taken) if is_alone else ASSUMED_CONTEXT_BYTES
         too_much = int(total * min(1.0, 2 * share.gpus))
-        peaks.append(GpuMemoryNeed(peak - pixels if fits else too_much, pixels, context, total))
+        peaks.append(GpuMemoryNeed(peak - pixels if fits else too_much, pixels, context, total, others))
     return max(peaks, key=lambda need: need.gpus)
+
+
+def bytes_in_use() -> dict[str, int]:
+    """Returns the memory in use of each NVIDIA GPU of this node, by its UUID, without making a CUDA context."""
+    found: dict[str, int] = {}
+    try:
+        pynvml.nvmlInit()
+        for index in range(pynvml.nvmlDeviceGetCount()):
+            handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+            found[pynvml.nvmlDeviceGetUUID(handle)] = pynvml.nvmlDeviceGetMemoryInfo(handle).used
+    except pynvml.NVMLError:  # no driver, or one that does not say it
+        return {}
+    return found
 
 
 def _fits(config: TrialConfig, images: ImagesByKey, num_folds: int, device: torch.device) -> bool:

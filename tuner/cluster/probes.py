@@ -17,9 +17,9 @@ from trainables.config import TrialConfig
 from trainables.data.examples import Examples, as_inputs
 from trainables.data.folds import Fold, fold_at
 from trainables.data.loading import source_key
+from trainables.device import default_device
 from trainables.near_twins import NearTwins, count_near_twins
 from trainables.probe import Probe, fit_probe, pooled_features, probe_key
-from trainables.trial import default_device
 from tuner.cluster.tasks import as_completed, put_shared
 from tuner.cluster.trainable import ImagesByKey, prepare_process
 from tuner.experiment.settings import SearchSettings

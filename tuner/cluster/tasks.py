@@ -19,9 +19,10 @@ from ray.exceptions import (
     WorkerCrashedError,
 )
 from ray.util.placement_group import PlacementGroup
-from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
 from tuner.messages.wording import one_line
+from tuner.resources.gpu_facts import NoGpu
 from tuner.resources.gpu_memory import is_gpu_out_of_memory
 from tuner.resources.node_losses import NodeLosses
 from tuner.resources.share import Share
@@ -67,7 +68,8 @@ def as_completed(
         GpuOutOfMemory: if the reason was exhausted GPU memory.
     """
     # A process stays on the first GPU that it uses, so that with GPUs each job gets a process of its own.
-    options: dict[str, Any] = {"num_gpus": share.gpus, "max_calls": 1} if share.gpus else {}
+    on_gpus = {"num_gpus": share.gpus, "max_calls": 1, "retry_exceptions": [NoGpu]}  # another node may have one
+    options: dict[str, Any] = on_gpus if share.gpus else {}
     if accelerator:
         options["accelerator_type"] = accelerator
     if room is not None:
@@ -95,6 +97,24 @@ def as_completed(
     finally:
         for other in running:
             ray.cancel(other, force=True)
+
+
+def on_each_node(task: Callable[[], Result], nodes: Iterable[str], timeout_s: float = 60.0) -> list[Result]:
+    """Runs a short task, which takes no CPU of the trials, on the nodes with these ids; returns the results in order.
+
+    Raises:
+        WorkerFailed: if one raised an error, or did not end in time.
+    """
+    remote: Any = ray.remote(num_cpus=0)(task)
+    places = [NodeAffinitySchedulingStrategy(node, soft=False) for node in nodes]
+    running = [remote.options(scheduling_strategy=place).remote() for place in places]
+    try:
+        results: list[Result] = ray.get(running, timeout=timeout_s)
+    except RayError as error:  # its timeout is one, too
+        for each in running:
+            ray.cancel(each, force=True)
+        raise WorkerFailed(death_reason(error)) from error
+    return results
 
 
 class WorkerFailed(Exception):
@@ -142,6 +162,8 @@ def death_reason(error: Exception | None) -> str:
         return f"the node ran out of memory, and Ray ended the process ({MEMORY_ADVICE})"
     if is_node_loss(error):
         return "its node was lost"
+    if isinstance(error, RayActorError) and error.actor_init_failed:
+        return str(error).strip().rpartition("\n")[2]
     if isinstance(error, RayActorError | WorkerCrashedError) and not isinstance(error, ActorUnavailableError):
         return f"its process crashed or was killed, as by the kernel when memory runs out ({MEMORY_ADVICE})"
     return one_line(error)

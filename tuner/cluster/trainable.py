@@ -21,12 +21,15 @@ from trainables.data.examples import Examples
 from trainables.data.folds import fold_at
 from trainables.data.images import LabelledImages
 from trainables.data.loading import source_key
+from trainables.device import default_device
 from trainables.errors import TrainingFailed
 from trainables.probe import PROBES, Probe
 from trainables.training.checkpoint import Checkpoints
 from trainables.training.curve import ScoreOf
+from trainables.training.kernels import CUBLAS_WORKSPACE
 from trainables.training.progress import progress_to
-from trainables.trial import FoldTraining, default_device
+from trainables.trial import FoldTraining
+from tuner.cluster.gpu_check import inspect_gpu
 from tuner.cluster.watchdog import time_limit
 from tuner.cluster.worker_reports import FoldDone, FoldFailed, Report, RungScored
 from tuner.messages.wording import one_line
@@ -34,6 +37,7 @@ from tuner.record.directory import RunDirectory
 from tuner.record.events import trial_id
 from tuner.record.history import TrialRecord
 from tuner.record.live_steps import StepFile
+from tuner.resources.gpu_facts import NoGpu
 from tuner.resources.gpu_memory import is_gpu_out_of_memory
 from tuner.resources.share import Share
 from tuner.scheduling.assignment import Assignment
@@ -208,16 +212,34 @@ def failure_of(fold: int, error: Exception) -> FoldFailed:
 
 
 def prepare_process(share: Share) -> None:
-    """Limits this process to its share: one thread for each of its CPUs, and its fraction of a GPU's memory."""
-    num_threads = max(1, int(share.cpus))
-    torch.set_num_threads(num_threads)
-    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(num_threads))  # read when the compiler is first needed
-    if torch.cuda.is_available() and 0 < share.gpus < 1:
+    """Limits this process to its share: one thread for each of its CPUs, and its fraction of a GPU's memory.
+
+    Raises:
+        NoGpu: if it has a share of a GPU, and no training can run there: it would train on the CPU.
+    """
+    torch.set_num_threads(num_threads(share))
+    os.environ.setdefault(
+        "TORCHINDUCTOR_COMPILE_THREADS", str(num_threads(share))
+    )  # read when the compiler is first needed
+    if not share.gpus:
+        return
+    for name, value in CUBLAS_WORKSPACE.items():  # before CUDA starts, as any trial of this process may need it
+        os.environ.setdefault(name, value)
+    problem = None if torch.cuda.is_available() else inspect_gpu().problem()
+    if problem is not None:
+        raise NoGpu(str(problem))
+    if torch.cuda.is_available() and share.gpus < 1:
         torch.cuda.set_per_process_memory_fraction(memory_fraction(share, torch.cuda.mem_get_info()[1]))
 
 
+def num_threads(share: Share) -> int:
+    """Number of threads of a process with this share."""
+    return max(1, int(share.cpus))
+
+
 def memory_fraction(share: Share, card_bytes: int) -> float:
-    """Fraction of a GPU of so many bytes that a process may allocate: its share without its CUDA context, which is
-    measured for an auto share and assumed for a fixed one; at least half of its share."""
+    """Fraction of a GPU of so many bytes that a process may allocate: its share of what others leave, without its CUDA
+    context, which is measured for an auto share and assumed for a fixed one; at least half of that share."""
+    mine = share.gpus * (1 - share.others)
     context = share.context or ASSUMED_CONTEXT_BYTES / card_bytes
-    return max(share.gpus / 2, min(GPU_MEMORY_LIMIT * share.gpus, share.gpus - context))
+    return max(mine / 2, min(GPU_MEMORY_LIMIT * mine, mine - context))

@@ -16,9 +16,10 @@ from trainables.config import TrialConfig
 from trainables.data.config import DataConfig
 from trainables.data.examples import Examples
 from trainables.data.images import LabelledImages
+from trainables.device import default_device
 from trainables.measures import MEASURES
 from trainables.results import RetrainFailed, RetrainResult
-from trainables.trial import default_device, reseeded, train_and_test
+from trainables.trial import reseeded, train_and_test
 from tuner.cluster.trainable import prepare_process
 from tuner.messages.redaction import without_credentials
 from tuner.messages.wording import cell_name, one_line

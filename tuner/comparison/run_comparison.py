@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing
+from dataclasses import replace
 from typing import Any
 
 from trainables.config import TrialConfig
@@ -16,6 +17,7 @@ from tuner.cluster.trainable import ImagesByKey
 from tuner.comparison.cell import CellKey, MeasureSettings, train_cell
 from tuner.comparison.comparison_experiment import Arm, ComparisonExperiment
 from tuner.comparison.comparison_result import ComparisonResult, comparison_result_of, write_tables
+from tuner.execution.hardware import decided_precisions, record_hardware
 from tuner.execution.observer import Observer
 from tuner.execution.run_baselines import search_probes
 from tuner.execution.run_context import (
@@ -28,6 +30,7 @@ from tuner.execution.run_context import (
 )
 from tuner.execution.run_search import search_started, search_trials
 from tuner.experiment.checks import load_training
+from tuner.experiment.precision import with_precisions
 from tuner.experiment.search_experiment import SearchExperiment
 from tuner.experiment.tree import flatten
 from tuner.record.directory import RunDirectory
@@ -61,8 +64,12 @@ def run_comparison(
         Exception: any error that ended it, likewise.
     """
     started_s, journal = time.monotonic(), context.journal
+    precisions = decided_precisions(context.share, journal.history)
+    arms = tuple(replace(arm, space=with_precisions(arm.space, precisions)) for arm in comparison.arms)
+    comparison = replace(comparison, arms=arms)
     with end_recorded(journal, comparison_ended):
         journal.append(ComparisonStarted(name=comparison.name, run=context.directory.run, space=comparison.as_tree()))
+        record_hardware(context.share, journal, observer)
         spaces = [arm.space for arm in comparison.arms]
         share = resolve_share(context.share, spaces, images, comparison.search.folds, journal)
         context, observer.concurrency = context.with_share(share), share.concurrency

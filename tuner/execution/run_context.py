@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from tuner.cluster.connection import cluster
-from tuner.cluster.gpu_check import check_gpus
+from tuner.cluster.hardware import inspect_hardware
 from tuner.execution.check import check_resumed
 from tuner.execution.observer import Observer
 from tuner.experiment.search_experiment import Experiment
@@ -117,7 +117,7 @@ def open_run(
             say("  the search starts without it; runs will be uploaded once it is reachable")
         nodes = stack.enter_context(cluster(address, data_bytes))
         share = share_of(nodes, experiment.resources, experiment.search.concurrency)
-        share = check_gpus(share, nodes, experiment.as_tree())
+        share = inspect_hardware(share, nodes, experiment.as_tree(), is_local=address is None)
         journal = stack.enter_context(closing(Journal(directory, history)))
         sync = stack.enter_context(synced(journal, uri, experiment.name))
         yield RunContext(directory, uri, share, journal, sync)

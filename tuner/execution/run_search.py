@@ -14,12 +14,14 @@ from tuner.cluster.probes import ProbesByKey
 from tuner.cluster.trainable import ImagesByKey
 from tuner.cluster.tune import run_trials
 from tuner.execution.evaluating import evaluate_model, keep_batch_picture, keep_example_names
+from tuner.execution.hardware import decided_precisions, record_hardware
 from tuner.execution.observer import Observer
 from tuner.execution.retraining import register, retrain_contenders
 from tuner.execution.run_baselines import run_baselines, search_probes, start_baselines
 from tuner.execution.run_context import SearchContext, end_recorded, search_ended, wait_for_mlflow
 from tuner.execution.time_budget import timed_scope
 from tuner.experiment.checks import Plan
+from tuner.experiment.precision import with_precisions
 from tuner.experiment.search_experiment import SearchExperiment
 from tuner.messages.wording import counted
 from tuner.record.baselines import BaselineRecord
@@ -64,11 +66,14 @@ def run_search(
         Exception: any error that ended it, likewise.
     """
     started_s, journal = time.monotonic() if started_s is None else started_s, context.journal
+    space = with_precisions(space, decided_precisions(context.share, journal.history))
+    plan = replace(plan, space=space)
     scope = timed_scope(context, plan, images, observer, started_s)
     if scope is not None:
         plan, space = scope.plan, scope.plan.space
     with end_recorded(journal, search_ended):
         journal.append(search_started(space, context.directory))
+        record_hardware(context.share, journal, observer)
         if context.share.is_auto:
             observer.enter_phase("measuring the GPU memory of a trial")
         share = resolve_share(context.share, [space], images, plan.num_folds, journal)

@@ -27,6 +27,7 @@ from tuner.experiment.dimensions import Dimension, spell
 from tuner.experiment.extends import locate_problems, read_extended
 from tuner.experiment.first_points import by_path, first_point_problems
 from tuner.experiment.points import boundary_points, config_at
+from tuner.experiment.precision import undecided_choices
 from tuner.experiment.sections import section_problems
 from tuner.experiment.settings import ResourceSettings, RetrainSettings, SearchSettings, TrackingSettings
 from tuner.experiment.splitting import SplitSections, split_sections
@@ -222,6 +223,7 @@ def parse_experiment(tree: Mapping[str, Any], file: str = "") -> SearchExperimen
     problems = dict.fromkeys([*section_problems(tree, SECTIONS, REQUIRED), *_name_problems(tree.get("name"))])
     split = split_sections(tree, SEARCHABLE)
     problems |= dict.fromkeys([*split.problems, *incomparable_dimensions(split.dimensions, split.branches)])
+    problems |= dict.fromkeys(undecided_choices(split.dimensions, split.branches))
     settings: dict[str, Any] = {}
     for section, model in SETTINGS.items():
         try:

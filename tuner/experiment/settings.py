@@ -117,7 +117,7 @@ class SearchSettings(Frozen):
     """Root of every random draw: folds, batches, proposals, retrainings."""
     concurrency: PositiveInt | Literal["auto"] = "auto"
     """Most trials at once. There are never more than the cluster has room for at the time, which is `auto`. With 1, two
-    runs give the same trials."""
+    runs give the same trials: on CPUs, and on GPUs with `training.deterministic`."""
     folds_in_parallel: Literal[True, False, "auto"] = "auto"
     """Whether idle places train later folds of running trials ahead of time; `auto`: where there are more places than
     trials. Scores are the same, but the folds of a trial that racing then stops were trained in vain."""

@@ -12,8 +12,9 @@ from typing import Self
 from trainables.config import TrialConfig
 from trainables.data.examples import Examples
 from trainables.data.folds import fold_at
+from trainables.device import default_device
 from trainables.errors import Diverged
-from trainables.trial import FoldTraining, Training, accuracy_on, default_device
+from trainables.trial import FoldTraining, Training, accuracy_on
 
 TIMED_STEPS = 3
 """Number of steps that are timed, after one that is not: a first step allocates, and may compile."""

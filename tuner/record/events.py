@@ -15,6 +15,7 @@ from pydantic import Field
 from trainables.frozen import Frozen
 from trainables.results import EnsembleResult, FoldResult, RetrainResult
 from tuner.experiment.objective import Objective, objective_of
+from tuner.experiment.precision import Precisions
 from tuner.experiment.settings import Baseline
 from tuner.record.comparison_events import CellFailed as CellFailed
 from tuner.record.comparison_events import CellFinished as CellFinished
@@ -107,11 +108,13 @@ class WarmStarted(Timed):
     notes: tuple[str, ...] = ()
 
 
-class GpusInspected(Timed):
-    """GPUs that the command trains on: one of each kind, with its driver and PyTorch, as a worker found it."""
+class HardwareInspected(Timed):
+    """Hardware that the command trains on: a GPU or a processor of each kind, with PyTorch, as a worker found it, and
+    what `auto` means for its precisions. `precisions` are those of the first such event of a journal."""
 
-    event: Literal["gpus_inspected"] = "gpus_inspected"
-    gpus: tuple[str, ...]
+    event: Literal["hardware_inspected"] = "hardware_inspected"
+    devices: tuple[str, ...]
+    precisions: Precisions
 
 
 class DataExamined(Timed):
@@ -124,7 +127,8 @@ class DataExamined(Timed):
 class ShareMeasured(Timed):
     """Measured GPU requirement of a trial: `gpus` and `context` (CUDA's own) are fractions of a GPU, the rest bytes.
 
-    `accelerator` is the kind of the GPU where there are several, "" otherwise.
+    `others_bytes` is what processes of others held. `accelerator` is the kind of the GPU where there are several, ""
+    otherwise.
     """
 
     event: Literal["share_measured"] = "share_measured"
@@ -134,6 +138,7 @@ class ShareMeasured(Timed):
     pixels_bytes: int
     context_bytes: int
     card_bytes: int
+    others_bytes: int = 0
     accelerator: str = ""
 
 
@@ -279,7 +284,7 @@ class ModelRegistered(Timed):
     test_top1: float | None = None
 
 
-ResourceEvent = GpusInspected | ShareMeasured | ShareGrown
+ResourceEvent = HardwareInspected | ShareMeasured | ShareGrown
 BaselineEvent = BaselineStarted | BaselineFoldFinished | BaselineFailed | BaselineRetrained | BaselineRetrainingFailed
 TrialEvent = TrialStarted | RungReached | FoldAhead | FoldFinished | TrialEnded
 SearchEvent = (

@@ -28,7 +28,7 @@ from tuner.record.events import (
     Event,
     FoldAhead,
     FoldFinished,
-    GpusInspected,
+    HardwareInspected,
     ModelRegistered,
     ResourceEvent,
     RetrainingFailed,
@@ -52,10 +52,10 @@ from tuner.record.trial_totals import TrialTotals
 @dataclass
 class _History:
     """State of either kind after its events. `gpus` is the smallest fraction of a GPU known to be enough so far, on any
-    kind; `shares_measured` is by the kind of GPU, "" where there is one; `gpu_kinds` describes a GPU of each kind that
-    the last command used."""
+    kind; `shares_measured` is by the kind of GPU, "" where there is one; `hardware` is what the last command trains
+    on."""
 
-    gpu_kinds: tuple[str, ...] = ()
+    hardware: HardwareInspected | None = None
     shares_measured: dict[str, ShareMeasured] = field(default_factory=dict)
     gpus: float | None = None
     _gpus_on: dict[str, float] = field(default_factory=dict)
@@ -98,8 +98,8 @@ class _History:
         raise NotImplementedError
 
     def _apply_resources(self, event: ResourceEvent) -> None:
-        if isinstance(event, GpusInspected):
-            self.gpu_kinds = event.gpus
+        if isinstance(event, HardwareInspected):
+            self.hardware = event
             return
         if isinstance(event, ShareMeasured):
             self.shares_measured[event.accelerator] = event
@@ -167,7 +167,7 @@ class SearchHistory(_History):
                 self.ended = event
             case WarmStarted() | DataExamined():
                 self._apply_preparation(event)
-            case GpusInspected() | ShareMeasured() | ShareGrown():
+            case HardwareInspected() | ShareMeasured() | ShareGrown():
                 self._apply_resources(event)
             case RetrainingFinished() | BaselineRetrained() | RetrainingFailed() | BaselineRetrainingFailed():
                 self._apply_retraining(event)
@@ -288,7 +288,7 @@ class ComparisonHistory(_History):
                 self.last_started, self.ended = event, None
             case ComparisonEnded():
                 self.ended = event
-            case GpusInspected() | ShareMeasured() | ShareGrown():
+            case HardwareInspected() | ShareMeasured() | ShareGrown():
                 self._apply_resources(event)
             case RowSearched():
                 self.chosen[event.row, event.column] = event

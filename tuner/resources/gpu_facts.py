@@ -7,15 +7,15 @@ from collections.abc import Iterable
 
 from trainables.errors import Problem
 from trainables.frozen import Frozen
-
-Capability = tuple[int, int]
-"""NVIDIA's compute capability, major and minor."""
+from trainables.precision import NATIVE_BF16, Capability, best_precision
+from tuner.experiment.precision import Precisions
 
 LEAST_DRIVERS = {11: 450, 12: 525, 13: 580}
 """Oldest NVIDIA driver for Linux, by CUDA's major version (CUDA's release notes, "minor version compatibility")."""
 
-NATIVE_BF16: Capability = (8, 0)
-"""First compute capability whose tensor cores multiply bf16; below, PyTorch emulates it, slower than fp32."""
+
+class NoGpu(Exception):
+    """Error for a process that was given a share of a GPU on which it cannot train."""
 
 
 class GpuFacts(Frozen):
@@ -37,13 +37,19 @@ class GpuFacts(Frozen):
 
     def __str__(self) -> str:
         capability = "" if self.capability is None else "compute capability {}.{}".format(*self.capability)
-        details = ", ".join(filter(None, (capability, f"driver {self.driver}" if self.driver else "")))
+        tf32 = "TF32" if self.capability is not None and self.multiplies_bf16 else ""  # of the same tensor cores
+        details = ", ".join(filter(None, (capability, tf32, f"driver {self.driver}" if self.driver else "")))
         return f"{self.name or 'the GPU'}{f' ({details})' if details else ''}"
 
     @property
     def multiplies_bf16(self) -> bool:
         """Whether bf16 is native; of GPUs that are not NVIDIA's, nothing else is known."""
         return self.capability is None or self.capability >= NATIVE_BF16
+
+    @property
+    def precisions(self) -> Precisions:
+        """What `auto` means where all workers have such a GPU."""
+        return Precisions(training=best_precision(self.capability), teacher="bf16" if self.multiplies_bf16 else "fp32")
 
     @property
     def requirement(self) -> str:
@@ -68,7 +74,7 @@ class GpuFacts(Frozen):
             expected = f"a GPU on which {self.requirement} trains, or gpus: 0"
             return Problem("resources.gpus", expected, f"{self} on {self.node}: {cause}")
         if needs_bf16 and not self.multiplies_bf16:
-            expected = "fp32 on a GPU that only emulates bf16"
+            expected = "auto, fp16 or fp32 on a GPU that only emulates bf16"
             return Problem("training.precision", expected, f"bf16 on {self}")
         return None
 

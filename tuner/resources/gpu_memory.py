@@ -41,7 +41,8 @@ class GpuMemoryNeed:
     """Measured GPU memory of a trial at its largest setting, in bytes.
 
     `step_bytes` is the peak of a step or an evaluation, `pixels_bytes` the images that are kept on the GPU if there is
-    room, `context_bytes` the memory outside of torch's allocator, `card_bytes` all memory of the GPU.
+    room, `context_bytes` the memory outside of torch's allocator, `card_bytes` all memory of the GPU, of which
+    processes of others hold `others_bytes`.
 
     >>> need = GpuMemoryNeed(step_bytes=6 * GIB, pixels_bytes=0, context_bytes=GIB // 2, card_bytes=16 * GIB)
     >>> round(need.gpus, 4)
@@ -52,6 +53,12 @@ class GpuMemoryNeed:
     pixels_bytes: int
     context_bytes: int
     card_bytes: int
+    others_bytes: int = 0
+
+    @property
+    def free_bytes(self) -> int:
+        """Memory of the GPU that trials can share."""
+        return self.card_bytes - self.others_bytes
 
     @property
     def gpus(self) -> float:
@@ -60,7 +67,7 @@ class GpuMemoryNeed:
         with_pixels = step + self.pixels_bytes
         # A process keeps its images on the GPU only if they are a small part of its share.
         keeps_pixels = self.pixels_bytes <= SHARE_OF_FREE_MEMORY * with_pixels
-        return min(1.0, (with_pixels if keeps_pixels else step) / self.card_bytes)
+        return min(1.0, (with_pixels if keeps_pixels else step) / self.free_bytes)
 
     @property
     def context(self) -> float:
@@ -69,9 +76,10 @@ class GpuMemoryNeed:
 
     def __str__(self) -> str:
         taken = self.step_bytes + self.context_bytes
-        if taken >= self.card_bytes:
-            return f"the largest step does not fit into {self.card_bytes / GIB:.1f} GiB"
-        return f"a step needs {taken / GIB:.1f} GiB of {self.card_bytes / GIB:.1f} GiB"
+        others = f", of which others hold {self.others_bytes / GIB:.1f}" if self.others_bytes else ""
+        if taken >= self.free_bytes:
+            return f"the largest step does not fit into {self.card_bytes / GIB:.1f} GiB{others}"
+        return f"a step needs {taken / GIB:.1f} GiB of {self.card_bytes / GIB:.1f} GiB{others}"
 
 
 def trials_per_gpu(least: float, places: int) -> int:

@@ -5,17 +5,22 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
 from trainables.errors import BadInput, Problem
+from tuner.experiment.precision import Precisions
 from tuner.experiment.settings import RESOLUTION, ResourceSettings
 from tuner.resources.gpu_memory import trials_per_gpu
 
 ACCELERATOR_PREFIX = "accelerator_type:"
 """Prefix of the Ray resource that names the type of a node's GPUs."""
+
+
+NOT_APPLES = " of NVIDIA's or AMD's (Apple's is not used)" if sys.platform == "darwin" else ""
 
 
 def of_kind(accelerator: str) -> dict[str, float]:
@@ -48,11 +53,12 @@ class Capacity:
 @dataclass(frozen=True)
 class KindNeed:
     """What a trial needs of a GPU of one kind, as measured: the fractions `gpus`, and `context` of it for CUDA's own.
-    `accelerator` is the name that Ray has for the kind."""
+    `accelerator` is the name that Ray has for the kind; processes of others hold the fraction `others`."""
 
     accelerator: str
     gpus: float
     context: float
+    others: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -61,9 +67,10 @@ class Share:
 
     `concurrency` is the number of trials that fit on the cluster, at most `limit`, the number that was asked for (None:
     as many as fit). `note` is a line for the user if the share is another than was asked for. Only an auto share has
-    `nodes`, those that it divides; `context`, the fraction of a GPU that a process takes outside of torch's allocator;
-    and, where GPUs of several kinds were measured, `kinds`, of which `gpus` is the largest fraction. A share of trials
-    on one kind alone has its `accelerator`. `gpu_kinds` describes a GPU of each kind.
+    `nodes`, those that it divides; `context`, the fraction of a GPU that a process takes outside of torch's allocator,
+    and `others`, the one that processes of others hold; and, where GPUs of several kinds were measured, `kinds`, of
+    which `gpus` is the largest fraction. A share of trials on one kind alone has its `accelerator`. `devices` describes
+    a GPU, or a processor, of each kind that trials train on, and `precisions` is what `auto` means on all of them.
     """
 
     cpus: float
@@ -73,9 +80,11 @@ class Share:
     nodes: tuple[Capacity, ...] = ()
     limit: int | None = None
     context: float = 0.0
-    gpu_kinds: tuple[str, ...] = ()
+    others: float = 0.0
     kinds: tuple[KindNeed, ...] = ()
     accelerator: str = ""
+    devices: tuple[str, ...] = ()
+    precisions: Precisions = field(default_factory=Precisions)
 
     @property
     def is_auto(self) -> bool:
@@ -93,7 +102,7 @@ class Share:
     def with_kinds(self, kinds: Sequence[KindNeed]) -> Self:
         """Returns an auto share with the needs on each kind of GPU; the largest counts where no kind is chosen."""
         largest = max(kinds, key=lambda kind: kind.gpus)
-        whole = replace(self, context=largest.context).sized_for(largest.gpus)
+        whole = replace(self, context=largest.context, others=largest.others).sized_for(largest.gpus)
         return replace(whole, kinds=tuple(kinds)).on(self.nodes) if len(kinds) > 1 else whole
 
     def on(self, nodes: Sequence[Capacity]) -> Self:
@@ -115,8 +124,8 @@ class Share:
         for accelerator in sorted({node.accelerator_type for node in self.nodes if node.gpus}):
             need = needs.get(accelerator, largest)
             nodes = tuple(node for node in self.nodes if node.gpus and node.accelerator_type == accelerator)
-            own = replace(self, nodes=nodes, kinds=(), accelerator=accelerator, context=need.context)
-            shares.append(own.sized_for(need.gpus))
+            own = replace(self, nodes=nodes, kinds=(), accelerator=accelerator)
+            shares.append(replace(own, context=need.context, others=need.others).sized_for(need.gpus))
         return tuple(shares)
 
     def most_on_a_node(self, nodes: Sequence[Capacity]) -> int:
@@ -198,7 +207,7 @@ def share_of(nodes: list[Capacity], asked: ResourceSettings, concurrency: int | 
     is_auto = asked.gpus == "auto" or (asked.gpus is None and has_gpus)
     gpus = 1.0 if is_auto else float(asked.gpus or 0)
     if gpus and not has_gpus:
-        note = f"resources.gpus is {asked.gpus}, but there is no GPU: trials run on the CPU"
+        note = f"resources.gpus is {asked.gpus}, but there is no GPU{NOT_APPLES}: trials run on the CPU"
         gpus = 0.0
     elif gpus:
         gpus, note = _unit_fraction(gpus)

@@ -28,6 +28,7 @@ from trainables.config import TrialConfig
 from trainables.errors import BadInput, Problem
 from tuner.experiment.dimensions import Choice, Dimension, contains
 from tuner.experiment.objective import Objective
+from tuner.experiment.precision import AUTO, PRECISIONS
 from tuner.experiment.search_experiment import SearchExperiment, parse_experiment
 from tuner.experiment.settings import tracking_uri
 from tuner.experiment.tree import flatten, set_leaf
@@ -207,7 +208,7 @@ class _Comparability:
         searched = [key for key in branches.active(space.dimensions, chosen) if key not in chosen]
         paths = {key: branches.path_of(key) for key in searched}
         keys = (fixed | config).keys() - {*paths.values()} - {*KEYS_WITHOUT_EFFECT}
-        differing = {key for key in keys if fixed.get(key) != config.get(key)}
+        differing = {key for key in keys if fixed.get(key) != config.get(key) and not _is_undecided(key, fixed, config)}
         differing |= {*paths.values()} - config.keys()
         values = {key: _as_listed(space.dimensions[key], path, config) for key, path in paths.items() if path in config}
         other = {key for key, label in chosen.items() if not differing.isdisjoint(branches.identity(key, label))}
@@ -215,6 +216,11 @@ class _Comparability:
         params = {k: known[k] for k in space.dimensions if k in known and other.isdisjoint((k, *branches.required(k)))}
         outside = {key for key in values.keys() & params.keys() if not contains(space.dimensions[key], values[key])}
         return cls(differing, outside, params)
+
+
+def _is_undecided(key: str, *leaves: Mapping[str, Any]) -> bool:
+    """Whether a precision is not known yet, or was not recorded, as the hardware decides it."""
+    return key in PRECISIONS and any(each.get(key) == AUTO for each in leaves)
 
 
 def _as_listed(dimension: Dimension, path: str, config: Mapping[str, Any]) -> Any:

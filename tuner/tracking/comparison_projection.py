@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from tuner.experiment.tree import flatten
 from tuner.messages.wording import cell_name
-from tuner.record.events import CellFailed, CellFinished, ComparisonEnded, ComparisonStarted, Event, GpusInspected
+from tuner.record.events import CellFailed, CellFinished, ComparisonEnded, ComparisonStarted, Event, HardwareInspected
 from tuner.record.history import ComparisonHistory
 from tuner.tracking.points import Point, loss_points, test_points
-from tuner.tracking.run_writer import RunWriter, end_status
+from tuner.tracking.run_writer import RunWriter, end_status, hardware_tags
 
 
 class ComparisonProjection:
@@ -27,8 +27,8 @@ class ComparisonProjection:
         match event:
             case ComparisonStarted():
                 self.writer.open(self.writer.parent, event.time_s, {}, flatten(event.space))
-            case GpusInspected():
-                self.writer.write_parent(event.time_s, tags={"gpus": "; ".join(event.gpus)})
+            case HardwareInspected():
+                self.writer.write_parent(event.time_s, tags=hardware_tags(event))
             case CellFinished():
                 self._cell_finished(event)
             case CellFailed():

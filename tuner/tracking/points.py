@@ -31,7 +31,7 @@ def loss_points(result: FoldResult | RetrainResult, prefix: str = "") -> Iterato
 
 def fold_points(result: FoldResult) -> Iterator[Point]:
     """Yields every metric of a fold, each as a metric of its own and as a point over folds, its learning curve as
-    `fold_<k>/curve/<metric>` over optimiser steps, and its loss curves."""
+    `fold_<k>/curve/<metric>` over optimiser steps, its speed, and its loss curves."""
     k = result.fold
     for name, value in ({"top1": result.val_top1} | result.metrics).items():
         yield Point(f"fold_{k}/val_{name}", value)
@@ -39,6 +39,9 @@ def fold_points(result: FoldResult) -> Iterator[Point]:
     for name, values in result.curve_metrics.items():
         for step, value in zip(result.curve_steps, values, strict=True):
             yield Point(f"fold_{k}/curve/{name}", value, step)
+    if result.facts is not None:
+        yield Point(f"fold_{k}/examples_per_s", result.facts.examples_per_s)
+        yield Point(f"fold_{k}/skipped_steps", result.facts.skipped_steps or None)
     yield from loss_points(result, prefix=f"fold_{k}/")
 
 

@@ -14,7 +14,7 @@ from mlflow.exceptions import MlflowException
 
 from tuner.messages.redaction import reason, without_credentials
 from tuner.messages.wording import cell_name
-from tuner.record.events import Outcome
+from tuner.record.events import HardwareInspected, Outcome
 from tuner.tracking.params import as_text
 from tuner.tracking.points import Point, as_metrics, milliseconds
 from tuner.tracking.store import runs_with, tag_experiment
@@ -235,6 +235,11 @@ def retraining_tags(seed: int | None, baseline: str | None = None) -> dict[str, 
     if baseline is None:
         return {"retrain_seed": which}
     return {"of_baseline": baseline, "baseline_seed": which}
+
+
+def hardware_tags(event: HardwareInspected) -> dict[str, str]:
+    """Returns the tags of a parent run that say what its trainings run on."""
+    return {"devices": "; ".join(event.devices), "auto_precision": event.precisions.training}
 
 
 def run_name(tags: Mapping[str, str]) -> str | None:

@@ -11,7 +11,7 @@ from tuner.record.events import (
     EnsembleTested,
     Event,
     FoldFinished,
-    GpusInspected,
+    HardwareInspected,
     ModelRegistered,
     RetrainingFailed,
     RetrainingFinished,
@@ -28,7 +28,7 @@ from tuner.tracking.description import TAG as DESCRIPTION
 from tuner.tracking.description import describe, model_test_interval, registered_model
 from tuner.tracking.params import by_short_name, search_params, trial_params
 from tuner.tracking.points import Point, fold_points, loss_points, mean_points, mean_test_point, test_points
-from tuner.tracking.run_writer import RunWriter, end_status, retraining_name, retraining_tags
+from tuner.tracking.run_writer import RunWriter, end_status, hardware_tags, retraining_name, retraining_tags
 from tuner.tracking.ui_views import views_of
 
 
@@ -65,8 +65,8 @@ class SearchProjection:
                 self._retrained(event)
             case ModelRegistered():
                 self._model_registered(event)
-            case GpusInspected():
-                self.writer.write_parent(event.time_s, tags={"gpus": "; ".join(event.gpus)})
+            case HardwareInspected():
+                self.writer.write_parent(event.time_s, tags=hardware_tags(event))
             case SearchEnded():
                 self._search_ended(event)
             case _ if isinstance(event, BaselineEvent):
@@ -111,7 +111,9 @@ class SearchProjection:
         self.writer.open(name, event.time_s, tags, trial_params(self._started, event.params))
 
     def _fold_finished(self, event: FoldFinished) -> None:
-        self._write_trial(event.trial, event.time_s, fold_points(event.result))
+        facts = event.result.facts
+        tags = None if facts is None else {"device": facts.device, "precision": facts.precision}
+        self._write_trial(event.trial, event.time_s, fold_points(event.result), tags)
 
     def _trial_ended(self, event: TrialEnded) -> None:
         trial = self.history.trials[event.trial]

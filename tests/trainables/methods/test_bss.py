@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.testing import assert_close
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.trainables.methods import references
 from tests.trainables.methods.parity import assert_parity
@@ -61,3 +65,19 @@ def test_single_precision_is_computed_in_double() -> None:
     features = torch.randn(48, 512, dtype=torch.float32) + 100
     assert smallest_squares(features, 1).dtype == torch.float32
     assert_close(smallest_squares(features, 1).double(), smallest_squares(features.double(), 1), rtol=1e-7, atol=0)
+
+
+def test_the_spectrum_of_features_on_a_gpu_is_computed_on_the_host() -> None:
+    """With tensors that only have shapes and devices."""
+    seen: list[str] = []
+
+    class Watching(TorchDispatchMode):
+        def __torch_dispatch__(self, operator: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if "eigh" in str(operator):
+                seen.append(args[0].device.type)
+            return operator(*args, **(kwargs or {}))
+
+    with FakeTensorMode(), Watching():
+        term = smallest_squares(torch.empty(8, 16, device="cuda"), 1)
+    assert seen == ["cpu"]
+    assert term.device.type == "cuda"

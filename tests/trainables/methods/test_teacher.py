@@ -50,6 +50,11 @@ def test_auto_is_what_the_hardware_multiplies(monkeypatch: pytest.MonkeyPatch, h
     assert not torch.is_autocast_enabled("cpu")
 
 
+def test_the_precision_of_the_training_stays_in_force() -> None:
+    with torch.autocast("cpu", dtype=torch.float16), teacher_autocast("bf16", CPU):
+        assert torch.get_autocast_dtype("cpu") == torch.float16
+
+
 @pytest.mark.parametrize(
     ("features", "faster"),
     [

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from trainables.errors import BadInput
+from tuner.cluster import connection
 from tuner.cluster.connection import NUM_STARTS, check_store, cluster
 from tuner.cluster.local_ray import ray_folder
 from tuner.resources.share import Capacity
@@ -54,6 +55,17 @@ class SlowToStart:
         self.blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
         if self.starts <= self.failures:
             raise Exception("The current node timed out during startup.")
+
+
+@pytest.mark.parametrize(("gpus", "told"), [(0, {"num_gpus": 0}), (2, {})])
+def test_only_gpus_that_pytorch_knows_are_counted(
+    monkeypatch: pytest.MonkeyPatch, gpus: int, told: dict[str, int]
+) -> None:
+    """Ray counts those of Apple and Intel, too."""
+    slow = SlowToStart(monkeypatch, failures=0)
+    monkeypatch.setattr(connection, "this_machine", lambda: Capacity(4, gpus))
+    with cluster(None):
+        assert {key: value for key, value in slow.options.items() if key == "num_gpus"} == told
 
 
 def test_a_local_cluster_is_of_this_command_alone(monkeypatch: pytest.MonkeyPatch) -> None:

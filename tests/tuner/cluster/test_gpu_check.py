@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import torch
 
-from tests.tuner.tiny import events_in, search_journal, space_of
+from tests.tuner.tiny import space_of
 from trainables.errors import BadInput
+from trainables.precision import ComputedPrecision
 from tuner.cluster import gpu_check
 from tuner.cluster.gpu_check import asks_for_bf16, check_gpus, inspect_gpu, nvidia_driver, train_a_step
-from tuner.cluster.gpu_probe import resolve_share
 from tuner.cluster.tasks import WorkerFailed
-from tuner.record.journal import open_search_journal
+from tuner.experiment.precision import Precisions
 from tuner.resources.gpu_facts import GpuFacts
 from tuner.resources.share import Capacity, Share
 
@@ -46,10 +46,11 @@ def test_one_of_each_kind_is_inspected_with_the_share_of_a_trial(monkeypatch: py
     workers = Workers(monkeypatch, L4=GOOD, T4=GOOD.model_copy(update={"name": "Tesla T4", "capability": (7, 5)}))
     share = check_gpus(SHARE, NODES, space_of().as_tree())
     assert workers.asked == [("L4", 0.25, 1), ("T4", 0.25, 1)]
-    assert share.gpu_kinds == (
-        "NVIDIA L4 (compute capability 8.9, driver 580.1), PyTorch 2.9",
+    assert share.devices == (
+        "NVIDIA L4 (compute capability 8.9, TF32, driver 580.1), PyTorch 2.9",
         "Tesla T4 (compute capability 7.5, driver 580.1), PyTorch 2.9",
     )
+    assert share.precisions == Precisions(training="fp16", teacher="fp32")  # of the older one, for all workers
     assert (share.gpus, share.concurrency) == (0.25, 8)
 
 
@@ -72,7 +73,9 @@ def test_every_kind_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch
 def test_bf16_is_refused_where_it_is_emulated(monkeypatch: pytest.MonkeyPatch) -> None:
     Workers(monkeypatch, T4=GOOD.model_copy(update={"capability": (7, 5)}))
     check_gpus(SHARE, NODES[1:], space_of().as_tree())
-    with pytest.raises(BadInput, match=r"training\.precision: expected fp32 on a GPU that only emulates bf16"):
+    with pytest.raises(
+        BadInput, match=r"training\.precision: expected auto, fp16 or fp32 on a GPU that only emulates bf16"
+    ):
         check_gpus(SHARE, NODES[1:], space_of(training__precision={"choice": ["fp32", "bf16"]}).as_tree())
 
 
@@ -90,8 +93,9 @@ def test_who_asks_for_bf16(tree: dict[str, Any], asks: bool) -> None:
     assert asks_for_bf16(tree) is asks
 
 
-def test_a_step_is_trained_in_both_precisions() -> None:
-    loss = train_a_step(torch.device("cpu"))
+@pytest.mark.parametrize("precision", ["bf16", "fp16", "fp32"])
+def test_a_step_is_trained_in_both_precisions(precision: ComputedPrecision) -> None:
+    loss = train_a_step(torch.device("cpu"), precision)
     assert loss == pytest.approx(2 * torch.log(torch.tensor(2.0)).item(), rel=0.05)  # two classes, small weights
 
 
@@ -119,18 +123,3 @@ def test_the_driver_is_that_of_the_kernel(tmp_path: Path) -> None:
     )
     assert nvidia_driver(file) == "580.65.06"
     assert nvidia_driver(tmp_path / "none") == ""
-
-
-def test_the_kinds_are_in_the_journal_once(tmp_path: Path) -> None:
-    share = Share(1, 0.25, 8, gpu_kinds=("NVIDIA L4",))
-    journal = search_journal(tmp_path)
-    assert resolve_share(share, [], {}, 2, journal) == share
-    journal.close()
-    resumed = open_search_journal(journal.directory)
-    resolve_share(share, [], {}, 2, resumed)
-    resolve_share(Share(1, 0.25, 8, gpu_kinds=("Tesla T4",)), [], {}, 2, resumed)
-    events = events_in(journal.path)
-    assert [(event["event"], event["gpus"]) for event in events] == [
-        ("gpus_inspected", ["NVIDIA L4"]),
-        ("gpus_inspected", ["Tesla T4"]),
-    ]

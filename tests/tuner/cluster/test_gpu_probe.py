@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -122,6 +123,14 @@ class TestSettled:
         assert (share.gpus, share.concurrency, share.kinds) == (1 / 7, 14, ())
         assert "of 16.0 GiB" in share.note
 
+    def test_what_others_hold_is_left_to_them(self, fake: FakeCluster, journal: SearchJournal) -> None:
+        fake.needs = {"": replace(NEED, others_bytes=20 * GIB)}
+        share = resolve(auto(), journal)
+        assert (share.gpus, share.others) == (1 / 28, 0.25)
+        assert "a step needs 1.9 GiB of 80.0 GiB, of which others hold 20.0; " in share.note
+        again = resolve(auto(), open_search_journal(journal.directory))
+        assert again.others == 0.25
+
     def test_where_no_gpu_is_free_it_is_measured_in_a_part_of_one(
         self, fake: FakeCluster, journal: SearchJournal
     ) -> None:
@@ -184,10 +193,13 @@ class TestWithRoom:
 
 
 class FakeCard:
-    """80 GiB in numbers; a probe takes what `takes` says, of which `stays` are images, beside a context of 1 GiB."""
+    """80 GiB in numbers; a probe takes what `takes` says, of which `stays` are images, beside a context of 1 GiB.
+
+    Processes of others hold `others`.
+    """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.stays, self.reserved = 0, 0
+        self.stays, self.reserved, self.others = 0, 0, 0
         self.takes: list[int | Exception] = []
         self.steps: list[tuple[int, int]] = []
         monkeypatch.setattr(cards, "default_device", lambda: torch.device("cuda"))
@@ -195,10 +207,15 @@ class FakeCard:
         monkeypatch.setattr(cards.gc, "collect", lambda: None)  # all that a test run has made
         for name in ("empty_cache", "reset_peak_memory_stats"):
             monkeypatch.setattr(torch.cuda, name, lambda: None)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda fraction: None)
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid="80"))
+        monkeypatch.setattr(cards, "bytes_in_use", lambda: {"GPU-24": 7 * GIB, "GPU-80": self.others})
         monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda: self.reserved)
         monkeypatch.setattr(torch.cuda, "memory_reserved", lambda: self.reserved)
         monkeypatch.setattr(torch.cuda, "memory_allocated", lambda: self.stays)
-        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (79 * GIB - self.reserved, 80 * GIB))
+        free = 79 * GIB
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (free - self.others - self.reserved, 80 * GIB))
 
     def fold_training(self, config: Any, examples: Any, number: int, fold: Any, device: Any) -> FoldTraining:
         card = self
@@ -232,6 +249,12 @@ class TestProbe:
         assert self.need() == GpuMemoryNeed(2 * GIB, GIB, GIB, 80 * GIB)
         assert card.steps == [(PROBED_STEPS, 10)]
 
+    def test_what_others_hold_is_not_this_processs_context(self, card: FakeCard) -> None:
+        card.takes, card.others = [3 * GIB], 16 * GIB
+        need = self.need()
+        assert (need.context_bytes, need.others_bytes) == (GIB, 16 * GIB)
+        assert need.gpus == pytest.approx((1.15 * 3 + 1) / 64)
+
     def test_the_greatest_of_several_counts(self, card: FakeCard) -> None:
         card.takes = [3 * GIB, 5 * GIB, 4 * GIB]
         assert self.need(3).step_bytes == 5 * GIB
@@ -261,3 +284,32 @@ class TestProbe:
         monkeypatch.setattr(cards, "default_device", lambda: torch.device("cpu"))
         with pytest.raises(RuntimeError, match="the worker has no GPU"):
             self.need()
+
+    def test_memory_in_use_is_told_without_a_context(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        class Nvml:
+            NVMLError = RuntimeError
+
+            def nvmlInit(self) -> None:  # noqa: N802 - NVML's names
+                pass
+
+            def nvmlDeviceGetCount(self) -> int:  # noqa: N802
+                return 2
+
+            def nvmlDeviceGetHandleByIndex(self, index: int) -> int:  # noqa: N802
+                return index
+
+            def nvmlDeviceGetUUID(self, handle: int) -> str:  # noqa: N802
+                return f"GPU-{handle}"
+
+            def nvmlDeviceGetMemoryInfo(self, handle: int) -> Any:  # noqa: N802
+                return SimpleNamespace(used=handle * GIB)
+
+        monkeypatch.setattr(cards, "pynvml", Nvml())
+        assert cards.bytes_in_use() == {"GPU-0": 0, "GPU-1": GIB}
+
+    def test_without_a_driver_nothing_is_in_use(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def refuse() -> None:
+            raise cards.pynvml.NVMLError(cards.pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
+
+        monkeypatch.setattr(cards.pynvml, "nvmlInit", refuse)
+        assert cards.bytes_in_use() == {}

@@ -11,6 +11,7 @@ import torch
 from ray.exceptions import (
     ActorDiedError,
     ActorUnavailableError,
+    GetTimeoutError,
     NodeDiedError,
     ObjectStoreFullError,
     OutOfDiskError,
@@ -28,8 +29,10 @@ from tuner.cluster.tasks import (
     as_completed,
     death_reason,
     is_node_loss,
+    on_each_node,
     put_shared,
 )
+from tuner.resources.gpu_facts import NoGpu
 from tuner.resources.node_losses import MAX_LOSSES_PER_HOUR
 from tuner.resources.share import Share
 
@@ -70,7 +73,8 @@ def test_jobs_run_as_many_at_a_time_as_the_share_says(monkeypatch: pytest.Monkey
     sums = list(as_completed(lambda a, b: a + b, jobs, Share(2, 0.5, concurrency)))
     assert sorted(sums) == [10, 11, 12, 13, 14]
     assert fake.most_at_once == min(concurrency, 5)
-    assert fake.options == {"num_cpus": 2, "num_gpus": 0.5, "max_retries": MAX_RETRIES, "max_calls": 1}
+    on_gpus = {"num_gpus": 0.5, "max_calls": 1, "retry_exceptions": [NoGpu]}
+    assert fake.options == {"num_cpus": 2, "max_retries": MAX_RETRIES} | on_gpus
 
 
 def test_a_job_whose_process_died_too_often_ends_them_all(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,3 +175,39 @@ class TestWhyAProcessDied:
     def test_says_what_else_there_was(self) -> None:
         assert death_reason(ActorUnavailableError("away", None)).startswith("ActorUnavailableError: ")
         assert death_reason(None) == "unknown reason"
+
+
+class TestOnEachNode:
+    def test_the_results_are_in_the_order_of_the_nodes(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        asked: list[str] = []
+
+        class Remote:
+            def options(self, scheduling_strategy: Any) -> Any:
+                assert not scheduling_strategy.soft
+                asked.append(scheduling_strategy.node_id)
+                return SimpleNamespace(remote=lambda: scheduling_strategy.node_id)
+
+        fake = SimpleNamespace(remote=lambda **given: lambda task: Remote(), get=lambda running, timeout: running)
+        monkeypatch.setattr(tasks, "ray", fake)
+        nodes = ["a" * 56, "b" * 56]
+        assert on_each_node(str, nodes) == nodes == asked
+
+    def test_one_that_does_not_answer_is_an_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        cancelled: list[Any] = []
+
+        def get(running: list[Any], timeout: float) -> Any:
+            raise GetTimeoutError("Get timed out")
+
+        remote = SimpleNamespace(options=lambda **_: SimpleNamespace(remote=lambda: "task"))
+        fake = SimpleNamespace(
+            remote=lambda **_: lambda task: remote, get=get, cancel=lambda each, force: cancelled.append(each)
+        )
+        monkeypatch.setattr(tasks, "ray", fake)
+        with pytest.raises(WorkerFailed, match="Get timed out"):
+            on_each_node(str, ["a" * 56])
+        assert cancelled == ["task"]
+
+
+def test_what_an_actor_died_of_while_it_started_is_its_error() -> None:
+    cause = RayTaskError("FoldTrainable.__init__", "Traceback\nNoGpu: CUDA does not start", RuntimeError())
+    assert death_reason(ActorDiedError(cause)) == "NoGpu: CUDA does not start"

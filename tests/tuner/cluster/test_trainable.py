@@ -20,6 +20,7 @@ from trainables.data.loading import source_key
 from trainables.errors import Collapsed, Diverged
 from trainables.results import FoldResult
 from trainables.training.checkpoint import Checkpoints
+from trainables.training.kernels import CUBLAS_WORKSPACE
 from tuner.cluster import trainable
 from tuner.cluster.trainable import (
     ASSUMED_CONTEXT_BYTES,
@@ -31,6 +32,7 @@ from tuner.cluster.trainable import (
 from tuner.cluster.worker_reports import FoldDone, FoldFailed, RungScored
 from tuner.messages.wording import one_line
 from tuner.record.directory import RunDirectory
+from tuner.resources.gpu_facts import GpuFacts, NoGpu
 from tuner.resources.share import Share
 from tuner.scheduling.assignment import Assignment
 
@@ -226,6 +228,26 @@ def test_a_process_is_kept_to_its_share_of_a_card(
     assert limits == ([] if kept_to is None else pytest.approx([kept_to]))
 
 
+def test_a_process_with_a_share_of_a_gpu_does_not_train_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    found = GpuFacts(node="a", torch="2.9", cuda="13.0", driver="535.104", failure="RuntimeError: driver too old")
+    monkeypatch.setattr(trainable, "inspect_gpu", lambda: found)
+    with pytest.raises(
+        NoGpu, match=r"takes NVIDIA driver 580 or newer.* got the GPU \(driver 535\.104\) on a: Runtime"
+    ):
+        prepare_process(Share(1, 0.25, 4))
+    prepare_process(Share(1, 0, 4))
+
+
+def test_cublas_can_be_deterministic_in_every_process_with_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    (variable,) = CUBLAS_WORKSPACE
+    monkeypatch.setenv(variable, "")
+    monkeypatch.delenv(variable)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    prepare_process(Share(1, 1, 1))
+    assert os.environ[variable] == CUBLAS_WORKSPACE[variable]
+
+
 def test_networks_in_a_reference_cycle_do_not_outlive_their_fold() -> None:
     """As those of torchvision are, whose graph and module refer to each other."""
 
@@ -253,6 +275,12 @@ def test_fixed_shares_and_their_contexts_fit_on_a_card(gib: int, trials: int) ->
     context = ASSUMED_CONTEXT_BYTES / (gib << 30)
     assert trials * (fraction + context) <= 1 + 1e-9
     assert fraction >= 0.5 / trials
+
+
+@pytest.mark.parametrize("trials", [2, 4, 8])
+def test_shares_fit_beside_what_others_hold(trials: int) -> None:
+    share = Share(1, 1 / trials, trials, context=0.01, others=0.25)
+    assert trials * (memory_fraction(share, 24 << 30) + 0.01) <= 0.75 + 1e-9
 
 
 @pytest.mark.parametrize(("cpus", "threads"), [(3, 3), (1, 1), (0.5, 1)])

@@ -78,6 +78,7 @@ class TestFullCard:
             raise torch.OutOfMemoryError("CUDA out of memory.")
 
         monkeypatch.setattr(cells, "train_and_test", train_and_test)
+        monkeypatch.setattr(cells, "prepare_process", lambda share: None)
 
     def test_is_the_callers_where_the_share_can_grow(self) -> None:
         with pytest.raises(torch.OutOfMemoryError):

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from trainables.precision import Capability
 from tuner.resources.gpu_facts import GpuFacts, has_kernels
 
 TURING_AND_LATER = ("sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120")
@@ -27,7 +28,7 @@ def said(needs_bf16: bool = False, **changes: Any) -> str:
 
 def test_a_gpu_on_which_a_step_was_trained_is_none() -> None:
     assert A100.problem(needs_bf16=True) is None
-    assert str(A100) == "NVIDIA A100-SXM4-80GB (compute capability 8.0, driver 580.65.06)"
+    assert str(A100) == "NVIDIA A100-SXM4-80GB (compute capability 8.0, TF32, driver 580.65.06)"
 
 
 def test_a_driver_that_is_too_old_is_named_with_the_one_that_is_needed() -> None:
@@ -56,7 +57,16 @@ def test_a_pytorch_for_the_cpu_is_named() -> None:
 def test_emulated_bf16_is_refused_where_it_is_asked_for() -> None:
     turing = {"name": "Tesla T4", "capability": (7, 5)}
     assert said(**turing) == "None"
-    assert said(needs_bf16=True, **turing).startswith("training.precision: expected fp32 on a GPU that only emulates")
+    assert said(needs_bf16=True, **turing).startswith("training.precision: expected auto, fp16 or fp32 on a GPU")
+
+
+@pytest.mark.parametrize(
+    ("capability", "training", "teacher"),
+    [((9, 0), "bf16", "bf16"), ((8, 0), "bf16", "bf16"), ((7, 5), "fp16", "fp32"), ((6, 1), "fp32", "fp32")],
+)
+def test_auto_is_what_the_tensor_cores_multiply(capability: Capability, training: str, teacher: str) -> None:
+    precisions = A100.model_copy(update={"capability": capability}).precisions
+    assert (precisions.training, precisions.teacher) == (training, teacher)
 
 
 @pytest.mark.parametrize(

@@ -78,6 +78,17 @@ def test_other_folds_or_repeats_are_not_comparable(root: Path, changes: Any, dif
     assert f"not comparable (different: {differing})" in found.notes[0]
 
 
+@pytest.mark.parametrize(("earlier", "now", "comparable"), [("auto", "bf16", True), ("fp32", "bf16", False)])
+def test_a_precision_that_the_hardware_decides_is_no_difference(
+    root: Path, earlier: str, now: str, comparable: bool
+) -> None:
+    """As before the first trial, or in a record that does not say it."""
+    searched(root, training__precision=earlier)
+    found = collect_warm_start(later(root, "earlier", training__precision=now))
+    assert bool(found.trials) is comparable
+    assert bool(collect_warm_start(later(root, "earlier")).trials)
+
+
 def test_as_many_folds_of_another_dealing_are_not_comparable(root: Path) -> None:
     space = space_of(name="two-deals", tracking__directory=str(root), search__repeats=2)
     directory = new_run(space)

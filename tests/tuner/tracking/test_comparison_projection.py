@@ -11,8 +11,9 @@ import pytest
 from tests.marks import MLFLOW_LEAKS
 from tests.tuner.comparisons import fail_cell, finish_cell
 from tests.tuner.tracking.searches import NAME, RUN, Store, TickingJournal, start_search, ticking_journal
+from tuner.experiment.precision import Precisions
 from tuner.record.directory import RunDirectory
-from tuner.record.events import ComparisonEnded, ComparisonStarted, GpusInspected, RowSearched
+from tuner.record.events import ComparisonEnded, ComparisonStarted, HardwareInspected, RowSearched
 from tuner.record.history import ComparisonHistory
 from tuner.record.journal import ComparisonJournal
 from tuner.tracking.projection import Projection
@@ -36,7 +37,7 @@ def finish(journal: ComparisonJournal) -> None:
 
 def whole_comparison(journal: ComparisonJournal) -> None:
     start(journal)
-    journal.append(GpusInspected(gpus=("NVIDIA L4", "Tesla T4")))
+    journal.append(HardwareInspected(devices=("NVIDIA L4", "Tesla T4"), precisions=Precisions()))
     journal.append(RowSearched(row="L²", column="15 %", trial=1, params={"method.alpha": 0.5}, val_top1=0.5))
     finish_cell(journal, "L²", "15 %", 0, 0.5, {"log_loss": 1.25}, label_il_train=1.5)
     fail_cell(journal, "it's | odd", "15 %", 0)
@@ -53,7 +54,7 @@ def test_a_run_a_training(journal: ComparisonJournal, projection: Projection, st
     assert parent.info.status == "FINISHED"
     assert parent.data.params == {"compare.seeds": "2"}
     assert parent.data.metrics == {"duration_s": 9.0}
-    assert parent.data.tags["gpus"] == "NVIDIA L4; Tesla T4"
+    assert parent.data.tags["devices"] == "NVIDIA L4; Tesla T4"
     expected = {"row": "L²", "column": "15 %", "seed": "0", "mlflow.parentRunId": parent.info.run_id}
     assert expected.items() <= cell.data.tags.items()
     expected_metrics = {"test_top1": 0.5, "test_log_loss": 1.25, "label_il_train": 1.5}

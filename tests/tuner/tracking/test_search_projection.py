@@ -20,9 +20,17 @@ from tests.tuner.tracking.searches import (
     start_search,
     start_trial,
 )
-from trainables.results import EnsembleResult
+from trainables.results import EnsembleResult, FoldResult, TrainingFacts
+from tuner.experiment.precision import Precisions
 from tuner.record.directory import RunDirectory
-from tuner.record.events import EnsembleTested, GpusInspected, ModelRegistered, RetrainingFailed
+from tuner.record.events import (
+    EnsembleTested,
+    FoldFinished,
+    HardwareInspected,
+    ModelRegistered,
+    RetrainingFailed,
+    TrialStarted,
+)
 from tuner.record.examples import ExampleNames
 from tuner.record.journal import SearchJournal
 from tuner.tracking.description import TAG as DESCRIPTION
@@ -161,11 +169,23 @@ def test_a_search_that_was_cut_off_is_killed_and_its_trials_go_on_with_it(
     assert store.runs["trial-0000"].data.tags["state"] == "running"
 
 
-def test_the_gpus_are_a_tag_of_the_search(projection: Projection, journal: SearchJournal, store: Store) -> None:
+def test_the_hardware_is_tags_of_the_search(projection: Projection, journal: SearchJournal, store: Store) -> None:
     start_search(journal)
-    journal.append(GpusInspected(gpus=("NVIDIA L4 (driver 580.1)",)))
+    journal.append(HardwareInspected(devices=("NVIDIA L4", "Tesla T4"), precisions=Precisions(training="fp16")))
     projection.advance()
-    assert store.runs[RUN].data.tags["gpus"] == "NVIDIA L4 (driver 580.1)"
+    tags = store.runs[RUN].data.tags
+    assert (tags["devices"], tags["auto_precision"]) == ("NVIDIA L4; Tesla T4", "fp16")
+
+
+def test_what_a_fold_ran_on_is_tags_of_its_trial(projection: Projection, journal: SearchJournal, store: Store) -> None:
+    start_search(journal)
+    facts = TrainingFacts("Tesla T4", "fp16", examples_per_s=250.0, skipped_steps=2)
+    journal.append(TrialStarted(trial=0, params={}, source="sampler"))
+    journal.append(FoldFinished(trial=0, result=FoldResult(1, 0.5, 1.0, facts=facts)))
+    projection.advance()
+    data = store.runs["trial-0000"].data
+    assert (data.tags["device"], data.tags["precision"]) == ("Tesla T4", "fp16")
+    assert (data.metrics["fold_1/examples_per_s"], data.metrics["fold_1/skipped_steps"]) == (250.0, 2.0)
 
 
 def test_a_retraining_that_broke_off_is_there_and_failed(
