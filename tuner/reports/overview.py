@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from statistics import fmean
 
 from tuner.experiment.objective import LABELS, TOP1
 from tuner.experiment.tree import by_short_name, flatten
 from tuner.messages.invocation import command_line
 from tuner.messages.wording import clock, counted
 from tuner.record.baselines import BaselineRecord
-from tuner.record.configs import config_of
 from tuner.record.history import TrialRecord
 from tuner.record.selection import mean_and_sd
 from tuner.reports.evaluation import ModelEvaluation
@@ -157,9 +157,9 @@ def _more(run: SearchRun) -> NextStep:
 
 
 def device_of(run: SearchRun) -> str:
-    """What the trainings ran on: the kinds of GPU, or the number of CPU cores."""
-    if run.history.gpu_kinds:
-        return ", ".join(run.history.gpu_kinds)
+    """What the trainings ran on: a device of each kind, or else the number of CPU cores."""
+    if run.history.hardware is not None:
+        return "; ".join(run.history.hardware.devices)
     cores = run.environment.cpus
     return "CPU" if cores is None else f"{counted(cores, 'CPU core')}"
 
@@ -168,18 +168,15 @@ def facts_of(run: SearchRun) -> Iterator[tuple[str, str]]:
     """Yields titles and values of where and how the search ran."""
     known = run.environment
     yield "experiment directory", str(run.directory)
-    winner = run.winner
-    precision = "" if winner is None else config_of(winner, run.space).training.precision
     for name, value in (
         ("MLflow", known.tracking_uri),
         ("command", known.command),
         ("machine", known.platform),
         ("device", device_of(run)),
-        ("precision", precision),
-        ("speed", _speed(run)),
     ):
         if value:
             yield name, value
+    yield from _training_facts(run)
     packages = ({"Python": known.python} if known.python else {}) | known.packages
     if packages:
         yield "versions", ", ".join(f"{name} {version}" for name, version in packages.items())
@@ -191,16 +188,18 @@ def facts_of(run: SearchRun) -> Iterator[tuple[str, str]]:
     yield "search", ", ".join(f"{key} {short(value)}" for key, value in search.items() if value != [])
 
 
-def _speed(run: SearchRun) -> str:
-    """Training speed in the folds of the best trial, of one training; "" where the record does not say it."""
-    best = run.best
-    folds = [] if best is None else [fold for fold in best.folds if fold.loss_steps and fold.taken_up_at == 0]
-    duration_s = sum(fold.duration_s for fold in folds)
-    if best is None or not duration_s:
-        return ""
-    num_steps, size = sum(fold.loss_steps[-1] for fold in folds), config_of(best, run.space).training.batch_size
-    per_s = num_steps * size / duration_s
-    return f"{per_s:.3g} examples a second in a training of {best.trial_id}, evaluation included"
+def _training_facts(run: SearchRun) -> Iterator[tuple[str, str]]:
+    """Yields what the folds of the best trial say of their trainings, where the record has it."""
+    found = [fold.facts for fold in run.best.folds if fold.facts is not None] if run.best is not None else []
+    if not found:
+        return
+    yield "precision", ", ".join(dict.fromkeys(facts.precision for facts in found))
+    if speeds := [facts.examples_per_s for facts in found if facts.examples_per_s]:
+        yield "speed", f"{fmean(speeds):.3g} examples a second in a training of the best trial"
+    if skipped := sum(facts.skipped_steps for facts in found):
+        yield "skipped steps", f"{skipped} of the best trial, whose gradients overflowed in fp16"
+    if found[-1].num_norms:
+        yield "teacher", f"{found[-1].folded_norms} of {found[-1].num_norms} BatchNorms folded"
 
 
 def _local_time(seconds: float) -> str:

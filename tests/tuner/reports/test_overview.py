@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tests.tuner.reports.evaluated import NUM_TEST, write_evaluated
 from tests.tuner.reports.searches import fold, write_search
 from tests.tuner.tiny import baseline_events, space_of
-from trainables.results import FoldResult, RetrainResult
+from trainables.results import FoldResult, RetrainResult, TrainingFacts
+from tuner.experiment.precision import Precisions
 from tuner.record.environment import Environment
-from tuner.record.events import GpusInspected, ModelRegistered, RetrainingFinished
+from tuner.record.events import HardwareInspected, ModelRegistered, RetrainingFinished
 from tuner.record.journal import open_search_journal
 from tuner.record.lock import locked
 from tuner.reports.evaluation import model_evaluation
@@ -88,20 +90,25 @@ def test_a_server_is_an_address_and_a_running_search_is_followed(tmp_path: Path)
 
 
 def test_what_it_ran_on_is_said(tmp_path: Path) -> None:
-    run = run_of(tmp_path)
-    facts = dict(facts_of(run))
-    assert (facts["device"], facts["precision"]) == ("2 CPU cores", "fp32")
-    # two folds of the best trial, of two steps of eight images each, in six seconds
-    assert facts["speed"] == "5.33 examples a second in a training of trial-0001, evaluation included"
-    on_gpu = run_of(tmp_path / "gpu", baselines=[GpusInspected(gpus=("NVIDIA H200",))])
-    assert device_of(on_gpu) == "NVIDIA H200"
+    assert device_of(run_of(tmp_path)) == "2 CPU cores"
+    precisions = Precisions(training="bf16", teacher="bf16")
+    inspected = HardwareInspected(devices=("NVIDIA H200", "NVIDIA T4"), precisions=precisions)
+    assert device_of(run_of(tmp_path / "gpu", baselines=[inspected])) == "NVIDIA H200; NVIDIA T4"
 
 
-def test_a_speed_that_the_record_does_not_tell_is_left_out(tmp_path: Path) -> None:
-    def resumed(number: int, score: float) -> FoldResult:
-        return FoldResult(**{**fold(number, score).as_dict(), "taken_up_at": 1})
+def test_facts_of_the_best_trials_trainings_are_said(tmp_path: Path) -> None:
+    def on_gpu(number: int, score: float) -> FoldResult:
+        facts = TrainingFacts("NVIDIA T4", "fp16", 1000.0 * number, skipped_steps=2, folded_norms=48, num_norms=49)
+        return replace(fold(number, score), facts=facts)
 
-    assert "speed" not in dict(facts_of(run_of(tmp_path, fold_of=resumed)))
+    facts = dict(facts_of(run_of(tmp_path, fold_of=on_gpu)))
+    assert facts["speed"] == "1.5e+03 examples a second in a training of the best trial"
+    assert (facts["precision"], facts["teacher"]) == ("fp16", "48 of 49 BatchNorms folded")
+    assert facts["skipped steps"] == "4 of the best trial, whose gradients overflowed in fp16"
+
+
+def test_facts_that_the_record_does_not_tell_are_left_out(tmp_path: Path) -> None:
+    assert not {"speed", "precision", "teacher", "skipped steps"} & set(dict(facts_of(run_of(tmp_path))))
 
 
 def test_a_model_of_a_baseline_is_named(tmp_path: Path) -> None:
