@@ -187,7 +187,7 @@ class Settings(Frozen):
     @classmethod
     def _whole_groups(cls, tree: Any) -> Any:
         if isinstance(tree, dict) and isinstance(worker := tree.get("worker"), dict):
-            groups = tree.get("worker_groups") or [{"name": "workers"}]
+            groups = tree.get("worker_groups")
             if isinstance(groups, list | tuple) and all(isinstance(group, dict) for group in groups):
                 return tree | {"worker_groups": [worker | group for group in groups]}
         return tree
@@ -202,9 +202,14 @@ class Settings(Frozen):
         return self
 
     @property
+    def groups(self) -> tuple[WorkerGroup, ...]:
+        """The groups of workers on Kubernetes."""
+        return self.worker_groups or (WorkerGroup(name="workers", **self.worker.model_dump()),)
+
+    @property
     def largest_cluster(self) -> WorkerRequest:
         """All workers that there may be, each at least of the smallest group's size."""
-        groups = self.worker_groups
+        groups = self.groups
         workers = sum(group.max_workers for group in groups)
         return WorkerRequest(workers, min(group.cpus for group in groups), min(group.gpus for group in groups))
 

@@ -66,8 +66,8 @@ def test_a_job_waits_for_workers_of_any_group() -> None:
     ("overrides", "said"),
     [
         ({"worker_groups": [{"name": "a"}, {"name": "a"}]}, "worker_groups of different names, got a, a"),
-        ({"worker_groups": [{"name": "a", "gpu": 1}]}, "worker_groups.0.gpu"),
-        ({"worker_groups": [{"gpus": 1}]}, "worker_groups.0.name"),
+        ({"worker_groups": [{"name": "a", "gpu": 1}]}, "worker_groups[0].gpu"),
+        ({"worker_groups": [{"gpus": 1}]}, "worker_groups[0].name"),
         ({"worker.min_workers": 9}, "a min_workers of at most max_workers, 8, got 9"),
         (
             {"kubernetes.queue": "q", "worker_groups": [{"name": f"g{n}"} for n in range(8)]},
