@@ -133,7 +133,7 @@ def run_part(context: ForkServerContext, part: Part, section: Section) -> None:
     process.join(section.left_s + GRACE_S)
     reason = f"exit code {process.exitcode}" if process.exitcode is not None else "it did not end in time"
     _end(process)
-    if process.exitcode != 0 or reason != "exit code 0":
+    if reason != "exit code 0":
         section.attempt(part.name, lambda: _raise(reason))
 
 
@@ -145,8 +145,9 @@ def _in_process(part: Part, section: Section, variables: dict[str, str]) -> None
 
 def _end(process: ForkServerProcess) -> None:
     if process.pid is not None:
-        with suppress(ProcessLookupError):  # also of what it has left behind
+        with suppress(ProcessLookupError):  # nothing is left of it, or it has not begun yet
             os.killpg(process.pid, signal.SIGKILL)
+        process.kill()
     process.join()
 
 

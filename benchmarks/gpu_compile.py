@@ -1,7 +1,7 @@
 """Section of `benchmarks.gpu`: what `training.compile` gains on a card, and what it takes, each mode in a process.
 
 gpu_<mode>_over_plain            a step of SMILE that is compiled, over one that is not
-gpu_<mode>_growth_a_training_mb  memory of the card that stays taken after each of ten trainings in one process
+gpu_<mode>_growth_a_training_mb  memory that a process keeps of each of ten trainings, which are gone
 
 Printed besides: seconds of the first step of the first, second and last training.
 """
@@ -19,7 +19,7 @@ from typing import get_args
 import torch
 
 from benchmarks.figures import seconds_of
-from benchmarks.gpu_section import Section, in_turns, step_s, taken_bytes, training
+from benchmarks.gpu_section import Section, in_turns, step_s, training
 from trainables.types import CompileMode
 
 LIMITS = {"default": 0.9}
@@ -81,11 +81,17 @@ def measure(section: Section, mode: CompileMode) -> None:
             del plain
         del fit, compiled_s
         gc.collect()
-        if section.device.type == "cuda":
-            torch.cuda.empty_cache()
-        taken.append(taken_bytes(section.device))
+        taken.append(kept_bytes(section))
     for which, index in {"first": 0, "second": 1, "last": -1}.items():
         section.value(f"compile_{mode}_first_step_of_{which}", first_s[min(index, len(first_s) - 1)], "s")
-    if len(MODES) == 1 or len(taken) > 1:  # other processes on the card grow, too: an upper bound
+    if len(taken) > 1:
         growth = (taken[-1] - taken[0]) / (len(taken) - 1) / 1e6
         section.figure(f"{mode}_growth_a_training_mb", growth, 5)
+
+
+def kept_bytes(section: Section) -> int:
+    """Bytes of the card that this process keeps once nothing uses them: recordings of graphs, and what they refer to."""
+    if section.device.type != "cuda":
+        return 0
+    torch.cuda.empty_cache()
+    return torch.cuda.memory_reserved()

@@ -17,6 +17,7 @@ import torch
 from benchmarks import fused_folds
 from benchmarks.figures import seconds_of
 from benchmarks.gpu_section import Section, Workload, backbone_config, digits, step_s, taken_bytes, training
+from trainables.backbones.config import BackboneConfig
 from trainables.config import TrialConfig
 from trainables.data.folds import stratified_folds
 from trainables.data.loading import load_train
@@ -43,12 +44,15 @@ def measure_folds(section: Section, workload: Workload) -> None:
     """Ten folds in one process, as of a worker that is reused."""
     num_steps = section.count(300, 2)
     from_torchvision = workload.backbone.startswith("torchvision/")  # whose weights would be downloaded
-    backbone = backbone_config(section, workload) if not from_torchvision else None
+    blank = BackboneConfig(name=workload.backbone, pretrained=False)
+    backbone = blank if from_torchvision else backbone_config(section, workload)
     config = TrialConfig(
         data=digits(workload).model_copy(update={"train_images": section.count(1200, 40)}),
-        backbone=backbone or {"name": workload.backbone, "pretrained": False},
+        backbone=backbone,
         method=Smile.Config(gamma_fc=0.0 if from_torchvision else 0.1),
-        training=TrainingConfig(num_steps=num_steps, batch_size=workload.batch_size, precision="bf16"),
+        training=TrainingConfig(
+            num_steps=num_steps, batch_size=workload.batch_size, learning_rate=1e-4, precision="bf16"
+        ),
     )
     examples = load_train(config.data)
     fold = stratified_folds(examples.labels, num_folds=3, seed=0)[0]

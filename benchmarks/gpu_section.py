@@ -140,15 +140,17 @@ def training(
     """A training of digits, or of `data`, at step 0 or at `state`, with a budget that is not used up. `options` are
     settings of the training. What a step costs depends neither on the weights nor on what is seen."""
     data = data or digits(workload)
+    settings: dict[str, Any] = {
+        "num_steps": 9000,
+        "learning_rate": 1e-4,  # at which no method diverges, however long this runs
+        "batch_size": workload.batch_size,
+        "precision": precision,
+    }
     config = TrialConfig(
         data=data,
         backbone=backbone_config(section, workload),
         method=METHODS[method].Config(name=method),
-        training=TrainingConfig(
-            # A rate at which no method diverges, however long this runs.
-            **{"num_steps": 9000, "learning_rate": 1e-4, "batch_size": workload.batch_size, "precision": precision}
-            | options
-        ),
+        training=TrainingConfig(**settings | options),
     )
     return start_fit(config, load_train(data), seed=0, device=device or section.device, state=state)
 
@@ -156,7 +158,11 @@ def training(
 def digits(workload: Workload) -> DataConfig:
     """Enough images for batches that differ."""
     return DataConfig(
-        dataset="digits", train_images=5 * workload.batch_size, test_images=10, size_px=workload.size_px, flip=False
+        dataset="digits",
+        train_images=max(40, 5 * workload.batch_size),
+        test_images=10,
+        size_px=workload.size_px,
+        flip=False,
     )
 
 

@@ -11,7 +11,7 @@ Of `ablation`: a step with a change over one without, below 1 where it gains.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -70,7 +70,7 @@ def measure_steps(section: Section, workload: Workload, precision: str, name: st
 
 
 @contextmanager
-def peak_memory(section: Section, name: str) -> Any:
+def peak_memory(section: Section, name: str) -> Iterator[None]:
     """Says what the block takes of torch's allocator at its peak, beside what was there."""
     if section.device.type != "cuda":
         yield
@@ -161,14 +161,18 @@ def drop_counters(fit: Fit) -> None:
 
 
 @contextmanager
-def flag(holder: Any, name: str) -> Any:
-    """The flag is true inside the block."""
-    with mock.patch.object(holder, name, True):
+def measured_algorithms() -> Iterator[None]:
+    """cuDNN times its algorithms for each shape inside the block, and takes the fastest."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = True
+    try:
         yield
+    finally:
+        torch.backends.cudnn.benchmark = before
 
 
 @contextmanager
-def products_in_tf32() -> Any:
+def products_in_tf32() -> Iterator[None]:
     """Matrix products in TF32 inside the block."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high")
@@ -181,7 +185,7 @@ def products_in_tf32() -> Any:
 CHANGES = {
     "teacher_not_folded": Change(around=lambda: mock.patch.object(batchnorm_folding, "is_close", return_value=False)),
     "checked_each_step": Change(modify=check_each_step),
-    "cudnn_benchmark": Change(around=partial(flag, torch.backends.cudnn, "benchmark")),
+    "cudnn_benchmark": Change(around=measured_algorithms),
     "fused_optimizer": Change(modify=fuse_optimizer),
     "no_batchnorm_counters": Change(modify=drop_counters),
     "contiguous": Change(options={"channels_last": False}),

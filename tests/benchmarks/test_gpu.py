@@ -62,9 +62,7 @@ def context_of(code: int | None, started: list[Section]) -> argparse.Namespace:
     return argparse.Namespace(Process=type("Process", (Ended,), {"started": started, "code": code}))
 
 
-def test_sections_share_what_is_left(
-    rehearsal: Callable[[float], Section], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_sections_share_what_is_left(rehearsal: Callable[[float], Section], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu.time, "monotonic", lambda: 1000.0)
     started: list[Section] = []
     parts = [Part("a", "", 30), Part("b", "", 10)]
