@@ -90,7 +90,7 @@ def measure(section: Section, mode: CompileMode) -> None:
 
 
 def kept_bytes(section: Section) -> int:
-    """Bytes of the card that this process keeps once nothing uses them: recordings of graphs, and what they refer to."""
+    """Bytes of the card that this process keeps once nothing uses them, as recordings of graphs do."""
     if section.device.type != "cuda":
         return 0
     torch.cuda.empty_cache()
