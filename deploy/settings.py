@@ -207,11 +207,9 @@ class Settings(Frozen):
         return self.worker_groups or (WorkerGroup(name="workers", **self.worker.model_dump()),)
 
     @property
-    def largest_cluster(self) -> WorkerRequest:
-        """All workers that there may be, each at least of the smallest group's size."""
-        groups = self.groups
-        workers = sum(group.max_workers for group in groups)
-        return WorkerRequest(workers, min(group.cpus for group in groups), min(group.gpus for group in groups))
+    def first_worker(self) -> WorkerRequest:
+        """One worker of the smallest group's size. The search uses those that come later, and has them asked for."""
+        return WorkerRequest(1, min(group.cpus for group in self.groups), min(group.gpus for group in self.groups))
 
     @property
     def project_folder(self) -> str:

@@ -57,9 +57,11 @@ def test_each_kind_of_worker_is_a_group_of_its_own(kind: str) -> None:
     assert pods["amd"]["tolerations"] == []
 
 
-def test_a_job_waits_for_workers_of_any_group() -> None:
-    settings = load_settings(overrides=VARIANTS["groups"])
-    assert settings.largest_cluster == WorkerRequest(16 + 2 + 8, cpus=8, gpus=1)
+def test_a_job_waits_for_one_worker_of_any_group() -> None:
+    settings = load_settings(overrides=VARIANTS["groups"] | {"worker.gpus": 4, "worker.cpus": 32})
+    assert settings.first_worker == WorkerRequest(1, cpus=32, gpus=4), "the largest group has more"
+    words = shlex.split(ray_object("RayJob", "groups")["spec"]["entrypoint"].split(" && ")[1])
+    assert words[words.index("--workers") + 1] == "1"
 
 
 @pytest.mark.parametrize(
