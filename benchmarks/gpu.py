@@ -29,6 +29,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
+from functools import partial
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import NamedTuple
@@ -121,11 +122,16 @@ def run_parts(context: ForkServerContext, parts: Sequence[Part], whole: Section)
             continue
         print(f"\n{part.name}, {seconds:.0f} s", flush=True)
         section = Section(part.name, whole.device, whole.out, whole.scratch, time.monotonic() + seconds)
-        with mps(whole.scratch) if part.mps and not whole.is_rehearsal else nullcontext():
-            run_part(context, part, section)
+        section.attempt(part.name, partial(run_part, context, part, section))
 
 
 def run_part(context: ForkServerContext, part: Part, section: Section) -> None:
+    """Runs one, below MPS where it is to. Raises RuntimeError, or MPS's error, where it breaks off."""
+    with mps(section.scratch) if part.mps and not section.is_rehearsal else nullcontext():
+        run_in_process(context, part, section)
+
+
+def run_in_process(context: ForkServerContext, part: Part, section: Section) -> None:
     """Runs one in a process, which is ended with all of its own soon after its deadline."""
     variables = {name: os.environ[name] for name in MPS_FOLDERS if name in os.environ}
     process = context.Process(target=_in_process, args=(part, section, variables))
@@ -134,7 +140,7 @@ def run_part(context: ForkServerContext, part: Part, section: Section) -> None:
     reason = f"exit code {process.exitcode}" if process.exitcode is not None else "it did not end in time"
     _end(process)
     if reason != "exit code 0":
-        section.attempt(part.name, lambda: _raise(reason))
+        raise RuntimeError(reason)
 
 
 def _in_process(part: Part, section: Section, variables: dict[str, str]) -> None:
@@ -151,12 +157,9 @@ def _end(process: ForkServerProcess) -> None:
     process.join()
 
 
-def _raise(reason: str) -> None:
-    raise RuntimeError(reason)
-
-
 def missed_in(out: Path, is_rehearsal: bool) -> list[Figure]:
-    """The figures that are short or failed, and how many there are. In a rehearsal only those that a CPU can tell."""
+    """The figures that are short or failed, and prints how many; short ones of a rehearsal only if they are of what is
+    right, which does not depend on the machine."""
     written = [line for line in results_in(out) if "result" in line]
     missed = [
         Figure(line["name"], line["value"], line.get("limit", 0.0), line.get("at_least", False))

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,21 @@ def test_a_section_that_breaks_off_is_a_failed_figure_and_the_next_runs(
     assert [each.name for each in started] == ["a", "b"]
     assert [figure.name for figure in missed_in(started[0].out, is_rehearsal=True)] == ["gpu_a", "gpu_b"]
     assert f"a failed: RuntimeError: {reason}" in capsys.readouterr().out
+
+
+def test_a_service_that_does_not_start_is_a_failed_figure(
+    rehearsal: Callable[[float], Section], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[Section] = []
+    on_a_card = replace(rehearsal(60.0), device=torch.device("cuda"))
+    parts = [Part("a", "", 30, mps=True), Part("b", "", 10)]
+    monkeypatch.setattr(gpu, "MPS", "false")
+    run_parts(context_of(0, started), parts, on_a_card)  # type: ignore[arg-type]
+    assert [each.name for each in started] == ["b"]
+    assert [figure.name for figure in missed_in(tmp_path, is_rehearsal=False)] == ["gpu_a"]
+    monkeypatch.setattr(gpu, "MPS", "no-such-program")
+    run_parts(context_of(0, started), parts[:1], on_a_card)  # type: ignore[arg-type]
+    assert [each.name for each in started] == ["b"], "left out"
 
 
 def test_what_has_no_time_is_left_out(
