@@ -28,8 +28,6 @@ from benchmarks.gpu_section import Section, Workload, in_turns, step_s, training
 from trainables.backbones import batchnorm_folding
 from trainables.training.loop import Fit
 
-PROFILED_STEPS = 3
-
 
 def run(section: Section) -> None:
     """SMILE and plain fine-tuning, the networks of a search first."""
@@ -81,20 +79,21 @@ def peak_memory(section: Section, name: str) -> Iterator[None]:
 
 
 def kernels_of(fit: Fit, section: Section, trace: str) -> tuple[float, float]:
-    """Kernels of a step and the seconds that they take, over `PROFILED_STEPS`; on a CPU operations, nested ones too.
+    """Kernels of a step and the seconds that they take, over a few steps; on a CPU operations, nested ones too.
 
     With a name, the trace of the steps goes to the section's folder.
     """
     on_card = section.device.type == "cuda"
+    num_steps = section.count(3)
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_card else [])]
     with profile(activities=activities) as profiled:
-        step_s(fit, PROFILED_STEPS)
+        step_s(fit, num_steps)
     if trace:
         profiled.export_chrome_trace(str(section.out / f"trace_{trace}.json"))
     kind = DeviceType.CUDA if on_card else DeviceType.CPU
     events = [event for event in profiled.events() or () if event.device_type == kind]
     spans = sorted((event.time_range.start, event.time_range.end) for event in events)
-    return len(events) / PROFILED_STEPS, covered(spans) / 1e6 / PROFILED_STEPS
+    return len(events) / num_steps, covered(spans) / 1e6 / num_steps
 
 
 def covered(spans: list[tuple[float, float]]) -> float:

@@ -30,6 +30,7 @@ def test_no_module_of_it_needs_the_service() -> None:
 def test_every_section_is_a_function_and_the_time_is_all_shared() -> None:
     assert all(callable(part.run) for part in PARTS)
     assert sum(part.seconds for part in PARTS) == 540
+    assert sum(part.rehearsed_s for part in PARTS) == 60
     assert PARTS[0].name == "rightness"
 
 
@@ -66,7 +67,7 @@ def context_of(code: int | None, started: list[Section]) -> argparse.Namespace:
 def test_sections_share_what_is_left(rehearsal: Callable[[float], Section], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu.time, "monotonic", lambda: 1000.0)
     started: list[Section] = []
-    parts = [Part("a", "", 30), Part("b", "", 10)]
+    parts = [Part("a", "", 30, 30), Part("b", "", 10, 10)]
     run_parts(context_of(0, started), parts, rehearsal(43.0))  # type: ignore[arg-type]
     assert [each.ends_s for each in started] == [1030.0, 1040.0], "b has what a left"
     assert missed_in(started[0].out, is_rehearsal=False) == []
@@ -77,7 +78,7 @@ def test_a_section_that_breaks_off_is_a_failed_figure_and_the_next_runs(
     code: int | None, reason: str, rehearsal: Callable[[float], Section], capsys: pytest.CaptureFixture[str]
 ) -> None:
     started: list[Section] = []
-    parts = [Part("a", "", 30), Part("b", "", 10)]
+    parts = [Part("a", "", 30, 30), Part("b", "", 10, 10)]
     run_parts(context_of(code, started), parts, rehearsal(60.0))  # type: ignore[arg-type]
     assert [each.name for each in started] == ["a", "b"]
     assert [figure.name for figure in missed_in(started[0].out, is_rehearsal=True)] == ["gpu_a", "gpu_b"]
@@ -89,7 +90,7 @@ def test_a_service_that_does_not_start_is_a_failed_figure(
 ) -> None:
     started: list[Section] = []
     on_a_card = replace(rehearsal(60.0), device=torch.device("cuda"))
-    parts = [Part("a", "", 30, mps=True), Part("b", "", 10)]
+    parts = [Part("a", "", 30, 30, mps=True), Part("b", "", 10, 10)]
     monkeypatch.setattr(gpu, "MPS", "false")
     run_parts(context_of(0, started), parts, on_a_card)  # type: ignore[arg-type]
     assert [each.name for each in started] == ["b"]
@@ -103,7 +104,7 @@ def test_what_has_no_time_is_left_out(
     rehearsal: Callable[[float], Section], capsys: pytest.CaptureFixture[str]
 ) -> None:
     started: list[Section] = []
-    run_parts(context_of(0, started), [Part("a", "", 30)], rehearsal(2.0))  # type: ignore[arg-type]
+    run_parts(context_of(0, started), [Part("a", "", 30, 30)], rehearsal(2.0))  # type: ignore[arg-type]
     assert started == []
     assert capsys.readouterr().out == "left out: a, as the time is over\n"
 

@@ -78,7 +78,7 @@ def test_cuda_is_in_an_image_once_and_its_compiler_there() -> None:
 
 
 def test_every_installation_has_the_versions_of_the_constraints() -> None:
-    commands = re.findall(r"pip install [^&]*", FILE.read_text().replace("\\\n", " "))
+    commands = re.findall(r"pip install [^&\n]*", FILE.read_text().replace("\\\n", " "))
     assert len(commands) == 3
     assert all("--constraint" in command or "--no-index" in command for command in commands)
 

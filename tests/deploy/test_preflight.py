@@ -160,7 +160,7 @@ def test_decoded_images_that_are_sent_by_name_have_to_be_seen_by_every_node(tmp_
 def test_the_folder_of_decoded_images_is_asked_for_where_they_are_too_large_to_send(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    space = space_of(data={"size_px": 32, "train_images": 40})
+    space = space_of()
     monkeypatch.setenv("TUNER_CACHE", str(tmp_path))
     assert preflight.cache_to_share(space) is None
     monkeypatch.setattr(mapped_pixels, "memory_bytes", lambda: 1000)
