@@ -29,7 +29,7 @@ from trainables.training.loop import Fit
 from trainables.trial import start_fit
 
 FIGURES = "figures.jsonl"
-REHEARSED = 0.02
+REHEARSED = 0.1
 """Share of a card's time that the same takes in a rehearsal on the CPU, whose networks and counts are small."""
 
 

@@ -16,7 +16,8 @@ from benchmarks import gpu
 from benchmarks.gpu import MODULES, PARTS, Part, missed_in, run_parts
 from benchmarks.gpu_section import Section
 
-SECONDS = 60
+SECONDS = 300
+"""Five times what a rehearsal takes on two idle cores: a section that runs out of time leaves the rest of it out."""
 NOT_NEEDED = ("ray", "mlflow", "optuna")
 
 
@@ -121,7 +122,7 @@ def test_without_a_card_nothing_is_measured(
 
 
 @pytest.mark.slow
-def test_a_rehearsal_goes_through_every_section_within_its_seconds(tmp_path: Path) -> None:
+def test_a_rehearsal_goes_through_every_section(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "benchmarks.gpu", "--device", "cpu", "--seconds", str(SECONDS), "--out", "out"]
     root = Path(gpu.__file__).parents[1]
     environment = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
