@@ -14,6 +14,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
+from multiprocessing.context import ForkProcess
 from typing import get_args
 
 import torch
@@ -26,8 +27,6 @@ LIMITS = {"default": 0.9}
 GRAPHED = 0.8
 """Limit of the modes that replay CUDA graphs: the host then launches one for a step."""
 MODES = tuple(mode for mode in get_args(CompileMode) if mode != "none")
-BESIDE_S = 5.0
-"""Seconds that are left for the end of this section once its processes are stopped."""
 
 
 def run(section: Section) -> None:
@@ -36,11 +35,18 @@ def run(section: Section) -> None:
     processes = [context.Process(target=run_mode, args=(section, mode)) for mode in MODES]
     for process in processes:
         process.start()
-    for process in processes:
-        process.join(max(0.0, section.left_s - BESIDE_S))
-        if process.is_alive():
-            process.kill()
-            print(f"left out: the rest of {MODES[processes.index(process)]}", flush=True)
+    for mode, process in zip(MODES, processes, strict=True):
+        section.attempt(f"compile_{mode}", partial(wait_for, section, mode, process))
+
+
+def wait_for(section: Section, mode: str, process: ForkProcess) -> None:
+    """Waits for the process of a mode, or ends it shortly before the deadline. Raises RuntimeError where it crashed."""
+    process.join(max(0.0, section.left_s - section.count(5, 1)))
+    if process.is_alive():
+        process.kill()
+        print(f"left out: the rest of {mode}", flush=True)
+    elif process.exitcode:
+        raise RuntimeError(f"exit code {process.exitcode}")
 
 
 def run_mode(section: Section, mode: CompileMode) -> None:

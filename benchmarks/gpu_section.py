@@ -141,7 +141,7 @@ def training(
     settings of the training. What a step costs depends neither on the weights nor on what is seen."""
     data = data or digits(workload)
     settings: dict[str, Any] = {
-        "num_steps": 9000,
+        "num_steps": 1_000_000,
         "learning_rate": 1e-4,  # at which no method diverges, however long this runs
         "batch_size": workload.batch_size,
         "precision": precision,

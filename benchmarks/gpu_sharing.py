@@ -27,8 +27,6 @@ AT_LEAST = {"effnet64": 2.5, "resnet50": 1.1}
 STARTED_WITHIN_S = 60.0
 """How long a process may take until it has trained a few steps; a window begins `LEAD_S` after it was ordered."""
 LEAD_S = 0.5
-NUM_STEPS = 1_000_000
-"""More than the windows of all rounds have."""
 
 
 class WindowOver(Exception):
@@ -135,7 +133,7 @@ def started(section: Section, workload: Workload, key: str, fits: dict[str, Fit]
     try:
         if section.device.type == "cuda":
             torch.cuda.empty_cache()
-        fits[key] = training(section, workload, "smile", num_steps=NUM_STEPS)
+        fits[key] = training(section, workload, "smile")
         fits[key].run(until=section.count(10, 1))
         taken_bytes(section.device)  # which waits for the card
     except RuntimeError as error:
