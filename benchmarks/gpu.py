@@ -92,7 +92,8 @@ def measure(arguments: argparse.Namespace) -> list[Figure]:
     """Runs the sections, which print their figures. Returns those that are short of their limits, or failed."""
     ends_s = time.monotonic() + arguments.seconds
     hidden = {"CUDA_VISIBLE_DEVICES": ""} if arguments.device == "cpu" else {}
-    with mock.patch.dict(os.environ, {**WORKER_ENVIRONMENT, **os.environ, **hidden}):
+    quiet = {"KINETO_LOG_LEVEL": "5"}  # the profiler's own log
+    with mock.patch.dict(os.environ, {**WORKER_ENVIRONMENT, **quiet, **os.environ, **hidden}):
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(MODULES)  # so that each section is forked, and imports nothing
         device = "cpu" if arguments.device == "cpu" else device_of_a_process(context)

@@ -110,7 +110,7 @@ class Section:
         try:
             measure()
         except Exception as error:
-            reason = f"{type(error).__name__}: {first_line(error)}"
+            reason = first_line(error)
             print(f"{name} failed: {reason}\n{Figure.failed(f'gpu_{name}')}", flush=True)
             self._write(name=f"gpu_{name}", value=None, result="failed", reason=reason)
 

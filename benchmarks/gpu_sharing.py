@@ -72,7 +72,9 @@ def measure(section: Section, workers: list[Connection], key: str, suffix: str) 
     if (in_use := card_bytes_in_use()) is not None:
         section.value(f"card_gib_of_{len(workers)}_{label}{suffix}", in_use / 2**30, "GiB")
     most = max(rates, default=1)
-    if most > 1:
+    if most > 1 and not rates[1]:
+        print(f"left out: {label}, of which no step ended within a window", flush=True)
+    elif most > 1:
         section.figure(f"k{most}_over_1_{label}{suffix}", rates[most] / rates[1], AT_LEAST[label], at_least=True)
 
 
