@@ -25,9 +25,9 @@ from benchmarks.peers.arguments import as_arguments
 from benchmarks.peers.task import SCORED, Task
 from trainables.data.config import DataConfig
 from trainables.data.loading import plan_splits
-from tuner.cluster.connection import WORKER_ENVIRONMENT
 from tuner.record.directory import RunDirectory
 from tuner.record.history import SearchHistory
+from tuner.resources.worker_environment import WORKER_ENVIRONMENT
 
 LIMITS = {"tune_optuna": 3.0, "optuna_joblib": 1.0}
 

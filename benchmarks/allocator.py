@@ -1,4 +1,4 @@
-"""What the workers' environment (tuner.cluster.connection.WORKER_ENVIRONMENT) saves: `python -m benchmarks.allocator`.
+"""What the workers' environment saves (`WORKER_ENVIRONMENT`): `python -m benchmarks.allocator`.
 
 Runs the same few training steps in fresh processes with and without it, in turn, since it is read when a process
 starts; prints seconds a step of each pair and the median ratio. With `--add NAME=VALUE` (e.g. huge pages,
@@ -14,7 +14,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 
-from tuner.cluster.connection import WORKER_ENVIRONMENT
+from tuner.resources.worker_environment import WORKER_ENVIRONMENT
 
 STEPS = """
 import argparse, torch

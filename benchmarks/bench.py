@@ -42,7 +42,7 @@ BENCHMARKS = (
     Benchmark("compiled", quick=None),  # the compiler alone takes a minute and a half
     Benchmark("fused_folds", quick=None),
     Benchmark("trial", quick="--trials 10 --steps 1"),
-    Benchmark("gpu", quick="--pairs 2 --steps 5"),
+    Benchmark("gpu", quick="--seconds 120"),
     Benchmark("search", "--trials 1000", "--trials 50"),
     Benchmark("driver", quick="--trials 300 --block 100 --cards 0"),
     Benchmark("against_peers", "", "--trials 2 --steps 4 --size-px 32", on_photographs=True),

@@ -22,7 +22,7 @@ from benchmarks.step import data_config
 from trainables.data.loading import load_train
 from trainables.methods.l2 import L2
 from trainables.training.loop import Fit
-from tuner.cluster.connection import WORKER_ENVIRONMENT
+from tuner.resources.worker_environment import WORKER_ENVIRONMENT
 
 FIRST = 0
 """An order besides numbers of steps: begin anew."""

@@ -42,7 +42,7 @@ from trainables.data.loading import load_train
 from trainables.methods.l2 import L2
 from trainables.training.loop import Fit
 from trainables.types import Batch
-from tuner.cluster.connection import WORKER_ENVIRONMENT
+from tuner.resources.worker_environment import WORKER_ENVIRONMENT
 
 CPU = torch.device("cpu")
 BACKBONE = BackboneConfig(name="package/efficientnet_lite0")

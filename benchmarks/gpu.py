@@ -1,145 +1,205 @@
-"""The same on a graphics card: `python -m benchmarks.gpu`. Without one it says so, and measures nothing.
+"""What only a GPU can say, within some minutes: `python -m benchmarks.gpu --seconds 540 --out DIR`.
 
-ResNet-50 at 224 px, batches of 48, SMILE in bf16, with weights that are drawn, not trained: what a step costs does not
-depend on them. One to eight trials share the card as processes, without and with NVIDIA's MPS where it is installed.
+Needs PyTorch, timm, pydantic and the weights of efficientnet_lite0 alone: no Ray, no MLflow, no other weights. Each
+section is a process with a deadline of its own, in the order of their worth; one that breaks off does not keep the
+others from running. A figure is printed when it is known, as `name value limit ok|short`, and written as a line of
+JSON to DIR/figures.jsonl. `--device cpu --seconds 60` rehearses it on tiny networks: the same code, other numbers.
 
-    gpu_smile_over_plain      a step of SMILE over one of plain fine-tuning
-    gpu_compiled_over_plain   a step of SMILE with `training.compile: default` over one without, once compiled
-    gpu_graphed_over_plain    with `reduce-overhead`, which replays CUDA graphs
-    gpu_trials_N, …_mps       images a second of N trials together, over those of one alone; both are printed
+    rightness    loss and gradient of every method as on the CPU, resuming, errors of memory, folding; what the card is
+    steps        SMILE over plain fine-tuning, in bf16 and fp32: time, kernels, memory, waits; a trace in DIR
+    sharing      one to eight processes on the card; `sharing_mps` the same with NVIDIA's MPS, where it is installed
+    compile      the modes of `training.compile`
+    data         images on the card, on the host, and the usual loop
+    folds        whole folds: what is not steps, what a checkpoint costs, what stays on the card
+    ablation     what each way to make a step faster does
+    fused        three folds as one model
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
+import multiprocessing
 import os
 import shutil
+import signal
 import subprocess
+import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
+from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
+from typing import NamedTuple
+from unittest import mock
 
-import timm
 import torch
 
-from benchmarks.contestants import contestant
-from benchmarks.figures import Figure, report, skipped
-from benchmarks.methods import in_turn, seconds
-from trainables.backbones.config import BackboneConfig
-from trainables.config import TrialConfig
-from trainables.data.config import DataConfig
-from trainables.data.loading import load_train
-from trainables.methods import METHODS
-from trainables.training.config import TrainingConfig
-from trainables.training.loop import Fit
-from trainables.trial import default_device, start_fit
-from trainables.types import CompileMode
-from tuner.cluster.connection import WORKER_ENVIRONMENT
+from benchmarks.figures import Figure, skipped
+from benchmarks.gpu_section import FIGURES, Section, results_in
+from tuner.resources.worker_environment import WORKER_ENVIRONMENT
 
-ARCHITECTURE, SIZE_PX = "resnet50", 224
-NONE: CompileMode = "none"
-COMPILED: dict[str, CompileMode] = {"compiled": "default", "graphed": "reduce-overhead"}
 MPS = "nvidia-cuda-mps-control"
+MPS_FOLDERS = ("CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY")
+GRACE_S = 3.0
+"""Seconds between the deadline that a section knows and its end by force."""
+
+
+class Part(NamedTuple):
+    """A section: its name, function, seconds of 540 on a card and of 60 in a rehearsal, and whether it is below MPS."""
+
+    name: str
+    function: str
+    seconds: float
+    rehearsed_s: float
+    mps: bool = False
+
+    @property
+    def run(self) -> Callable[[Section], None]:
+        """The function, from its module."""
+        module, _, name = self.function.partition(":")
+        run: Callable[[Section], None] = getattr(importlib.import_module(f"benchmarks.{module}"), name)
+        return run
+
+
+PARTS = (
+    Part("rightness", "gpu_rightness:run", 35, 10),
+    Part("steps", "gpu_steps:run", 110, 10),
+    Part("sharing", "gpu_sharing:run", 70, 6),
+    Part("compile", "gpu_compile:run", 110, 13),
+    Part("data", "gpu_data:run", 60, 4),
+    Part("folds", "gpu_folds:run", 40, 5),
+    Part("sharing_mps", "gpu_sharing:run_with_mps", 60, 4, mps=True),
+    Part("ablation", "gpu_steps:run_ablation", 40, 5),
+    Part("fused", "gpu_folds:run_fused", 15, 3),
+)
+MODULES = sorted({f"benchmarks.{part.function.partition(':')[0]}" for part in PARTS})
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measures and prints; exit code 1 where a figure is short of its limit."""
+    """Measures and prints; exit code 1 where a figure is short of its limit, or failed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu")
-    parser.add_argument("--trials", type=int, nargs="*", default=[1, 2, 4, 8])
-    for name, default in (("batch-size", 48), ("steps", 20), ("pairs", 5)):
-        parser.add_argument(f"--{name}", type=int, default=default)
-    return report(measure(parser.parse_args(argv)))
+    parser.add_argument("--seconds", type=float, default=540.0, help="for all of it (default: %(default)g)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="a folder for figures and a trace (default: a new one)")
+    parser.add_argument("--device", choices=["auto", "cuda", "cpu"], default="auto", help="cpu: a rehearsal")
+    parser.add_argument("--only", nargs="*", choices=[part.name for part in PARTS], default=[], metavar="SECTION")
+    return int(bool(measure(parser.parse_args(argv))))
 
 
 def measure(arguments: argparse.Namespace) -> list[Figure]:
-    """The figures; none without a GPU."""
-    if not torch.cuda.is_available():
-        return skipped("no GPU: SMILE's step, trials that share a card, MPS")
-    with tempfile.TemporaryDirectory() as folder:
-        weights = Path(folder) / "weights.pth"
-        torch.save(timm.create_model(ARCHITECTURE).state_dict(), weights)
-        figures = [Figure("gpu_smile_over_plain", smile_over_plain(weights, arguments), 1.10)]
-        figures += [
-            Figure(f"gpu_{name}_over_plain", compiled_over_plain(mode, weights, arguments), 1.0)
-            for name, mode in COMPILED.items()
-        ]
-        figures += packed(weights, arguments, "")
-        if shutil.which(MPS) is None:
-            print(f"skipped: no {MPS}", flush=True)
-            return figures
-        with mps(Path(folder)):
-            return figures + packed(weights, arguments, "_mps")
+    """Runs the sections, which print their figures. Returns those that are short of their limits, or failed."""
+    ends_s = time.monotonic() + arguments.seconds
+    hidden = {"CUDA_VISIBLE_DEVICES": ""} if arguments.device == "cpu" else {}
+    quiet = {"KINETO_LOG_LEVEL": "5"}  # the profiler's own log
+    with mock.patch.dict(os.environ, {**WORKER_ENVIRONMENT, **quiet, **os.environ, **hidden}):
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(MODULES)  # so that each section is forked, and imports nothing
+        device = "cpu" if arguments.device == "cpu" else device_of_a_process(context)
+        if device != "cuda" and arguments.device == "auto":
+            return skipped("no GPU (--device cpu rehearses it)")
+        if device != arguments.device and arguments.device == "cuda":
+            raise SystemExit("CUDA does not start: see what `python -c 'import torch; torch.cuda.init()'` says")
+        out = arguments.out or Path(tempfile.mkdtemp(prefix="gpu-"))
+        out.mkdir(parents=True, exist_ok=True)
+        (out / FIGURES).unlink(missing_ok=True)
+        print(f"figures in {out}", flush=True)
+        with tempfile.TemporaryDirectory() as scratch:
+            parts = [part for part in PARTS if not arguments.only or part.name in arguments.only]
+            run_parts(context, parts, Section("", torch.device(device), out, Path(scratch), ends_s))
+    return missed_in(out, is_rehearsal=device == "cpu")
 
 
-def smile_over_plain(weights: Path, arguments: argparse.Namespace) -> float:
-    """In one process, in turn."""
-    smile, plain = (training_of(name, weights, arguments.batch_size) for name in ("smile", "l2"))
-    return in_turn(smile, plain, arguments)
+def run_parts(context: ForkServerContext, parts: Sequence[Part], whole: Section) -> None:
+    """One after the other. Time that one leaves is shared by those after it."""
+    planned = [part.rehearsed_s if whole.is_rehearsal else part.seconds for part in parts]
+    for number, part in enumerate(parts):
+        share = planned[number] / sum(planned[number:])
+        seconds = (whole.left_s - GRACE_S) * share
+        if seconds < 1:
+            print(f"left out: {part.name}, as the time is over", flush=True)
+            continue
+        if part.mps and shutil.which(MPS) is None and not whole.is_rehearsal:
+            print(f"left out: {part.name}, as there is no {MPS}", flush=True)
+            continue
+        print(f"\n{part.name}, {seconds:.0f} s", flush=True)
+        section = Section(part.name, whole.device, whole.out, whole.scratch, time.monotonic() + seconds)
+        section.attempt(part.name, partial(run_part, context, part, section))
 
 
-def compiled_over_plain(mode: CompileMode, weights: Path, arguments: argparse.Namespace) -> float:
-    """In one process, in turn."""
-    ours, plain = (training_of("smile", weights, arguments.batch_size, each) for each in (mode, NONE))
-    return in_turn(ours, plain, arguments)
+def run_part(context: ForkServerContext, part: Part, section: Section) -> None:
+    """Runs one, below MPS where it is to. Raises RuntimeError, or MPS's error, where it breaks off."""
+    with mps(section.scratch) if part.mps and not section.is_rehearsal else nullcontext():
+        run_in_process(context, part, section)
 
 
-def packed(weights: Path, arguments: argparse.Namespace, suffix: str) -> list[Figure]:
-    """Throughput of trials that share the card."""
-    rates = {count: images_per_s(count, weights, arguments) for count in arguments.trials}
-    for count, rate in rates.items():
-        print(f"{count} trials{suffix}: {rate:.0f} images/s on {torch.cuda.get_device_name()}", flush=True)
-    alone = rates[min(rates)]
-    return [Figure(f"gpu_trials_{n}{suffix}", rate / alone, 1.0, at_least=True) for n, rate in rates.items()]
+def run_in_process(context: ForkServerContext, part: Part, section: Section) -> None:
+    """Runs one in a process, which is ended with all of its own soon after its deadline."""
+    variables = {name: os.environ[name] for name in MPS_FOLDERS if name in os.environ}
+    process = context.Process(target=_in_process, args=(part, section, variables))
+    process.start()
+    process.join(section.left_s + GRACE_S)
+    reason = f"exit code {process.exitcode}" if process.exitcode is not None else "it did not end in time"
+    _end(process)
+    if reason != "exit code 0":
+        raise RuntimeError(reason)
 
 
-def images_per_s(count: int, weights: Path, arguments: argparse.Namespace) -> float:
-    """Of so many trials at once, together."""
-    with ExitStack() as stack:
-        trials = [
-            stack.enter_context(contestant(work, weights, arguments.batch_size, environment=WORKER_ENVIRONMENT))
-            for _ in range(count)
-        ]
-        for steps in (3, arguments.steps):  # the first to warm up
-            for trial in trials:
-                trial.begin(steps)
-            took_s = [trial.ended() for trial in trials]
-    return sum(float(arguments.steps * arguments.batch_size) / each_s for each_s in took_s)
+def _in_process(part: Part, section: Section, variables: dict[str, str]) -> None:
+    os.setsid()  # so that it can be ended with its own processes
+    os.environ.update(variables)
+    part.run(section)
 
 
-def work(weights: Path, batch_size: int) -> Callable[[int], float]:
-    """One trial, in its process."""
-    torch.set_num_threads(1)
-    return partial(seconds, training_of("smile", weights, batch_size))
+def _end(process: ForkServerProcess) -> None:
+    if process.pid is not None:
+        with suppress(ProcessLookupError):  # nothing is left of it, or it has not begun yet
+            os.killpg(process.pid, signal.SIGKILL)
+        process.kill()
+    process.join()
 
 
-def training_of(method: str, weights: Path, batch_size: int, compile: CompileMode = "none") -> Fit:
-    """At step 0, in bf16."""
-    data = DataConfig(dataset="digits", train_images=240, test_images=10, size_px=SIZE_PX, flip=False)
-    config = TrialConfig(
-        data=data,
-        backbone=BackboneConfig(name=f"timm/{ARCHITECTURE}", checkpoint=weights),
-        method=METHODS[method].Config(name=method),
-        training=TrainingConfig(
-            num_steps=9000, batch_size=batch_size, learning_rate=1e-4, precision="bf16", compile=compile
-        ),
-    )
-    return start_fit(config, load_train(data), seed=0, device=default_device())
+def missed_in(out: Path, is_rehearsal: bool) -> list[Figure]:
+    """The figures that are short or failed, and prints how many; short ones of a rehearsal only if they are of what is
+    right, which does not depend on the machine."""
+    written = [line for line in results_in(out) if "result" in line]
+    missed = [
+        Figure(line["name"], line["value"], line.get("limit", 0.0), line.get("at_least", False))
+        for line in written
+        if line["result"] == "failed" or (line["result"] == "short" and _counts(line["name"], is_rehearsal))
+    ]
+    print(f"\n{len(written)} figures, {len(missed)} missed", flush=True)
+    return missed
+
+
+def _counts(name: str, is_rehearsal: bool) -> bool:
+    return not is_rehearsal or name.startswith("gpu_right")
+
+
+def device_of_a_process(context: ForkServerContext) -> str:
+    """`cuda` where CUDA starts in a process, else `cpu`. Not in this one: MPS wants no client that is there before."""
+    process = context.Process(target=_exit_by_device)
+    process.start()
+    process.join()
+    return "cuda" if process.exitcode == 0 else "cpu"
+
+
+def _exit_by_device() -> None:
+    sys.exit(0 if torch.cuda.is_available() else 1)
 
 
 @contextmanager
 def mps(folder: Path) -> Iterator[None]:
     """NVIDIA's multi-process service, for processes that start within the block."""
-    pipe = {f"CUDA_MPS_{name}_DIRECTORY": str(folder) for name in ("PIPE", "LOG")}
-    os.environ.update(pipe)
-    subprocess.run([MPS, "-d"], check=True)
-    try:
-        yield
-    finally:
-        subprocess.run([MPS], input="quit\n", text=True, check=True)
-        for name in pipe:
-            del os.environ[name]
+    variables = {name: str(folder / "mps") for name in MPS_FOLDERS}
+    (folder / "mps").mkdir()
+    with mock.patch.dict(os.environ, variables):
+        subprocess.run([MPS, "-d"], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            yield
+        finally:
+            subprocess.run([MPS], input="quit\n", text=True, check=False, stdout=subprocess.DEVNULL)
 
 
 if __name__ == "__main__":

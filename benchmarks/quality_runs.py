@@ -20,7 +20,7 @@ from benchmarks.peers.arguments import as_arguments
 from benchmarks.peers.photographs import PhotoTask, Split, splits_of
 from benchmarks.peers.searched import SearchTask
 from trainables.files import write_whole
-from tuner.cluster.connection import WORKER_ENVIRONMENT
+from tuner.resources.worker_environment import WORKER_ENVIRONMENT
 
 ROOT = Path(__file__).parents[1]
 OURS, THIRD = "ours", "ours_in_a_third"

@@ -31,8 +31,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.figures import Figure, report
-from tuner.cluster.connection import WORKER_ENVIRONMENT
 from tuner.record.directory import JOURNAL
+from tuner.resources.worker_environment import WORKER_ENVIRONMENT
 
 HERE = Path(__file__).resolve().parent.parent
 SPACE = "search_spaces/smile.yaml"

@@ -34,8 +34,8 @@ from trainables.methods.l2 import L2
 from trainables.methods.smile import Smile
 from trainables.methods.teacher import ema_update
 from trainables.training.loop import Fit
-from tuner.cluster.connection import WORKER_ENVIRONMENT
 from tuner.resources.share import num_cpus
+from tuner.resources.worker_environment import WORKER_ENVIRONMENT
 
 EMA_CALLS = 10
 

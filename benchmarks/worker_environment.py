@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from tuner.cluster.connection import WORKER_ENVIRONMENT
+from tuner.resources.worker_environment import WORKER_ENVIRONMENT
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:

@@ -72,16 +72,18 @@ class Findings:
 @dataclass(frozen=True)
 class NodeFacts:
     """One node's answer. `token` is the content of the file that the head wrote, None where the node saw no file;
-    `missing` are requirements that its environment does not meet; `note` is only shown."""
+    `missing` are requirements that its environment does not meet; `note` is only shown; `cached` is as `token`, of the
+    file in the folder of decoded images."""
 
     node: str
     token: str | None
     missing: tuple[str, ...]
     note: str = ""
+    cached: str | None = None
 
 
-def inspect_node(node: str, file: str | None, has_gpus: bool) -> NodeFacts:
-    """Collects the facts of the node that it runs on, whose address is `node`; without a `file`, none is read."""
+def inspect_node(node: str, file: str | None, has_gpus: bool, cache_file: str | None = None) -> NodeFacts:
+    """Collects the facts of the node that it runs on, whose address is `node`; without a file, none is read."""
     missing = missing_requirements(PYPROJECT)
     note = ""
     if has_gpus and not missing:
@@ -89,7 +91,8 @@ def inspect_node(node: str, file: str | None, has_gpus: bool) -> NodeFacts:
 
         if torch.version.cuda is None and torch.version.hip is None:
             note = "has GPUs, but its PyTorch is built for the CPU alone"
-    return NodeFacts(node, _read_when_visible(Path(file)) if file else None, missing, note)
+    token, cached = (_read_when_visible(Path(each)) if each else None for each in (file, cache_file))
+    return NodeFacts(node, token, missing, note, cached)
 
 
 def missing_requirements(pyproject: Path) -> tuple[str, ...]:

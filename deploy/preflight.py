@@ -11,6 +11,7 @@ import math
 import os
 import secrets
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,10 @@ from deploy.findings import Findings, NodeFacts, inspect_node
 from deploy.results import has_begun
 from deploy.settings import load_settings
 from deploy.worker_request import WorkerRequest
+from trainables.backbones import fetch_weights
+from trainables.data.cache import Cache
+from trainables.data.loading import check_data
+from trainables.data.mapped_pixels import is_too_large_to_send
 from trainables.errors import BadInput, Problem, os_reason
 from tuner.cluster.connection import alive_nodes
 from tuner.experiment.checks import check_experiment
@@ -58,12 +63,13 @@ def check_cluster(space_file: Path, job: str, resume: bool, workers: int = 0) ->
         nodes = alive_nodes()
         capacities = [Capacity.of(node) for node in nodes]
         awaited = _workers_to_await(space, capacities, workers)
+        on_head = list(_problems_on_head(space))
         problems = [
-            *_problems_on_head(space),
+            *on_head,
             *_capacity_problems(space, capacities + _capacities_of(awaited)),
             *_name_problems(space, job, resume),
         ]
-        on_nodes = _check_nodes(space, nodes)
+        on_nodes = _check_nodes(space, nodes, None if on_head else cache_to_share(space))
     finally:
         ray.shutdown()
     return Findings(
@@ -87,6 +93,13 @@ def _problems_on_head(space: SearchExperiment) -> Iterator[Problem]:
         check_experiment(space)
     except BadInput as bad:
         yield from bad.problems
+        return
+    # Once, to the folder that all nodes share by TORCH_HOME and HF_HOME: workers may have no way out, and are many.
+    for backbone in dict.fromkeys(config.backbone for config in space.boundary_configs()):
+        try:
+            fetch_weights(backbone)
+        except BadInput as bad:
+            yield from bad.under("backbone").problems
 
 
 def _workers_to_await(space: SearchExperiment, nodes: Sequence[Capacity], workers: int) -> WorkerRequest | None:
@@ -142,32 +155,52 @@ class NodeFindings:
     notes: tuple[str, ...] = ()
 
 
-def _check_nodes(space: SearchExperiment, nodes: Sequence[Node]) -> NodeFindings:
-    """Has every node look at its environment and, where all share the experiment's folder, read a file in it."""
+def cache_to_share(space: SearchExperiment) -> Path | None:
+    """The folder of decoded images, if a training split is too large to be sent: then each node maps it from there.
+
+    The experiment has been checked. None if there is no cache, without which all images are sent.
+    """
+    cache = Cache.from_environment()
+    variants = {config.data for config in space.boundary_configs() if not config.data.has_texts}
+    sizes = (check_data(data, num_folds=None).num_train * data.stored_px**2 * 3 for data in variants)
+    return cache.folder if cache is not None and is_too_large_to_send(max(sizes, default=0)) else None
+
+
+def _check_nodes(space: SearchExperiment, nodes: Sequence[Node], cache: Path | None = None) -> NodeFindings:
+    """Has every node look at its environment and read a file of the head: in the experiment's folder, where all share
+    it, and in that of decoded images, if they are to."""
     try:
-        with _probe_in(space.tracking.directory) as probe:
+        with _probe_in(space.tracking.directory) as probe, _probe_in(cache) if cache else nullcontext() as decoded:
             shared = probe if space.tracking.mirror is None else None
-            facts = _inspect(nodes, shared)
+            facts = _inspect(nodes, shared, decoded)
     except ray.exceptions.RayError as error:  # first: of a timeout's, OSError is a base, too
         return NodeFindings(refusals=(f"not every node answers: {reason(error)}",))
     except OSError as error:
-        got = f"{space.tracking.directory}: {os_reason(error)}"
+        got = f"{error.filename or space.tracking.directory}: {os_reason(error)}"
         return NodeFindings(problems=(Problem("tracking.directory", "a folder that the head can write", got),))
-    return _findings_of(facts, shared)
+    return _findings_of(facts, shared, decoded)
 
 
-def _findings_of(facts: Sequence[NodeFacts], probe: Probe | None) -> NodeFindings:
+SHARED_FOLDER = "a folder on storage that all nodes share"
+SHARED_CACHE = (
+    f"{SHARED_FOLDER} as TUNER_CACHE in the nodes' environment (the decoded images are too large to be sent; or fewer "
+    "or smaller ones: data.train_images, data.size_px)"
+)
+
+
+def _findings_of(facts: Sequence[NodeFacts], probe: Probe | None, decoded: Probe | None = None) -> NodeFindings:
     """What the nodes' answers say of the experiment; without a probe, they need not share its folder."""
-    blind = [each.node for each in facts if probe is not None and each.token != probe.token]
-    place = "" if probe is None else str(probe.file.parent)
+    asked = (
+        ("tracking.directory", SHARED_FOLDER, probe, [each.token for each in facts]),
+        ("data", SHARED_CACHE, decoded, [each.cached for each in facts]),
+    )
     return NodeFindings(
         tuple(
-            Problem(
-                "tracking.directory",
-                "a folder on storage that all nodes share",
-                f"{place}: node {node} does not see what the head wrote there",
-            )
-            for node in blind
+            Problem(where, expected, f"{of.file.parent}: node {each.node} does not see what the head wrote there")
+            for where, expected, of, tokens in asked
+            if of is not None
+            for each, token in zip(facts, tokens, strict=True)
+            if token != of.token
         ),
         tuple(f"node {each.node} lacks {', '.join(each.missing)}" for each in facts if each.missing),
         tuple(f"node {each.node} {each.note}" for each in facts if each.note),
@@ -189,13 +222,13 @@ def _probe_in(directory: Path) -> Iterator[Probe]:
             directory.rmdir()
 
 
-def _inspect(nodes: Sequence[Node], probe: Probe | None) -> list[NodeFacts]:
+def _inspect(nodes: Sequence[Node], probe: Probe | None, decoded: Probe | None) -> list[NodeFacts]:
     """The answers of the nodes, in their order. Raises Ray's errors where one does not answer in time."""
     remote: Any = ray.remote(num_cpus=0)(inspect_node)
-    file = None if probe is None else str(probe.file)
+    file, cache_file = (None if each is None else str(each.file) for each in (probe, decoded))
     answers = [
         remote.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
-            node["NodeManagerAddress"], file, Capacity.of(node).gpus > 0
+            node["NodeManagerAddress"], file, Capacity.of(node).gpus > 0, cache_file
         )
         for node in nodes
     ]

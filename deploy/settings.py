@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveInt, ValidationError, model_validator
 
+from deploy.node_sizes import Head, Worker, WorkerGroup
 from deploy.value_types import Endpoint, Host, Name, PinnedImage, Place, Port, Printable, Version
 from deploy.worker_request import WorkerRequest
 from trainables.errors import BadInput, Problem
@@ -18,6 +19,9 @@ from tuner.experiment.tree import set_leaf
 from tuner.messages.validation import problems_from_pydantic
 
 DEFAULTS = Path(__file__).parent / "settings.yaml"
+
+KUEUE_GROUPS = 7
+"""Kueue counts at most eight groups of pods in a cluster, of which the head is one."""
 
 
 class Versions(Frozen):
@@ -37,7 +41,9 @@ class Images(Frozen):
     postgres: PinnedImage
     object_store: PinnedImage
     accelerator: Literal["gpu", "cpu"]
-    """Ray's image on which the project's is built: with the CUDA libraries, or without."""
+    """End of the tag of the project's image."""
+    torch_index: Endpoint | None
+    """A package index whose PyTorch is taken before that of the usual one, as PyTorch's own for CPUs or for ROCm."""
 
 
 class Ports(Frozen):
@@ -48,46 +54,6 @@ class Ports(Frozen):
     mlflow: Port
     postgres: Port
     object_store: Port
-
-
-class Head(Frozen):
-    """Size of the head node. It runs the driver, and no trial."""
-
-    cpus: PositiveInt
-    memory_gib: PositiveInt
-    object_store_gib: PositiveInt
-    """Shared memory for Ray's object store; part of `memory_gib`."""
-
-    @property
-    def object_store_bytes(self) -> int:
-        """The object store's size in bytes, the unit of Ray's flag."""
-        return self.object_store_gib << 30
-
-    @property
-    def shared_memory_gib(self) -> int:
-        """Size of /dev/shm. In a smaller one than the object store, Ray would use the disk instead."""
-        return self.object_store_gib + 1
-
-    @model_validator(mode="after")
-    def _room(self) -> Head:
-        if self.shared_memory_gib >= self.memory_gib:
-            expected = f"an object_store_gib of at most {self.memory_gib - 2}, 2 less than memory_gib"
-            raise ValueError(f"{expected}, got {self.object_store_gib}")
-        return self
-
-
-class Worker(Head):
-    """Size of a worker node, and how many there may be."""
-
-    gpus: Annotated[int, Field(ge=0)]
-    """Whole GPUs; a trial's share of one is the experiment's `resources.gpus`."""
-    gpu_resource: Annotated[str, Field(pattern=r"^[a-z][a-z.-]*/[a-z][\w.-]*$")]
-    """Kubernetes' name of a GPU: `nvidia.com/gpu`, `amd.com/gpu`, or a slice, `nvidia.com/mig-1g.10gb`."""
-    max_workers: PositiveInt
-    idle_timeout_s: PositiveInt
-    """Idle time after which an autoscaler removes a worker."""
-    node_selector: dict[str, str]
-    tolerations: tuple[dict[str, Any], ...]
 
 
 class Storage(Frozen):
@@ -106,6 +72,16 @@ class Storage(Frozen):
     @property
     def is_s3(self) -> bool:
         return self.experiments.startswith("s3://")
+
+    @property
+    def cache(self) -> str:
+        """Folder of decoded images and published weights: on the storage that all nodes share, or else each node's."""
+        return f"{self.local if self.is_s3 else self.experiments}/cache"
+
+    @property
+    def cache_environment(self) -> dict[str, str]:
+        """The variables by which every process finds the cache."""
+        return {"TUNER_CACHE": self.cache, "TORCH_HOME": f"{self.cache}/torch", "HF_HOME": f"{self.cache}/huggingface"}
 
 
 class MlflowServer(Frozen):
@@ -148,6 +124,10 @@ class Kubernetes(Frozen):
     """Secrets for a private registry."""
     service_account: Name | None
     """Service account of Ray's pods: with an identity that may access S3, static keys are not needed."""
+    priority_class: Name | None
+    """`priorityClassName` of Ray's pods."""
+    queue: Name | None
+    """Kueue's local queue. Kueue admits a cluster as a whole, which then has `max_workers` from the start."""
     gcs_redis: Annotated[str, Field(pattern=r"^[\w.-]+:\d+$")] | None
     """`host:port` of a Redis for the state of Ray's head. A search needs none: it resumes from its journal."""
 
@@ -169,6 +149,8 @@ class Aws(Frozen):
     disk_gib: PositiveInt
     image: Annotated[str, Field(pattern=r"^ami-[\w-]+$")]
     """Machine image with Docker and, for workers with GPUs, NVIDIA's container toolkit."""
+    spot: bool
+    """Whether workers are spot instances: cheaper, and taken away at any time. A fold resumes from its checkpoint."""
     profile: str
     """Instance profile, by which nodes access S3 without keys."""
 
@@ -191,6 +173,8 @@ class Settings(Frozen):
     ports: Ports
     head: Head
     worker: Worker
+    worker_groups: tuple[WorkerGroup, ...]
+    """Groups of workers on Kubernetes, each with what differs from `worker`; empty: one group, which is `worker`."""
     storage: Storage
     mlflow: MlflowServer
     job: Job
@@ -199,10 +183,43 @@ class Settings(Frozen):
     aws: Aws
     slurm: Slurm
 
+    @model_validator(mode="before")
+    @classmethod
+    def _whole_groups(cls, tree: Any) -> Any:
+        if isinstance(tree, dict) and isinstance(worker := tree.get("worker"), dict):
+            groups = tree.get("worker_groups")
+            if isinstance(groups, list | tuple) and all(isinstance(group, dict) for group in groups):
+                return tree | {"worker_groups": [worker | group for group in groups]}
+        return tree
+
+    @model_validator(mode="after")
+    def _groups_of_a_cluster(self) -> Settings:
+        names = [group.name for group in self.worker_groups]
+        if len(set(names)) < len(names):
+            raise ValueError(f"worker_groups of different names, got {', '.join(names)}")
+        if self.kubernetes.queue is not None and len(names) > KUEUE_GROUPS:
+            raise ValueError(f"at most {KUEUE_GROUPS} worker_groups with kubernetes.queue, got {len(names)}")
+        return self
+
+    @property
+    def groups(self) -> tuple[WorkerGroup, ...]:
+        """The groups of workers on Kubernetes."""
+        return self.worker_groups or (WorkerGroup(name="workers", **self.worker.model_dump()),)
+
+    @property
+    def first_worker(self) -> WorkerRequest:
+        """One worker of the smallest group's size. The search uses those that come later, and has them asked for."""
+        return WorkerRequest(1, min(group.cpus for group in self.groups), min(group.gpus for group in self.groups))
+
     @property
     def project_folder(self) -> str:
         """The project's folder in its image."""
         return "/home/ray/project"
+
+    @property
+    def on_slurm(self) -> WorkerRequest:
+        """The nodes of a Slurm job. The driver has a CPU of the first one."""
+        return WorkerRequest(self.slurm.nodes, max(1, self.worker.cpus - 1), self.worker.gpus)
 
     @property
     def python_tag(self) -> str:
@@ -211,8 +228,8 @@ class Settings(Frozen):
 
     @property
     def ray_image(self) -> str:
-        """Ray's image on which the project's is built."""
-        return f"rayproject/ray:{self.versions.ray}-{self.python_tag}-{self.images.accelerator}"
+        """Ray's image on which the project's is built. It has no CUDA: PyTorch brings its own, and needs the driver."""
+        return f"rayproject/ray:{self.versions.ray}-{self.python_tag}-cpu"
 
     @property
     def tuner_image(self) -> str:
@@ -257,13 +274,19 @@ class Settings(Frozen):
         depends on SQLAlchemy's version."""
         return f"postgresql+psycopg2://mlflow@{self.database_host}:{self.ports.postgres}/mlflow"
 
-    def search_command(self, folder: str, workers: int, cpus: int) -> list[str]:
-        """The words of a command that waits for `workers` with `cpus` free CPUs each, and searches on them.
+    def search_command(self, folder: str, awaited: WorkerRequest) -> list[str]:
+        """The words of a command that waits for workers, and searches on them.
 
         The project is in `folder`; the cluster is that of RAY_ADDRESS, or this node's.
         """
-        wait = WorkerRequest(workers, cpus, self.worker.gpus).wait_command
-        return [*wait, *self._search_words(folder), "--address", "auto", *self._storage_flags, *self.job.arguments]
+        return [
+            *awaited.wait_command,
+            *self._search_words(folder),
+            "--address",
+            "auto",
+            *self._storage_flags,
+            *self.job.arguments,
+        ]
 
     def check_command(self, folder: str) -> list[str]:
         """The words of a command that checks the experiment, before workers are asked for; it needs no cluster."""

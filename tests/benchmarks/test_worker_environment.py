@@ -5,7 +5,7 @@ import os
 import pytest
 
 from benchmarks.worker_environment import main
-from tuner.cluster.connection import WORKER_ENVIRONMENT
+from tuner.resources.worker_environment import WORKER_ENVIRONMENT
 
 
 def test_the_command_has_the_workers_variables_and_those_of_its_caller(monkeypatch: pytest.MonkeyPatch) -> None:

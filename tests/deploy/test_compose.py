@@ -16,6 +16,8 @@ from deploy.settings import load_settings
 FILE = Path("deploy/compose.yaml")
 VARIABLE = re.compile(r"\$\{(\w+)([^}]*)\}")
 ONE_SHOTS = {"bucket", "database-schema"}
+MAY_BE_EMPTY = {"TORCH_INDEX"}
+"""Variables that have to be set all the same."""
 
 Compose = dict[str, Any]
 
@@ -44,7 +46,8 @@ def test_it_is_of_the_compose_specification(compose: Compose) -> None:
 
 def undefended(text: str) -> list[str]:
     """Variables that would be taken for empty, or for a default, where they are not set."""
-    return [name for name, modifier in VARIABLE.findall(text) if not modifier.startswith(":?")]
+    guards = {name: "?" if name in MAY_BE_EMPTY else ":?" for name, _ in VARIABLE.findall(text)}
+    return [name for name, modifier in VARIABLE.findall(text) if not modifier.startswith(guards[name])]
 
 
 def test_no_variable_has_a_default_and_each_is_written_for_it() -> None:
@@ -120,8 +123,17 @@ def test_only_the_profile_that_is_asked_for_has_workers(compose: Compose) -> Non
     services = compose["services"]
     assert (services["ray-worker"]["profiles"], services["ray-worker-gpu"]["profiles"]) == (["cpu"], ["gpu"])
     (device,) = services["ray-worker-gpu"]["deploy"]["resources"]["reservations"]["devices"]
-    assert device["capabilities"] == ["gpu"]
+    assert (device["capabilities"], device["count"]) == (["gpu"], "all")
+    assert "--num-" not in services["ray-worker-gpu"]["command"]
     assert "--num-cpus 0" in services["ray-head"]["command"]
+
+
+def test_head_and_workers_share_decoded_images_and_weights(compose: Compose) -> None:
+    for name in ("ray-head", "ray-worker", "ray-worker-gpu"):
+        service = compose["services"][name]
+        assert service["environment"]["TUNER_CACHE"] == "/experiments/cache"
+        assert {"TORCH_HOME", "HF_HOME"} <= set(service["environment"])
+        assert service["volumes"] == ["experiments:/experiments"]
 
 
 def test_shared_memory_holds_the_object_store(compose: Compose) -> None:

@@ -68,7 +68,19 @@ def test_it_agrees_with_the_settings() -> None:
     tuner = text[text.index(" AS tuner") : text.index(" AS mlflow")]
     assert re.findall(r"^WORKDIR (\S+)", tuner, re.MULTILINE) == [settings.project_folder]
     assert f"--group=100 {settings.storage.experiments}" in tuner
-    assert settings.ray_image == f"rayproject/ray:{settings.versions.ray}-py311-gpu"
+    assert settings.ray_image == f"rayproject/ray:{settings.versions.ray}-py311-cpu"
+
+
+def test_cuda_is_in_an_image_once_and_its_compiler_there() -> None:
+    for accelerator in ("gpu", "cpu"):
+        assert load_settings(overrides={"images.accelerator": accelerator}).ray_image.endswith("-cpu")
+    assert "--no-install-recommends g++" in FILE.read_text()
+
+
+def test_every_installation_has_the_versions_of_the_constraints() -> None:
+    commands = re.findall(r"pip install [^&\n]*", FILE.read_text().replace("\\\n", " "))
+    assert len(commands) == 3
+    assert all("--constraint" in command or "--no-index" in command for command in commands)
 
 
 def test_nothing_gets_into_the_build_but_what_is_named() -> None:

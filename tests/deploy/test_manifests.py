@@ -35,6 +35,14 @@ VARIANTS: dict[str, dict[str, Any]] = {
     },
     "arguments": {"job.space": "/experiments/mine.yaml", "job.arguments": ["--resume", "mine", "--set", "name=a b"]},
     "gcs redis": {"kubernetes.gcs_redis": "redis:6379"},
+    "groups": {
+        "worker_groups": [
+            {"name": "spot-t4", "max_workers": 16, "node_selector": {"cloud.google.com/gke-spot": "true"}},
+            {"name": "a100", "min_workers": 1, "max_workers": 2, "gpus": 8, "cpus": 96, "memory_gib": 512},
+            {"name": "amd", "gpu_resource": "amd.com/gpu", "tolerations": []},
+        ],
+    },
+    "queue": {"kubernetes.queue": "research", "kubernetes.priority_class": "batch", "worker.max_workers": 3},
     "chosen nodes": {"worker.node_selector": {"cloud.google.com/gke-accelerator": "nvidia-l4"}},
 }
 TARGETS = [Target.NAMESPACE, Target.RAYCLUSTER, Target.RAYJOB, Target.MLFLOW]

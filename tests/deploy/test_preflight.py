@@ -16,6 +16,7 @@ from deploy.settings import load_settings
 from deploy.worker_request import WorkerRequest
 from tests.deploy.fakes import begun_run
 from tests.tuner.tiny import space_of, write_yaml
+from trainables.data import mapped_pixels
 from trainables.errors import BadInput, Problem
 from tuner.experiment.search_experiment import SearchExperiment
 from tuner.resources.share import Capacity
@@ -147,12 +148,49 @@ def test_nodes_that_do_not_see_the_folder_or_lack_packages_are_named(tmp_path: P
     assert preflight._findings_of(facts, None).problems == ()
 
 
+def test_decoded_images_that_are_sent_by_name_have_to_be_seen_by_every_node(tmp_path: Path) -> None:
+    decoded = Probe(tmp_path / "cache" / "images" / ".probe", "xyz")
+    facts = [NodeFacts("10.0.0.1", None, (), cached="xyz"), NodeFacts("10.0.0.2", None, ())]
+    (problem,) = preflight._findings_of(facts, None, decoded).problems
+    assert problem.where == "data"
+    assert "TUNER_CACHE" in problem.expected
+    assert problem.got == f"{tmp_path}/cache/images: node 10.0.0.2 does not see what the head wrote there"
+
+
+def test_the_folder_of_decoded_images_is_asked_for_where_they_are_too_large_to_send(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = space_of()
+    monkeypatch.setenv("TUNER_CACHE", str(tmp_path))
+    assert preflight.cache_to_share(space) is None
+    monkeypatch.setattr(mapped_pixels, "memory_bytes", lambda: 1000)
+    assert preflight.cache_to_share(space) == tmp_path / "images"
+    monkeypatch.setenv("TUNER_CACHE_GB", "0")
+    assert preflight.cache_to_share(space) is None
+
+
+def test_weights_are_downloaded_by_the_head_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    fetched = []
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow:5000")
+    monkeypatch.setattr(preflight, "check_experiment", lambda space: None)
+    monkeypatch.setattr(preflight, "fetch_weights", fetched.append)
+    space = space_of()
+    assert keys(preflight._problems_on_head(space)) == []
+    assert fetched == list(dict.fromkeys(config.backbone for config in space.boundary_configs()))
+
+    def unreachable(config: object) -> None:
+        raise BadInput(Problem("name", "weights that can be downloaded", "no network"))
+
+    monkeypatch.setattr(preflight, "fetch_weights", unreachable)
+    assert keys(preflight._problems_on_head(space)) == ["backbone.name"]
+
+
 @pytest.fixture
 def nodes_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., SearchExperiment]:
     """Has the nodes answer with what a function of the probe returns or raises; gives the experiment to check."""
 
     def nodes_answer(answer: Callable[[Probe | None], list[NodeFacts]], **tracking: str) -> SearchExperiment:
-        monkeypatch.setattr(preflight, "_inspect", lambda nodes, probe: answer(probe))
+        monkeypatch.setattr(preflight, "_inspect", lambda nodes, probe, decoded: answer(probe))
         return space_of(tracking={"directory": str(tmp_path / "mine"), **tracking})
 
     return nodes_answer

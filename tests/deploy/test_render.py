@@ -117,7 +117,7 @@ def test_on_machines_the_dashboard_stays_on_the_loopback_and_asks_for_the_token(
 def test_own_machines_all_take_part_and_the_head_runs_no_trial() -> None:
     config = checked(yaml.safe_load(render(Target.RAY_UP, load_settings())))
     assert config["max_workers"] == len(load_settings().machines.workers)
-    assert "--num-cpus=0" in config["head_start_ray_commands"][-1]
+    assert "--num-cpus=0 --num-gpus=0" in config["head_start_ray_commands"][-1]
 
 
 def test_the_cloud_grows_from_none_and_holds_no_key() -> None:
@@ -126,5 +126,21 @@ def test_the_cloud_grows_from_none_and_holds_no_key() -> None:
     assert types["worker"]["min_workers"] == 0
     assert types["worker"]["node_config"]["InstanceType"] == load_settings().aws.worker
     assert types["worker"]["node_config"]["MetadataOptions"]["HttpTokens"] == "required"
-    assert types["head"]["resources"] == {"CPU": 0}
+    assert types["head"]["resources"] == {"CPU": 0, "GPU": 0}
     assert "AWS_SECRET" not in text
+
+
+@pytest.mark.parametrize("spot", [False, True])
+def test_workers_on_the_spot_market_are_asked_for(spot: bool) -> None:
+    types = checked(yaml.safe_load(render(Target.RAY_UP_AWS, load_settings(overrides={"aws.spot": spot}))))[
+        "available_node_types"
+    ]
+    assert ("InstanceMarketOptions" in types["worker"]["node_config"]) is spot
+    assert "InstanceMarketOptions" not in types["head"]["node_config"]
+
+
+@pytest.mark.parametrize("target", RAY_UP, ids=lambda target: target.command)
+def test_containers_on_machines_share_the_cache_and_workers_see_their_cards(target: Target) -> None:
+    docker = yaml.safe_load(render(target, load_settings()))["docker"]
+    assert "--env TUNER_CACHE=/experiments/cache" in docker["run_options"]
+    assert "--env NVIDIA_VISIBLE_DEVICES=all" in docker["worker_run_options"]

@@ -21,7 +21,8 @@ TINY = {
 
 WATCHED = """
 import faulthandler, logging, os, signal
-from tuner.cluster.connection import TUNE_ENVIRONMENT, WORKER_ENVIRONMENT
+from tuner.cluster.connection import TUNE_ENVIRONMENT
+from tuner.resources.worker_environment import WORKER_ENVIRONMENT
 
 def state():
     handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)]

@@ -36,6 +36,7 @@ STAYS = {
     "deploy/Dockerfile.dockerignore",
     "deploy/README.md",
     "deploy/compose.yaml",
+    "deploy/constraints.txt",
     "search_spaces/paper/generate.py",
 }
 """What is used in a clone alone."""

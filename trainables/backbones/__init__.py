@@ -8,6 +8,7 @@ from trainables.backbones.registry import (
     check_backbone,
     describe,
     facts_about,
+    fetch_weights,
     list_backbones,
 )
 
@@ -22,5 +23,6 @@ __all__ = [
     "check_backbone",
     "describe",
     "facts_about",
+    "fetch_weights",
     "list_backbones",
 ]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlparse
 from urllib.request import urlopen
@@ -49,6 +50,22 @@ def downloading(cache: Path) -> Iterator[None]:
         raise BadInput(Problem("name", expected, first_line(error))) from error
     finally:
         socket.setdefaulttimeout(before)
+
+
+@contextmanager
+def one_at_a_time(file: Path) -> Iterator[None]:
+    """Where `file` is not there yet, holds other processes until the block has downloaded it, and is held by them.
+
+    The trials of a machine begin at the same moment, and those of a cluster may share the folder: each would download
+    the same weights. On a file system without locks they do.
+    """
+    with ExitStack() as stack:
+        if not file.exists():
+            with suppress(OSError):
+                file.parent.mkdir(parents=True, exist_ok=True)
+                lock = stack.enter_context((file.parent / ".downloading").open("w"))
+                fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 class HubFile:

@@ -87,6 +87,12 @@ def check_backbone(config: BackboneConfig, needs_source_head: bool = False) -> N
         raise BadInput(_no_source_head(config, architecture))
 
 
+def fetch_weights(config: BackboneConfig) -> None:
+    """Downloads the published weights that `build_network` would read, unless they are there. Raises BadInput."""
+    if config.pretrained and config.checkpoint is None:
+        _pretrained_parts(config.name, None, _stamp(None))
+
+
 class BackboneSizes(NamedTuple):
     """Sizes of a backbone: D pooled features, S classes of the source head (0: none), parameters without the heads."""
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.backbones.architecture import Architecture, Parts, blank_on_meta, on_meta
-from trainables.backbones.download import HubFile, downloading, torch_cached, touch
+from trainables.backbones.download import HubFile, downloading, one_at_a_time, torch_cached, touch
 from trainables.backbones.network import ImageBackbone
 from trainables.backbones.stages import ends_in_modules
 from trainables.errors import BadInput, Problem, first_line
@@ -51,7 +51,8 @@ class TimmArchitecture(Architecture):
 
     def published(self) -> nn.Module:
         self.require_published()
-        with downloading(self._weights.cache):
+        awaited = self._weights.cached() or self._weights.cache / self.name
+        with downloading(self._weights.cache), one_at_a_time(awaited):
             # timm gets the path of a cached hub file: it would ask the hub first, with minutes of retries.
             cached = self._weights.cached()
             overlay = {"file": str(cached)} if cached is not None and cached.suffix == ".safetensors" else None

@@ -12,7 +12,7 @@ from torchvision import models
 from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
 from trainables.backbones.architecture import Architecture, Parts, State, on_meta
-from trainables.backbones.download import downloading, torch_cache, torch_cached, touch
+from trainables.backbones.download import downloading, one_at_a_time, torch_cache, torch_cached, touch
 from trainables.backbones.network import ImageBackbone
 from trainables.backbones.stages import ends_in_graph
 from trainables.errors import BadInput, Problem
@@ -62,7 +62,7 @@ class TorchvisionArchitecture(Architecture):
         return _blank(self.arch, self.weights, num_classes)
 
     def published(self) -> nn.Module:
-        with downloading(torch_cache()):
+        with downloading(torch_cache()), one_at_a_time(torch_cached(self.weights.url)):
             self.require_published()
             model: nn.Module = models.get_model(self.arch, weights=self.weights, progress=False)
         return model

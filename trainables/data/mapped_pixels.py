@@ -50,7 +50,7 @@ class PixelFile:
     @property
     def is_too_large_to_send(self) -> bool:
         """Whether other processes get the path instead of the pixels."""
-        return self.num_bytes > SHARE_OF_MEMORY * memory_bytes()
+        return is_too_large_to_send(self.num_bytes)
 
     @property
     def header(self) -> bytes:
@@ -112,6 +112,11 @@ def in_use(path: Path) -> bool:
     """Whether a process has mapped the file at `path`. Raises OSError if it does not exist."""
     with path.open("rb") as file:
         return not _lock(file.fileno(), fcntl.LOCK_EX)
+
+
+def is_too_large_to_send(num_bytes: int) -> bool:
+    """Whether so many bytes of pixels are too large a share of this machine's memory."""
+    return num_bytes > SHARE_OF_MEMORY * memory_bytes()
 
 
 def memory_bytes(cgroup: Path = Path("/sys/fs/cgroup")) -> int:

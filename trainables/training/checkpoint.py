@@ -27,22 +27,34 @@ MAGIC = b"training checkpoint 3\n"
 DIGEST_BYTES = hashlib.sha256().digest_size
 
 
-class Checkpoints:
-    """The checkpoint of one training in the file `path`, written every `period_s` seconds of wall-clock time.
+SHARE_OF_TIME = 0.01
+"""Share of a training's time that its checkpoints may cost."""
 
-    A thread writes it: the training only waits for a copy of its tensors, on their device.
+
+class Checkpoints:
+    """The checkpoint of one training in the file `path`, written every `period_s` seconds of wall-clock time, or less
+    often where that would cost more than `SHARE_OF_TIME`.
+
+    A thread writes it: the training only waits for a copy of its tensors, on their device. The thread's processor time
+    counts all the same, as a trial may have one core; its waits for the disk do not.
     """
 
     def __init__(self, path: Path, period_s: float) -> None:
         self.path = path
         self.period_s = period_s
+        self._cost_s = 0.0
         self._written_s = time.monotonic()
         self._refused = False
         self._writer: threading.Thread | None = None
 
+    @property
+    def next_after_s(self) -> float:
+        """Seconds from the latest write to the next: the period, or longer by what that write cost."""
+        return max(self.period_s, self._cost_s / SHARE_OF_TIME) if self.period_s else 0.0
+
     def due(self) -> bool:
         """Whether a period has passed since the latest write, which is over. Cheap enough for every step."""
-        if time.monotonic() - self._written_s < self.period_s:
+        if time.monotonic() - self._written_s < self.next_after_s:
             return False
         return self._writer is None or not self._writer.is_alive()
 
@@ -54,8 +66,10 @@ class Checkpoints:
         """Replaces the checkpoint, in the background. An error of the disk is logged once, and does not end the
         training."""
         self.wait()
-        self._writer = threading.Thread(target=self._write, args=(identity, _copied(state)), daemon=True)
         self._written_s = time.monotonic()
+        copy = _copied(state)
+        self._cost_s = time.monotonic() - self._written_s
+        self._writer = threading.Thread(target=self._write, args=(identity, copy), daemon=True)
         self._writer.start()
 
     def wait(self) -> None:
@@ -71,6 +85,7 @@ class Checkpoints:
             if not self._refused:
                 logger.warning("no checkpoint can be written, training continues without: %s", error)
             self._refused = True
+        self._cost_s += time.thread_time()  # of this thread, which does nothing else
 
     def load(self, identity: str) -> dict[str, Any] | None:
         """The state of the training with this identity; None if there is no valid one."""

@@ -19,17 +19,7 @@ from tuner.cluster.tasks import OBJECT_STORE_ADVICE
 from tuner.messages.redaction import reason
 from tuner.messages.wording import one_line
 from tuner.resources.share import Capacity, num_mig_slices, this_machine
-
-# Read by glibc and OpenMP when a process starts. Training allocates and frees the same large blocks at every step;
-# by default, glibc gives each back to the kernel and faults it in again (measured: docs/decisions/0007). Threads that
-# spin while they wait slow down the trial beside them.
-WORKER_ENVIRONMENT = {
-    "MALLOC_MMAP_THRESHOLD_": str(4 << 30),
-    "MALLOC_TRIM_THRESHOLD_": str(8 << 30),
-    "MALLOC_TOP_PAD_": str(256 << 20),
-    "OMP_WAIT_POLICY": "PASSIVE",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a process without a GPU sees none, rather than all of them
-}
+from tuner.resources.worker_environment import WORKER_ENVIRONMENT
 
 # Ray Tune by default logs every result three times to files, prints tables, and takes Ctrl-C for itself.
 TUNE_ENVIRONMENT = {

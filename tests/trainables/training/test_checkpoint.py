@@ -63,6 +63,29 @@ class TestComingBack:
         assert other.load("me") is not None
 
 
+class TestWhatItMayCost:
+    def test_a_checkpoint_that_costs_much_is_written_less_often(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        kept = Checkpoints(tmp_path / "fold-1.pt", period_s=30)
+        assert kept.next_after_s == 30
+        monkeypatch.setattr(checkpoint.time, "thread_time", lambda: 2.0)
+        kept.save("me", STATE)
+        kept.wait()
+        assert kept.next_after_s >= 200, "so that two seconds are a hundredth"
+        kept._written_s -= 100
+        assert not kept.due()
+
+    def test_one_that_costs_little_is_written_every_period(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        kept = Checkpoints(tmp_path / "fold-1.pt", period_s=3600)
+        monkeypatch.setattr(checkpoint.time, "thread_time", lambda: 0.5)
+        kept.save("me", STATE)
+        kept.wait()
+        assert kept.next_after_s == 3600
+
+
 class TestWhatIsNotToBeTrusted:
     @pytest.mark.parametrize(
         "length", [0, 1, len(MAGIC) - 1, len(MAGIC), len(MAGIC) + DIGEST_BYTES, len(WHOLE) // 2, len(WHOLE) - 1]

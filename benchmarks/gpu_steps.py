@@ -1,0 +1,221 @@
+"""Sections of `benchmarks.gpu`: what a step costs on a card, what it waits for, and what each way to make it does.
+
+gpu_smile_over_plain_<network>_<precision>   a step of SMILE over one of plain fine-tuning, in turns
+gpu_busy_<network>_<precision>               time of SMILE's kernels over the time of its step
+gpu_syncs_<network>_<precision>              times that the host waits for the card in a stretch of steps
+gpu_launches_<network>_<precision>           SMILE's kernels over plain fine-tuning's
+
+Of `ablation`: a step with a change over one without, below 1 where it gains.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import nn
+from torch.autograd import DeviceType
+from torch.profiler import ProfilerActivity, profile
+
+from benchmarks.figures import paired_ratio
+from benchmarks.gpu_section import Section, Workload, in_turns, step_s, training
+from trainables.backbones import batchnorm_folding
+from trainables.training.loop import Fit
+
+
+def run(section: Section) -> None:
+    """SMILE and plain fine-tuning, the networks of a search first."""
+    for precision in ("bf16", "fp32"):
+        for key in ("small", "large"):
+            _attempt(section, key, precision)
+    for precision in ("bf16", "fp32"):
+        _attempt(section, "tokens", precision)
+
+
+def _attempt(section: Section, key: str, precision: str) -> None:
+    workload = section.workload(key)
+    name = f"{workload.label}_{precision}"
+    if section.has_time_for(name, 12):
+        section.attempt(f"steps_{name}", partial(measure_steps, section, workload, precision, name))
+
+
+def measure_steps(section: Section, workload: Workload, precision: str, name: str) -> None:
+    """All figures of a network in a precision."""
+    fits = {method: training(section, workload, method, precision) for method in ("l2", "smile")}
+    num_steps = section.count(20, 2)
+    for method, fit in fits.items():
+        with peak_memory(section, f"{name}_{method}"):
+            step_s(fit, section.count(8, 1))
+    taken = in_turns({method: partial(step_s, fit, num_steps) for method, fit in fits.items()}, section.count(3))
+    for method, seconds in taken.items():
+        section.value(f"step_{name}_{method}", 1e3 * seconds, "ms")
+    # In bf16 the teacher's forward pass alone is a third of a step's arithmetic.
+    section.figure(f"smile_over_plain_{name}", taken["smile"] / taken["l2"], 1.20 if precision == "bf16" else 1.10)
+    kernels, busy_s = {}, {}
+    for method, fit in fits.items():
+        trace = f"{name}_{method}" if method == "smile" and workload.label == "effnet64" else ""
+        kernels[method], busy_s[method] = kernels_of(fit, section, trace)
+        section.value(f"kernels_{name}_{method}", kernels[method], "a step")
+    section.figure(f"launches_{name}", kernels["smile"] / kernels["l2"], 1.40)
+    section.figure(f"busy_{name}", busy_s["smile"] / taken["smile"], 0.9, at_least=True)
+    section.figure(f"syncs_{name}", syncs_of(fits["smile"], num_steps), 1)
+
+
+@contextmanager
+def peak_memory(section: Section, name: str) -> Iterator[None]:
+    """Says what the block takes of torch's allocator at its peak, beside what was there."""
+    if section.device.type != "cuda":
+        yield
+        return
+    torch.cuda.reset_peak_memory_stats()
+    yield
+    section.value(f"peak_{name}", torch.cuda.max_memory_reserved() / 2**30, "GiB reserved")
+
+
+def kernels_of(fit: Fit, section: Section, trace: str) -> tuple[float, float]:
+    """Kernels of a step and the seconds that they take, over a few steps; on a CPU operations, nested ones too.
+
+    With a name, the trace of the steps goes to the section's folder.
+    """
+    on_card = section.device.type == "cuda"
+    num_steps = section.count(3)
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_card else [])]
+    with profile(activities=activities) as profiled:
+        step_s(fit, num_steps)
+    if trace:
+        profiled.export_chrome_trace(str(section.out / f"trace_{trace}.json"))
+    kind = DeviceType.CUDA if on_card else DeviceType.CPU
+    events = [event for event in profiled.events() or () if event.device_type == kind]
+    spans = sorted((event.time_range.start, event.time_range.end) for event in events)
+    return len(events) / num_steps, covered(spans) / 1e6 / num_steps
+
+
+def covered(spans: list[tuple[float, float]]) -> float:
+    """Length of the union of intervals, which are sorted.
+
+    >>> covered([(0, 2), (1, 3), (5, 6)])
+    4.0
+    """
+    total, reached = 0.0, float("-inf")
+    for start, end in spans:
+        total += max(0.0, end - max(start, reached))
+        reached = max(reached, end)
+    return total
+
+
+def syncs_of(fit: Fit, num_steps: int) -> int:
+    """Times that the host waits for the card in so many steps, the end of the stretch included; 0 on a CPU."""
+    if fit.device.type != "cuda":
+        return 0
+    torch.cuda.set_sync_debug_mode("warn")
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            fit.run(fit.step + num_steps)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    return sum("synchroniz" in str(each.message) for each in caught)
+
+
+# What each change does
+
+
+def _nothing(fit: Fit) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Change:
+    """A change to a training: of its settings, of the object, or of the state while it runs."""
+
+    options: dict[str, Any] = field(default_factory=dict)
+    modify: Callable[[Fit], None] = _nothing
+    around: Callable[[], AbstractContextManager[Any]] = nullcontext
+    precision: str = "bf16"
+    workloads: tuple[str, ...] = ("small", "large")
+
+
+def check_each_step(fit: Fit) -> None:
+    """Reads at every step whether all is finite."""
+    fit.finite.defers = False
+
+
+def fuse_optimizer(fit: Fit) -> None:
+    """One kernel for the optimiser's whole step, instead of several on lists."""
+    for group in fit.optimizer.param_groups:
+        group.update(fused=True, foreach=False)
+
+
+def drop_counters(fit: Fit) -> None:
+    """BatchNorm's counters of batches, which nothing reads."""
+    for module in fit.method.student.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.num_batches_tracked = None
+
+
+@contextmanager
+def measured_algorithms() -> Iterator[None]:
+    """cuDNN times its algorithms for each shape inside the block, and takes the fastest."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
+
+
+@contextmanager
+def products_in_tf32() -> Iterator[None]:
+    """Matrix products in TF32 inside the block."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+CHANGES = {
+    "teacher_not_folded": Change(around=lambda: mock.patch.object(batchnorm_folding, "is_close", return_value=False)),
+    "checked_each_step": Change(modify=check_each_step),
+    "cudnn_benchmark": Change(around=measured_algorithms),
+    "fused_optimizer": Change(modify=fuse_optimizer),
+    "no_batchnorm_counters": Change(modify=drop_counters),
+    "contiguous": Change(options={"channels_last": False}),
+    "products_in_tf32": Change(around=products_in_tf32, precision="fp32", workloads=("tokens",)),
+}
+
+
+def run_ablation(section: Section) -> None:
+    """Each change by itself, on SMILE."""
+    for name, change in CHANGES.items():
+        for key in change.workloads:
+            workload = section.workload(key)
+            if section.has_time_for(f"{name} on {workload.label}", 4):
+                attempt = partial(measure_change, section, workload, f"{name}_{workload.label}", change)
+                section.attempt(f"ablation_{name}_{workload.label}", attempt)
+
+
+def measure_change(section: Section, workload: Workload, name: str, change: Change) -> None:
+    """Time of a step with the change over that of one without."""
+    plain = training(section, workload, "smile", change.precision)
+    changed = training(section, workload, "smile", change.precision, **change.options)
+    change.modify(changed)
+    num_steps = section.count(15, 1)
+
+    def with_change() -> float:
+        with change.around():
+            return step_s(changed, num_steps)
+
+    def without() -> float:
+        return step_s(plain, num_steps)
+
+    for warm_up in (with_change, without):
+        warm_up()
+    section.value(f"{name}_over_without", paired_ratio(with_change, without, section.count(3)), "×")

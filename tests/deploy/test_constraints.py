@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from deploy.constraints import EXTRAS, main, versions
+from deploy.settings import load_settings
+
+FILE = Path("deploy/constraints.txt")
+
+
+def pinned() -> dict[str, str]:
+    lines = [line for line in FILE.read_text().splitlines() if not line.startswith("#")]
+    assert all(re.fullmatch(r"[a-z0-9-]+==[0-9][\w.]*", line) for line in lines), "a version each, and no source"
+    return dict(line.split("==") for line in lines)
+
+
+def test_every_requirement_of_the_image_is_pinned_within_its_bounds() -> None:
+    project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
+    lines = [*project["dependencies"], *(line for extra in EXTRAS for line in project["optional-dependencies"][extra])]
+    known = pinned()
+    for requirement in map(Requirement, lines):
+        assert requirement.specifier.contains(known[canonicalize_name(requirement.name)]), requirement
+
+
+def test_versions_agree_with_the_settings() -> None:
+    known, settings = pinned(), load_settings().versions
+    assert (known["ray"], known["mlflow"]) == (settings.ray, settings.mlflow)
+
+
+def test_what_is_required_indirectly_is_found_and_the_project_itself_is_not() -> None:
+    found = versions("torch", extras=())
+    assert {"sympy", "mpmath"} <= set(found), "the latter is the former's"
+    assert "torch" not in found, "the project"
+    assert versions("no-such-package", extras=()) == {}
+
+
+def test_the_command_writes_a_line_for_each(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main() == 0
+    comment, *lines = capsys.readouterr().out.splitlines()
+    assert comment.startswith("#")
+    assert lines == [f"{name}=={version}" for name, version in sorted(versions().items())]
