@@ -9,6 +9,7 @@ from trainables.backbones.registry import (
     describe,
     facts_about,
     list_backbones,
+    weights_key,
 )
 
 __all__ = [
@@ -23,4 +24,5 @@ __all__ = [
     "describe",
     "facts_about",
     "list_backbones",
+    "weights_key",
 ]

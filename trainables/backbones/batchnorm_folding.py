@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from trainables.backbones.copying import structural_copy
 from trainables.backbones.fused_convolution import FusedConvolution
-from trainables.backbones.network import TransferNetwork
+from trainables.backbones.network import ImageBackbone, TransferNetwork
 from trainables.types import CompileMode, Outputs
 
 TOLERANCE = 1e-3
@@ -52,13 +52,18 @@ class FoldedNetwork:
         self._folded_version, self._folded_type = -1, torch.float32
 
     @torch.no_grad()
-    def __call__(self, inputs: Tensor) -> Outputs:
-        """Computes the outputs for raw inputs N×…, without gradients."""
+    def __call__(self, inputs: Tensor, embedded: Tensor | None = None) -> Outputs:
+        """Computes the outputs for raw inputs N×…, without gradients.
+
+        `embedded` are the same inputs as another network has embedded them; they are used if that needs no weights.
+        """
         if self._folded is None:
             self._fold(inputs[:NUM_PROBE_EXAMPLES])
         assert self._folded is not None
-        self._refresh_changed(_computing_type(inputs.device))
-        outputs: Outputs = self._folded(self._folded.embed(inputs))
+        self.refresh(inputs.device)
+        if embedded is None or not isinstance(self._network.backbone, ImageBackbone):
+            embedded = self._network.embed(inputs)
+        outputs: Outputs = self._folded(embedded)
         return outputs
 
     def _fold(self, inputs: Tensor) -> None:
@@ -75,8 +80,9 @@ class FoldedNetwork:
         self._folded, self._pairs = folded, pairs
         self._folded_version, self._folded_type = self._version(), torch.float32
 
-    def _refresh_changed(self, computing: torch.dtype) -> None:
-        version = self._version()
+    def refresh(self, device: torch.device) -> None:
+        """Folds the weights again if they, or the type that autocast computes in on `device`, have changed."""
+        version, computing = self._version(), _computing_type(device)
         if self._folded_version != version or self._folded_type != computing:
             _refresh(self._pairs, computing)
             self._folded_version, self._folded_type = version, computing

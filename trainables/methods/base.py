@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from trainables.backbones.kept_networks import KeptNetworks
 from trainables.backbones.network import BackboneFacts, TransferNetwork
 from trainables.frozen import Frozen
 from trainables.methods.losses import CROSS_ENTROPY, TargetLoss
@@ -38,7 +39,8 @@ class MethodContext:
     `seed` is the root of this run's random addresses; `num_steps` the whole budget in optimiser steps, so that
     schedules can be written as fractions of it; `num_examples` the size of the training set; `compile` how networks
     besides the student that run at every step may be compiled, as the student's backbone is; `target_loss` the
-    cross-entropy of the target head, with the class weights and the label smoothing of the training.
+    cross-entropy of the target head, with the class weights and the label smoothing of the training; `kept` what the
+    process keeps of earlier trainings, for the copies of the student that a method makes.
     """
 
     seed: int
@@ -48,6 +50,7 @@ class MethodContext:
     num_examples: int
     compile: CompileMode = "none"
     target_loss: TargetLoss = CROSS_ENTROPY
+    kept: KeptNetworks = field(default_factory=KeptNetworks, compare=False)
 
 
 class Method(ABC):

@@ -9,11 +9,10 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainables.backbones.network import TransferNetwork
+from trainables.backbones.network import TransferNetwork, in_evaluation_mode
 from trainables.methods.base import Batches, Method, MethodContext
 from trainables.methods.losses import cross_entropy, entropy, full_precision
 from trainables.methods.mixing import MixableConfig, mixed
-from trainables.methods.teacher import frozen_copy
 from trainables.seeding import rng_for
 from trainables.types import Batch, LossTerms
 
@@ -108,13 +107,13 @@ class Relationship(nn.Module):
 @torch.no_grad()
 def source_probabilities(student: TransferNetwork, batches: Batches, logit_scale: float) -> tuple[Tensor, Tensor]:
     """Probabilities N×S of the pre-trained classifier on the training set, in double precision, and the labels N."""
-    source = frozen_copy(student)  # in evaluation mode; the student stays in its own
     probabilities, labels = [], []
-    for batch in batches():
-        logits = source(source.embed(batch.inputs)).source_logits
-        assert logits is not None
-        probabilities.append((logit_scale * full_precision(logits).double()).softmax(dim=1))
-        labels.append(batch.labels)
+    with in_evaluation_mode(student):
+        for batch in batches():
+            logits = student(student.embed(batch.inputs)).source_logits
+            assert logits is not None
+            probabilities.append((logit_scale * full_precision(logits).double()).softmax(dim=1))
+            labels.append(batch.labels)
     return torch.cat(probabilities), torch.cat(labels)
 
 

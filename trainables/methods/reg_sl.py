@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from typing import Annotated, Literal, Self
 
@@ -15,6 +14,7 @@ from trainables.backbones.network import BackboneFacts, TransferNetwork
 from trainables.methods.base import Method, MethodContext
 from trainables.methods.losses import CROSS_ENTROPY, TargetLoss, full_precision
 from trainables.methods.mixing import MixableConfig, mixed
+from trainables.methods.teacher import frozen_copy
 from trainables.types import Batch, LossTerms
 
 AUTHORS_EPOCHS = 30
@@ -91,7 +91,7 @@ class RegSL(Method):
 
     def __init__(self, config: RegSLConfig, student: TransferNetwork, context: MethodContext) -> None:
         super().__init__(config, student, context)
-        self.source = copy.deepcopy(student.backbone).requires_grad_(False).eval()
+        self.source = frozen_copy(student.backbone, context.kept, "source")
         self.balls = Balls(config, student, self.source)
         self.scales = Scales(config, student, self.source)
         self.labels = LabelStore(context.num_examples).to(student.target_head.weight.device)

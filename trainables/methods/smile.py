@@ -89,8 +89,12 @@ class Smile(Method):
 
     def __init__(self, config: SmileConfig, student: TransferNetwork, context: MethodContext) -> None:
         super().__init__(config, student, context)
-        self.teacher = frozen_copy(student) if config.gamma_fe or config.gamma_fc else None
-        self._folded_teacher = FoldedNetwork(self.teacher, context.compile) if self.teacher is not None else None
+        self.teacher: TransferNetwork | None = None
+        self._folded_teacher: FoldedNetwork | None = None
+        if config.gamma_fe or config.gamma_fc:
+            teacher = self.teacher = frozen_copy(student, context.kept, "teacher")
+            folded = ("folded", id(teacher))
+            self._folded_teacher = context.kept.get(folded, lambda: FoldedNetwork(teacher, context.compile))
         self.decay = config.decay_per_update(context.num_steps)
 
     @classmethod
@@ -99,13 +103,14 @@ class Smile(Method):
 
     def loss(self, batch: Batch) -> LossTerms:
         mix = draw_mix(len(batch.labels), self.config.alpha, batch.labels.device, self.context.seed, batch.step)
-        outputs = self.student(mix.blend(self.student.embed(batch.inputs)))
+        embedded = self.student.embed(batch.inputs)
+        outputs = self.student(mix.blend(embedded))
         labels_NK = one_hot(batch.labels, self.context.num_classes)
         terms = {"target_label": self.target_loss(outputs.target_logits, mix.blend(labels_NK))}
         if self._folded_teacher is None:
             return terms
         with teacher_autocast(self.config.teacher_precision, batch.labels.device):
-            teacher_outputs = self._folded_teacher(batch.inputs)
+            teacher_outputs = self._folded_teacher(batch.inputs, embedded)
         if self.config.gamma_fe:
             terms["feature"] = self.config.gamma_fe * self._feature_loss(outputs, teacher_outputs, mix)
         if self.config.gamma_fc:

@@ -85,6 +85,7 @@ class Fit:
         self.batch_norm = batch_norm_of(method, config, device)
         self.step = 0
         self.optimizer = build_optimizer(config, method)
+        method.context.kept.share_state(self.optimizer)
         self.num_steps = config.resolved_num_steps
         self.history = LossHistory(every=max(1, self.num_steps // 25))
         self.finite = FiniteCheck(device)
