@@ -60,7 +60,7 @@ class FoldedNetwork:
         if self._folded is None:
             self._fold(inputs[:NUM_PROBE_EXAMPLES])
         assert self._folded is not None
-        self.refresh(inputs.device)
+        self.refresh(_computing_type(inputs.device))
         if embedded is None or not isinstance(self._network.backbone, ImageBackbone):
             embedded = self._network.embed(inputs)
         outputs: Outputs = self._folded(embedded)
@@ -80,12 +80,21 @@ class FoldedNetwork:
         self._folded, self._pairs = folded, pairs
         self._folded_version, self._folded_type = self._version(), torch.float32
 
-    def refresh(self, device: torch.device) -> None:
-        """Folds the weights again if they, or the type that autocast computes in on `device`, have changed."""
-        version, computing = self._version(), _computing_type(device)
+    @torch.no_grad()
+    def refresh(self, computing: torch.dtype | None = None) -> None:
+        """Folds the weights again if they, or the type `computing` of convolutions, have changed since.
+
+        A call does so by itself; it is for whoever changes them, and records calls.
+        """
+        computing = computing or self._folded_type
+        version = self._version()
         if self._folded_version != version or self._folded_type != computing:
             _refresh(self._pairs, computing)
             self._folded_version, self._folded_type = version, computing
+
+    def forget(self) -> None:
+        """Has the next call fold the weights again."""
+        self._folded_version = -1
 
     def _version(self) -> int:
         """Sum of the version counters of the folded tensors, which grows with every change in place."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -71,6 +71,9 @@ class Method(ABC):
     """Whether it replaces the target head while it trains, so that trainings do not share what the head started as."""
     needs_batch_statistics: ClassVar[bool] = False
     """Whether its own normalisation reads the statistics of the batch, which `batch_norm: frozen` has not."""
+    is_recordable: ClassVar[bool] = False
+    """Whether its steps can be recorded and replayed, as CUDA graphs: at steps with equal `step_key`, `loss` does the
+    same operations, what it draws comes through `Batch.values`, and it reads nothing from the device."""
     config: MethodConfig
 
     def __init__(self, config: Any, student: TransferNetwork, context: MethodContext) -> None:
@@ -95,6 +98,17 @@ class Method(ABC):
 
     def after_step(self, step: int) -> None:  # noqa: B027 - likewise
         """Runs after optimiser step `step` (from 1)."""
+
+    def step_key(self, step: int) -> Hashable:
+        """Which recording of `loss` a step can replay, where not all steps can replay the same."""
+        return None
+
+    def update_key(self, step: int) -> Hashable:
+        """Which recording of `after_step` a step can replay. None: it is called, as it does nothing or draws."""
+        return None
+
+    def tensors_changed(self) -> None:  # noqa: B027 - likewise
+        """Runs where tensors may have other values than the method knows of, to compute anew what follows from them."""
 
     def extra_modules(self) -> nn.ModuleDict:
         """Modules besides the student in the method's state; their parameters that require gradients are trained."""

@@ -62,6 +62,7 @@ class BiTuning(Method):
 
     Config = BiTuningConfig
     config: BiTuningConfig
+    is_recordable = True
     num_views: ClassVar[int] = 2
 
     def __init__(self, config: BiTuningConfig, student: TransferNetwork, context: MethodContext) -> None:

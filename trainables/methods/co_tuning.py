@@ -50,6 +50,7 @@ class CoTuning(Method):
 
     Config = CoTuningConfig
     config: CoTuningConfig
+    is_recordable = True
 
     def __init__(self, config: CoTuningConfig, student: TransferNetwork, context: MethodContext) -> None:
         super().__init__(config, student, context)

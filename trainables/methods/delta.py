@@ -82,6 +82,7 @@ class Delta(Method):
     uses_forward_hooks = True
     Config = DeltaConfig
     config: DeltaConfig
+    is_recordable = True
 
     def __init__(self, config: DeltaConfig, student: TransferNetwork, context: MethodContext) -> None:
         super().__init__(config, student, context)

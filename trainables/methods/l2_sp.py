@@ -43,6 +43,7 @@ class L2SP(Method):
 
     Config = L2SPConfig
     config: L2SPConfig
+    is_recordable = True
 
     def __init__(self, config: L2SPConfig, student: TransferNetwork, context: MethodContext) -> None:
         super().__init__(config, student, context)

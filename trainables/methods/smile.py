@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -86,6 +86,7 @@ class Smile(Method):
 
     Config = SmileConfig
     config: SmileConfig
+    is_recordable = True
 
     def __init__(self, config: SmileConfig, student: TransferNetwork, context: MethodContext) -> None:
         super().__init__(config, student, context)
@@ -102,7 +103,8 @@ class Smile(Method):
         return config.gamma_fc > 0
 
     def loss(self, batch: Batch) -> LossTerms:
-        mix = draw_mix(len(batch.labels), self.config.alpha, batch.labels.device, self.context.seed, batch.step)
+        address = (batch.labels.device, self.context.seed, batch.step, batch.values)
+        mix = draw_mix(len(batch.labels), self.config.alpha, *address)
         embedded = self.student.embed(batch.inputs)
         outputs = self.student(mix.blend(embedded))
         labels_NK = one_hot(batch.labels, self.context.num_classes)
@@ -136,8 +138,17 @@ class Smile(Method):
         return mean_squared_norm(full_precision(outputs.source_logits).softmax(dim=1), target_NS)
 
     def after_step(self, step: int) -> None:
-        if self.teacher is not None and step % self.config.ema_period_steps == 0:
+        if self.teacher is not None and self._folded_teacher is not None and self.update_key(step) is not None:
             ema_update(self.teacher.backbone, self.student.backbone, self.decay)
+            self._folded_teacher.refresh()
+
+    def update_key(self, step: int) -> Hashable:
+        is_due = self.teacher is not None and step % self.config.ema_period_steps == 0
+        return "teacher" if is_due else None
+
+    def tensors_changed(self) -> None:
+        if self._folded_teacher is not None:
+            self._folded_teacher.forget()
 
     def extra_modules(self) -> nn.ModuleDict:
         return nn.ModuleDict({"teacher": self.teacher} if self.teacher is not None else {})

@@ -14,7 +14,7 @@ TeacherPrecision = Literal["auto", "bf16", "fp32"]
 
 
 def frozen_copy(network: Network, kept: KeptNetworks | None = None, name: str = "frozen") -> Network:
-    """A copy of `network` in evaluation mode whose parameters require no gradient; the one that `kept` has by `name`."""
+    """A copy of `network` in evaluation mode whose parameters require no gradient: what `kept` has by `name`."""
     return (kept or KeptNetworks()).copy_of(name, network).requires_grad_(False).eval()
 
 

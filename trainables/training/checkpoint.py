@@ -21,7 +21,7 @@ from trainables.files import write_whole
 
 logger = logging.getLogger(__name__)
 
-MAGIC = b"training checkpoint 2\n"
+MAGIC = b"training checkpoint 3\n"
 """First line of a checkpoint. The number increases when the form of the state of `Training` changes."""
 
 DIGEST_BYTES = hashlib.sha256().digest_size

@@ -1,0 +1,250 @@
+"""Optimiser steps one by one, or recorded once and replayed: with `training.cuda_graphs`, as CUDA graphs.
+
+A step launches hundreds of kernels; where they are short, the host that launches them is the limit. A recording is
+launched as one. It repeats the same operations on the same tensors, which holds if
+
+- what differs between steps is a function of the step, asked for through `Batch.values`;
+- nothing is read from the device, and no tensor comes from the host otherwise;
+- shapes are constant: steps with other shapes have recordings of their own.
+
+Methods say so by `Method.is_recordable`; for others, and where recording fails, steps are computed one by one.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from trainables.methods.base import Method
+from trainables.step_values import Kind, UploadedValues, ValueTable
+from trainables.training.config import TrainingConfig
+from trainables.types import Batch
+
+logger = logging.getLogger(__name__)
+
+WARM_UP_STEPS = 3
+"""Steps of a kind that are computed before one is recorded: the first ones allocate, and choose algorithms."""
+
+Replay = Callable[[], None]
+
+
+class Recorder(Protocol):
+    """Records operations on a device."""
+
+    def warm_up(self) -> AbstractContextManager[None]:
+        """Context of the steps that are computed before one is recorded."""
+        ...
+
+    def record(self, operations: Callable[[], None]) -> Replay:
+        """Records `operations` without an effect on any tensor. Returns a function that runs them.
+
+        Raises RuntimeError if they cannot be recorded.
+        """
+        ...
+
+
+class CudaGraphs:
+    """Records CUDA graphs, which share one pool of memory."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self._pool = torch.cuda.graph_pool_handle()
+
+    @contextmanager
+    def warm_up(self) -> Iterator[None]:
+        """Computes on the stream on which is recorded, so that what it needs is allocated there."""
+        self._stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._stream):
+            yield
+        torch.cuda.current_stream().wait_stream(self._stream)
+
+    def record(self, operations: Callable[[], None]) -> Replay:
+        """Captures `operations`. Other threads may use the device meanwhile: checkpoints are written by one."""
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, self._pool, self._stream, capture_error_mode="thread_local"):
+            operations()
+        return graph.replay
+
+
+class Steps(Protocol):
+    """What the steps of a training consist of."""
+
+    method: Method
+    device: torch.device
+    num_steps: int
+
+    def batch_at(self, step: int, /) -> Batch:
+        """The batch of a step."""
+        ...
+
+    def compute(self, batch: Batch) -> None:
+        """All operations of a step, from its batch to the optimiser."""
+        ...
+
+
+class StepRunner(Protocol):
+    """Runs optimiser steps."""
+
+    def step(self, step: int) -> None:
+        """Runs step `step`, and what the method does after it."""
+        ...
+
+
+class EagerSteps:
+    """Computes each step."""
+
+    def __init__(self, steps: Steps) -> None:
+        self._steps = steps
+
+    def step(self, step: int) -> None:
+        """Computes it."""
+        self._steps.compute(self._steps.batch_at(step))
+        self._steps.method.after_step(step)
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A recorded step: its replay, and the tensors that it reads."""
+
+    replay: Replay
+    batch: Batch
+    table: ValueTable
+
+
+class RecordedSteps:
+    """Records a step of each kind after `WARM_UP_STEPS`, and replays it from then on, with equal results.
+
+    Steps are of one kind if their batches have equal shapes and the method has an equal key for them. If a step cannot
+    be recorded, the reason is logged, and this step and all that follow are computed.
+    """
+
+    def __init__(self, steps: Steps, recorder: Recorder) -> None:
+        self._steps = steps
+        self._recorder: Recorder | None = recorder
+        self._computed: Counter[Hashable] = Counter()
+        self._kinds: dict[Hashable, list[Kind]] = {}
+        self._recordings: dict[Hashable, Recording] = {}
+        self._updates: dict[Hashable, Replay] = {}
+
+    @property
+    def num_recordings(self) -> int:
+        """Number of recorded steps and updates."""
+        return len(self._recordings) + len(self._updates)
+
+    def step(self, step: int) -> None:
+        """Replays it, or computes it where there is nothing to replay."""
+        batch = self._steps.batch_at(step)
+        key = (self._steps.method.step_key(step), *((t.shape, t.dtype) for t in _tensors(batch)))
+        if key not in self._recordings and self._computed[key] >= WARM_UP_STEPS:
+            self._record_step(key, batch)
+        if key in self._recordings:
+            self._replay(self._recordings[key], batch)
+        elif self._recorder is None:
+            self._steps.compute(batch)
+        else:
+            self._warm_up(self._recorder, key, batch)
+        self._update(step)
+
+    def _warm_up(self, recorder: Recorder, key: Hashable, batch: Batch) -> None:
+        values = UploadedValues(batch.step, self._steps.device)
+        with recorder.warm_up():
+            self._steps.compute(replace(batch, values=values))
+        self._kinds[key] = values.kinds
+        self._computed[key] += 1
+
+    def _record_step(self, key: Hashable, batch: Batch) -> None:
+        if self._recorder is None:
+            return
+        table = ValueTable(self._kinds[key], self._steps.device)
+        fixed = _copied(replace(batch, values=table))
+
+        def operations() -> None:
+            table.take_next_row()
+            self._steps.compute(fixed)
+
+        if (replay := self._recorded(operations)) is not None:
+            self._recordings[key] = Recording(replay, fixed, table)
+
+    def _replay(self, recording: Recording, batch: Batch) -> None:
+        method, step = self._steps.method, batch.step
+        key = method.step_key(step)
+        following = (each for each in range(step + 1, self._steps.num_steps + 1) if method.step_key(each) == key)
+        recording.table.seek(step, following)
+        torch._foreach_copy_(_tensors(recording.batch), _tensors(batch))
+        recording.replay()
+
+    def _update(self, step: int) -> None:
+        """Runs `after_step`, recorded from its second time on where the method has a key for it."""
+        method, key = self._steps.method, self._steps.method.update_key(step)
+        if key is None or self._recorder is None:
+            method.after_step(step)
+            return
+        if key not in self._updates and self._computed["update", key]:
+            replay = self._recorded(lambda: method.after_step(step))
+            self._updates |= {} if replay is None else {key: replay}
+        if key in self._updates:
+            self._updates[key]()
+        else:
+            with self._recorder.warm_up() if self._recorder is not None else nullcontext():
+                method.after_step(step)
+            self._computed["update", key] += 1
+
+    def _recorded(self, operations: Callable[[], None]) -> Replay | None:
+        """Records operations. If that fails, nothing is recorded or replayed any more."""
+        assert self._recorder is not None
+        try:
+            return self._recorder.record(operations)
+        except RuntimeError as error:  # CUDA's errors are
+            log_once(f"training.cuda_graphs: a step could not be recorded, steps are computed one by one: {error}")
+            self._recorder = None
+            self._recordings.clear()
+            self._updates.clear()
+            self._steps.method.tensors_changed()
+            return None
+
+
+def _tensors(batch: Batch) -> list[Tensor]:
+    tensors = (batch.inputs, batch.labels, batch.index, batch.second_inputs)
+    return [tensor for tensor in tensors if tensor is not None]
+
+
+def _copied(batch: Batch) -> Batch:
+    second = None if batch.second_inputs is None else batch.second_inputs.clone()
+    first = (batch.inputs.clone(), batch.labels.clone(), batch.index.clone())
+    return replace(batch, inputs=first[0], labels=first[1], index=first[2], second_inputs=second)
+
+
+def recorder_for(method: Method, config: TrainingConfig, device: torch.device) -> Recorder | None:
+    """The recorder of a training's steps; None if they are computed one by one, with the reason in the log."""
+    if not config.cuda_graphs:
+        return None
+    reason = why_not_recorded(method, config, device)
+    if reason is None:
+        return CudaGraphs(device)
+    log_once(f"training.cuda_graphs: {reason}; steps are computed one by one")
+    return None
+
+
+def why_not_recorded(method: Method, config: TrainingConfig, device: torch.device) -> str | None:
+    """Reason why no step of a training can be recorded as a CUDA graph; None if there is none."""
+    if device.type != "cuda":
+        return f"the device is {device.type}"
+    if config.compile != "none":
+        return f"training.compile is {config.compile}"
+    if not method.is_recordable:
+        return f"the method {method.config.name} reads from the device, or does not say that it does not"
+    return None
+
+
+@cache
+def log_once(message: str) -> None:
+    """Logs a warning, once in a process."""
+    logger.warning(message)
