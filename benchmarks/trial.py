@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 
 from benchmarks.figures import Figure, report
 from benchmarks.memory import kib
+from trainables.backbones.kept_networks import KeptNetworks
 from trainables.config import TrialConfig
 from trainables.data.config import DataConfig
 from trainables.data.loading import load_train, source_key
@@ -114,7 +115,7 @@ def measure(arguments: argparse.Namespace) -> list[Figure]:
 def overhead_s(worker: FoldTrainable, assignment: Assignment, settings: WorkerSettings) -> Times:
     """Of one trial: all of it, less training and evaluation."""
     apart = Stopwatch()
-    with apart.on(Fit, "run"), apart.on(FoldTraining, "_score"):
+    with apart.on(Fit, "run"), apart.on(FoldTraining, "_predict"):
         started = now_s()
         worker.reset_config({"assignment": assignment, "settings": settings})
         for _ in range(assignment.num_folds):
@@ -126,7 +127,7 @@ def worker_of(config: TrialConfig) -> FoldTrainable:
     """An actor without Ray, with the images that its trials train on."""
     worker = FoldTrainable.__new__(FoldTrainable)  # `Trainable.__init__` looks for Ray
     worker.images_by_key = {source_key(config.data): load_train(config.data)}
-    worker.device = torch.device("cpu")
+    worker.device, worker.kept = torch.device("cpu"), KeptNetworks()
     return worker
 
 
