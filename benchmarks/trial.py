@@ -81,6 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--trials", type=int, default=100)
     parser.add_argument("--steps", type=int, default=2, help="of a fold")
     parser.add_argument("--size-px", type=int, default=32)
+    parser.add_argument("--build-anew", action="store_true", help="networks for each fold, as without kept ones")
     parser.add_argument("--profile", action="store_true", help="say where the time goes")
     arguments = parser.parse_args(argv)
     torch.set_num_threads(1)
@@ -94,6 +95,7 @@ def measure(arguments: argparse.Namespace) -> list[Figure]:
     outside_s, resident_kib = [], []
     with tempfile.TemporaryDirectory() as folder:
         worker = worker_of(config_of(0, arguments))
+        worker.kept = None if arguments.build_anew else KeptNetworks()
         settings = WorkerSettings(RunDirectory(Path(folder)), checkpoint_period_s=30, fold_timeout_s=600)
         for number in range(arguments.trials):
             assignment = Assignment(number, config_of(number, arguments), FOLDS, tuple(range(1, FOLDS + 1)))
@@ -127,7 +129,7 @@ def worker_of(config: TrialConfig) -> FoldTrainable:
     """An actor without Ray, with the images that its trials train on."""
     worker = FoldTrainable.__new__(FoldTrainable)  # `Trainable.__init__` looks for Ray
     worker.images_by_key = {source_key(config.data): load_train(config.data)}
-    worker.device, worker.kept = torch.device("cpu"), KeptNetworks()
+    worker.device = torch.device("cpu")
     return worker
 
 

@@ -102,6 +102,8 @@ class FoldTrainable(tune.Trainable):
     spent_s = 0.0
     """Time that this process has spent on the current fold."""
     has_ended = False
+    kept: KeptNetworks | None = None
+    """Networks of the fold before, for the next one; None: each fold builds its own."""
 
     def setup(  # type: ignore[override]  # `with_parameters` adds them
         self, config: dict[str, Any], images: ImagesByKey, probes: Mapping[str, Probe]
