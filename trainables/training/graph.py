@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Protocol
@@ -91,9 +91,9 @@ class Steps(Protocol):
 
 
 class StepRunner(Protocol):
-    """Runs optimiser steps."""
+    """Runs the steps of one training."""
 
-    def step(self, step: int) -> None:
+    def run(self, steps: Steps, step: int) -> None:
         """Runs step `step`, and what the method does after it."""
         ...
 
@@ -101,13 +101,10 @@ class StepRunner(Protocol):
 class EagerSteps:
     """Computes each step."""
 
-    def __init__(self, steps: Steps) -> None:
-        self._steps = steps
-
-    def step(self, step: int) -> None:
+    def run(self, steps: Steps, step: int) -> None:
         """Computes it."""
-        self._steps.compute(self._steps.batch_at(step))
-        self._steps.method.after_step(step)
+        steps.compute(steps.batch_at(step))
+        steps.method.after_step(step)
 
 
 @dataclass(frozen=True)
@@ -126,8 +123,7 @@ class RecordedSteps:
     be recorded, the reason is logged, and this step and all that follow are computed.
     """
 
-    def __init__(self, steps: Steps, recorder: Recorder) -> None:
-        self._steps = steps
+    def __init__(self, recorder: Recorder) -> None:
         self._recorder: Recorder | None = recorder
         self._computed: Counter[Hashable] = Counter()
         self._kinds: dict[Hashable, list[Kind]] = {}
@@ -139,67 +135,56 @@ class RecordedSteps:
         """Number of recorded steps and updates."""
         return len(self._recordings) + len(self._updates)
 
-    def step(self, step: int) -> None:
+    def run(self, steps: Steps, step: int) -> None:
         """Replays it, or computes it where there is nothing to replay."""
-        batch = self._steps.batch_at(step)
-        key = (self._steps.method.step_key(step), *((t.shape, t.dtype) for t in _tensors(batch)))
-        if key not in self._recordings and self._computed[key] >= WARM_UP_STEPS:
-            self._record_step(key, batch)
+        batch = steps.batch_at(step)
+        key = (steps.method.step_key(step), *((tensor.shape, tensor.dtype) for tensor in _tensors(batch)))
+        if self._recorder is not None and key not in self._recordings and self._computed[key] >= WARM_UP_STEPS:
+            self._record_step(steps, key, batch)
         if key in self._recordings:
-            self._replay(self._recordings[key], batch)
+            _replay(self._recordings[key], steps, batch)
         elif self._recorder is None:
-            self._steps.compute(batch)
+            steps.compute(batch)
         else:
-            self._warm_up(self._recorder, key, batch)
-        self._update(step)
+            values = UploadedValues(step, steps.device)
+            with self._recorder.warm_up():
+                steps.compute(replace(batch, values=values))
+            self._kinds[key] = values.kinds
+            self._computed[key] += 1
+        self._update(steps.method, step)
 
-    def _warm_up(self, recorder: Recorder, key: Hashable, batch: Batch) -> None:
-        values = UploadedValues(batch.step, self._steps.device)
-        with recorder.warm_up():
-            self._steps.compute(replace(batch, values=values))
-        self._kinds[key] = values.kinds
-        self._computed[key] += 1
-
-    def _record_step(self, key: Hashable, batch: Batch) -> None:
-        if self._recorder is None:
-            return
-        table = ValueTable(self._kinds[key], self._steps.device)
+    def _record_step(self, steps: Steps, key: Hashable, batch: Batch) -> None:
+        table = ValueTable(self._kinds[key], steps.device)
         fixed = _copied(replace(batch, values=table))
 
         def operations() -> None:
             table.take_next_row()
-            self._steps.compute(fixed)
+            steps.compute(fixed)
 
-        if (replay := self._recorded(operations)) is not None:
+        if (replay := self._recorded(operations, steps.method)) is not None:
             self._recordings[key] = Recording(replay, fixed, table)
 
-    def _replay(self, recording: Recording, batch: Batch) -> None:
-        method, step = self._steps.method, batch.step
-        key = method.step_key(step)
-        following = (each for each in range(step + 1, self._steps.num_steps + 1) if method.step_key(each) == key)
-        recording.table.seek(step, following)
-        torch._foreach_copy_(_tensors(recording.batch), _tensors(batch))
-        recording.replay()
-
-    def _update(self, step: int) -> None:
+    def _update(self, method: Method, step: int) -> None:
         """Runs `after_step`, recorded from its second time on where the method has a key for it."""
-        method, key = self._steps.method, self._steps.method.update_key(step)
+        key = method.update_key(step)
         if key is None or self._recorder is None:
             method.after_step(step)
-            return
-        if key not in self._updates and self._computed["update", key]:
-            replay = self._recorded(lambda: method.after_step(step))
-            self._updates |= {} if replay is None else {key: replay}
-        if key in self._updates:
+        elif key in self._updates:
             self._updates[key]()
-        else:
-            with self._recorder.warm_up() if self._recorder is not None else nullcontext():
+        elif not self._computed["update", key]:
+            with self._recorder.warm_up():
                 method.after_step(step)
             self._computed["update", key] += 1
+        elif (replay := self._recorded(lambda: method.after_step(step), method)) is not None:
+            self._updates[key] = replay
+            replay()
+        else:
+            method.after_step(step)
 
-    def _recorded(self, operations: Callable[[], None]) -> Replay | None:
+    def _recorded(self, operations: Callable[[], None], method: Method) -> Replay | None:
         """Records operations. If that fails, nothing is recorded or replayed any more."""
-        assert self._recorder is not None
+        if self._recorder is None:
+            return None
         try:
             return self._recorder.record(operations)
         except RuntimeError as error:  # CUDA's errors are
@@ -207,8 +192,16 @@ class RecordedSteps:
             self._recorder = None
             self._recordings.clear()
             self._updates.clear()
-            self._steps.method.tensors_changed()
+            method.tensors_changed()
             return None
+
+
+def _replay(recording: Recording, steps: Steps, batch: Batch) -> None:
+    key_of, step = steps.method.step_key, batch.step
+    following = (each for each in range(step + 1, steps.num_steps + 1) if key_of(each) == key_of(step))
+    recording.table.seek(step, following)
+    torch._foreach_copy_(_tensors(recording.batch), _tensors(batch))
+    recording.replay()
 
 
 def _tensors(batch: Batch) -> list[Tensor]:

@@ -106,7 +106,7 @@ class Fit:
         self.num_steps = config.resolved_num_steps
         self.history = LossHistory(every=max(1, self.num_steps // 25))
         self.finite = FiniteCheck(device)
-        self.runner: StepRunner = EagerSteps(self) if recorder is None else RecordedSteps(self, recorder)
+        self.runner: StepRunner = EagerSteps() if recorder is None else RecordedSteps(recorder)
 
     def run(self, until: int | None = None, watch: Callable[[], None] | None = None) -> None:
         """Trains up to step `until` (None: `num_steps`); `watch` is called after every step.
@@ -130,7 +130,7 @@ class Fit:
         if self.config.compile == "reduce-overhead":  # the outputs of the previous step are no longer needed
             torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         torch.manual_seed(seed_for(self.method.context.seed, "dropout", self.step))
-        self.runner.step(self.step)
+        self.runner.run(self, self.step)
         is_last = self.step == self.num_steps
         if read := self.history.end_step(self.step, is_last, self.finite.state):
             self.finite.raise_if_found(read)

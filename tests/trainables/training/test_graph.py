@@ -60,7 +60,7 @@ def fit_of(method: MethodConfig | Callable[..., Method], tokens: bool = False, *
 def computed(method: MethodConfig | Callable[..., Method], tokens: bool = False, **training: Any) -> Fit:
     """The same training, whose steps are computed one by one."""
     fit = fit_of(method, tokens, **training)
-    fit.runner = EagerSteps(fit)
+    fit.runner = EagerSteps()
     return fit
 
 
@@ -237,7 +237,7 @@ class TestFallingBack:
         tape.record = refusing  # type: ignore[method-assign]
         config = SmileConfig(ema_period_steps=5)
         recorded, plain = fit_of(config), computed(config)
-        recorded.runner = RecordedSteps(recorded, tape)
+        recorded.runner = RecordedSteps(tape)
         recorded.run()
         plain.run()
         assert len(tape.lengths) == 2
