@@ -81,8 +81,8 @@ class Steps(Protocol):
     device: torch.device
     num_steps: int
 
-    def batch_at(self, step: int, /) -> Batch:
-        """The batch of a step."""
+    def begin(self, step: int) -> Batch:
+        """Seeds what a step draws on the device, and returns its batch."""
         ...
 
     def compute(self, batch: Batch) -> None:
@@ -103,7 +103,7 @@ class EagerSteps:
 
     def run(self, steps: Steps, step: int) -> None:
         """Computes it."""
-        steps.compute(steps.batch_at(step))
+        steps.compute(steps.begin(step))
         steps.method.after_step(step)
 
 
@@ -137,7 +137,7 @@ class RecordedSteps:
 
     def run(self, steps: Steps, step: int) -> None:
         """Replays it, or computes it where there is nothing to replay."""
-        batch = steps.batch_at(step)
+        batch = steps.begin(step)
         key = (steps.method.step_key(step), *((tensor.shape, tensor.dtype) for tensor in _tensors(batch)))
         if self._recorder is not None and key not in self._recordings and self._computed[key] >= WARM_UP_STEPS:
             self._record_step(steps, key, batch)

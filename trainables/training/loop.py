@@ -127,13 +127,18 @@ class Fit:
         self.finite.raise_if_found()
 
     def _one_step(self) -> None:
-        if self.config.compile == "reduce-overhead":  # the outputs of the previous step are no longer needed
-            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
-        torch.manual_seed(seed_for(self.method.context.seed, "dropout", self.step))
         self.runner.run(self, self.step)
         is_last = self.step == self.num_steps
         if read := self.history.end_step(self.step, is_last, self.finite.state):
             self.finite.raise_if_found(read)
+
+    def begin(self, step: int) -> Batch:
+        """Seeds the dropout of a step, and returns its batch."""
+        batch = self.batch_at(step)
+        if self.config.compile == "reduce-overhead":  # the outputs of the previous step are no longer needed
+            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
+        torch.manual_seed(seed_for(self.method.context.seed, "dropout", step))
+        return batch
 
     def compute(self, batch: Batch) -> None:
         """All operations of a step on the device, from its batch to the optimiser; they may be recorded."""
