@@ -7,7 +7,7 @@ from typing import Literal
 from trainables.backbones.network import BackboneFacts
 from trainables.methods.base import Method, MethodConfig
 from trainables.methods.losses import one_hot
-from trainables.methods.mixing import CUTMIX_NEED, CutProbability, MixAlpha, draw_cut, draw_masked_cut
+from trainables.methods.mixing import CUTMIX_NEED, Cut, CutProbability, MaskedCut, MixAlpha, draw_cut, draw_masked_cut
 from trainables.types import Batch, LossTerms
 
 
@@ -38,7 +38,7 @@ class CutMix(Method):
         images_NCHW = self.student.embed(batch.inputs)
         config = self.config
         address = (config.alpha, config.probability, self.context.seed)
-        cut = (
+        cut: Cut | MaskedCut = (
             draw_cut(images_NCHW, *address, batch.step)
             if batch.values is None
             else draw_masked_cut(images_NCHW, *address, batch.values)

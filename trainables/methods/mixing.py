@@ -194,7 +194,7 @@ def mixed(config: MixableConfig, embedded: Tensor, batch: Batch, context: Method
             return Mixed(mix.blend(embedded), mix.blend(one_hot(batch.labels, context.num_classes)))
         case "cutmix":
             settings = (config.mixing_alpha, config.cutmix_probability, context.seed)
-            cut = (
+            cut: Cut | MaskedCut = (
                 draw_cut(embedded, *settings, batch.step)
                 if batch.values is None
                 else draw_masked_cut(embedded, *settings, batch.values)

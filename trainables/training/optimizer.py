@@ -47,8 +47,8 @@ def build_optimizer(config: TrainingConfig, method: Method, recordable: bool = F
 def _recordable_optimizer(config: TrainingConfig, groups: list[dict[str, Any]]) -> Optimizer:
     if config.optimizer == "adamw":
         return AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True, capturable=True)
-    settings = {"momentum": config.momentum, "nesterov": config.nesterov, "weight_decay": config.weight_decay}
-    return SGD(groups, lr=config.learning_rate, fused=True, **settings)
+    momentum, nesterov = config.momentum, config.nesterov
+    return SGD(groups, config.learning_rate, momentum, 0, config.weight_decay, nesterov, fused=True)
 
 
 def _with_rates_on_device(optimizer: Optimizer) -> Optimizer:
