@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 
 from benchmarks.figures import Figure, report
 from benchmarks.memory import kib
+from trainables.backbones.kept_networks import KeptNetworks
 from trainables.config import TrialConfig
 from trainables.data.config import DataConfig
 from trainables.data.loading import load_train, source_key
@@ -80,6 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--trials", type=int, default=100)
     parser.add_argument("--steps", type=int, default=2, help="of a fold")
     parser.add_argument("--size-px", type=int, default=32)
+    parser.add_argument("--build-anew", action="store_true", help="networks for each fold, as without kept ones")
     parser.add_argument("--profile", action="store_true", help="say where the time goes")
     arguments = parser.parse_args(argv)
     torch.set_num_threads(1)
@@ -93,6 +95,7 @@ def measure(arguments: argparse.Namespace) -> list[Figure]:
     outside_s, resident_kib = [], []
     with tempfile.TemporaryDirectory() as folder:
         worker = worker_of(config_of(0, arguments))
+        worker.kept = None if arguments.build_anew else KeptNetworks()
         settings = WorkerSettings(RunDirectory(Path(folder)), checkpoint_period_s=30, fold_timeout_s=600)
         for number in range(arguments.trials):
             assignment = Assignment(number, config_of(number, arguments), FOLDS, tuple(range(1, FOLDS + 1)))
@@ -114,7 +117,7 @@ def measure(arguments: argparse.Namespace) -> list[Figure]:
 def overhead_s(worker: FoldTrainable, assignment: Assignment, settings: WorkerSettings) -> Times:
     """Of one trial: all of it, less training and evaluation."""
     apart = Stopwatch()
-    with apart.on(Fit, "run"), apart.on(FoldTraining, "_score"):
+    with apart.on(Fit, "run"), apart.on(FoldTraining, "_predict"):
         started = now_s()
         worker.reset_config({"assignment": assignment, "settings": settings})
         for _ in range(assignment.num_folds):

@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from trainables.backbones import build_network
+from trainables.backbones import build_network, weights_key
+from trainables.backbones.kept_networks import KeptNetworks
 from trainables.backbones.network import Predictor, TransferNetwork
 from trainables.config import TrialConfig
 from trainables.data.batches import evaluation_batches, steps_per_epoch, training_batch
@@ -55,7 +56,7 @@ class Training:
     """A training of `config` on `examples`, at step 0 or at the step of its checkpoint, `taken_up_at`.
 
     `seed` is the root of the addresses of its draws. A checkpoint keeps what `more_state` returns, too, which a resumed
-    training has as `kept_state`.
+    training has as `kept_state`. The tensors of `kept` are reused: a training that had them before must have ended.
     """
 
     def __init__(
@@ -65,16 +66,17 @@ class Training:
         seed: int,
         device: torch.device,
         checkpoints: Checkpoints | None = None,
+        kept: KeptNetworks | None = None,
     ) -> None:
         self.checkpoints = checkpoints
         self.identity = identity_of(config, examples, seed) if checkpoints is not None else ""
-        kept = checkpoints.load(self.identity) if checkpoints is not None else None
-        self._started_s = time.monotonic() - (kept["duration_s"] if kept is not None else 0.0)
-        self.fit = start_fit(config, examples, seed, device, kept["fit"] if kept is not None else None)
+        saved = checkpoints.load(self.identity) if checkpoints is not None else None
+        self._started_s = time.monotonic() - (saved["duration_s"] if saved is not None else 0.0)
+        self.fit = start_fit(config, examples, seed, device, saved["fit"] if saved is not None else None, kept)
         self.taken_up_at = self.fit.step
         self._meter = ProgressMeter(self.fit)
         self.more_state: Callable[[], dict[str, Any]] = dict
-        self.kept_state: dict[str, Any] = kept["more"] if kept is not None else {}
+        self.kept_state: dict[str, Any] = saved["more"] if saved is not None else {}
 
     @property
     def duration_s(self) -> float:
@@ -105,7 +107,7 @@ class FoldTraining:
 
     On its way it scores the points of its learning curve. The result is of the last weights, or with `best_by` of those
     at the best point of the curve, of equals the earliest: it maps the metrics of a point to a score, the larger the
-    better.
+    better. `kept` is as of a Training.
 
     >>> from trainables.data.folds import stratified_folds
     >>> from trainables.data.loading import load_train
@@ -131,6 +133,7 @@ class FoldTraining:
         device: torch.device | None = None,
         checkpoints: Checkpoints | None = None,
         best_by: ScoreOf | None = None,
+        kept: KeptNetworks | None = None,
     ) -> None:
         self.config = config
         self.number = number
@@ -139,7 +142,7 @@ class FoldTraining:
         self.predictions: Predictions | None = None
         """Of the validation part, after `result`."""
         seed = seed_for(config.seed, "fold", number)
-        self.training = Training(config, examples.take(fold.train), seed, self.device, checkpoints)
+        self.training = Training(config, examples.take(fold.train), seed, self.device, checkpoints, kept)
         self._scorer = CurveScorer(
             self.training.fit,
             run=self.training.run,
@@ -206,18 +209,23 @@ def identity_of(config: TrialConfig, examples: Examples, seed: int) -> str:
 
 
 def start_fit(
-    config: TrialConfig, examples: Examples, seed: int, device: torch.device, state: dict[str, Any] | None = None
+    config: TrialConfig,
+    examples: Examples,
+    seed: int,
+    device: torch.device,
+    state: dict[str, Any] | None = None,
+    kept: KeptNetworks | None = None,
 ) -> Fit:
     """Builds the training of `config` on `examples` at step 0, after `Method.prepare`, or at `state`.
 
     `seed` is the root of the addresses of its draws. With `head_init: probe` the target head is that of `PROBES` before
-    the method is built, so that copies of the student have it, too.
+    the method is built, so that copies of the student have it, too. With `kept`, the networks of an earlier training of
+    the same structure are filled with initial values instead of being built.
     """
+    kept = kept if kept is not None else KeptNetworks()
     num_batches = steps_per_epoch(len(examples), config.training.batch_size)
     training = config.training.resolved(num_batches)
-    network = build_network(config.backbone, examples.num_classes, seed, uses_source_head(config.method)).to(device)
-    if training.channels_last:
-        network = network.to(memory_format=torch.channels_last)
+    network = _student(config, examples.num_classes, seed, device, kept)
     if state is None and training.head_init == "probe":
         PROBES.get(config, examples, network, device).write_to(network.target_head)
     context = MethodContext(
@@ -228,6 +236,7 @@ def start_fit(
         num_examples=len(examples),
         compile=training.compile,
         target_loss=target_loss_of(training, examples.labels, examples.num_classes, device),
+        kept=kept,
     )
     method = build_method(config.method, network, context)
     inputs = as_inputs(examples, config.data, network.backbone.tokenizer)
@@ -241,6 +250,18 @@ def start_fit(
     if state is not None:
         fit.load_state_dict(state)
     return fit
+
+
+def _student(
+    config: TrialConfig, num_classes: int, seed: int, device: torch.device, kept: KeptNetworks
+) -> TransferNetwork:
+    """The network of a training at step 0: that of `kept`, if it is of the same structure, or a new one."""
+    has_source_head, channels_last = uses_source_head(config.method), config.training.channels_last
+    layout = (has_source_head, channels_last, config.training.compile, device, torch.get_default_dtype())
+    kept.begin((config.backbone, weights_key(config.backbone), num_classes, config.method.name, *layout))
+    before: TransferNetwork | None = kept.find("student")
+    network = build_network(config.backbone, num_classes, seed, has_source_head, before).to(device)
+    return kept.get("student", lambda: network.to(memory_format=torch.channels_last) if channels_last else network)
 
 
 def predictions_on(

@@ -11,6 +11,8 @@ from typing import Literal, NamedTuple, Protocol
 
 from torch import Tensor
 
+from trainables.step_values import StepValues
+
 LossTerms = dict[str, Tensor]
 """Named, weighted scalar losses; the training loop minimises their sum."""
 
@@ -34,7 +36,8 @@ class Batch:
     `inputs` are raw: uint8 images N×3×H×W (augmented, not normalised) or token ids N×T, padded with `NO_TOKEN`;
     `Backbone.embed` converts them to a representation that can be mixed. `labels` N; `index` N are positions in the
     training set. `step` counts optimiser steps from 1 and is the address of the batch's random draws. `second_inputs`
-    is a second augmentation of the same images, for methods with two views.
+    is a second augmentation of the same images, for methods with two views. `values` gives what the host draws for the
+    step, where the step is recorded or may be (`trainables.training.graph`); None where it is computed as it comes.
     """
 
     inputs: Tensor
@@ -42,6 +45,7 @@ class Batch:
     index: Tensor
     step: int
     second_inputs: Tensor | None = None
+    values: StepValues | None = None
 
 
 class Outputs(NamedTuple):

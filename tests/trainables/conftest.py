@@ -11,6 +11,7 @@ from tests.trainables.tiny import tiny_network
 from tests.trainables.tiny_trials import coloured_images
 from trainables import trial
 from trainables.backbones.config import BackboneConfig
+from trainables.backbones.kept_networks import poured
 from trainables.backbones.network import TransferNetwork
 from trainables.data.images import LabelledImages
 from trainables.probe import ProbeCache
@@ -38,10 +39,16 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Replaces networks by tiny ones with equal pre-trained weights; lists which were built with a source head."""
     kept: list[bool] = []
 
-    def build(config: BackboneConfig, num_classes: int, seed: int, keep_source_head: bool) -> TransferNetwork:
+    def build(
+        config: BackboneConfig, num_classes: int, seed: int, keep_source_head: bool, into: TransferNetwork | None = None
+    ) -> TransferNetwork:
         kept.append(keep_source_head)
         pretrained = tiny_network(source_head=keep_source_head, dropout=0.1)
-        return TransferNetwork(pretrained.backbone, pretrained.source_head, num_classes, seed)
+        fresh = TransferNetwork(pretrained.backbone, pretrained.source_head, num_classes, seed)
+        if into is None:
+            return fresh
+        assert all(poured(part, into.get_submodule(name)) for name, part in fresh.named_children())
+        return into.train()
 
     monkeypatch.setattr(trial, "build_network", build)
     return kept

@@ -56,10 +56,10 @@ class TestFoldTraining:
         seen: list[set[int]] = []
         seeds: list[int] = []
 
-        def spy(config: TrialConfig, images: LabelledImages, seed: int, device: torch.device, state: Any) -> Any:
+        def spy(config: TrialConfig, images: LabelledImages, seed: int, device: torch.device, *rest: Any) -> Any:
             seen.append(set(images.index.tolist()))
             seeds.append(seed)
-            return start_fit(config, images, seed, device, state)
+            return start_fit(config, images, seed, device, *rest)
 
         monkeypatch.setattr(trial, "start_fit", spy)
         trained_folds(trial_of("l2"), images, 1, 2, 3)

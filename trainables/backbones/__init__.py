@@ -10,6 +10,7 @@ from trainables.backbones.registry import (
     facts_about,
     fetch_weights,
     list_backbones,
+    weights_key,
 )
 
 __all__ = [
@@ -25,4 +26,5 @@ __all__ = [
     "facts_about",
     "fetch_weights",
     "list_backbones",
+    "weights_key",
 ]

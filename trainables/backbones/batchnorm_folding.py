@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from trainables.backbones.copying import structural_copy
 from trainables.backbones.fused_convolution import FusedConvolution
-from trainables.backbones.network import TransferNetwork
+from trainables.backbones.network import ImageBackbone, TransferNetwork
 from trainables.types import CompileMode, Outputs
 
 TOLERANCE = 1e-3
@@ -52,13 +52,18 @@ class FoldedNetwork:
         self._folded_version, self._folded_type = -1, torch.float32
 
     @torch.no_grad()
-    def __call__(self, inputs: Tensor) -> Outputs:
-        """Computes the outputs for raw inputs N×…, without gradients."""
+    def __call__(self, inputs: Tensor, embedded: Tensor | None = None) -> Outputs:
+        """Computes the outputs for raw inputs N×…, without gradients.
+
+        `embedded` are the same inputs as another network has embedded them; they are used if that needs no weights.
+        """
         if self._folded is None:
             self._fold(inputs[:NUM_PROBE_EXAMPLES])
         assert self._folded is not None
-        self._refresh_changed(_computing_type(inputs.device))
-        outputs: Outputs = self._folded(self._folded.embed(inputs))
+        self.refresh(_computing_type(inputs.device))
+        if embedded is None or not isinstance(self._network.backbone, ImageBackbone):
+            embedded = self._network.embed(inputs)
+        outputs: Outputs = self._folded(embedded)
         return outputs
 
     @property
@@ -80,11 +85,21 @@ class FoldedNetwork:
         self._folded, self._pairs = folded, pairs
         self._folded_version, self._folded_type = self._version(), torch.float32
 
-    def _refresh_changed(self, computing: torch.dtype) -> None:
+    @torch.no_grad()
+    def refresh(self, computing: torch.dtype | None = None) -> None:
+        """Folds the weights again if they, or the type `computing` of convolutions, have changed since.
+
+        A call does so by itself; it is for whoever changes them, and records calls.
+        """
+        computing = computing or self._folded_type
         version = self._version()
         if self._folded_version != version or self._folded_type != computing:
             _refresh(self._pairs, computing)
             self._folded_version, self._folded_type = version, computing
+
+    def forget(self) -> None:
+        """Has the next call fold the weights again."""
+        self._folded_version = -1
 
     def _version(self) -> int:
         """Sum of the version counters of the folded tensors, which grows with every change in place."""

@@ -31,7 +31,7 @@ class Cloner(Generic[Network]):
     """
 
     def __init__(self, original: Network) -> None:
-        self._original = original
+        self.original = original
         self._tensors: list[Tensor] = []
         try:
             self._structure: bytes | None = self._pickled(original)
@@ -41,7 +41,7 @@ class Cloner(Generic[Network]):
     def copy(self) -> Network:
         """A deep copy, with the present values of the tensors of the original."""
         if self._structure is None:
-            return copy.deepcopy(self._original)
+            return copy.deepcopy(self.original)
         unpickler = _TensorUnpickler(io.BytesIO(self._structure))
         unpickler.tensors = copy.deepcopy(self._tensors)
         copied: Network = unpickler.load()

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from trainables.backbones.batchnorm_folding import NUM_PROBE_EXAMPLES, is_close, pairs_in, without_tf32
+from trainables.backbones.network import in_evaluation_mode
 
 
 class FoldablePair(NamedTuple):
@@ -70,19 +71,16 @@ class FrozenBatchNorm:
             return
         self._pairs = []
         backbone, few = self._networks[0], embedded[:NUM_PROBE_EXAMPLES]
-        modes = {module: module.training for module in backbone.modules()}
-        backbone.eval()
-        pairs = [_pair_at(backbone, *names) for names in pairs_in(backbone, few)]
-        with torch.autocast(few.device.type, enabled=False), without_tf32():
-            exact = backbone(few)
-            _fold(pairs)
-            alike = is_close(exact, backbone(few))
+        with in_evaluation_mode(backbone):
+            pairs = [_pair_at(backbone, *names) for names in pairs_in(backbone, few)]
+            with torch.autocast(few.device.type, enabled=False), without_tf32():
+                exact = backbone(few)
+                _fold(pairs)
+                alike = is_close(exact, backbone(few))
         if alike:
             self._pairs = pairs
         else:
             _unfold(pairs)
-        for module, mode in modes.items():
-            module.training = mode
 
 
 def _has_statistics(module: nn.Module) -> TypeGuard[_BatchNorm]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol, Self
 
@@ -133,8 +135,7 @@ class TransferNetwork(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.dropout = nn.Dropout(backbone.head_dropout)
-        with torch_seeded(seed, "target_head"):
-            self.target_head = nn.Linear(backbone.num_features, num_classes)
+        self.target_head = new_target_head(backbone.num_features, num_classes, seed)
         self.source_head = source_head
 
     def embed(self, inputs: Tensor) -> Tensor:
@@ -146,3 +147,21 @@ class TransferNetwork(nn.Module):
         headed = self.dropout(pooled)
         source_logits = self.source_head(headed) if self.source_head is not None else None
         return Outputs(features, pooled, self.target_head(headed), source_logits)
+
+
+def new_target_head(num_features: int, num_classes: int, seed: int) -> nn.Linear:
+    """Draws a target head at the address (seed, "target_head")."""
+    with torch_seeded(seed, "target_head"):
+        return nn.Linear(num_features, num_classes)
+
+
+@contextmanager
+def in_evaluation_mode(module: nn.Module) -> Iterator[None]:
+    """Sets every part of `module` to evaluation mode inside the block, and back to its own mode after it."""
+    modes = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes.items():
+            part.training = mode

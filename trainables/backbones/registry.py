@@ -17,7 +17,8 @@ from trainables.backbones.checkpoints import fitting_state, load_fitting
 from trainables.backbones.config import BackboneConfig
 from trainables.backbones.copying import Cloner
 from trainables.backbones.inplace import set_in_place
-from trainables.backbones.network import BackboneFacts, TransferNetwork
+from trainables.backbones.kept_networks import poured
+from trainables.backbones.network import BackboneFacts, TransferNetwork, new_target_head
 from trainables.backbones.packaged import PACKAGED, PackagedArchitecture
 from trainables.backbones.timm_models import TimmArchitecture
 from trainables.backbones.torchvision_models import TorchvisionArchitecture, classification_models, pretrained_models
@@ -51,12 +52,15 @@ def list_backbones(pattern: str = "*") -> list[str]:
     ]
 
 
-def build_network(config: BackboneConfig, num_classes: int, seed: int, keep_source_head: bool) -> TransferNetwork:
+def build_network(
+    config: BackboneConfig, num_classes: int, seed: int, keep_source_head: bool, into: TransferNetwork | None = None
+) -> TransferNetwork:
     """Builds a new network for `num_classes` target classes, on the CPU.
 
     The backbone and the source head are pre-trained, equal to the bit at every call, or random with
     `pretrained: false`, determined by `seed`, like the target head. The source head is None with
-    `keep_source_head=False`, or if the weights have none.
+    `keep_source_head=False`, or if the weights have none. With `into`, a network of an earlier call with the same
+    arguments but for `seed`, no network is built: that one is returned, on its device, with these weights.
 
     Raises BadInput if there is no such model, or if its weights cannot be read or downloaded.
 
@@ -68,6 +72,8 @@ def build_network(config: BackboneConfig, num_classes: int, seed: int, keep_sour
     >>> outputs.target_logits.shape, outputs.pooled.shape
     (torch.Size([2, 3]), torch.Size([2, 1280]))
     """
+    if into is not None:
+        return _refilled(into, config, num_classes, seed)
     backbone, source_head = _fresh_parts(config, seed)
     return TransferNetwork(backbone, source_head if keep_source_head else None, num_classes, seed)
 
@@ -145,11 +151,27 @@ def find_architecture(name: str) -> Architecture:
 def _fresh_parts(config: BackboneConfig, seed: int) -> Parts:
     _require_one_meaning(config)
     if config.pretrained:
-        return _pretrained_parts(config.name, config.checkpoint, _stamp(config.checkpoint)).copy()
+        return _pretrained_parts(*weights_key(config)).copy()
     architecture = find_architecture(config.name)
     with torch_seeded(seed, "backbone"):
         model = architecture.blank()
     return Parts(_cut(architecture, model).backbone, None)
+
+
+def _refilled(network: TransferNetwork, config: BackboneConfig, num_classes: int, seed: int) -> TransferNetwork:
+    parts = _pretrained_parts(*weights_key(config)).original if config.pretrained else _fresh_parts(config, seed)
+    head = new_target_head(network.backbone.num_features, num_classes, seed)
+    fits = poured(parts.backbone, network.backbone) and poured(head, network.target_head)
+    if network.source_head is not None and parts.source_head is not None:
+        fits = fits and poured(parts.source_head, network.source_head)
+    assert fits, f"the network is of another structure than {config.name!r} for {num_classes} classes"
+    network.train()
+    return network
+
+
+def weights_key(config: BackboneConfig) -> tuple[str, Path | None, tuple[int, int]]:
+    """Name, checkpoint and version of the checkpoint: equal for equal pre-trained weights."""
+    return config.name, config.checkpoint, _stamp(config.checkpoint)
 
 
 @lru_cache(maxsize=2)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from trainables.backbones.kept_networks import KeptNetworks
 from trainables.backbones.network import BackboneFacts, TransferNetwork
 from trainables.frozen import Frozen
 from trainables.methods.losses import CROSS_ENTROPY, TargetLoss
@@ -38,7 +39,8 @@ class MethodContext:
     `seed` is the root of this run's random addresses; `num_steps` the whole budget in optimiser steps, so that
     schedules can be written as fractions of it; `num_examples` the size of the training set; `compile` how networks
     besides the student that run at every step may be compiled, as the student's backbone is; `target_loss` the
-    cross-entropy of the target head, with the class weights and the label smoothing of the training.
+    cross-entropy of the target head, with the class weights and the label smoothing of the training; `kept` what the
+    process keeps of earlier trainings, for the copies of the student that a method makes.
     """
 
     seed: int
@@ -48,6 +50,7 @@ class MethodContext:
     num_examples: int
     compile: CompileMode = "none"
     target_loss: TargetLoss = CROSS_ENTROPY
+    kept: KeptNetworks = field(default_factory=KeptNetworks, compare=False)
 
 
 class Method(ABC):
@@ -68,6 +71,9 @@ class Method(ABC):
     """Whether it replaces the target head while it trains, so that trainings do not share what the head started as."""
     needs_batch_statistics: ClassVar[bool] = False
     """Whether its own normalisation reads the statistics of the batch, which `batch_norm: frozen` has not."""
+    is_recordable: ClassVar[bool] = False
+    """Whether its steps can be recorded and replayed, as CUDA graphs: at steps with equal `step_key`, `loss` does the
+    same operations, what it draws comes through `Batch.values`, and it reads nothing from the device."""
     config: MethodConfig
 
     def __init__(self, config: Any, student: TransferNetwork, context: MethodContext) -> None:
@@ -92,6 +98,17 @@ class Method(ABC):
 
     def after_step(self, step: int) -> None:  # noqa: B027 - likewise
         """Runs after optimiser step `step` (from 1)."""
+
+    def step_key(self, step: int) -> Hashable:
+        """Which recording of `loss` a step can replay, where not all steps can replay the same."""
+        return None
+
+    def update_key(self, step: int) -> Hashable:
+        """Which recording of `after_step` a step can replay. None: it is called, as it does nothing or draws."""
+        return None
+
+    def tensors_changed(self) -> None:  # noqa: B027 - likewise
+        """Runs where tensors may have other values than the method knows of, to compute anew what follows from them."""
 
     def extra_modules(self) -> nn.ModuleDict:
         """Modules besides the student in the method's state; their parameters that require gradients are trained."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from typing import Annotated, ClassVar, Literal
 
@@ -14,7 +13,7 @@ from torch.nn import functional as F
 from trainables.backbones.network import BackboneFacts, TransferNetwork
 from trainables.methods.base import Method, MethodConfig, MethodContext
 from trainables.methods.losses import full_precision
-from trainables.methods.teacher import ema_update, scaled_decay
+from trainables.methods.teacher import ema_update, frozen_copy, scaled_decay
 from trainables.seeding import torch_seeded
 from trainables.types import Batch, LossTerms
 
@@ -63,6 +62,7 @@ class BiTuning(Method):
 
     Config = BiTuningConfig
     config: BiTuningConfig
+    is_recordable = True
     num_views: ClassVar[int] = 2
 
     def __init__(self, config: BiTuningConfig, student: TransferNetwork, context: MethodContext) -> None:
@@ -77,7 +77,7 @@ class BiTuning(Method):
             self.feature_queues = Queues(context.num_classes, config.queue_length, num_features + 1).to(device)
             self.projection_queues = Queues(context.num_classes, config.queue_length, config.projection_dim).to(device)
         self.query = nn.ModuleList([student.backbone, self.projector])
-        self.key = copy.deepcopy(self.query).requires_grad_(False).train()
+        self.key = frozen_copy(self.query, context.kept, "key").train()
 
     def loss(self, batch: Batch) -> LossTerms:
         outputs = self.student(self.student.embed(batch.inputs))

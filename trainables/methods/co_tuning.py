@@ -9,11 +9,10 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainables.backbones.network import TransferNetwork
+from trainables.backbones.network import TransferNetwork, in_evaluation_mode
 from trainables.methods.base import Batches, Method, MethodContext
 from trainables.methods.losses import cross_entropy, entropy, full_precision, on_host
 from trainables.methods.mixing import MixableConfig, mixed
-from trainables.methods.teacher import frozen_copy
 from trainables.seeding import rng_for
 from trainables.types import Batch, LossTerms
 
@@ -51,6 +50,7 @@ class CoTuning(Method):
 
     Config = CoTuningConfig
     config: CoTuningConfig
+    is_recordable = True
 
     def __init__(self, config: CoTuningConfig, student: TransferNetwork, context: MethodContext) -> None:
         super().__init__(config, student, context)
@@ -111,13 +111,13 @@ def source_probabilities(student: TransferNetwork, batches: Batches, logit_scale
 
     Both are on the host, where double precision is faster than on many GPUs, and L-BFGS does not wait for a device.
     """
-    source = frozen_copy(student)  # in evaluation mode; the student stays in its own
     probabilities, labels = [], []
-    for batch in batches():
-        logits = source(source.embed(batch.inputs)).source_logits
-        assert logits is not None
-        probabilities.append((logit_scale * on_host(full_precision(logits)).double()).softmax(dim=1))
-        labels.append(on_host(batch.labels))
+    with in_evaluation_mode(student):
+        for batch in batches():
+            logits = student(student.embed(batch.inputs)).source_logits
+            assert logits is not None
+            probabilities.append((logit_scale * on_host(full_precision(logits)).double()).softmax(dim=1))
+            labels.append(on_host(batch.labels))
     return torch.cat(probabilities), torch.cat(labels)
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 from trainables.backbones.network import BackboneFacts
 from trainables.methods.base import Method, MethodConfig
 from trainables.methods.losses import one_hot
-from trainables.methods.mixing import CUTMIX_NEED, CutProbability, MixAlpha, draw_cut
+from trainables.methods.mixing import CUTMIX_NEED, Cut, CutProbability, MaskedCut, MixAlpha, draw_cut, draw_masked_cut
 from trainables.types import Batch, LossTerms
 
 
@@ -32,11 +32,17 @@ class CutMix(Method):
 
     Config = CutMixConfig
     config: CutMixConfig
+    is_recordable = True
 
     def loss(self, batch: Batch) -> LossTerms:
         images_NCHW = self.student.embed(batch.inputs)
         config = self.config
-        cut = draw_cut(images_NCHW, config.alpha, config.probability, self.context.seed, batch.step)
+        address = (config.alpha, config.probability, self.context.seed)
+        cut: Cut | MaskedCut = (
+            draw_cut(images_NCHW, *address, batch.step)
+            if batch.values is None
+            else draw_masked_cut(images_NCHW, *address, batch.values)
+        )
         outputs = self.student(cut.paste(images_NCHW))
         labels_NK = one_hot(batch.labels, self.context.num_classes)
         return {"target_label": self.target_loss(outputs.target_logits, cut.labels.blend(labels_NK))}

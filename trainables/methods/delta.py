@@ -82,10 +82,11 @@ class Delta(Method):
     uses_forward_hooks = True
     Config = DeltaConfig
     config: DeltaConfig
+    is_recordable = True
 
     def __init__(self, config: DeltaConfig, student: TransferNetwork, context: MethodContext) -> None:
         super().__init__(config, student, context)
-        self.source = frozen_copy(student) if config.alpha else None
+        self.source = frozen_copy(student, context.kept, "source") if config.alpha else None
         self.attention: dict[str, Tensor] = {}
         """Layer (or `FEATURE_MAP`) → weights C of its channels, which sum to 1. Set by `prepare`, part of the state."""
 

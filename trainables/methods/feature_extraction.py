@@ -28,6 +28,7 @@ class FeatureExtraction(Method):
 
     Config = FeatureExtractionConfig
     config: FeatureExtractionConfig
+    is_recordable = True
 
     def __init__(self, config: FeatureExtractionConfig, student: TransferNetwork, context: MethodContext) -> None:
         super().__init__(config, student, context)

@@ -20,6 +20,7 @@ class L2(Method):
 
     Config = L2Config
     config: L2Config
+    is_recordable = True
 
     def loss(self, batch: Batch) -> LossTerms:
         inputs, targets = mixed(self.config, self.student.embed(batch.inputs), batch, self.context)

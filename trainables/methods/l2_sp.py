@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from trainables.backbones.network import TransferNetwork
 from trainables.methods.base import Method, MethodContext
 from trainables.methods.mixing import MixableConfig, mixed
+from trainables.methods.teacher import frozen_copy
 from trainables.types import Batch, LossTerms
 
 
@@ -42,11 +43,12 @@ class L2SP(Method):
 
     Config = L2SPConfig
     config: L2SPConfig
+    is_recordable = True
 
     def __init__(self, config: L2SPConfig, student: TransferNetwork, context: MethodContext) -> None:
         super().__init__(config, student, context)
         self.held = held_parameters(student.backbone, config)
-        self.start = nn.ParameterList(nn.Parameter(w.detach().clone(), requires_grad=False) for w in self.held).eval()
+        self.start = frozen_copy(nn.ParameterList(self.held), context.kept, "start")
 
     def loss(self, batch: Batch) -> LossTerms:
         inputs, targets = mixed(self.config, self.student.embed(batch.inputs), batch, self.context)

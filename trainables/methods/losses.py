@@ -32,7 +32,8 @@ def on_host(x: Tensor) -> Tensor:
 
 def one_hot(labels: Tensor, num_classes: int) -> Tensor:
     """Converts labels N to one-hot rows N×K in the default dtype."""
-    return F.one_hot(labels, num_classes).to(torch.get_default_dtype())
+    classes_K = torch.arange(num_classes, device=labels.device)  # F.one_hot reads the labels' range first
+    return (labels[:, None] == classes_K).to(torch.get_default_dtype())
 
 
 def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:

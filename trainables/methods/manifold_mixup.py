@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from typing import Literal
 
@@ -48,9 +48,14 @@ class ManifoldMixup(Method):
     uses_forward_hooks = True
     Config = ManifoldMixupConfig
     config: ManifoldMixupConfig
+    is_recordable = True
+
+    def step_key(self, step: int) -> Hashable:
+        return draw_layer(self.config.deepest_layer, self.context.seed, step)
 
     def loss(self, batch: Batch) -> LossTerms:
-        mix = draw_mix(len(batch.labels), self.config.alpha, batch.labels.device, self.context.seed, batch.step)
+        address = (batch.labels.device, self.context.seed, batch.step, batch.values)
+        mix = draw_mix(len(batch.labels), self.config.alpha, *address)
         embedded = self.student.embed(batch.inputs)
         layer = draw_layer(self.config.deepest_layer, self.context.seed, batch.step)
         if layer == 0:

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from typing import Annotated, Literal, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
@@ -17,6 +20,7 @@ from trainables.backbones.network import BackboneFacts
 from trainables.methods.base import MethodConfig, MethodContext
 from trainables.methods.losses import one_hot
 from trainables.seeding import rng_for
+from trainables.step_values import StepValues
 from trainables.types import Batch
 
 MixAlpha = Annotated[
@@ -45,12 +49,13 @@ class Mix:
     [[1.0], [3.0]]
     """
 
-    weight: float
+    weight: float | Tensor
     partner: Tensor
 
     def blend(self, x: Tensor) -> Tensor:
         """λ·x + (1−λ)·x[partner] along the first dimension."""
-        return torch.lerp(x[self.partner], x, self.weight)
+        weight = self.weight.to(x.dtype) if isinstance(self.weight, Tensor) else self.weight
+        return torch.lerp(x[self.partner], x, weight)
 
 
 @dataclass(frozen=True)
@@ -71,15 +76,38 @@ class Cut:
         return pasted
 
 
-def draw_mix(num_examples: int, alpha: float, device: torch.device, seed: int, step: int) -> Mix:
+@dataclass(frozen=True)
+class MaskedCut:
+    """A `Cut` whose box is a mask H×W, so that operations on it have the same shapes whatever the box."""
+
+    box: Tensor
+    labels: Mix
+
+    def paste(self, images_NCHW: Tensor) -> Tensor:
+        """A copy of images N×C×H×W with the box of each filled from its partner."""
+        return torch.where(self.box, images_NCHW[self.labels.partner], images_NCHW)
+
+
+def draw_mix(
+    num_examples: int, alpha: float, device: torch.device, seed: int, step: int, values: StepValues | None = None
+) -> Mix:
     """Draws λ ~ Beta(alpha, alpha), one for the batch, and a uniform permutation.
 
     λ is folded to [½, 1]: that changes no expectation (loss(λ, π) = loss(1−λ, π⁻¹)) and lets the first label dominate.
+    With `values` both are tensors, for any step that is recorded with this one.
     """
+    if values is not None:
+        draw = partial(_weight_and_partner, num_examples, alpha, seed)
+        return Mix(values.tensor(lambda at: draw(at)[0]), values.tensor(lambda at: draw(at)[1]))
+    weight, partner = _weight_and_partner(num_examples, alpha, seed, step)
+    return Mix(weight, torch.from_numpy(partner).to(device, non_blocking=True))
+
+
+@lru_cache(maxsize=2)  # weight and partner are asked for one after the other
+def _weight_and_partner(num_examples: int, alpha: float, seed: int, step: int) -> tuple[float, NDArray[np.int64]]:
     rng = rng_for(seed, "mix", step)
     weight = float(rng.beta(alpha, alpha))
-    partner = torch.from_numpy(rng.permutation(num_examples)).to(device, non_blocking=True)
-    return Mix(weight=max(weight, 1 - weight), partner=partner)
+    return max(weight, 1 - weight), rng.permutation(num_examples)
 
 
 def draw_cut(images_NCHW: Tensor, alpha: float, probability: float, seed: int, step: int) -> Cut:
@@ -88,16 +116,44 @@ def draw_cut(images_NCHW: Tensor, alpha: float, probability: float, seed: int, s
     It reaches ⌊side/2⌋ to either side of its centre, so that an odd side loses a pixel, as in the authors' code. With
     probability 1 − `probability` it is empty. λ is not folded to [½, 1], as the complement of a box is no box.
     """
-    num_examples, _, height, width = images_NCHW.shape
+    box = _drawn_box(tuple(images_NCHW.shape), alpha, probability, seed, step)
+    partner = torch.from_numpy(box.partner).to(images_NCHW.device, non_blocking=True)
+    return Cut(box.rows, box.columns, labels=Mix(box.weight, partner))
+
+
+def draw_masked_cut(images_NCHW: Tensor, alpha: float, probability: float, seed: int, values: StepValues) -> MaskedCut:
+    """The draw of `draw_cut` for any step that is recorded with the present one."""
+    shape = tuple(images_NCHW.shape)
+    draw = partial(_drawn_box, shape, alpha, probability, seed)
+
+    def mask(step: int) -> NDArray[np.bool_]:
+        inside = np.zeros(shape[2:], np.bool_)
+        inside[draw(step).rows, draw(step).columns] = True
+        return inside
+
+    weight, partner = values.tensor(lambda step: draw(step).weight), values.tensor(lambda step: draw(step).partner)
+    return MaskedCut(values.tensor(mask), Mix(weight, partner))
+
+
+class _Box(NamedTuple):
+    rows: slice
+    columns: slice
+    weight: float
+    partner: NDArray[np.int64]
+
+
+@lru_cache(maxsize=2)
+def _drawn_box(shape: tuple[int, ...], alpha: float, probability: float, seed: int, step: int) -> _Box:
+    num_examples, _, height, width = shape
     rng = rng_for(seed, "mix", step)
     side = math.sqrt(1 - rng.beta(alpha, alpha))
-    partner = torch.from_numpy(rng.permutation(num_examples)).to(images_NCHW.device, non_blocking=True)
+    partner = rng.permutation(num_examples)
     row, column = int(rng.integers(height)), int(rng.integers(width))
     if rng.random() >= probability:
         side = 0.0
     rows, columns = _clipped(row, int(height * side), height), _clipped(column, int(width * side), width)
     area = (rows.stop - rows.start) * (columns.stop - columns.start)
-    return Cut(rows, columns, labels=Mix(weight=1 - area / (height * width), partner=partner))
+    return _Box(rows, columns, 1 - area / (height * width), partner)
 
 
 def _clipped(centre: int, side: int, size: int) -> slice:
@@ -133,8 +189,14 @@ def mixed(config: MixableConfig, embedded: Tensor, batch: Batch, context: Method
         case "none":
             return Mixed(embedded, batch.labels)
         case "mixup":
-            mix = draw_mix(len(embedded), config.mixing_alpha, embedded.device, context.seed, batch.step)
+            address = (embedded.device, context.seed, batch.step, batch.values)
+            mix = draw_mix(len(embedded), config.mixing_alpha, *address)
             return Mixed(mix.blend(embedded), mix.blend(one_hot(batch.labels, context.num_classes)))
         case "cutmix":
-            cut = draw_cut(embedded, config.mixing_alpha, config.cutmix_probability, context.seed, batch.step)
+            settings = (config.mixing_alpha, config.cutmix_probability, context.seed)
+            cut: Cut | MaskedCut = (
+                draw_cut(embedded, *settings, batch.step)
+                if batch.values is None
+                else draw_masked_cut(embedded, *settings, batch.values)
+            )
             return Mixed(cut.paste(embedded), cut.labels.blend(one_hot(batch.labels, context.num_classes)))

@@ -26,9 +26,11 @@ class Mixup(Method):
 
     Config = MixupConfig
     config: MixupConfig
+    is_recordable = True
 
     def loss(self, batch: Batch) -> LossTerms:
-        mix = draw_mix(len(batch.labels), self.config.alpha, batch.labels.device, self.context.seed, batch.step)
+        address = (batch.labels.device, self.context.seed, batch.step, batch.values)
+        mix = draw_mix(len(batch.labels), self.config.alpha, *address)
         outputs = self.student(mix.blend(self.student.embed(batch.inputs)))
         labels_NK = one_hot(batch.labels, self.context.num_classes)
         return {"target_label": self.target_loss(outputs.target_logits, mix.blend(labels_NK))}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import math
+from collections.abc import Hashable
 from typing import Annotated, Literal, Self
 
 import torch
@@ -15,6 +15,7 @@ from trainables.backbones.network import BackboneFacts, TransferNetwork
 from trainables.methods.base import Method, MethodContext
 from trainables.methods.losses import CROSS_ENTROPY, TargetLoss, full_precision
 from trainables.methods.mixing import MixableConfig, mixed
+from trainables.methods.teacher import frozen_copy
 from trainables.types import Batch, LossTerms
 
 AUTHORS_EPOCHS = 30
@@ -88,10 +89,11 @@ class RegSL(Method):
 
     Config = RegSLConfig
     config: RegSLConfig
+    is_recordable = True
 
     def __init__(self, config: RegSLConfig, student: TransferNetwork, context: MethodContext) -> None:
         super().__init__(config, student, context)
-        self.source = copy.deepcopy(student.backbone).requires_grad_(False).eval()
+        self.source = frozen_copy(student.backbone, context.kept, "source")
         self.balls = Balls(config, student, self.source)
         self.scales = Scales(config, student, self.source)
         self.labels = LabelStore(context.num_examples).to(student.target_head.weight.device)
@@ -99,20 +101,37 @@ class RegSL(Method):
     def loss(self, batch: Batch) -> LossTerms:
         inputs, targets = mixed(self.config, self.student.embed(batch.inputs), batch, self.context)
         logits = full_precision(self.student(inputs).target_logits)
-        progress = (batch.step - 1) / self.context.num_steps
+        corrects, reweights = self.step_key(batch.step)
         if self.config.correct_labels_from is not None:
-            if progress >= self.config.correct_labels_from:
+            if corrects:
                 self.labels.correct(batch, logits.detach(), self.config.correction_threshold)
             targets = self.labels.of(batch)
             self.diagnostics["corrected_labels"] = (targets != batch.labels).to(logits.dtype).mean()
-        if self.config.reweight_from is not None and progress >= self.config.reweight_from:
-            temperature = self.config.temperature_at(progress)
+        if reweights:
+            temperature = self._temperature(batch)
             target_label = reweighted_cross_entropy(logits, targets, temperature, self.target_loss)
         else:
             target_label = self.target_loss(logits, targets)
         if self.config.form == "penalty":
             return {"target_label": target_label, "distance": self.balls.penalty()}
         return {"target_label": target_label}
+
+    def step_key(self, step: int) -> tuple[bool, bool]:
+        """Whether labels are corrected at a step, and examples weighted."""
+        starts = (self.config.correct_labels_from, self.config.reweight_from)
+        first, second = (start is not None and self._progress(step) >= start for start in starts)
+        return first, second
+
+    def _progress(self, step: int) -> float:
+        return (step - 1) / self.context.num_steps
+
+    def _temperature(self, batch: Batch) -> float | Tensor:
+        if batch.values is None:
+            return self.config.temperature_at(self._progress(batch.step))
+        return batch.values.tensor(lambda step: self.config.temperature_at(self._progress(step)))
+
+    def update_key(self, step: int) -> Hashable:
+        return "projection" if self.config.form == "constraint" else None
 
     def after_step(self, step: int) -> None:
         if self.config.form == "constraint":
@@ -124,7 +143,7 @@ class RegSL(Method):
 
 
 def reweighted_cross_entropy(
-    logits_NK: Tensor, targets: Tensor, temperature: float, target_loss: TargetLoss = CROSS_ENTROPY
+    logits_NK: Tensor, targets: Tensor, temperature: float | Tensor, target_loss: TargetLoss = CROSS_ENTROPY
 ) -> Tensor:
     """Σ_b w_b·ℓ_b with ℓ the loss of each example and w = softmax(−ℓ/temperature), without gradient.
 

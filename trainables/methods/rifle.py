@@ -44,6 +44,7 @@ class Rifle(Method):
 
     Config = RifleConfig
     config: RifleConfig
+    is_recordable = True
     draws_new_heads = True
 
     def loss(self, batch: Batch) -> LossTerms:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -86,11 +86,16 @@ class Smile(Method):
 
     Config = SmileConfig
     config: SmileConfig
+    is_recordable = True
 
     def __init__(self, config: SmileConfig, student: TransferNetwork, context: MethodContext) -> None:
         super().__init__(config, student, context)
-        self.teacher = frozen_copy(student) if config.gamma_fe or config.gamma_fc else None
-        self._folded_teacher = FoldedNetwork(self.teacher, context.compile) if self.teacher is not None else None
+        self.teacher: TransferNetwork | None = None
+        self._folded_teacher: FoldedNetwork | None = None
+        if config.gamma_fe or config.gamma_fc:
+            teacher = self.teacher = frozen_copy(student, context.kept, "teacher")
+            folded = ("folded", id(teacher))
+            self._folded_teacher = context.kept.get(folded, lambda: FoldedNetwork(teacher, context.compile))
         self.decay = config.decay_per_update(context.num_steps)
 
     @classmethod
@@ -102,14 +107,16 @@ class Smile(Method):
         return (0, 0) if self._folded_teacher is None else self._folded_teacher.folded_norms
 
     def loss(self, batch: Batch) -> LossTerms:
-        mix = draw_mix(len(batch.labels), self.config.alpha, batch.labels.device, self.context.seed, batch.step)
-        outputs = self.student(mix.blend(self.student.embed(batch.inputs)))
+        address = (batch.labels.device, self.context.seed, batch.step, batch.values)
+        mix = draw_mix(len(batch.labels), self.config.alpha, *address)
+        embedded = self.student.embed(batch.inputs)
+        outputs = self.student(mix.blend(embedded))
         labels_NK = one_hot(batch.labels, self.context.num_classes)
         terms = {"target_label": self.target_loss(outputs.target_logits, mix.blend(labels_NK))}
         if self._folded_teacher is None:
             return terms
         with teacher_autocast(self.config.teacher_precision, batch.labels.device):
-            teacher_outputs = self._folded_teacher(batch.inputs)
+            teacher_outputs = self._folded_teacher(batch.inputs, embedded)
         if self.config.gamma_fe:
             terms["feature"] = self.config.gamma_fe * self._feature_loss(outputs, teacher_outputs, mix)
         if self.config.gamma_fc:
@@ -135,8 +142,17 @@ class Smile(Method):
         return mean_squared_norm(full_precision(outputs.source_logits).softmax(dim=1), target_NS)
 
     def after_step(self, step: int) -> None:
-        if self.teacher is not None and step % self.config.ema_period_steps == 0:
+        if self.teacher is not None and self._folded_teacher is not None and self.update_key(step) is not None:
             ema_update(self.teacher.backbone, self.student.backbone, self.decay)
+            self._folded_teacher.refresh()
+
+    def update_key(self, step: int) -> Hashable:
+        is_due = self.teacher is not None and step % self.config.ema_period_steps == 0
+        return "teacher" if is_due else None
+
+    def tensors_changed(self) -> None:
+        if self._folded_teacher is not None:
+            self._folded_teacher.forget()
 
     def extra_modules(self) -> nn.ModuleDict:
         return nn.ModuleDict({"teacher": self.teacher} if self.teacher is not None else {})

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -41,6 +43,7 @@ class StochNorm(Method):
     needs_batch_statistics = True
     Config = StochNormConfig
     config: StochNormConfig
+    is_recordable = True
 
     def __init__(self, config: StochNormConfig, student: TransferNetwork, context: MethodContext) -> None:
         super().__init__(config, student, context)
@@ -54,8 +57,15 @@ class StochNorm(Method):
 
     def _draw(self, batch: Batch) -> None:
         """Draws for all layers at once, with one copy to the device a step."""
-        draws = rng_for(self.context.seed, "stoch_norm", batch.step).random(sum(self.num_channels))
-        by_batch = torch.from_numpy(draws < self.config.p).to(batch.labels.device, non_blocking=True)
+
+        def draw(step: int) -> NDArray[np.bool_]:
+            draws = rng_for(self.context.seed, "stoch_norm", step).random(sum(self.num_channels))
+            return np.less(draws, self.config.p)
+
+        if batch.values is None:
+            by_batch = torch.from_numpy(draw(batch.step)).to(batch.labels.device, non_blocking=True)
+        else:
+            by_batch = batch.values.tensor(draw)
         for norm, by_batch_C in zip(self.norms, torch.split(by_batch, self.num_channels), strict=True):
             norm.by_batch_C = by_batch_C
 

@@ -7,17 +7,16 @@ from typing import Literal
 import torch
 from torch import nn
 
-from trainables.backbones.copying import clone
-from trainables.backbones.network import TransferNetwork
+from trainables.backbones.kept_networks import KeptNetworks, Network
 from trainables.precision import autocast_to
 
 TeacherPrecision = Literal["auto", "bf16", "fp32"]
 """Precision of a teacher's forward pass; `auto` is bf16 on hardware that is faster in it, and fp32 elsewhere."""
 
 
-def frozen_copy(network: TransferNetwork) -> TransferNetwork:
-    """A copy of `network` in evaluation mode whose parameters require no gradient."""
-    return clone(network).requires_grad_(False).eval()
+def frozen_copy(network: Network, kept: KeptNetworks | None = None, name: str = "frozen") -> Network:
+    """A copy of `network` in evaluation mode whose parameters require no gradient: what `kept` has by `name`."""
+    return (kept or KeptNetworks()).copy_of(name, network).requires_grad_(False).eval()
 
 
 @torch.no_grad()

@@ -82,6 +82,10 @@ class TrainingConfig(Frozen):
     """Mode of `torch.compile` for the networks of a training step; `reduce-overhead` replays CUDA graphs. A worker
     compiles once for all trials, in half a minute to minutes. Dropout draws other numbers than without. On the CPU
     there is no gain; see docs/decisions/0023."""
+    cuda_graphs: bool = False
+    """Whether a GPU replays the training step as one recorded CUDA graph, instead of launching its kernels one by one.
+    Where a step cannot be recorded (on a CPU, with `compile`, or a method that reads from the GPU), that is logged, and
+    steps are computed as without. See docs/decisions/0062."""
     eval_batch_size: PositiveInt = 128
     """Number of examples in a batch of an evaluation."""
 

@@ -23,20 +23,20 @@ class FiniteCheck:
         """Whether reading costs more than the steps that may be computed in vain."""
         self.state = torch.zeros(2, dtype=torch.float64 if device.type != "mps" else torch.float32, device=device)
         """Step of the first find, 0 if there is none, and the position of its term; the gradient follows the terms."""
-        self._names: dict[int, tuple[str, ...]] = {}
+        self._names: tuple[str, ...] = ()
 
-    def add(self, step: int, terms: dict[str, Tensor], norms: Tensor) -> None:
+    def add(self, step: int | Tensor, terms: dict[str, Tensor], norms: Tensor) -> None:
         """Takes the terms of a step and the norms of its gradients: their sum is not finite if any gradient is not."""
         values = torch.stack([*(term.detach().float() for term in terms.values()), norms.sum().float()])
         is_bad = values.isfinite().logical_not()
-        found = torch.stack([is_bad.any() * step, is_bad.to(torch.int8).argmax()])  # the first of several
-        self.state = torch.where(self.state[0] > 0, self.state, found.to(self.state.dtype))
-        self._names[step] = tuple(terms)
+        position = is_bad.to(torch.int8).argmax()  # the first of several
+        found = torch.stack([(is_bad.any() * step).to(self.state.dtype), position.to(self.state.dtype)])
+        self.state.copy_(torch.where(self.state[0] > 0, self.state, found))
+        self._names = tuple(terms)
 
     def raise_if_found(self, read: Sequence[float] | None = None) -> None:
         """Raises Diverged if anything was not finite; `read` is `state` as it was read together with other values."""
         step, position = self.state.tolist() if read is None else read
         if step:
-            names = [f"loss term {name!r}" for name in self._names[int(step)]]
+            names = [f"loss term {name!r}" for name in self._names]
             raise Diverged(int(step), [*names, "the gradient"][int(position)])
-        self._names.clear()

@@ -18,9 +18,10 @@ from trainables.precision import autocast_to, precision_on
 from trainables.seeding import global_generators_restored, seed_for
 from trainables.training.config import TrainingConfig
 from trainables.training.finite import FiniteCheck
+from trainables.training.graph import EagerSteps, RecordedSteps, Recorder, StepRunner, recorder_for
 from trainables.training.kernels import kernels
 from trainables.training.loss_scaling import LossScaling
-from trainables.training.optimizer import build_optimizer, gradients_of, set_learning_rate
+from trainables.training.optimizer import build_optimizer, gradients_of, load_optimizer, set_learning_rate
 from trainables.types import Batch, CompileMode
 
 BatchAt = Callable[[int], Batch]
@@ -34,27 +35,35 @@ class LossHistory:
     every: int
     steps: list[int] = field(default_factory=list)
     terms: dict[str, list[float]] = field(default_factory=dict)
-    _pending: dict[str, Tensor] = field(default_factory=dict)
+    _totals: dict[str, Tensor] = field(default_factory=dict, compare=False)
+    """Sums over the interval so far, on the device."""
     _count: int = 0
 
-    def add(self, step: int, terms: dict[str, Tensor], last: bool, beside: Tensor | None = None) -> list[float]:
-        """Adds the terms of a step; reads them from the device only at the end of an interval, all at once.
+    @torch.no_grad()
+    def add(self, terms: dict[str, Tensor]) -> None:
+        """Adds the terms of a step on their device."""
+        for name, value in terms.items():
+            if name not in self._totals or self._totals[name].device != value.device:  # it may have been on the host
+                before = self._totals.get(name)
+                self._totals[name] = torch.zeros_like(value) if before is None else before.to(value.device)
+        torch._foreach_add_([self._totals[name] for name in terms], list(terms.values()))
+
+    def end_step(self, step: int, last: bool, beside: Tensor | None = None) -> list[float]:
+        """Counts a step; reads the terms from the device only at the end of an interval, all at once.
 
         Returns what was read of the vector `beside` with them: nothing within an interval.
         """
-        for name, value in terms.items():
-            value = value.detach()
-            self._pending[name] = self._pending[name] + value if name in self._pending else value
         self._count += 1
         if not last and step % self.every:
             return []
-        read = _read([*self._pending.values()], beside)
+        totals = [*self._totals.values()]
+        read = _read(totals, beside)
         self.steps.append(step)
-        for name, total in zip(self._pending, read, strict=False):
+        for name, total in zip(self._totals, read, strict=False):
             self.terms.setdefault(name, []).append(total / self._count)
-        num_terms = len(self._pending)
-        self._pending, self._count = {}, 0
-        return read[num_terms:]
+        torch._foreach_zero_(totals)
+        self._count = 0
+        return read[len(totals) :]
 
     def state_dict(self) -> dict[str, Any]:
         """A copy of the history, with the unfinished interval."""
@@ -82,7 +91,14 @@ class Fit:
     CPU, and on a GPU with `deterministic`; else as far as its kernels are deterministic.
     """
 
-    def __init__(self, method: Method, batch_at: BatchAt, config: TrainingConfig, device: torch.device) -> None:
+    def __init__(
+        self,
+        method: Method,
+        batch_at: BatchAt,
+        config: TrainingConfig,
+        device: torch.device,
+        recorder: Recorder | None = None,
+    ) -> None:
         self.method = method
         self.batch_at = batch_at
         self.precision = precision_on(config.precision, device)
@@ -91,10 +107,13 @@ class Fit:
         self.batch_norm = batch_norm_of(method, config, device)
         self.scaling = LossScaling(self.precision, device)
         self.step = 0
-        self.optimizer = build_optimizer(config, method)
+        recorder = recorder or recorder_for(method, config, device)
+        self.optimizer = build_optimizer(config, method, recordable=recorder is not None)
+        method.context.kept.share_state(self.optimizer)
         self.num_steps = config.resolved_num_steps
         self.history = LossHistory(every=max(1, self.num_steps // 25))
         self.finite = FiniteCheck(device)
+        self.runner: StepRunner = EagerSteps() if recorder is None else RecordedSteps(recorder)
         self.timed_steps, self.timed_s = 0, 0.0
         """Steps of this process, and the seconds that they took, with their checkpoints."""
 
@@ -121,18 +140,30 @@ class Fit:
         self.timed_s += time.monotonic() - started_s
 
     def _one_step(self) -> None:
-        batch = self.batch_at(self.step)
+        self.runner.run(self, self.step)
+        is_last = self.step == self.num_steps
+        if read := self.history.end_step(self.step, is_last, self.finite.state):
+            self.finite.raise_if_found(read)
+
+    def begin(self, step: int) -> Batch:
+        """Seeds the dropout of a step, and returns its batch."""
+        batch = self.batch_at(step)
         if self.config.compile == "reduce-overhead":  # the outputs of the previous step are no longer needed
             torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
-        set_learning_rate(self.optimizer, self.config, self.step)
-        torch.manual_seed(seed_for(self.method.context.seed, "dropout", self.step))
+        torch.manual_seed(seed_for(self.method.context.seed, "dropout", step))
+        return batch
+
+    def compute(self, batch: Batch) -> None:
+        """All operations of a step on the device, from its batch to the optimiser; they may be recorded."""
+        set_learning_rate(self.optimizer, self.config, batch.step, batch.values)
         self.optimizer.zero_grad(set_to_none=True)
         with autocast(self.config, self.device):
             terms = self.method.loss(batch)
         self.scaling.backward(torch.stack(list(terms.values())).sum(), self.optimizer)
         gradients = gradients_of(self.optimizer)
         norms = torch.stack(torch._foreach_norm(gradients))
-        self.finite.add(self.step, terms, self.scaling.judged(norms))
+        step = batch.step if batch.values is None else batch.values.tensor(float)
+        self.finite.add(step, terms, self.scaling.judged(norms))
         if not self.finite.defers:
             self.finite.raise_if_found()
         watched = terms | self.method.diagnostics
@@ -140,10 +171,7 @@ class Fit:
             norm = clip(gradients, norms, self.config.max_grad_norm)
             watched["gradient_norm"] = norm.nan_to_num(0, 0) if self.scaling.is_on else norm  # of a skipped step
         self.scaling.step(self.optimizer)
-        self.method.after_step(self.step)
-        is_last = self.step == self.num_steps
-        if read := self.history.add(self.step, watched, is_last, self.finite.state):
-            self.finite.raise_if_found(read)
+        self.history.add(watched)
 
     def state_dict(self) -> dict[str, Any]:
         """The state that the next step depends on, and the loss history."""
@@ -161,7 +189,7 @@ class Fit:
         self.step = state["step"]
         self.method.student.load_state_dict(state["student"])
         self.method.load_state_dict(state["method"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        load_optimizer(self.optimizer, state["optimizer"])
         self.history.load_state_dict(state["history"])
         self.scaling.load_state_dict(state["scaling"])
 

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from ray import tune
 
+from trainables.backbones.kept_networks import KeptNetworks
 from trainables.config import TrialConfig
 from trainables.data.examples import Examples
 from trainables.data.folds import fold_at
@@ -105,6 +106,8 @@ class FoldTrainable(tune.Trainable):
     spent_s = 0.0
     """Time that this process has spent on the current fold."""
     has_ended = False
+    kept: KeptNetworks | None = None
+    """Networks of the fold before, for the next one; None: each fold builds its own."""
 
     def setup(  # type: ignore[override]  # `with_parameters` adds them
         self, config: dict[str, Any], images: ImagesByKey, probes: Mapping[str, Probe]
@@ -113,6 +116,7 @@ class FoldTrainable(tune.Trainable):
         PROBES.add(probes)
         self.images_by_key = images
         self.device = default_device()
+        self.kept = KeptNetworks()
         self.reset_config(config)
         gc.freeze()  # what is there now stays: a collection after a fold has little to look at
 
@@ -172,8 +176,8 @@ class FoldTrainable(tune.Trainable):
         fold = fold_at(images, self.fold, self.num_folds, self.trial_config.seed)
         self.step_file = self.settings.step_file(self.number, self.fold)
         with progress_to(self.step_file.write):
-            best_by = self.settings.best_by
-            return FoldTraining(self.trial_config, images, self.fold, fold, self.device, self.checkpoints, best_by)
+            more = (self.checkpoints, self.settings.best_by, self.kept)
+            return FoldTraining(self.trial_config, images, self.fold, fold, self.device, *more)
 
     def _ended(self, report: Report) -> Report:
         """Ends a fold. Its checkpoint is kept until the driver has recorded the report."""

@@ -225,7 +225,8 @@ class TestHistory:
     def test_has_about_25_points(self) -> None:
         history = LossHistory(every=max(1, 9000 // 25))
         for step in range(1, 9001):
-            history.add(step, {"loss": torch.tensor(1.0)}, last=step == 9000)
+            history.add({"loss": torch.tensor(1.0)})
+            history.end_step(step, last=step == 9000)
         assert len(history.steps) == 25
         assert history.terms == {"loss": [1.0] * 25}
 

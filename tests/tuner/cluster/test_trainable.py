@@ -67,6 +67,7 @@ class FakeFold:
         device: Any,
         checkpoints: Checkpoints | None,
         best_by: Any = None,
+        kept: Any = None,
     ) -> None:
         assert len(fold.train) + len(fold.validation) == len(images)
         self.alpha, self.number, self.step = config.method.alpha, number, self.taken_up_at
