@@ -138,7 +138,10 @@ def confusion_plot(panel: EvaluationPanel) -> go.Figure:
 
 
 def reliability_plot(panel: EvaluationPanel) -> go.Figure:
-    """Plots accuracy against confidence out of fold, as it is and with the fitted temperature."""
+    """Plots accuracy against confidence out of fold, as it is and with the fitted temperature.
+
+    The area of a mark grows with the number of its examples: bins of a few are jagged.
+    """
     kept, temperature = panel.evaluation.validation.predictions, panel.calibration.temperature
     figure = new_figure(xaxis_title="confidence", yaxis_title="accuracy", margin=SMALL_MARGIN)
     figure.add_scatter(x=[0, 1], y=[0, 1], mode="lines", line={"color": GREY, "dash": "dot"}, name="calibrated")
@@ -153,6 +156,7 @@ def reliability_plot(panel: EvaluationPanel) -> go.Figure:
             mode="lines+markers",
             name=name,
             line={"color": color},
+            marker={"size": (4 + 12 * np.sqrt(count[filled] / count.max())).tolist()},
             hovertemplate="confidence %{x:.2f}, accuracy %{y:.2f}, %{customdata} examples<extra></extra>",
         )
     figure.update_xaxes(range=[0, 1.02])

@@ -86,11 +86,14 @@ def importance_ids(importances: Sequence[Importance]) -> list[str]:
 def slices_of(run: SearchRun) -> dict[str, dict[str, str]]:
     """Groups the dimensions by their condition, in words: "" for those that every trial has, then `method = smile`.
 
-    Of each the id of its figure is mapped to its key.
+    Of each the id of its figure is mapped to its key. Alternatives that no trial with a score has are left out.
     """
     groups: dict[str, dict[str, str]] = {"": {}}
+    tried = {key for trial in run.history.trials.values() if trial.folds for key in trial.params}
     for position, key in enumerate(run.dimensions):
-        groups.setdefault(run.space.branches.labels_of(key), {})[f"slice-{position}"] = key
+        condition = run.space.branches.labels_of(key)
+        if not condition or key in tried:
+            groups.setdefault(condition, {})[f"slice-{position}"] = key
     return groups
 
 

@@ -87,7 +87,12 @@ def report_page(run: SearchRun) -> str:
         batch=batch,
         heights={id_: height for id_, (_, height) in figures.items()},
         slices={condition: list(ids) for condition, ids in slices_of(run).items() if ids},
-        importances=list(zip(importance_ids(importances), importances, strict=True)),
+        importances=[
+            (id_, importance)
+            for id_, importance in zip(importance_ids(importances), importances, strict=True)
+            if importance.shares or not importance.condition
+        ],
+        too_few=[importance.condition for importance in importances if importance.condition and not importance.shares],
         pairs=pair_ids(importances, figures),
         has_alternatives=bool(run.space.branches.alternatives),
         racing=racing_sentence(run),

@@ -172,6 +172,17 @@ def test_alternatives_have_a_panel_and_each_its_own(tmp_path: Path) -> None:
     assert sum(smile) == sum(point["method"] == "smile" for point in points)
 
 
+def test_an_alternative_without_trials_has_no_panel_and_few_are_said_together(tmp_path: Path) -> None:
+    space, points, _ = alternatives(30)
+    points = [point for point in points if point["method"] == "l2"][:3]
+    shown = Page(report_page(run_of(tmp_path, many(len(points)), space, points=points)))
+    assert "method = smile" not in {heading.strip() for heading in shown.texts}
+    gamma = f"slice-{list(space.dimensions).index(next(key for key in space.dimensions if 'gamma_fe' in key))}"
+    assert gamma not in shown.ids
+    assert shown.text.count("complete trials, and there are") == 1
+    assert "too few complete trials, where method = mixup; where method = smile; where training" in shown.text
+
+
 def test_alternatives_alone_are_not_shown_together(tmp_path: Path) -> None:
     space = space_of(method=METHODS)
     points = [space.branches.completed(space.dimensions, {"method": method}) for method in ("l2", "mixup", "smile")]
