@@ -115,6 +115,13 @@ def test_the_charts_show_the_score_over_the_settings() -> None:
     assert [chart["type"] for chart in view_of(started(num_dimensions=0))["compareRunCharts"]] == ["BAR"]
 
 
+def test_parallel_coordinates_are_of_the_dimensions_that_every_trial_has() -> None:
+    event = started()
+    alternatives = {"training": "choice", "training.frozen.learning_rate": "uniform", **event.dimensions}
+    parallel, *_ = view_of(event.model_copy(update={"dimensions": alternatives}))["compareRunCharts"]
+    assert parallel["selectedParams"] == ["training", "gamma_0"]
+
+
 @pytest.mark.parametrize("num_dimensions", [1, 40, 70, 300])
 def test_a_view_fits_into_a_tag(num_dimensions: int) -> None:
     for name, text in views_of(started(num_dimensions=num_dimensions)).items():
