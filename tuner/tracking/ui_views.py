@@ -15,12 +15,14 @@ from mlflow import MlflowClient
 
 from tuner.record.events import SearchStarted
 from tuner.tracking.params import by_short_name
-from tuner.tracking.run_writer import RunKind
+from tuner.tracking.run_writer import LATEST_TAG, RunKind
 
 VIEWS: dict[str, RunKind] = {"trials": "trial", "retrainings": "retraining", "baselines": "baseline"}
 """Kind of the runs in each view, by the view's name in links."""
 TAG_PREFIX = "mlflow.sharedViewState."
 MAX_TAG_CHARACTERS = 5000
+MAX_EXPERIMENTS = 1000
+"""Number of experiments, the latest made first, among which the latest search is looked for."""
 MAX_FOLD_COLUMNS = 5
 """Number of folds up to which each is a column; of more, the mean alone is."""
 MAX_CHARTS_OF_DIMENSIONS = 6
@@ -44,10 +46,10 @@ def page_of(experiment_id: str, view: str = "trials", as_charts: bool = False) -
 def latest_page(uri: str) -> str:
     """Returns the page of the trials of the latest search in the store; "" where there is none. Raises what MLflow
     raises."""
-    has_view = f"tags.`{TAG_PREFIX}trials` LIKE '%'"
-    order = ["last_update_time DESC"]
-    found = MlflowClient(uri).search_experiments(filter_string=has_view, order_by=order, max_results=1)
-    return page_of(found[0].experiment_id) if found else ""
+    has_search = f"tags.{LATEST_TAG} LIKE '%'"
+    found = MlflowClient(uri).search_experiments(filter_string=has_search, max_results=MAX_EXPERIMENTS)
+    latest = max(found, key=lambda experiment: float(experiment.tags[LATEST_TAG]), default=None)
+    return "" if latest is None else page_of(latest.experiment_id)
 
 
 def _views(started: SearchStarted) -> Iterator[tuple[str, dict[str, Any]]]:
