@@ -71,8 +71,9 @@ def server_command(uri: str, port: int) -> list[str]:
 
 
 def server_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Returns `environment` with the server's variables added."""
-    return {**environment, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    """Returns `environment` with the server's variables added. Warnings are about code of MLflow: none is shown, unless
+    `environment` says which are."""
+    return {"PYTHONWARNINGS": "ignore", **environment, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 
 
 if __name__ == "__main__":

@@ -29,8 +29,10 @@ def test_one_worker_on_this_machine_only() -> None:
 def test_no_job_runner() -> None:
     assert ui.server_environment({"PATH": "/bin"}) == {
         "PATH": "/bin",
+        "PYTHONWARNINGS": "ignore",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
+    assert ui.server_environment({"PYTHONWARNINGS": "error"})["PYTHONWARNINGS"] == "error"
 
 
 def test_a_server_has_its_own_ui(capsys: pytest.CaptureFixture[str]) -> None:

@@ -99,7 +99,7 @@ def _dimensions(space: SearchExperiment) -> Table:
     table = Table(title="dimensions", title_justify="left", box=None, padding=(0, 2, 0, 0))
     branches = space.branches
     for heading in ("name", "leaf", "range", *(["if"] if branches.conditions else [])):
-        table.add_column(heading)
+        table.add_column(heading, overflow="fold")  # the end of a long path tells it from others
     for key, dimension in space.dimensions.items():
         words = (space.short_names[key], branches.path_of(key), spell(dimension), branches.labels_of(key))
         table.add_row(*map(Text, words[: len(table.columns)]))

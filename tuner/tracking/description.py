@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from trainables.metrics import wilson_interval
 from tuner.experiment.objective import TOP1
 from tuner.messages.invocation import command_line
-from tuner.messages.wording import counted, spell_scores
+from tuner.messages.wording import counted, spell_params
 from tuner.record.baselines import BaselineRecord
 from tuner.record.differences import spell_difference
 from tuner.record.directory import RunDirectory
@@ -16,19 +16,18 @@ from tuner.record.examples import ExampleNames
 from tuner.record.history import SearchHistory, TrialRecord
 from tuner.record.selection import best_trial, mean_and_sd, winner_of
 from tuner.record.standings import retraining_scores, standings_of
-from tuner.tracking.params import as_text, by_short_name
+from tuner.tracking.params import by_short_name
 from tuner.tracking.ui_views import VIEWS, page_of
 
 TAG = "mlflow.note.content"
 """Tag that the UI shows as a run's description."""
-NONE = "–"
 
 
 def describe(history: SearchHistory, started: SearchStarted, directory: RunDirectory, experiment_id: str) -> str:
     """Describes a search as far as it is."""
     parts = [
         [_test_line(history, directory)],
-        _score_table(history, started),
+        _score_lines(history, started),
         _configuration(history, started),
         [_links(experiment_id)],
         _files(history, directory),
@@ -66,47 +65,40 @@ def _test_line(history: SearchHistory, directory: RunDirectory) -> str:
     return f"**Test top-1 {model.test_top1:.4f}**{within}: `{model.uri}`, {network} of {of}"
 
 
-def _score_table(history: SearchHistory, started: SearchStarted) -> Iterator[str]:
-    """Rows of the best trial and of each baseline: validation, test, and the best trial's difference on the test."""
-    best, label = best_trial(history.trials.values()), history.objective.label
-    if best is None and not history.baselines:
-        return
-    yield f"| | validation {label} | test top-1 | best trial minus it, test |"
-    yield "|---|---|---|---|"
+def _score_lines(history: SearchHistory, started: SearchStarted) -> Iterator[str]:
+    """The best trial and each baseline in a line: scores, and how much better the best trial is on the test split.
+
+    No table: the UI draws the cells of one without a space between them.
+    """
+    best = best_trial(history.trials.values())
     if best is not None:
-        label = f"**{best.trial_id}**, the best of {len(history.trials)}"
-        yield f"| {label} | {_validation(best)} | {_tests(history, best)} | |"
+        yield f"- **{best.trial_id}**, the best of {len(history.trials)}: {_scores(history, best)}"
     for standing in standings_of(history, int(started.space.get("search", {}).get("folds", 2))):
-        baseline = standing.baseline
-        difference = NONE if standing.test is None else spell_difference(standing.test, "seed")
-        yield f"| {baseline.label} | {_validation(baseline)} | {_tests(history, baseline)} | {difference} |"
+        better = "" if standing.test is None else f": the best trial is {spell_difference(standing.test, 'seed')}"
+        yield f"- {standing.baseline.label}: {_scores(history, standing.baseline)}{better}"
     winner = winner_of(history.trials.values(), history.baselines.values())
     if isinstance(winner, BaselineRecord):
-        yield ""
-        yield f"The {winner.label} has the best validation score, so that its model is the result."
+        yield f"- the {winner.label} has the best validation score, so that its model is the result"
 
 
-def _validation(record: TrialRecord | BaselineRecord) -> str:
+def _scores(history: SearchHistory, record: TrialRecord | BaselineRecord) -> str:
+    """Scores of a record on validation and, if it was retrained, on the test split."""
     if record.value is None:
-        return NONE
-    top1 = "" if record.objective == TOP1 or record.val_top1 is None else f", top-1 {record.val_top1:.4f}"
-    return f"{record.value:.4f} ({spell_scores(record.fold_values)}){top1}"
-
-
-def _tests(history: SearchHistory, record: TrialRecord | BaselineRecord) -> str:
+        return record.reason or "no score"
+    top1 = "" if record.objective == TOP1 or record.val_top1 is None else f" (top-1 {record.val_top1:.4f})"
+    validation = f"validation {history.objective.label} {record.value:.4f}{top1}"
     scores = retraining_scores(history, record)
     if not scores:
-        return NONE
+        return validation
     mean, sd = mean_and_sd(scores.values())
-    return f"{mean:.4f}" + ("" if sd is None else f" ± {sd:.4f}") + f" ({counted(len(scores), 'seed')})"
+    spread = "" if sd is None else f" ± {sd:.4f}"
+    return f"{validation}, test top-1 {mean:.4f}{spread} ({counted(len(scores), 'seed')})"
 
 
 def _configuration(history: SearchHistory, started: SearchStarted) -> Sequence[str]:
     best = best_trial(history.trials.values())
     params = {} if best is None else by_short_name(started, best.params)
-    if best is None or not params:
-        return []
-    return [f"Configuration of {best.trial_id}:", "", *(f"- {name}: `{as_text(v)}`" for name, v in params.items())]
+    return [] if best is None or not params else [f"Configuration of {best.trial_id}: `{spell_params(params)}`"]
 
 
 def _links(experiment_id: str) -> str:

@@ -39,6 +39,9 @@ RunKind = Literal["parent", "trial", "baseline", "retraining", "training"]
 ENSEMBLE = "ensemble"
 """Value of the tags of a seed at the run of an ensemble of all seeds."""
 
+LATEST_TAG = "latest_search_s"
+"""Tag of an experiment: when its latest search started, a Unix time. MLflow's own time of an update ignores tags."""
+
 Entity = Metric | Param | RunTag
 Item = TypeVar("Item")
 
@@ -145,9 +148,13 @@ class RunWriter:
         """Copies a file to the artifacts of the parent run as it is."""
         self._client.log_artifact(self._run_ids[self.parent], str(file))
 
-    def tag_experiment(self, key: str, value: str) -> None:
-        """Sets a tag of the experiment."""
-        tag_experiment(self._client, self._experiment_id, key, value)
+    def tag_experiment(self, tags: Mapping[str, str], started_s: float) -> None:
+        """Sets tags of the experiment that are about its latest search, which started at `started_s`, a Unix time;
+        leaves those of one that started later."""
+        known = self._client.get_experiment(self._experiment_id).tags
+        if float(known.get(LATEST_TAG, 0)) <= started_s:
+            for key, value in {**tags, LATEST_TAG: repr(started_s)}.items():
+                tag_experiment(self._client, self._experiment_id, key, value)
 
     def _create(self, name: str, time_s: float, tags: Mapping[str, str]) -> None:
         links = {}

@@ -82,8 +82,7 @@ class SearchProjection:
         places = {"row": event.row, "column": event.column}  # of a row's own search within a comparison
         tags = {key: place for key, place in places.items() if place is not None}
         self.writer.open(self.writer.parent, event.time_s, tags, search_params(event))
-        for key, view in views_of(event).items():
-            self.writer.tag_experiment(key, view)
+        self.writer.tag_experiment(views_of(event), event.time_s)
         for trial in self.history.trials.values():
             if trial.state == "running":  # it was cut off with the search, and goes on with it
                 tags = {"trial_id": trial.trial_id, "state": "running", "reason": ""}

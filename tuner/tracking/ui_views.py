@@ -8,24 +8,27 @@ link to it shows it to everybody. An experiment's views are those of its latest 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mlflow import MlflowClient
 
 from tuner.record.events import SearchStarted
 from tuner.tracking.params import by_short_name
-from tuner.tracking.run_writer import RunKind
+from tuner.tracking.run_writer import LATEST_TAG, RunKind
 
 VIEWS: dict[str, RunKind] = {"trials": "trial", "retrainings": "retraining", "baselines": "baseline"}
 """Kind of the runs in each view, by the view's name in links."""
 TAG_PREFIX = "mlflow.sharedViewState."
 MAX_TAG_CHARACTERS = 5000
+MAX_EXPERIMENTS = 1000
+"""Number of experiments, the latest made first, among which the latest search is looked for."""
 MAX_FOLD_COLUMNS = 5
 """Number of folds up to which each is a column; of more, the mean alone is."""
 MAX_CHARTS_OF_DIMENSIONS = 6
 """Number of dimensions of which each has a chart of its own."""
 NAME_COLUMNS = ("attributes.`Run Name`",)
+NAME_WIDTH_PX, MIN_WIDTH_PX, MAX_WIDTH_PX = 160, 88, 220
 TEST = "test_top1"
 
 
@@ -43,10 +46,10 @@ def page_of(experiment_id: str, view: str = "trials", as_charts: bool = False) -
 def latest_page(uri: str) -> str:
     """Returns the page of the trials of the latest search in the store; "" where there is none. Raises what MLflow
     raises."""
-    has_view = f"tags.`{TAG_PREFIX}trials` LIKE '%'"
-    order = ["last_update_time DESC"]
-    found = MlflowClient(uri).search_experiments(filter_string=has_view, order_by=order, max_results=1)
-    return page_of(found[0].experiment_id) if found else ""
+    has_search = f"tags.{LATEST_TAG} LIKE '%'"
+    found = MlflowClient(uri).search_experiments(filter_string=has_search, max_results=MAX_EXPERIMENTS)
+    latest = max(found, key=lambda experiment: float(experiment.tags[LATEST_TAG]), default=None)
+    return "" if latest is None else page_of(latest.experiment_id)
 
 
 def _views(started: SearchStarted) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -70,14 +73,15 @@ def _views(started: SearchStarted) -> Iterator[tuple[str, dict[str, Any]]]:
             "orderByAsc": objective.lower_is_better and order == _metric(key),
             "selectedColumns": columns[name],
             "columnOrder": [*NAME_COLUMNS, *columns[name]],
+            "columnWidths": {column: _width_px(column) for column in (*NAME_COLUMNS, *columns[name])},
         }
-        yield name, {**view, **(_charts(key, dimensions, started.num_trial_folds) if name == "trials" else {})}
+        yield name, {**view, **(_charts(key, started) if name == "trials" else {})}
 
 
 def _as_tag(view: Mapping[str, Any]) -> str:
     """Value of a tag, without what would make it longer than MLflow takes, as where there are dozens of dimensions."""
     charts = ("compareRunCharts", "compareRunSections", "isAccordionReordered")
-    for left_out in ((), charts, (*charts, "columnOrder")):
+    for left_out in ((), charts, (*charts, "columnOrder", "columnWidths")):
         text = json.dumps({key: value for key, value in view.items() if key not in left_out}, separators=(",", ":"))
         if len(text) <= MAX_TAG_CHARACTERS:
             return text
@@ -92,12 +96,17 @@ def _filter(started: SearchStarted, kind: RunKind) -> str:
     return f"tags.search_run LIKE '{comparison}-search-%' and tags.kind = '{kind}'"
 
 
-def _charts(key: str, dimensions: Sequence[str], num_folds: int) -> dict[str, Any]:
+def _charts(key: str, started: SearchStarted) -> dict[str, Any]:
     """Charts of the trials: the score over the dimensions, in parallel coordinates and each alone, and trial by trial.
-    The UI adds one of every metric, of which those of single folds stay folded."""
-    section = "search"
+    The UI adds one of every metric, of which those of single folds stay folded.
+
+    Parallel coordinates show only trials that have all of their dimensions: those of an alternative are left out.
+    """
+    names = by_short_name(started, {key: key for key in started.dimensions})
+    section, dimensions, num_folds = "search", [*names], started.num_trial_folds
+    shared = [name for name, path in names.items() if not any(path.startswith(f"{d}.") for d in started.dimensions)]
     charts = [
-        *([{"type": "PARALLEL", "selectedParams": dimensions, "selectedMetrics": [key]}] if dimensions else []),
+        *([{"type": "PARALLEL", "selectedParams": shared, "selectedMetrics": [key]}] if shared else []),
         {"type": "BAR", "metricKey": key, "runsCountToCompare": 20},
         *(
             {"type": "SCATTER", "xaxis": {"key": name, "type": "PARAM"}, "yaxis": {"key": key, "type": "METRIC"}}
@@ -119,6 +128,12 @@ def _charts(key: str, dimensions: Sequence[str], num_folds: int) -> dict[str, An
             ),
         ],
     }
+
+
+def _width_px(column: str) -> int:
+    """Width of a column in which its heading, and a number of some digits, can be read."""
+    name = column.split("`")[1]
+    return NAME_WIDTH_PX if column in NAME_COLUMNS else min(MAX_WIDTH_PX, max(MIN_WIDTH_PX, 8 * len(name) + 24))
 
 
 def _metric(name: str) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.tuner.tiny import baseline_events
 from tests.tuner.tracking.searches import finish_search, retrain, run_trial, start_search
 from tuner.record.directory import RunDirectory
-from tuner.record.events import ModelRegistered
+from tuner.record.events import BaselineFailed, ModelRegistered
 from tuner.record.examples import ExampleNames
 from tuner.record.journal import SearchJournal
 from tuner.tracking.description import describe
@@ -34,11 +34,11 @@ def test_the_model_its_score_and_the_baselines_come_first(journal: SearchJournal
         "**Test top-1 0.9000** (0.8256 to 0.9448, 95 % for 100 test examples): "
         "`models:/digits/3`, the network of seed 0 of trial-0000"
     )
-    assert lines[1:5] == [
-        "| | validation top-1 | test top-1 | best trial minus it, test |",
-        "|---|---|---|---|",
-        "| **trial-0000**, the best of 1 | 0.7500 (0.7000 0.8000) | 0.9050 ± 0.0071 (2 seeds) | |",
-        "| linear probe | 0.6250 (0.5000 0.7500) | 0.8125 (1 seed) | +9.2 points (+2.9 to +15.6, 2 seeds) |",
+    assert lines[1:4] == [
+        "- **trial-0000**, the best of 1: validation top-1 0.7500, test top-1 0.9050 ± 0.0071 (2 seeds)",
+        "- linear probe: validation top-1 0.6250, test top-1 0.8125 (1 seed): "
+        "the best trial is +9.3 points (+2.9 to +15.6, 2 seeds)",
+        "",
     ]
 
 
@@ -47,14 +47,20 @@ def test_a_baseline_that_wins_is_said(journal: SearchJournal) -> None:
     run_trial(journal, 0, [0.5, 0.5])
     for event in baseline_events("linear_probe", [0.75, 0.75]):
         journal.append(event)
-    assert "The linear probe has the best validation score, so that its model is the result." in described(journal)
+    assert "- the linear probe has the best validation score, so that its model is the result\n" in described(journal)
+
+
+def test_a_baseline_that_failed_says_why(journal: SearchJournal) -> None:
+    start_search(journal)
+    journal.append(BaselineFailed(baseline="fine_tuning", reason="fold 1 collapsed"))
+    assert described(journal).startswith("- fine-tuning: fold 1 collapsed\n")
 
 
 def test_it_says_the_configuration_the_files_and_how_to_go_on(journal: SearchJournal, directory: RunDirectory) -> None:
     start_search(journal)
     run_trial(journal, 0, [0.7, 0.8])
     text = described(journal)
-    assert "Configuration of trial-0000:\n\n- gamma_fe: `0.05`\n" in text
+    assert "Configuration of trial-0000: `gamma_fe=0.05`\n" in text
     assert f"Report: `{directory.report}`, and `report.html` among the artifacts." in text
     assert "`best.yaml` runs the best configuration alone." in text
     assert text.endswith(f"tuner.search --resume {directory}\n")
@@ -76,4 +82,4 @@ def test_of_the_test_split_nothing_is_said_that_is_not_recorded(journal: SearchJ
     journal.append(ModelRegistered(trial=0, uri="models:/digits/3", seed=0, test_top1=0.9))
     assert described(journal).startswith("**Test top-1 0.9000**: `models:/digits/3`, the network of seed 0")
     journal.append(ModelRegistered(trial=0, uri="models:/digits/3"))  # of an earlier version
-    assert described(journal).startswith("| |")
+    assert described(journal).startswith("- **trial-0000**")

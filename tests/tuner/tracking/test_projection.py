@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +31,7 @@ from tests.tuner.tracking.searches import (
 from trainables.errors import BadInput
 from tuner.record.directory import RunDirectory
 from tuner.record.journal import SearchJournal
+from tuner.tracking.description import TAG as DESCRIPTION
 from tuner.tracking.projection import Projection
 from tuner.tracking.search_projection import SearchProjection
 
@@ -67,6 +69,8 @@ def test_event_by_event_is_as_good_as_all_at_once(
 def _without_ids(snapshot: dict[str, Any]) -> dict[str, Any]:
     for _, _, _, _, tags, _ in snapshot.values():
         tags.pop("mlflow.parentRunId", None)
+        if DESCRIPTION in tags:
+            tags[DESCRIPTION] = re.sub(r"#/experiments/\d+/", "", tags[DESCRIPTION])
     return snapshot
 
 

@@ -227,4 +227,4 @@ def test_every_metric_is_recorded_and_the_objective_is_followed(
     assert store.series(RUN, "best_val_log_loss") == [(1, 0.8), (2, 0.375), (3, 0.375)]
     assert "best_val_top1" not in store.runs[RUN].data.metrics
     description = store.runs[RUN].data.tags["mlflow.note.content"]
-    assert "**trial-0001**, validation log loss 0.3750 (top-1 0.2500)" in description
+    assert "**trial-0001**, the best of 3: validation log loss 0.3750 (top-1 0.2500)" in description

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.marks import MLFLOW_LEAKS
-from tests.tuner.tracking.searches import NAME, RUN, Store, start_search, whole_search
+from tests.tuner.tracking.searches import NAME, RUN, Store, start_search, ticking_journal, whole_search
 from tuner.record.directory import RunDirectory
 from tuner.record.events import SearchStarted
 from tuner.record.journal import SearchJournal
@@ -60,6 +60,24 @@ def test_the_views_of_the_latest_search_are_tags_of_the_experiment(
     assert view["columnOrder"][1:] == view["selectedColumns"]
     page = f"#/experiments/{experiment.experiment_id}/runs?workflowType=machine_learning&viewStateShareKey=trials"
     assert latest_page(uri) == page == page_of(experiment.experiment_id)
+
+
+def test_the_latest_search_is_the_last_that_started_whichever_is_written_last(
+    directory: RunDirectory, journal: SearchJournal, store: Store, uri: str
+) -> None:
+    start_search(journal)
+    Projection(uri, "older", directory).advance()
+    with ticking_journal(RunDirectory(directory.path.parent / "later")) as later:
+        for _ in range(2):  # a second later, by the ticking clock
+            start_search(later, run="later")
+        Projection(uri, NAME, later.directory).advance()
+    newest = store.client.get_experiment_by_name(NAME)
+    assert newest is not None
+    for experiment in ("older", NAME):
+        Projection(uri, experiment, directory).advance()  # the older one again, and into the experiment of the later
+    assert latest_page(uri) == page_of(newest.experiment_id)
+    tags = store.client.get_experiment(newest.experiment_id).tags
+    assert "search_run = 'later'" in json.loads(tags["mlflow.sharedViewState.trials"])["searchFilter"]
 
 
 @pytest.mark.parametrize(
@@ -113,6 +131,13 @@ def test_the_charts_show_the_score_over_the_settings() -> None:
     assert {chart["metricSectionId"] for chart in view["compareRunCharts"]} == {"search"}
     assert [name for name, is_open in sections.items() if is_open] == ["search"]
     assert [chart["type"] for chart in view_of(started(num_dimensions=0))["compareRunCharts"]] == ["BAR"]
+
+
+def test_parallel_coordinates_are_of_the_dimensions_that_every_trial_has() -> None:
+    event = started()
+    alternatives = {"training": "choice", "training.frozen.learning_rate": "uniform", **event.dimensions}
+    parallel, *_ = view_of(event.model_copy(update={"dimensions": alternatives}))["compareRunCharts"]
+    assert parallel["selectedParams"] == ["training", "gamma_0"]
 
 
 @pytest.mark.parametrize("num_dimensions", [1, 40, 70, 300])
