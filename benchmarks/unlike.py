@@ -39,6 +39,8 @@ from trainables.trial import FoldTraining, default_device, train_full
 Floats = NDArray[np.floating[Any]]
 Scorer = Callable[[Floats], Floats]
 """Function from features N×D to scores N, where low means unlike."""
+ScorerOf = Callable[[Floats, Ints], Scorer]
+"""Function that makes a score of the features M×D and labels M of known examples."""
 NUM_FOLDS = 3
 DEVICE = default_device()
 
@@ -110,13 +112,13 @@ def _directions(features: Floats) -> Floats:
     return np.asarray(exact / np.linalg.norm(exact, axis=1, keepdims=True))
 
 
-def fitted(scorer_of: Callable[[Floats, Ints], Scorer], folds: Sequence[Seen]) -> Scorer:
+def fitted(scorer_of: ScorerOf, folds: Sequence[Seen]) -> Scorer:
     """The score against all examples of several folds."""
     features, labels = [fold.features for fold in folds], [fold.labels for fold in folds]
     return scorer_of(np.concatenate(features), np.concatenate(labels))
 
 
-def across_folds(scorer_of: Callable[[Floats, Ints], Scorer], folds: Sequence[Seen]) -> Floats:
+def across_folds(scorer_of: ScorerOf, folds: Sequence[Seen]) -> Floats:
     """The score of each example of a fold against those of the other folds."""
     scores = []
     for number, own in enumerate(folds):
@@ -124,9 +126,7 @@ def across_folds(scorer_of: Callable[[Floats, Ints], Scorer], folds: Sequence[Se
     return np.concatenate(scores)
 
 
-def lines_of(
-    scorers: dict[str, Callable[[Floats, Ints], Scorer]], folds: Sequence[Seen], splits: Sequence[Seen]
-) -> Iterator[str]:
+def lines_of(scorers: dict[str, ScorerOf], folds: Sequence[Seen], splits: Sequence[Seen]) -> Iterator[str]:
     """A line for each score; `splits` are the test split, and the test and training images of other things."""
     for label, scorer_of in scorers.items():
         final = fitted(scorer_of, folds)
@@ -179,7 +179,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     shares = np.concatenate([fold.surest for fold in folds])
     print(line_of("largest probability", shares, *(split.surest for split in final)), flush=True)
     tenth = partial(nearest, share=MAX_NEAREST / len(shares))
-    scorers = {
+    scorers: dict[str, ScorerOf] = {
         f"{MAX_NEAREST}th nearest known example": tenth,
         "nearest known example": nearest,
         "Mahalanobis": mahalanobis,
