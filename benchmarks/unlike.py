@@ -93,21 +93,17 @@ def nearest(known: Floats, labels: Ints, share: float = 0.0) -> Scorer:
     return lambda features: similarity(torch.from_numpy(features)).numpy()
 
 
-def mahalanobis(known: Floats, labels: Ints, is_relative: bool = False) -> Scorer:
-    """Mahalanobis distance of directions to the nearest class, negated: one covariance for all classes (Lee et al.,
-    2018, https://arxiv.org/abs/1807.03888); relative, less the distance by the covariance of everything (Ren et al.,
-    2021, https://arxiv.org/abs/2106.09022)."""
+def mahalanobis(known: Floats, labels: Ints) -> Scorer:
+    """Mahalanobis distance of directions to the nearest class, negated, with one covariance for all classes (Lee et
+    al., 2018, https://arxiv.org/abs/1807.03888), by Ledoit and Wolf."""
     known = _directions(known)
     present = np.unique(labels)
     means = np.stack([known[labels == k].mean(axis=0) for k in present])
     within = LedoitWolf(assume_centered=True).fit(known - means[np.searchsorted(present, labels)])
-    overall = LedoitWolf().fit(known)
 
     def score(features: Floats) -> Floats:
-        features = _directions(features)
-        of_classes = np.stack([within.mahalanobis(features - mean) for mean in means])
-        background = overall.mahalanobis(features) if is_relative else 0.0
-        return np.asarray(background - of_classes.min(axis=0))
+        distances = [within.mahalanobis(_directions(features) - mean) for mean in means]
+        return -np.min(distances, axis=0)
 
     return score
 
@@ -190,7 +186,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         f"{MAX_NEAREST}th nearest known example": tenth,
         "nearest known example": nearest,
         "Mahalanobis": mahalanobis,
-        "relative Mahalanobis": partial(mahalanobis, is_relative=True),
     }
     for line in lines_of(scorers, folds, final):
         print(line, flush=True)
