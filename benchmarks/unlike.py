@@ -103,7 +103,7 @@ def mahalanobis(known: Floats, labels: Ints) -> Scorer:
 
     def score(features: Floats) -> Floats:
         distances = [within.mahalanobis(_directions(features) - mean) for mean in means]
-        return -np.min(distances, axis=0)
+        return np.asarray(-np.min(distances, axis=0))
 
     return score
 

@@ -21,7 +21,7 @@ from tuner.record.examples import ExampleNames
 pytestmark = [pytest.mark.slow, MLFLOW_LEAKS]
 
 GROUP_BY = r"^(burst_\d+)_"
-NOTE = f"60 training examples in 30 groups by data.group_by {GROUP_BY!r}, which folds do not split"
+NOTE = f"60 training examples in 30 groups by data.group_by '{GROUP_BY}', which folds do not split"
 
 
 @pytest.fixture(scope="module")
