@@ -52,9 +52,8 @@ class DataFindings(Frozen):
         notes = []
         if self.twin_share is not None and self.twin_share >= SAID_FROM_SHARE:
             share = f"{100 * self.twin_share:.0f} % of validation images have a near twin in training"
-            advice = (
-                "see data.group_by" if self.grouped_by is None else f"data.group_by is {_as_written(self.grouped_by)}"
-            )
+            by = self.grouped_by
+            advice = "see data.group_by" if by is None else f"data.group_by is {_as_written(by)}"
             notes.append(f"{share}: scores are optimistic; {advice}")
         if self.num_identical:
             named = ", ".join(f"{test} = {train}" for train, test in self.identical[:NAMED])
