@@ -103,10 +103,12 @@ def main(argv: Sequence[str] | None = None) -> None:
             low, high = wilson_interval(truth, len(ended.test))
             print(f"draw {seed}: test {truth:.3f} ({low:.3f} to {high:.3f}, {len(ended.test)} photographs)", flush=True)
             for label, each in (("without group_by", config), ("with group_by", grouped)):
-                score, num = validated(each, load_train(each.data), given.num_folds)
-                print(
-                    f"  {label:<18}validation {score:.3f} ({num} photographs), {score - truth:+.3f} to test", flush=True
-                )
+                train = load_train(each.data)
+                score, num = validated(each, train, given.num_folds)
+                num_drawn = num if train.groups is None else len(np.unique(train.groups))
+                low, high = wilson_interval(score, num_drawn)
+                counted = f"{low:.3f} to {high:.3f} by {num_drawn} {'photographs' if num_drawn == num else 'bursts'}"
+                print(f"  {label:<18}validation {score:.3f} ({counted}), {score - truth:+.3f} to test", flush=True)
 
 
 if __name__ == "__main__":

@@ -20,8 +20,10 @@ from pathlib import Path
 
 import torch
 
+from trainables.backbones import build_network
 from trainables.calibration import fitted_temperature
 from trainables.classifier import Classifier
+from trainables.config import TrialConfig
 from trainables.data.examples import Examples, as_inputs
 from trainables.data.folds import fold_at, stratified_folds
 from trainables.data.loading import load_test, load_train
@@ -30,8 +32,10 @@ from trainables.near_twins import count_near_twins
 from trainables.novelty import fitted_detector
 from trainables.probe import pooled_features
 from trainables.trial import predictions_on
+from tuner.record.baselines import BaselineRecord
 from tuner.record.configs import config_of
 from tuner.record.directory import RunDirectory
+from tuner.record.history import TrialRecord
 from tuner.record.predictions import PredictionFiles
 from tuner.reports.evaluation import calibration_of, evaluations_of, model_evaluation
 from tuner.reports.mistakes import write_mistakes
@@ -83,7 +87,7 @@ def parts_of(run: SearchRun, scratch: RunDirectory) -> Iterator[Part]:
     train, test = load_train(config.data), load_test(config.data)
     kept = evaluation.validation.predictions
     classifier, folds = Classifier.load(run.directory.model, torch.device("cpu")), run.space.search.folds
-    records = [*run.history.trials.values(), *run.history.baselines.values()]
+    records: list[TrialRecord | BaselineRecord] = [*run.history.trials.values(), *run.history.baselines.values()]
     results = [result for record in records for result in record.folds]
     num_points = sum(max(0, len(result.curve_steps) - 1) for result in results)  # the last is the score itself
     validation = train.take(fold_at(train, 1, folds, config.seed).validation)
@@ -94,7 +98,7 @@ def parts_of(run: SearchRun, scratch: RunDirectory) -> Iterator[Part]:
         lambda: predictions_on(classifier.network, validation, config, torch.device("cpu")),
     )
     yield Part("metrics of folds", len(results), lambda: all_metrics(kept.probabilities, kept.labels))
-    yield Part("near twins", 1, _near_twins(classifier, train, folds))
+    yield Part("near twins", 1, _near_twins(config, train, folds))
     yield Part("files of predictions", len(results), kept.as_bytes)
     yield Part("table of predictions", 1, lambda: write_predictions(scratch, run.history))
     yield Part("label errors", 1, evaluation.validation.label_issues)
@@ -108,10 +112,9 @@ def parts_of(run: SearchRun, scratch: RunDirectory) -> Iterator[Part]:
     yield Part("calibration with intervals", 1, lambda: calibration_of(evaluation.validation))
 
 
-def _near_twins(classifier: Classifier, train: Examples, num_folds: int) -> Callable[[], object]:
+def _near_twins(config: TrialConfig, train: Examples, num_folds: int) -> Callable[[], object]:
     """Counts near twins of features that are there already, those of the probes."""
-    network, config = classifier.network, classifier.config
-    assert not hasattr(network, "networks"), "of one network, whose features are pooled"
+    network = build_network(config.backbone, train.num_classes, 0, False)
     features = pooled_features(network, as_inputs(train, config.data, None), config, torch.device("cpu"))
     folds = stratified_folds(train.labels, num_folds, config.seed, 0, train.groups)
     return lambda: count_near_twins(features, folds)

@@ -56,4 +56,5 @@ def test_the_command_says_both_validations(root: Path, capsys: pytest.CaptureFix
     assert first.endswith("2 photographs)")
     assert without.startswith("  without group_by  validation ")
     assert grouped.startswith("  with group_by     validation ")
-    assert "(12 photographs)" in without
+    assert " by 12 photographs), " in without
+    assert " by 6 bursts), " in grouped

@@ -28,5 +28,5 @@ def test_other_features_have_lower_scores(scorer_of: object) -> None:
     far = (-4 * np.ones(8) + rng.normal(size=(90, 8))).astype(np.float32)
     assert np.median(score(far)) < np.quantile(score(near), 0.05)
     parts = [slice(30 * k, 30 * k + 30) for k in range(3)]
-    folds = [Seen(known[part], labels[part], known[part, 0]) for part in parts]
+    folds = [Seen(known[part], labels[part], known[part, 0], labels[part] == 0) for part in parts]
     assert across_folds(scorer_of, folds).shape == (90,)

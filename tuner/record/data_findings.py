@@ -40,7 +40,7 @@ class DataFindings(Frozen):
         if self.grouped_by is None or self.num_groups is None or self.num_train is None:
             return ""
         examples, groups = counted(self.num_train, "training example"), counted(self.num_groups, "group")
-        return f"{examples} in {groups} by data.group_by {self.grouped_by!r}, which folds do not split"
+        return f"{examples} in {groups} by data.group_by {_as_written(self.grouped_by)}, which folds do not split"
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -52,7 +52,8 @@ class DataFindings(Frozen):
         notes = []
         if self.twin_share is not None and self.twin_share >= SAID_FROM_SHARE:
             share = f"{100 * self.twin_share:.0f} % of validation images have a near twin in training"
-            advice = "see data.group_by" if self.grouped_by is None else f"data.group_by is {self.grouped_by!r}"
+            by = self.grouped_by
+            advice = "see data.group_by" if by is None else f"data.group_by is {_as_written(by)}"
             notes.append(f"{share}: scores are optimistic; {advice}")
         if self.num_identical:
             named = ", ".join(f"{test} = {train}" for train, test in self.identical[:NAMED])
@@ -60,3 +61,8 @@ class DataFindings(Frozen):
             files = f"{self.num_identical} of {counted(self.num_test, 'test example')}"
             notes.append(f"{files} are in training, too: the test score is optimistic ({named}{more})")
         return tuple(notes)
+
+
+def _as_written(grouped_by: str | int) -> str:
+    """A regular expression as in the file, between quotes, without the escapes of Python; or a level."""
+    return f"'{grouped_by}'" if isinstance(grouped_by, str) else str(grouped_by)

@@ -20,6 +20,9 @@ def test_groups_are_said_with_their_number() -> None:
     found = DataFindings(num_validated=10, num_with_twin=0, grouped_by="^(.+)_", num_train=40, num_groups=8)
     assert found.grouping == "40 training examples in 8 groups by data.group_by '^(.+)_', which folds do not split"
     assert (found.notes, DataFindings(grouped_by="^(.+)_").grouping) == ((), "")
+    by_digits = DataFindings(grouped_by=r"^(\d+)_", num_train=40, num_groups=1).grouping
+    assert by_digits == r"40 training examples in 1 group by data.group_by '^(\d+)_', which folds do not split"
+    assert " by data.group_by 2, " in DataFindings(grouped_by=2, num_train=40, num_groups=8).grouping
 
 
 def test_nothing_is_said_where_nothing_was_counted_or_found() -> None:
