@@ -92,6 +92,19 @@ class TestTheLoss:
         assert not torch.equal(fit.method.student.source_head.weight, before)
 
 
+def test_probabilities_are_computed_on_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    brought: list[Tensor] = []
+
+    def on_host(x: Tensor) -> Tensor:
+        brought.append(x)
+        return x.cpu()
+
+    monkeypatch.setattr(co_tuning, "on_host", on_host)
+    p, y = source_probabilities(tiny_network(), lambda: iter([tiny_batch()]), 1.0)
+    assert [tuple(x.shape) for x in brought] == [(6, NUM_SOURCE_CLASSES), (6,)]
+    assert (p.dtype, len(y)) == (torch.float64, 6)
+
+
 class TestTheRelationship:
     @pytest.mark.parametrize("relationship", ["direct", "reverse"])
     @pytest.mark.parametrize("num_classes", [2, 3, 4])  # of four, one has no image
