@@ -110,9 +110,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         ]
         if arguments.cards:
             places = TRIALS_A_CARD * arguments.cards
-            wide = simulate(max(arguments.trials, 2 * places), places, arguments.block, Path(folder) / "wide")
+            num_trials = max(arguments.trials, 2 * places)
+            wide = simulate(num_trials, places, arguments.block, Path(folder) / "wide")
             show(f"{places} trials at once", wide, arguments.block)
-            busy = TRIAL_S / (wide.cpu_s[-1] + wide.sync_s[-1]) / TRIALS_A_CARD
+            full = (num_trials - places) // arguments.block - 1  # the last block in which all places were taken
+            busy = TRIAL_S / (wide.cpu_s[full] + wide.sync_s[full]) / TRIALS_A_CARD
             figures.append(Figure("driver_cards_kept_busy", busy, CARDS_LIMIT, at_least=True))
     if arguments.ray:
         wait_s = tune_wait_s(TRIALS_A_CARD * max(arguments.cards, 1))

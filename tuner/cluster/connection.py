@@ -28,6 +28,7 @@ TUNE_ENVIRONMENT = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
+    "RAY_TRAIN_COUNT_PREEMPTION_AS_FAILURE": "1",  # else Tune itself starts such a trial again, at its first fold
     "TUNE_GLOBAL_CHECKPOINT_S": "1e9",  # its snapshots are never read, and one that a full disk refuses ends the search
 }
 

@@ -146,8 +146,14 @@ def object_store_errors() -> Iterator[None]:
 
 
 def is_node_loss(error: Exception | None) -> bool:
-    """Whether a task or an actor failed as its node was lost, as a spot instance is that is preempted."""
-    if isinstance(error, NodeDiedError) or (isinstance(error, RayActorError) and error.preempted):
+    """Whether a task or an actor failed as its node was lost, as a spot instance is that is preempted.
+
+    An actor that is unavailable counts, too: Ray learns of a process's death within a second from its node, but of a
+    node's death only after some missed signs of life.
+    """
+    if isinstance(error, NodeDiedError | ActorUnavailableError):
+        return True
+    if isinstance(error, RayActorError) and error.preempted:
         return True
     return isinstance(error, RayError) and not isinstance(error, RayTaskError) and NODE_DIED in str(error)
 
@@ -163,7 +169,8 @@ def death_reason(error: Exception | None) -> str:
     if is_node_loss(error):
         return "its node was lost"
     if isinstance(error, RayActorError) and error.actor_init_failed:
-        return str(error).strip().rpartition("\n")[2]
-    if isinstance(error, RayActorError | WorkerCrashedError) and not isinstance(error, ActorUnavailableError):
+        return str(error).strip().rpartition("
+")[2]
+    if isinstance(error, RayActorError | WorkerCrashedError):
         return f"its process crashed or was killed, as by the kernel when memory runs out ({MEMORY_ADVICE})"
     return one_line(error)

@@ -207,7 +207,7 @@ class SearchHistory(_History):
                 trial.rungs.append(event.rung)
                 self.totals.reach_rung(trial, event.rung)
             case FoldAhead():
-                trial.ahead[event.result.fold] = self._kept(event.result)
+                trial.ahead[event.result.fold] = event.result  # with its curves: it is recorded again as finished
             case FoldFinished():
                 trial.folds.append(self._kept(event.result))
                 trial.ahead.pop(event.result.fold, None)

@@ -252,6 +252,8 @@ class TestFallingBack:
         assert why_not_recorded(methods["l2"], graphs, CPU) == "the device is cpu"
         compiled = graphs.model_copy(update={"compile": "default"})
         assert why_not_recorded(methods["l2"], compiled, cuda) == "training.compile is default"
+        scaled = graphs.model_copy(update={"precision": "fp16"})
+        assert str(why_not_recorded(methods["l2"], scaled, cuda)).startswith("in fp16 ")
         assert "method bss" in str(why_not_recorded(methods["bss"], graphs, cuda))
 
     def test_on_a_cpu_is_to_the_very_training_without_the_setting(self, caplog: pytest.LogCaptureFixture) -> None:

@@ -20,6 +20,7 @@ from tests.tuner.tiny import events_in, search_journal, space_of
 from trainables.results import FoldResult
 from tuner.cluster import tune
 from tuner.cluster.capacity import ClusterNodes, LiveCapacity
+from tuner.cluster.connection import TUNE_ENVIRONMENT
 from tuner.cluster.trainable import WorkerSettings
 from tuner.cluster.tune import SchedulerCallback, SchedulerSearcher, SchedulerStopper, run_trials
 from tuner.cluster.worker_reports import FoldDone, FoldFailed, RungScored
@@ -223,6 +224,15 @@ class TestTowardsTheConductor:
         assert type(pickle.loads(pickle.dumps(SchedulerSearcher(scheduler, settings, LiveCapacity(SHARE))))) is Searcher
         assert type(pickle.loads(pickle.dumps(SchedulerStopper(scheduler, settings)))) is NoopStopper
         assert b"TrialScheduler" not in pickle.dumps(SchedulerCallback(scheduler, settings))
+
+
+def test_tune_leaves_a_trial_whose_node_was_preempted_to_the_scheduler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would start it again itself, with folds that are finished."""
+    for name, value in TUNE_ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    trial: Any = SimpleNamespace(run_metadata=SimpleNamespace(num_failures=0), max_failures=0)
+    tune.Trial._handle_ray_actor_error(trial, RayActorError(preempted=True))
+    assert not tune.Trial.should_recover(trial)
 
 
 def test_of_a_trial_that_has_ended_tune_keeps_nothing_large() -> None:

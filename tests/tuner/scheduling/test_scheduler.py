@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from tests.tuner.scheduling.workers import next_of, resumed, run_to_end, scheduler_of, train
 from tests.tuner.tiny import events_in, fold, search_journal, space_of
 from tuner.record.events import FoldFinished, ShareMeasured
+from tuner.record.history import SearchHistory
 from tuner.record.journal import SearchJournal, open_search_journal
 from tuner.resources.node_losses import HOUR_S, MAX_LOSSES_PER_HOUR
 from tuner.scheduling.assignment import Assignment
@@ -107,6 +109,17 @@ def test_what_lies_ahead_is_counted_from_what_has_ended(journal: SearchJournal) 
     scheduler.fold_finished(0, fold(1, 0.5))
     assert journal.history.trials[0].state == "complete"
     assert scheduler.num_assigned == sum(assignment.number == 1 for assignment in given)
+
+
+def test_a_fold_ahead_is_recorded_with_its_curves_once_it_is_next(journal: SearchJournal) -> None:
+    scheduler = scheduler_of(journal, search__folds_in_parallel=True)
+    for _ in range(4):
+        next_of(scheduler, 9)
+    ahead = replace(fold(2, 0.5), loss_steps=[1], loss_terms={"target_label": [0.7]})
+    scheduler.fold_finished(0, ahead)
+    scheduler.fold_finished(0, fold(1, 0.5))
+    assert SearchHistory.read(journal.path).trials[0].folds[1] == ahead
+    assert journal.history.trials[0].folds[1] == fold(2, 0.5)
 
 
 class TestOutOfMemory:
