@@ -169,8 +169,7 @@ def death_reason(error: Exception | None) -> str:
     if is_node_loss(error):
         return "its node was lost"
     if isinstance(error, RayActorError) and error.actor_init_failed:
-        return str(error).strip().rpartition("
-")[2]
+        return str(error).strip().rpartition("\n")[2]
     if isinstance(error, RayActorError | WorkerCrashedError):
         return f"its process crashed or was killed, as by the kernel when memory runs out ({MEMORY_ADVICE})"
     return one_line(error)
