@@ -51,7 +51,10 @@ def data_facts(run: SearchRun, summary: DataSummary | None) -> Iterator[tuple[st
     yield "data set", " ".join(str(fixed[key]) for key in ("dataset", "root", "file", "name") if fixed.get(key))
     if summary is not None:
         yield "classes", str(summary.num_classes)
-        yield "training", f"{counted(summary.num_train, noun)} in {_folds(search.folds, search.repeats)}"
+        yield (
+            "training",
+            f"{counted(summary.num_train, noun)} in {_folds(search.folds, search.num_trial_folds // search.folds)}",
+        )
         yield "test", counted(summary.num_test, noun)
         if summary.counts:
             classes = list(summary.counts.items())
