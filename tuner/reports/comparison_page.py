@@ -52,11 +52,12 @@ def names_of(runs: Sequence[SearchRun]) -> list[str]:
 def _rows(comparison: SearchComparison) -> Iterator[tuple[str, list[str]]]:
     """Yields the rows of the table: a title, and the value in each search."""
     rows = comparison.searches
+    labels = {str(name): label for name, label in BASELINES.items()}
     yield "state", [row.state for row in rows]
     yield "test top-1, model (95 %)", [_or_dash(row.model_test_top1) for row in rows]
     yield "test top-1, best trial (± sd over seeds)", [_mean_and_sd(row) for row in rows]
     for name in dict.fromkeys(name for row in rows for name in row.baselines):
-        yield f"test top-1, {BASELINES.get(name, name)}", [_score(row.baselines.get(name)) for row in rows]
+        yield f"test top-1, {labels[name]}", [_score(row.baselines.get(name)) for row in rows]
     yield "best validation score", [_validation(row) for row in rows]
     yield "winner", [_or_dash(row.winner) for row in rows]
     yield "its method", [row.method or "–" for row in rows]

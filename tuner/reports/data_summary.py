@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from tuner.experiment.balance import are_unequal, balance_advice
+from tuner.experiment.settings import SearchSettings
 from tuner.messages.wording import counted
 from tuner.record.data_record import read_inventories
 from tuner.record.directory import RunDirectory
@@ -51,7 +52,7 @@ def data_facts(run: SearchRun, summary: DataSummary | None) -> Iterator[tuple[st
     yield "data set", " ".join(str(fixed[key]) for key in ("dataset", "root", "file", "name") if fixed.get(key))
     if summary is not None:
         yield "classes", str(summary.num_classes)
-        yield "training", f"{counted(summary.num_train, noun)} in {_folds(search.folds, search.repeats)}"
+        yield "training", f"{counted(summary.num_train, noun)} in {_folds(search)}"
         yield "test", counted(summary.num_test, noun)
         if summary.counts:
             classes = list(summary.counts.items())
@@ -70,8 +71,9 @@ def data_warnings(run: SearchRun, summary: DataSummary | None) -> list[str]:
     return warnings
 
 
-def _folds(folds: int, repeats: int) -> str:
-    return counted(folds, "fold") + (f", dealt {repeats} times" if repeats > 1 else "")
+def _folds(search: SearchSettings) -> str:
+    repeats = search.num_trial_folds // search.folds
+    return counted(search.folds, "fold") + (f", dealt {repeats} times" if repeats > 1 else "")
 
 
 def _sentence(text: str) -> str:

@@ -101,8 +101,8 @@ def metrics_of(predictions: Predictions) -> dict[str, MetricValue]:
 
     The result of a search, its model card and its report have the same: the resampling is done once in a process.
     """
-    digest = hashlib.blake2b(np.ascontiguousarray(predictions.probabilities), digest_size=16)
-    digest.update(np.ascontiguousarray(predictions.labels))
+    digest = hashlib.blake2b(predictions.probabilities.tobytes(), digest_size=16)
+    digest.update(predictions.labels.tobytes())
     key = digest.digest()
     if key not in _INTERVALS:
         _INTERVALS[key] = metrics_with_intervals(predictions.probabilities, predictions.labels)

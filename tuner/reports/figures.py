@@ -65,12 +65,14 @@ def _pair_figures(run: SearchRun, importances: Sequence[Importance]) -> Figures:
     groups = groups_of(run.space, run.history.trials.values(), run.names)
     for number, (group, importance) in enumerate(zip(groups, importances, strict=True)):
         for pair, (contour, ranks) in enumerate(pair_plots(group, importance)):
-            figures |= {f"contour-{number}-{pair}": (contour, PAIR_PX), f"ranks-{number}-{pair}": (ranks, PAIR_PX)}
+            if contour is not None:
+                figures[f"contour-{number}-{pair}"] = (contour, PAIR_PX)
+            figures[f"ranks-{number}-{pair}"] = (ranks, PAIR_PX)
     return figures
 
 
 def pair_ids(importances: Sequence[Importance], figures: Figures) -> dict[str, list[str]]:
-    """The ids of the contours and plots of ranks by the condition of their trials, contour and ranks in turn."""
+    """The ids of the contours and plots of ranks by the condition of their trials, in the order of their pairs."""
     found = {}
     for number, importance in enumerate(importances):
         if ids := [id_ for id_ in figures if id_.startswith((f"contour-{number}-", f"ranks-{number}-"))]:

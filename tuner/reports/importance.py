@@ -16,7 +16,7 @@ import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 
 from tuner.experiment.alternatives import Branches
-from tuner.experiment.dimensions import Dimension
+from tuner.experiment.dimensions import Choice, Dimension
 from tuner.experiment.search_experiment import SearchExperiment
 from tuner.experiment.tree import by_short_name
 from tuner.record.history import TrialRecord
@@ -164,17 +164,20 @@ def parallel_plot(
     return with_report_layout(figure, xaxis={"side": "top"}, margin={"l": 24, "r": 40, "t": 40, "b": 12})
 
 
-def pair_plots(group: Group, importance: Importance) -> list[tuple[go.Figure, go.Figure]]:
+def pair_plots(group: Group, importance: Importance) -> list[tuple[go.Figure | None, go.Figure]]:
     """Plots for each pair of the most important dimensions a contour of the score, and the trials by their ranks.
 
-    Empty without importance, which the same group of trials has, and where only one dimension took several values.
+    A pair with a choice has no contour (None): there is nothing between two alternatives. Empty without importance,
+    which the same group of trials has, and where only one dimension took several values.
     """
     complete = _complete(group.dimensions, group.trials)
-    found = []
+    found: list[tuple[go.Figure | None, go.Figure]] = []
     for x, y in combinations(_most_important(group, complete, importance), 2):
         dimensions = {path: group.dimensions[path] for path in (x, y)}
         best = sorted(ranked(complete)[:MAX_IN_CONTOUR], key=lambda trial: trial.number)
-        found.append((_contour_plot(dimensions, best, group.names), _rank_plot(dimensions, complete, group.names)))
+        has_choice = any(isinstance(dimension, Choice) for dimension in dimensions.values())
+        contour = None if has_choice else _contour_plot(dimensions, best, group.names)
+        found.append((contour, _rank_plot(dimensions, complete, group.names)))
     return found
 
 
@@ -205,8 +208,13 @@ def _rank_plot(
 ) -> go.Figure:
     from optuna.visualization import plot_rank
 
-    figure = plot_rank(_study_of(dimensions, complete, names), params=[names[path] for path in dimensions])
+    shown = sorted(names[path] for path in dimensions)  # as Optuna has them in a contour
+    figure = plot_rank(_study_of(dimensions, complete, names), params=shown)
     figure.data = figure.data[:1]  # without the bar of Optuna's colours
+    for axis, name in zip((figure.layout.xaxis, figure.layout.yaxis), shown, strict=True):
+        dimension = next(dimensions[path] for path in dimensions if names[path] == name)
+        if isinstance(dimension, Choice):
+            axis.update(categoryorder="array", categoryarray=list(map(str, dimension.choice)))
     places = {trial.number: place for place, trial in enumerate(reversed(ranked(complete)), start=1)}
     shares = [places[trial.number] / len(complete) for trial in complete]
     colors = [GREEN if share == 1 else color for share, color in zip(shares, _rank_colors(shares), strict=True)]

@@ -46,7 +46,7 @@ SECTIONS = (
     ("timeline", "when", "Timeline"),
     ("slice-", "dimensions", "Dimensions"),
     ("slice-", "importance", "Importance"),
-    ("contour-", "pairs", "Pairs"),
+    ("ranks-", "pairs", "Pairs"),
     ("parallel-plot", "together", "Together"),
     ("leaders", "leading", "Leaders"),
     ("folds", "racing", "Racing"),
