@@ -104,8 +104,8 @@ def _charts(key: str, started: SearchStarted) -> dict[str, Any]:
     """
     names = by_short_name(started, {key: key for key in started.dimensions})
     shared = [name for name, path in names.items() if not any(path.startswith(f"{d}.") for d in started.dimensions)]
-    together = [{"type": "PARALLEL", "selectedParams": shared, "selectedMetrics": [key]}] if shared else []
-    alone = [
+    parallel: dict[str, Any] = {"type": "PARALLEL", "selectedParams": shared, "selectedMetrics": [key]}
+    alone: list[dict[str, Any]] = [
         {"type": "BAR", "metricKey": key, "runsCountToCompare": 20},
         *(
             {"type": "SCATTER", "xaxis": {"key": name, "type": "PARAM"}, "yaxis": {"key": key, "type": "METRIC"}}
@@ -122,7 +122,7 @@ def _charts(key: str, started: SearchStarted) -> dict[str, Any]:
         "isAccordionReordered": True,
         "compareRunCharts": [
             {"uuid": f"{section}-{n}", "metricSectionId": section, **chart}
-            for section, charts in (("together", together), ("alone", alone))
+            for section, charts in (("together", [parallel] if shared else []), ("alone", alone))
             for n, chart in enumerate(charts)
         ],
         "compareRunSections": [
