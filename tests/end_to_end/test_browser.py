@@ -121,7 +121,9 @@ def test_the_report_fits_its_window(finished: Run, page: Page, width: int, colou
 def test_the_view_of_trials_has_scores_and_settings_as_columns(finished: Run, trials: str, page: Page) -> None:
     page.goto(trials)
     expect(page.get_by_role("link", name="trial-0000")).to_be_visible()
-    shown = [heading.get_attribute("col-id") for heading in page.locator("[role=columnheader][col-id]").all()]
+    headings = page.locator("[role=columnheader][col-id]").all()
+    places = {heading.get_attribute("col-id"): heading.bounding_box() for heading in headings}
+    shown = sorted(places, key=lambda column: (places[column] or {"x": 0.0})["x"])
     means, params = ["metrics.`val_top1`", "metrics.`test_top1`"], ["params.`gamma_fe`", "params.`alpha`"]
     folds = ["metrics.`fold_1/val_top1`", "metrics.`fold_2/val_top1`"]
     ours = [*means, *params, *folds, "tags.`state`"]
@@ -149,7 +151,7 @@ def test_trials_lie_below_their_search(finished: Run, trials: str, page: Page) -
 def test_trials_can_be_compared_in_charts(trials: str, page: Page) -> None:
     """By day: `test_the_view_of_trials_has_scores_and_settings_as_columns`; the charts are MLflow's own."""
     page.goto(f"{trials}&compareRunsMode=CHART")
-    expect(page.get_by_text("Scores and settings")).to_be_visible()
+    expect(page.get_by_text("Settings together")).to_be_visible()
     expect(page.get_by_text("val_top1").first).to_be_visible()
     expect(page.locator("svg.main-svg").first).to_be_visible()
 

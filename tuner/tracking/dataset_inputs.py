@@ -71,10 +71,9 @@ def _dataset(name: str, data: Mapping[str, Any], examples: Iterable[ExampleRow],
     for row in examples:
         digest.update(repr((row.name, row.label, row.digest)).encode("utf-8", "surrogateescape"))
     place = data.get("file") or data.get("root")
+    kind, source = "code", dict[str, Any](tags={"dataset": str(data.get("dataset", ""))})
     if place:
         kind, source = "local", {"uri": without_credentials(str(place))}
-    else:
-        kind, source = "code", {"tags": {"dataset": str(data.get("dataset", ""))}}
     return Dataset(name, digest.hexdigest(), kind, json.dumps(source), profile=json.dumps(profile))
 
 

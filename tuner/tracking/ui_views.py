@@ -103,29 +103,33 @@ def _charts(key: str, started: SearchStarted) -> dict[str, Any]:
     Parallel coordinates show only trials that have all of their dimensions: those of an alternative are left out.
     """
     names = by_short_name(started, {key: key for key in started.dimensions})
-    section, dimensions, num_folds = "search", [*names], started.num_trial_folds
     shared = [name for name, path in names.items() if not any(path.startswith(f"{d}.") for d in started.dimensions)]
-    charts = [
-        *([{"type": "PARALLEL", "selectedParams": shared, "selectedMetrics": [key]}] if shared else []),
+    parallel: dict[str, Any] = {"type": "PARALLEL", "selectedParams": shared, "selectedMetrics": [key]}
+    alone: list[dict[str, Any]] = [
         {"type": "BAR", "metricKey": key, "runsCountToCompare": 20},
         *(
             {"type": "SCATTER", "xaxis": {"key": name, "type": "PARAM"}, "yaxis": {"key": key, "type": "METRIC"}}
-            for name in dimensions[:MAX_CHARTS_OF_DIMENSIONS]
+            for name in [*names][:MAX_CHARTS_OF_DIMENSIONS]
         ),
     ]
-    shown = [{"uuid": f"{section}-{n}", "metricSectionId": section, **chart} for n, chart in enumerate(charts)]
+    of_folds = [
+        {"uuid": name, "name": name, "display": False, "isReordered": False}
+        for k in range(1, min(started.num_trial_folds, MAX_FOLD_COLUMNS) + 1)
+        for name in (f"fold_{k}", f"fold_{k}/curve", f"fold_{k}/loss")
+    ]
     return {
         "runsHiddenMode": "SHOW_ALL",
         "isAccordionReordered": True,
-        "compareRunCharts": shown,
+        "compareRunCharts": [
+            {"uuid": f"{section}-{n}", "metricSectionId": section, **chart}
+            for section, charts in (("together", [parallel] if shared else []), ("alone", alone))
+            for n, chart in enumerate(charts)
+        ],
         "compareRunSections": [
-            {"uuid": section, "name": "Scores and settings", "display": True, "isReordered": True},
+            {"uuid": "together", "name": "Settings together", "display": True, "isReordered": True, "columns": 1},
+            {"uuid": "alone", "name": "Settings one by one", "display": True, "isReordered": True},
             {"uuid": "metrics", "name": "Model metrics", "display": False, "isReordered": False},
-            *(
-                {"uuid": name, "name": name, "display": False, "isReordered": False}
-                for k in range(1, min(num_folds, MAX_FOLD_COLUMNS) + 1)
-                for name in (f"fold_{k}", f"fold_{k}/curve", f"fold_{k}/loss")
-            ),
+            *of_folds,
         ],
     }
 

@@ -128,8 +128,8 @@ def test_the_charts_show_the_score_over_the_settings() -> None:
     assert bar["metricKey"] == "val_top1"
     assert [chart["xaxis"]["key"] for chart in scatters] == names[:6]
     sections = {section["uuid"]: section["display"] for section in view["compareRunSections"]}
-    assert {chart["metricSectionId"] for chart in view["compareRunCharts"]} == {"search"}
-    assert [name for name, is_open in sections.items() if is_open] == ["search"]
+    assert {chart["metricSectionId"] for chart in view["compareRunCharts"]} == {"together", "alone"}
+    assert [name for name, is_open in sections.items() if is_open] == ["together", "alone"]
     assert [chart["type"] for chart in view_of(started(num_dimensions=0))["compareRunCharts"]] == ["BAR"]
 
 
