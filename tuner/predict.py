@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainables.errors import BadInput, Problem
-from trainables.paths import why_not_writable
 from trainables.plugins import use_plugins
 from tuner.cli.arguments import FAILED, SUCCEEDED, add_plugin_flag, guarded, writing
 from tuner.cli.commands import command_parser
@@ -181,6 +180,8 @@ def _progress_lines(num_photos: int) -> Callable[[int], object]:
 
 def _require_writable(file: Path) -> None:
     """Checks the file of `--output` before the work. Raises BadInput."""
+    from trainables.paths import why_not_writable  # with pydantic
+
     if reason := "a folder" if file.is_dir() else why_not_writable(file.absolute().parent):
         raise BadInput(Problem("--output", "a file that can be written", f"{file}: {reason}"))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from tuner.experiment.settings import tracking_key, tracking_uri
 from tuner.record.create import check_same_trials, latest_run
 from tuner.record.data_record import check_same_data
 from tuner.record.directory import RunDirectory
-from tuner.record.lines import read_events
+from tuner.record.history import SearchHistory
 from tuner.record.plugin_record import check_same_plugins
 
 Result = TypeVar("Result")
@@ -79,7 +78,7 @@ def check_resumed(experiment: Experiment, directory: RunDirectory) -> None:
     Raises:
         BadInput: if the run's journal is damaged, or it would train other trials, with other plugins, or on other data.
     """
-    deque(read_events(directory.journal), maxlen=0)
+    SearchHistory.read(directory.journal)  # of a comparison, too: the events of the other kind are passed over
     check_same_plugins(directory)
     check_same_trials(experiment, directory)
     check_same_data(experiment, directory)

@@ -44,9 +44,9 @@ class Journal(Generic[H]):
         self.path = directory.journal
         self.listeners: list[Listener[H]] = []
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        _drop_torn_line(self.path)
         self.history: H = history
         history.replay(read_events(self.path), self.path)
+        _drop_torn_line(self.path)  # after a look at it: a journal of zeros is refused, not emptied
         self._file = self.path.open("ab", buffering=0)  # else a full disk would fail later than `append`
 
     def append(self, event: E) -> E:

@@ -75,6 +75,8 @@ def read_events_from(path: Path, offset: int) -> Iterator[tuple[Event, int]]:
             file.seek(offset)
             for line in file:
                 if not line.endswith(b"\n"):
+                    if offset == 0 and 0 in line:  # no crash of ours: all of the journal is lost
+                        raise _other_format(path, _content_of(line))
                     return
                 event = _decode(line, path, offset)
                 offset += len(line)

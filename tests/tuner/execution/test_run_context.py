@@ -15,7 +15,7 @@ from tuner.execution.run_context import RunContext, end_recorded, run_directory,
 from tuner.experiment.search_experiment import SearchExperiment
 from tuner.record.create import new_run
 from tuner.record.directory import RunDirectory
-from tuner.record.events import Header
+from tuner.record.events import Header, TrialEnded
 from tuner.record.lines import DamagedJournal, encode
 from tuner.resources.share import Share
 
@@ -43,6 +43,13 @@ class TestDirectory:
         with pytest.raises(DamagedJournal, match=r"journal\.jsonl:2: expected an event, got 512 NUL bytes"):
             run_directory(space, True, print).__enter__()
         assert directory.journal.stat().st_size > 512
+
+    def test_nor_does_one_go_on_whose_events_do_not_follow_each_other(self, tmp_path: Path) -> None:
+        space = space_of(tracking__directory=str(tmp_path))
+        lost = TrialEnded(trial=3, state="complete")
+        new_run(space).journal.write_bytes(encode(Header()) + encode(lost))
+        with pytest.raises(DamagedJournal, match="expected an event of a trial that has started"):
+            run_directory(space, True, print).__enter__()
 
 
 class TestEnd:

@@ -108,3 +108,14 @@ def test_a_journal_that_cannot_be_opened_is_bad_input(tmp_path: Path) -> None:
     (tmp_path / "journal.jsonl").mkdir()
     with pytest.raises(BadInput, match="expected a journal that can be read, got is a directory"):
         list(read_events(tmp_path / "journal.jsonl"))
+
+
+def test_a_journal_of_zeros_is_no_new_one(tmp_path: Path) -> None:
+    """As a disk leaves it that lost power; a first line without its end is one of a crash."""
+    directory = RunDirectory(tmp_path)
+    directory.journal.write_bytes(b"\0" * 600)
+    with pytest.raises(BadInput, match=r"journal\.jsonl:1: expected a journal of format 1, got 600 NUL bytes"):
+        open_search_journal(directory)
+    assert directory.journal.stat().st_size == 600
+    directory.journal.write_bytes(b'{"event":"journ')
+    assert list(read_events(directory.journal)) == []
