@@ -208,6 +208,7 @@ class NoTraining:
     """A fold that is over at once: a score by configuration and fold, and curves as of a short training."""
 
     step = 0
+    predictions = None
 
     def __init__(self, config: Any, images: Any, number: int, *_: Any) -> None:
         self._config = config
