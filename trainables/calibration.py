@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import softmax
 
 from trainables.metrics import SMALLEST_PROBABILITY, log_loss
 from trainables.predictions import Predictions
@@ -25,6 +24,8 @@ def with_temperature(probabilities: NDArray[np.float32], temperature: float) -> 
     """
     if temperature == 1:
         return probabilities
+    from scipy.special import softmax  # slow to import
+
     with np.errstate(divide="ignore"):  # the logit of a probability that was rounded to 0 is −∞
         logits = np.log(probabilities)
     return np.asarray(softmax(logits / temperature, axis=1), dtype=probabilities.dtype)

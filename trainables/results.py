@@ -17,7 +17,7 @@ class TrainingFacts:
 
     device: str
     precision: str
-    examples_per_s: float
+    examples_per_s: float = field(compare=False)
     skipped_steps: int = 0
     folded_norms: int = 0
     num_norms: int = 0

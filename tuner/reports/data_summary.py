@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from trainables.errors import BadInput
 from tuner.experiment.balance import are_unequal, balance_advice
 from tuner.experiment.settings import SearchSettings
 from tuner.messages.wording import counted
@@ -36,7 +37,11 @@ def data_summary(directory: RunDirectory) -> DataSummary | None:
     names = ExampleNames.read(directory)
     if names is None:
         return None
-    labels = {entry.name: entry.label for each in read_inventories(directory) or () for entry in each}
+    try:
+        inventories = read_inventories(directory) or []
+    except BadInput:  # a damaged record, of which whoever goes on with the run is told
+        inventories = []
+    labels = {entry.name: entry.label for each in inventories for entry in each}
     counts: dict[str, tuple[int, int]] = {}
     if labels.keys() >= {*names.train, *names.test}:
         train, test = (Counter(labels[name] for name in part) for part in (names.train, names.test))

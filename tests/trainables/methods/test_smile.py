@@ -100,7 +100,7 @@ class TestTheFormulas:
         no gradient to speak of."""
         folded = loss_at(self.evaluated(), Mix(1.0, PARTNER))
         assert folded["feature"] < 1e-14
-        monkeypatch.setattr(smile, "FoldedNetwork", lambda teacher, _: lambda inputs: teacher(teacher.embed(inputs)))
+        monkeypatch.setattr(smile, "FoldedNetwork", lambda teacher, _: lambda inputs, _: teacher(teacher.embed(inputs)))
         method = self.evaluated()
         student = method.student
         terms = loss_at(method, Mix(1.0, PARTNER))

@@ -67,6 +67,7 @@ def once(each: Retraining, folder: Path) -> tuple[Any, dict[str, bytes]]:
 def test_only_the_network_of_one_becomes_the_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     fit = SimpleNamespace(step=3, history=SimpleNamespace(steps=[], terms={}))
     monkeypatch.setattr(trial, "train_full", lambda *_: (None, fit))
+    monkeypatch.setattr(trial, "facts_of", lambda fit: None)
     monkeypatch.setattr(retrain, "_classifier_files", lambda network, config, names: {"weights": b""})
     for poison in (0, 1):  # whichever has the better test score
         test = Predictions(np.arange(1), np.array([poison]), np.array([[0.25, 0.75]], dtype=np.float32))
