@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.tuner.reports.searches import write_search
+from tests.tuner.reports.searches import fold, write_search
 from tests.tuner.tiny import space_of
+from trainables.results import FoldResult
 from tuner.record.data_findings import DataFindings
 from tuner.record.directory import RunDirectory
 from tuner.record.events import DataExamined
@@ -74,8 +76,12 @@ def test_very_unequal_classes_and_near_twins_are_said(tmp_path: Path) -> None:
     assert data_warnings(read_run(directory), data_summary(directory)) == [twins]
 
 
+def with_macro_f1(number: int, score: float) -> FoldResult:
+    return replace(fold(number, score), metrics={"top1": score, "macro_f1": score})
+
+
 def test_of_a_search_that_counts_classes_alike_the_sizes_are_said_alone(tmp_path: Path) -> None:
     space = space_of(search__objective="macro_f1", training__class_weights="balanced")
-    directory = write_search(tmp_path / "run", space=space)
+    directory = write_search(tmp_path / "run", space=space, fold_of=with_macro_f1)
     keep(directory, pears=30, apples=5)
     assert data_warnings(read_run(directory), data_summary(directory)) == ["The classes are very unequal."]

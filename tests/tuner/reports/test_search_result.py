@@ -217,10 +217,9 @@ def test_a_baseline_is_the_result_where_no_trial_is() -> None:
 
 
 def test_says_why_it_ended_and_what_racing_saved() -> None:
-    told = history()
-    told.trials[3] = record(3, [0.1], "pruned", params=PARAMS)
-    told.trials[4] = record(4, [], "pruned", params=PARAMS)
-    told.trials[4].rungs = [RungScore(fold=1, step=1, share=1 / 3, val_top1=0.1)]
+    stopped = [record(3, [0.1], "pruned", params=PARAMS), record(4, [], "pruned", params=PARAMS)]
+    stopped[1].rungs = [RungScore(fold=1, step=1, share=1 / 3, val_top1=0.1)]
+    told = history_of(*history().trials.values(), *stopped)
     found = result_of(told, "search.timeout_s = 75 is spent")
     assert (found.why, found.folds_trained, found.folds_planned) == ("search.timeout_s = 75 is spent", 5.33, 8)
     lines = list(closing_lines(found, told))
