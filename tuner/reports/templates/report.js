@@ -17,9 +17,10 @@ function colours() {
 
 async function useColours(plot) {
   const page = colours();
+  const withText = plot.data.filter((trace) => trace.texttemplate); // a matrix with counts in its cells
+  for (const trace of withText) trace.textfont = { color: page["font.color"] };
   await Plotly.relayout(plot, page);
-  const withText = [...plot.data.keys()].filter((i) => plot.data[i].texttemplate); // counts in the cells of a matrix
-  if (withText.length) await Plotly.restyle(plot, { "textfont.color": page["font.color"] }, withText);
+  if (withText.length) await Plotly.redraw(plot); // restyle leaves the texts of a heatmap as they are
 }
 
 async function draw() {
