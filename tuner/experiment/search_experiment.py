@@ -210,11 +210,14 @@ def read_tree(file: Path, overrides: Mapping[str, Any] | None = None) -> dict[st
     """Returns the sections of the file and of those that it extends as plain data, with `overrides` in place.
 
     Raises:
-        BadInput: where one of the files is no YAML mapping.
+        BadInput: where one of the files is no YAML mapping, and as `override_leaf`.
     """
     tree = read_extended(file)
-    for path, value in (overrides or {}).items():
-        override_leaf(tree, path, value)
+    try:
+        for path, value in (overrides or {}).items():
+            override_leaf(tree, path, value)
+    except BadInput as bad:
+        raise bad.in_file(str(file)) from None
     return tree
 
 

@@ -98,6 +98,10 @@ def test_a_file_that_is_there_or_can_be_is_left_alone(tmp_path: Path) -> None:
         (["--tracking-uri", "./mlruns"], "error: --tracking-uri: expected sqlite:///<file>, "),
         (["--set", "search.folds=1"], "error: --set search.folds: expected "),
         (
+            ["--set", "method={choice: [{name: l2}, {name: mixup}]}", "--set", "method.name=l2"],
+            "error: --set method.name: expected one alternative in the place of all, ",
+        ),
+        (
             ["--smoke", "--set", "data.dataset=imagefolder", "--set", "data.root=/no"],
             "error: --set data.root: expected ",
         ),

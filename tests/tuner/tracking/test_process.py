@@ -38,6 +38,13 @@ def test_it_writes_what_is_new(process: ProjectionProcess, journal: SearchJourna
     assert len(store.runs) == 7
 
 
+def test_it_says_that_it_gets_on(process: ProjectionProcess, journal: SearchJournal) -> None:
+    whole_search(journal)
+    said: list[str] = []
+    process.advance(lambda: said.append("further"))
+    assert len(said) >= 2, "once it has started, and once events are in the store"
+
+
 def test_one_that_was_killed_is_started_again(process: ProjectionProcess, journal: SearchJournal, store: Store) -> None:
     start_search(journal)
     process.advance()
