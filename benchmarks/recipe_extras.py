@@ -10,6 +10,7 @@ size_NNN         evaluation at NNN px, images decoded anew for it
 last_third       weights averaged over the last third of the steps
 soup             weights averaged over the seeds, which share the initial head with `--head-init probe`
 soup_flips       both
+probabilities    mean probabilities of the networks of all seeds
 
 Ends with one line an extra: `method extra without with difference ± standard error [points], folds`. Folds of one deal
 share training images, so the standard error is somewhat too small.
@@ -36,6 +37,7 @@ from trainables.data.config import DataConfig
 from trainables.data.examples import Examples, as_inputs
 from trainables.data.folds import Fold, stratified_folds
 from trainables.data.loading import load_train
+from trainables.ensemble import EnsembleNetwork
 from trainables.errors import Diverged
 from trainables.seeding import seed_for
 from trainables.training.evaluation import predicted_probabilities
@@ -138,7 +140,7 @@ def folds_of(method: str, arguments: argparse.Namespace) -> Iterator[Scores]:
         seed = seed_for(0, "recipe_extras", deal)
         for fold in stratified_folds(examples.labels, arguments.folds, seed, groups=examples.groups):
             validation = examples.take(fold.validation)
-            views: dict[str, Callable[[TransferNetwork], float]] = {
+            views: dict[str, Callable[[TransferNetwork | EnsembleNetwork], float]] = {
                 SINGLE: partial(accuracy, config=config, validation=validation),
                 "flips": partial(accuracy, config=config, validation=validation, flips=True),
                 f"size_{arguments.larger_px}": partial(
@@ -156,21 +158,23 @@ def scores_of_fold(
     examples: Examples,
     fold: Fold,
     num_seeds: int,
-    views: dict[str, Callable[[TransferNetwork], float]],
+    views: dict[str, Callable[[TransferNetwork | EnsembleNetwork], float]],
 ) -> Scores:
     """Trains with each seed, and scores with and without each extra; means over the seeds."""
     of_seeds: dict[str, list[float]] = {}
-    soup, network = WeightAverage(), None
+    soup, network, networks = WeightAverage(), None, []
     for seed in range(num_seeds):
         network, last_third = trained(config, examples.take(fold.train), seed)
         soup.add(network)
+        networks.append(network)
         for extra, score in views.items():
             of_seeds.setdefault(extra, []).append(score(network))
         of_seeds.setdefault("last_third", []).append(views[SINGLE](last_third.written_to(network)))
     assert network is not None
     mixed = soup.written_to(network)
     means = {extra: statistics.mean(scores) for extra, scores in of_seeds.items()}
-    return means | {"soup": views[SINGLE](mixed), "soup_flips": views["flips"](mixed)}
+    together = views[SINGLE](EnsembleNetwork(networks))
+    return means | {"soup": views[SINGLE](mixed), "soup_flips": views["flips"](mixed), "probabilities": together}
 
 
 def trained(config: TrialConfig, train: Examples, seed: int) -> tuple[TransferNetwork, WeightAverage]:
@@ -189,7 +193,9 @@ def trained(config: TrialConfig, train: Examples, seed: int) -> tuple[TransferNe
     return fit.method.student, last_third
 
 
-def accuracy(network: TransferNetwork, config: TrialConfig, validation: Examples, flips: bool = False) -> float:
+def accuracy(
+    network: TransferNetwork | EnsembleNetwork, config: TrialConfig, validation: Examples, flips: bool = False
+) -> float:
     """Top-1 accuracy in [0, 1]; with `flips`, of the mean probabilities of images and mirror images."""
     inputs = as_inputs(validation, config.data, network.backbone.tokenizer)
     device = default_device()

@@ -2,12 +2,14 @@
 
 Networks that were fine-tuned from the same weights and the same head stay close to each other, and the mean of their
 weights is one network that is better than each of them on average (Wortsman et al., 2022,
-https://arxiv.org/abs/2203.05482). With heads that were drawn at random it is worse than chance; then the mean of their
-probabilities is taken, which costs a forward pass of each.
+https://arxiv.org/abs/2203.05482). Where a high learning rate or many steps took them apart, or their heads were drawn
+at random, it is worse than each: there is a barrier of the loss between them. Then the mean of their probabilities is
+taken, which costs a forward pass of each.
 """
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Sequence
 from typing import Literal
@@ -19,11 +21,21 @@ from trainables.backbones.copying import clone
 from trainables.backbones.network import Backbone, TransferNetwork
 from trainables.config import TrialConfig
 from trainables.data.examples import Examples
+from trainables.data.sampling import draw_images
 from trainables.methods import METHODS
+from trainables.metrics import log_loss
 from trainables.predictions import Predictions
 from trainables.results import EnsembleResult
 from trainables.trial import default_device, predictions_on
 from trainables.types import Outputs
+
+MAX_BARRIER_EXAMPLES = 256
+"""Training examples on which the loss of mean weights is compared with that of the networks."""
+
+
+MAX_BARRIER = 0.01
+"""Barrier of the loss, in nats, up to which weights are averaged: networks of one convex region differ by less, and the
+barrier between others was 0.07 and more (decision 48)."""
 
 
 class EnsembleNetwork(nn.Module):
@@ -58,7 +70,7 @@ class EnsembleNetwork(nn.Module):
 
 def averages_weights(config: TrialConfig) -> bool:
     """Whether networks of `config` start from one head, and normalise by the same statistics, so that the mean of their
-    weights is a network of the same kind.
+    weights may be a network as good as they are.
 
     >>> averages_weights(TrialConfig.model_validate({
     ...     "data": {"dataset": "digits"}, "backbone": {"name": "timm/resnet18"}, "method": {"name": "l2"},
@@ -83,20 +95,45 @@ def with_mean_weights(networks: Sequence[TransferNetwork]) -> TransferNetwork:
     return mean
 
 
-def ensemble_of(networks: Sequence[TransferNetwork], config: TrialConfig) -> TransferNetwork | EnsembleNetwork:
-    """The ensemble of networks that were trained by `config`: the mean of their weights, or else of their
-    probabilities; of a single network, the network itself."""
+def loss_barrier(
+    mean: TransferNetwork, networks: Sequence[TransferNetwork], train: Examples, config: TrialConfig
+) -> float:
+    """Cross-entropy of `mean` on at most `MAX_BARRIER_EXAMPLES` of `train`, less the mean of the networks', in nats.
+
+    At most zero, but for rounding, where the networks lie in one convex region of the loss (linear mode connectivity:
+    Frankle et al., 2020, https://arxiv.org/abs/1912.05671). All see the same stratified draw, as in evaluation.
+    """
+    count = min(len(train.labels), MAX_BARRIER_EXAMPLES)
+    drawn = train.take(draw_images(train.labels, count, "stratified", config.seed, "loss_barrier"))
+    device = default_device()
+
+    def loss(network: TransferNetwork) -> float:
+        predictions = predictions_on(network.to(device), drawn, config, device)
+        return log_loss(predictions.probabilities, predictions.labels)
+
+    return loss(mean) - statistics.fmean(map(loss, networks))
+
+
+def ensemble_of(
+    networks: Sequence[TransferNetwork], config: TrialConfig, train: Examples
+) -> TransferNetwork | EnsembleNetwork:
+    """The ensemble of networks that were trained by `config` on `train`: the mean of their weights where no barrier of
+    the loss lies between them, else of their probabilities; of a single network, the network itself."""
     if len(networks) == 1:
         return networks[0]
-    return with_mean_weights(networks) if averages_weights(config) else EnsembleNetwork(networks)
+    if averages_weights(config):
+        mean = with_mean_weights(networks)
+        if loss_barrier(mean, networks, train, config) <= MAX_BARRIER:
+            return mean
+    return EnsembleNetwork(networks)
 
 
 def ensemble_and_test(
-    config: TrialConfig, networks: Sequence[TransferNetwork], seeds: Sequence[int], test: Examples
+    config: TrialConfig, networks: Sequence[TransferNetwork], seeds: Sequence[int], train: Examples, test: Examples
 ) -> tuple[EnsembleResult, TransferNetwork | EnsembleNetwork, Predictions]:
-    """Makes the ensemble of networks that were trained with `seeds`, and scores it on `test` in this process."""
+    """Makes the ensemble of networks that were trained on `train` with `seeds`, and scores it on `test`, here."""
     device, started_s = default_device(), time.monotonic()
-    ensemble = ensemble_of(networks, config).to(device)
+    ensemble = ensemble_of(networks, config, train).to(device)
     predictions = predictions_on(ensemble, test, config, device)
     mean_of: Literal["weights", "probabilities"] = (
         "probabilities" if isinstance(ensemble, EnsembleNetwork) else "weights"

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from trainables.backbones import build_network
+from trainables.backbones.copying import clone
 from trainables.backbones.network import TransferNetwork
 from trainables.classifier import Classifier, save_classifier
 from trainables.config import TrialConfig
@@ -19,6 +20,7 @@ from trainables.ensemble import (
     averages_weights,
     ensemble_and_test,
     ensemble_of,
+    loss_barrier,
     with_mean_weights,
 )
 
@@ -99,12 +101,54 @@ def test_weights_are_averaged_where_trainings_share_their_start(config: TrialCon
 def test_is_scored_on_the_test_split(networks: list[TransferNetwork], stored: np.ndarray[Any, Any]) -> None:
     config = config_of()
     test = LabelledImages.of(stored, np.array([0, 1, 2, 0, 1, 2]), CLASSES)
-    result, ensemble, predictions = ensemble_and_test(config, networks, [0, 1, 4], test)
+    result, ensemble, predictions = ensemble_and_test(config, networks, [0, 1, 4], test, test)
     predicted = Classifier(ensemble, config, CLASSES, CPU).predict_proba(stored).argmax(axis=1)  # type: ignore[arg-type]
     assert (result.mean_of, result.seeds) == ("probabilities", [0, 1, 4])
     assert result.test_top1 == pytest.approx(float((predicted == test.labels).mean()))
     assert predictions.metrics == result.metrics
 
 
-def test_one_network_is_its_own_ensemble(networks: list[TransferNetwork]) -> None:
-    assert ensemble_of(networks[:1], config_of()) is networks[0]
+def test_one_network_is_its_own_ensemble(networks: list[TransferNetwork], stored: np.ndarray[Any, Any]) -> None:
+    train = LabelledImages.of(stored, np.array([0, 1, 2, 0, 1, 2]), CLASSES)
+    assert ensemble_of(networks[:1], config_of(), train) is networks[0]
+
+
+class TestLossBarrier:
+    """Networks that lie in one convex region, as they differ in their heads alone, and networks that do not."""
+
+    SAME_START = config_of(head_init="probe", batch_norm="frozen")
+
+    @pytest.fixture
+    def sure(self, networks: list[TransferNetwork]) -> TransferNetwork:
+        """A network whose probabilities are near 0 and 1."""
+        network = clone(networks[0])
+        network.target_head.weight.data.mul_(1000)
+        return network
+
+    @pytest.fixture
+    def fitted(self, sure: TransferNetwork, stored: np.ndarray[Any, Any]) -> LabelledImages:
+        """Images with the classes that it predicts."""
+        probabilities = Classifier(sure, self.SAME_START, CLASSES, CPU).predict_proba(stored)
+        return LabelledImages.of(stored, probabilities.argmax(axis=1), CLASSES)
+
+    def test_weights_are_averaged_in_one_convex_region(self, sure: TransferNetwork, fitted: LabelledImages) -> None:
+        other = clone(sure)
+        other.target_head.weight.data.mul_(0.5)
+        assert loss_barrier(with_mean_weights([sure, other]), [sure, other], fitted, self.SAME_START) <= 0
+        assert isinstance(ensemble_of([sure, other], self.SAME_START, fitted), TransferNetwork)
+
+    def test_probabilities_are_averaged_across_a_barrier(self, sure: TransferNetwork, fitted: LabelledImages) -> None:
+        """The other network is the same function, with its last features in reverse order."""
+        other = clone(sure)
+        *_, convolution = (module for module in other.backbone.modules() if isinstance(module, torch.nn.Conv2d))
+        *_, norm = (module for module in other.backbone.modules() if isinstance(module, torch.nn.BatchNorm2d))
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        for tensor in (convolution.weight, norm.weight, norm.bias, norm.running_mean, norm.running_var):
+            tensor.data.copy_(tensor.data.flip(0))
+        other.target_head.weight.data.copy_(other.target_head.weight.data.flip(1))
+        pair = [sure, other]
+        assert loss_barrier(with_mean_weights(pair), pair, fitted, self.SAME_START) > 1
+        ensemble = ensemble_of(pair, self.SAME_START, fitted)
+        assert isinstance(ensemble, EnsembleNetwork)
+        assert ensemble_and_test(self.SAME_START, pair, [0, 1], fitted, fitted)[0].test_top1 == 1

@@ -98,11 +98,17 @@ def retrain(
 
 
 def make_ensemble(
-    of: Contender, config: TrialConfig, seeds: Sequence[int], share: Share, directory: RunDirectory
+    of: Contender,
+    config: TrialConfig,
+    seeds: Sequence[int],
+    images: ImagesByKey,
+    share: Share,
+    directory: RunDirectory,
 ) -> EnsembleResult:
     """Makes the model of the networks that retrainings of `config` with `seeds` left, and scores it on the test split.
 
-    `config` is that of the trial or baseline `of`. The model is saved to the run's `model/`; the networks are removed.
+    `config` is that of the trial or baseline `of`, and `images` are the training splits. The model is saved to the
+    run's `model/`; the networks are removed.
 
     Raises:
         WorkerFailed: if the worker raised an error, or died too often.
@@ -110,7 +116,8 @@ def make_ensemble(
     """
     members = [directory.ensemble_member(seed) for seed in seeds]
     files = [{path.name: path.read_bytes() for path in member.iterdir()} for member in members]
-    job = (config, tuple(seeds), put_shared(files), put_shared(load_test(config.data)), share)
+    train, test = put_shared(images[source_key(config.data)]), put_shared(load_test(config.data))
+    job = (config, tuple(seeds), put_shared(files), train, test, share)
     result, model, predictions = next(iter(as_completed(_ensemble_once, [job], share)))
     PredictionFiles(directory).add_test(of, None, predictions)
     put_folder(directory.model, model)
@@ -153,7 +160,12 @@ def _retrain_once(
 
 
 def _ensemble_once(
-    config: TrialConfig, seeds: tuple[int, ...], members: list[dict[str, bytes]], test: Examples, share: Share
+    config: TrialConfig,
+    seeds: tuple[int, ...],
+    members: list[dict[str, bytes]],
+    train: Examples,
+    test: Examples,
+    share: Share,
 ) -> tuple[EnsembleResult, dict[str, bytes], Predictions]:
     prepare_process(share)
     networks: list[TransferNetwork] = []
@@ -163,7 +175,7 @@ def _ensemble_once(
             network = Classifier.load(Path(folder, "member")).network
         assert isinstance(network, TransferNetwork)
         networks.append(network)
-    result, ensemble, predictions = ensemble_and_test(config, networks, seeds, test)
+    result, ensemble, predictions = ensemble_and_test(config, networks, seeds, train, test)
     return result, _classifier_files(ensemble, reseeded(config, seeds[0]), test.class_names), predictions
 
 

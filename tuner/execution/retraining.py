@@ -63,7 +63,7 @@ def retrain_contenders(
     if any(missing_retrainings(space, records, journal.history)):
         _retrain_missing(space, records, images, probes, share, journal, observer)
     if space.retrain.ensemble:
-        _make_ensemble(space, records[0], share, journal, observer)
+        _make_ensemble(space, records[0], images, share, journal, observer)
 
 
 def _retrain_missing(
@@ -135,7 +135,12 @@ def _retrain(
 
 
 def _make_ensemble(
-    space: SearchExperiment, winner: Record, share: Share, journal: SearchJournal, observer: Observer
+    space: SearchExperiment,
+    winner: Record,
+    images: ImagesByKey,
+    share: Share,
+    journal: SearchJournal,
+    observer: Observer,
 ) -> None:
     """Makes one model of the winner's retrainings, unless that has been done; of those whose networks are here."""
     if journal.history.ensemble(winner.key) is not None:
@@ -144,7 +149,7 @@ def _make_ensemble(
     if not seeds:
         return
     observer.enter_phase("making one model of the retrained networks")
-    result = make_ensemble(winner.key, config_of(winner, space), seeds, share, journal.directory)
+    result = make_ensemble(winner.key, config_of(winner, space), seeds, images, share, journal.directory)
     baseline = winner.name if isinstance(winner, BaselineRecord) else None
     trial = winner.number if isinstance(winner, TrialRecord) else None
     journal.append(EnsembleTested(trial=trial, baseline=baseline, result=result))

@@ -269,8 +269,8 @@ class RetrainSettings(Frozen):
     """Whether plain fine-tuning is trained so, too, for its test scores. The winner and the linear probe always are."""
     ensemble: bool = False
     """Whether the model is made of all retrained networks instead of the first: their weights are averaged where they
-    started from the same probe with BatchNorm frozen, else their probabilities, which takes as long to predict as all
-    of them do."""
+    started from the same probe with BatchNorm frozen and stayed together, so that the mean's loss on training examples
+    is no higher than theirs; else their probabilities, which takes as long to predict as all of them do."""
 
 
 TRACKING_URI = "MLFLOW_TRACKING_URI"

@@ -165,11 +165,12 @@ class Scope(NamedTuple):
 def scope_of(plan: Plan, budget_of: Callable[[Plan], TimeBudget], passed_s: float) -> Scope:
     """Fits a plan into its minutes: as much as leaves the trials their share, else as much as fits.
 
-    Retrainings of plain fine-tuning are left out first, then this baseline itself, then retrainings of the
-    winner but one; at last the trials, where the linear probe is a baseline and can be the result. Where not even that
-    fits, the scope is the last with a trial; its forecast says so.
+    Retrainings of plain fine-tuning are left out first, then this baseline itself, then retrainings of the winner that
+    do not run beside its first one; at last the trials, where the linear probe is a baseline and can be the result.
+    Where not even that fits, the scope is the last with a trial; its forecast says so.
     """
-    scopes = [Scope(each, budget := budget_of(each), budget.forecast(passed_s), words) for each, words in _lesser(plan)]
+    lesser = _lesser(plan, budget_of(plan).places)
+    scopes = [Scope(each, budget := budget_of(each), budget.forecast(passed_s), words) for each, words in lesser]
     for scope in scopes:
         if scope.forecast.has_time_for_trials:
             return scope
@@ -182,7 +183,7 @@ def scope_of(plan: Plan, budget_of: Callable[[Plan], TimeBudget], passed_s: floa
     return next((scope for scope in scopes if scope.forecast.fits), least)
 
 
-def _lesser(plan: Plan) -> Iterator[tuple[Plan, tuple[str, ...]]]:
+def _lesser(plan: Plan, places: int) -> Iterator[tuple[Plan, tuple[str, ...]]]:
     """Yields the plan, and plans with less and less, each with what it leaves out."""
     left_out: tuple[str, ...] = ()
     yield plan, left_out
@@ -196,9 +197,9 @@ def _lesser(plan: Plan) -> Iterator[tuple[Plan, tuple[str, ...]]]:
         plan = _changed(plan, "search", baselines=others)
         left_out = ("plain fine-tuning as a baseline",)
         yield plan, left_out
-    if (seeds := plan.space.retrain.seeds) > 1:
-        plan = _changed(plan, "retrain", seeds=1)
-        yield plan, (*left_out, f"{counted(seeds - 1, 'further retraining')} of the best")
+    if (seeds := plan.space.retrain.seeds) > places:  # as many as places take no longer than one
+        plan = _changed(plan, "retrain", seeds=places)
+        yield plan, (*left_out, f"{counted(seeds - places, 'further retraining')} of the best")
 
 
 def _changed(plan: Plan, section: str, **settings: Any) -> Plan:

@@ -77,7 +77,7 @@ def test_only_the_network_of_one_becomes_the_model(monkeypatch: pytest.MonkeyPat
 
 def test_the_networks_of_an_ensemble_become_one_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Two networks of a real retraining, written to the run's directory, averaged and scored in a task."""
-    frozen = {"head_init": "probe", "batch_norm": "frozen", "num_steps": 1, "batch_size": 2}
+    frozen = {"head_init": "probe", "batch_norm": "frozen", "num_steps": 1, "batch_size": 2, "learning_rate": 1e-6}
     config = CONFIG.model_copy(update={"training": CONFIG.training.model_copy(update=frozen)})
     pixels = np.random.default_rng(0).integers(0, 256, (4, 37, 37, 3), dtype=np.uint8)
     images = LabelledImages.of(pixels, np.array([0, 1, 0, 1]), ("a", "b"))
@@ -90,7 +90,7 @@ def test_the_networks_of_an_ensemble_become_one_model(monkeypatch: pytest.Monkey
     assert not directory.model.exists()
     tensors = [torch.load(directory.ensemble_member(seed) / WEIGHTS, weights_only=True) for seed in range(2)]
     assert list(PredictionFiles(directory).test_seeds(4)) == [0, 1]
-    result = make_ensemble(4, config, [0, 1], SHARE, directory)
+    result = make_ensemble(4, config, [0, 1], {source_key(config.data): images}, SHARE, directory)
     assert (result.mean_of, result.seeds) == ("weights", [0, 1])
     mean = torch.load(directory.model / WEIGHTS, weights_only=True)
     name = "target_head.weight"

@@ -285,7 +285,7 @@ class TestScope:
         [
             (65 / 0.6, ("test scores of plain fine-tuning",), 3, 3),
             (45 / 0.6, ("plain fine-tuning as a baseline",), 3, 0),
-            (30 / 0.6, ("plain fine-tuning as a baseline", "2 further retrainings of the best"), 1, 0),
+            (30 / 0.6, ("plain fine-tuning as a baseline", "1 further retraining of the best"), 2, 0),
         ],
     )
     def test_less_and_less_is_done_beside_the_trials(
@@ -295,13 +295,13 @@ class TestScope:
         found = (scope.left_out, scope.budget.num_retrainings, scope.budget.num_baseline_folds)
         assert found == (left_out, num_retrainings, num_baseline_folds)
         assert f"; left out for want of time: {', '.join(left_out)}" in str(scope)
-        assert scope.plan.space.retrain.seeds == (1 if num_retrainings == 1 else 3)
+        assert scope.plan.space.retrain.seeds == min(3, num_retrainings)
 
     def test_without_time_for_a_trial_the_probe_is_the_result(self, journal: SearchJournal) -> None:
         scope = self.scope_at(0.5)  # 5 s before it, 10 s after it, and 20 + 15 s of a trial and its retraining
         assert str(scope) == (
             "0.5 minutes: about the linear probe alone, as there is no time for a trial; left out for want of time: "
-            "plain fine-tuning as a baseline, 2 further retrainings of the best, trials"
+            "plain fine-tuning as a baseline, 1 further retraining of the best, trials"
         )
         scheduler = TrialScheduler(scope.plan.space, journal, Clock(), time_budget=scope.budget)
         assert scheduler.next_assignment() is None
