@@ -6,14 +6,16 @@ python -m deploy.constraints > deploy/constraints.txt
 from __future__ import annotations
 
 import sys
+import tomllib
 from collections.abc import Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-PROJECT = "smile-tuner"
+PYPROJECT = Path("pyproject.toml")
 EXTRAS = ("cluster", "text")
 """Extras of the project that are in its image."""
 HEADER = "# Versions of the images' packages, by `python -m deploy.constraints`. No source is named: pip knows it.\n"
@@ -21,16 +23,24 @@ HEADER = "# Versions of the images' packages, by `python -m deploy.constraints`.
 
 def main() -> int:
     """The command. Exit code 0."""
-    print(HEADER + "".join(f"{name}=={version}\n" for name, version in sorted(versions().items())), end="")
+    found = versions(requirements_of(PYPROJECT))
+    print(HEADER + "".join(f"{name}=={version}\n" for name, version in sorted(found.items())), end="")
     return 0
 
 
-def versions(project: str = PROJECT, extras: Iterable[str] = EXTRAS) -> dict[str, str]:
-    """Returns name → version of everything that `project[extras]` requires here, directly or not. The local part of a
-    version is left out, as of `2.9.0+cpu`: the index decides for which hardware a build is."""
+def requirements_of(pyproject: Path) -> list[str]:
+    """Reads what the project's image requires."""
+    project = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    return [*project["dependencies"], *(line for extra in EXTRAS for line in extras[extra])]
+
+
+def versions(requirements: Iterable[str]) -> dict[str, str]:
+    """Returns name → installed version of everything that is required, directly or not. The local part of a version is
+    left out, as of `2.9.0+cpu`: the index decides for which hardware a build is."""
     found: dict[str, str] = {}
     asked: set[tuple[str, str]] = set()
-    waiting = [(project, extra) for extra in ("", *extras)]
+    waiting = list(_required(requirements, ""))
     while waiting:
         name, extra = waiting.pop()
         if (name, extra) in asked:
@@ -40,8 +50,7 @@ def versions(project: str = PROJECT, extras: Iterable[str] = EXTRAS) -> dict[str
             installed = distribution(name)
         except PackageNotFoundError:  # of an extra that is not installed here
             continue
-        if name != project:
-            found[name] = Version(installed.version).public
+        found[name] = Version(installed.version).public
         waiting += _required(installed.requires or (), extra)
     return found
 

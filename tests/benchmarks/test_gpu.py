@@ -21,6 +21,7 @@ SECONDS = 300
 NOT_NEEDED = ("ray", "mlflow", "optuna")
 
 
+@pytest.mark.slow
 def test_no_module_of_it_needs_the_service() -> None:
     """As on a machine that has PyTorch, timm and pydantic alone."""
     blocked = f"sys.modules.update(dict.fromkeys({NOT_NEEDED!r}))"
