@@ -28,7 +28,15 @@ from trainables.trial import start_fit
 PERIOD = 10
 """Steps between updates of SMILE's teacher."""
 LIMIT = 1.4
-NO_WORK = ("aten::empty", "aten::detach", "aten::_local_scalar", "aten::new_empty", "aten::lift_fresh", "prim::")
+NO_WORK = (
+    "aten::empty",
+    "aten::detach",
+    "aten::_local_scalar",
+    "aten::new_empty",
+    "aten::lift_fresh",
+    "prim::",
+    "profiler::",
+)
 BACKBONES = {"efficientnet_lite0": "package/efficientnet_lite0", "resnet50": "torchvision/resnet50"}
 
 

@@ -79,6 +79,7 @@ class ValueTable:
 
     def __init__(self, kinds: list[Kind], device: torch.device) -> None:
         self._kinds, self._device = kinds, device
+        self._dtypes = [torch.from_numpy(np.empty(0, kind.dtype)).dtype for kind in kinds]
         self._draws: list[Draw] = []
         self._starts: list[int] = []
         end = 0
@@ -106,8 +107,7 @@ class ValueTable:
             raise RuntimeError("the step asks for more values than the one before it")
         self._draws.append(draw)
         kind, start = self._kinds[number], self._starts[number]
-        dtype = torch.from_numpy(np.empty(0, kind.dtype)).dtype
-        return self._row[0, start : start + kind.num_bytes].view(dtype).view(kind.shape)
+        return self._row[0, start : start + kind.num_bytes].view(self._dtypes[number]).view(kind.shape)
 
     def seek(self, step: int, following: Iterable[int]) -> None:
         """Has the next row be that of `step`, and draws those of the `following` steps with it where it has to draw."""

@@ -112,6 +112,7 @@ def no_collector() -> Iterator[None]:
 def tensor_bytes() -> int:
     """Bytes of all tensors that Python knows."""
     tensors = [each for each in gc.get_objects() if issubclass(type(each), torch.Tensor)]
+    tensors = [each for each in tensors if each.layout == torch.strided]  # without kernels in the layout of oneDNN
     storages = {tensor.untyped_storage()._cdata: tensor.untyped_storage().nbytes() for tensor in tensors}
     return sum(storages.values())
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from torch import Tensor
+
+from trainables.backbones.network import TransferNetwork
 from trainables.testing.tiny import (
     CPU,
     NUM_CLASSES,
@@ -15,6 +18,7 @@ from trainables.testing.tiny import (
     tiny_network,
     tiny_pass,
 )
+from trainables.types import Outputs
 
 __all__ = [
     "CPU",
@@ -24,8 +28,23 @@ __all__ = [
     "TinyAffine",
     "TinyConv",
     "TinyTokens",
+    "Unfolded",
     "tiny_batch",
     "tiny_context",
     "tiny_network",
     "tiny_pass",
 ]
+
+
+class Unfolded:
+    """Stands in for a FoldedNetwork: the network as it is."""
+
+    def __init__(self, network: TransferNetwork) -> None:
+        self.network = network
+
+    def __call__(self, inputs: Tensor, embedded: Tensor) -> Outputs:
+        outputs: Outputs = self.network(self.network.embed(inputs))
+        return outputs
+
+    def forget(self) -> None:
+        pass

@@ -68,12 +68,13 @@ class KeptNetworks:
 
         A state of zeros is what SGD and AdamW begin with.
         """
-        state = self.get(type(optimizer), lambda: optimizer.state)
+        name = f"state of {type(optimizer).__name__}"
+        state = self.get(name, lambda: optimizer.state)
         for parameter in (p for group in optimizer.param_groups for p in group["params"] if p in state):
             tensors = [value for value in state[parameter].values() if isinstance(value, Tensor)]
             optimizer.state[parameter] = state[parameter]
             torch._foreach_zero_(tensors)
-        self._kept[type(optimizer)] = optimizer.state
+        self._kept[name] = optimizer.state
 
 
 @torch.no_grad()

@@ -124,8 +124,8 @@ def entropy(probabilities: Tensor) -> Tensor:
     return of_rows.mean()
 
 
-def frobenius_per_position(output: Tensor, target: Tensor) -> Tensor:
-    """‖output − target‖_F over the whole batch, not squared, divided by H·W (the SMILE authors' code).
+def frobenius_per_position(output: Tensor, target: Tensor, factor: float = 1.0) -> Tensor:
+    """‖output − target‖_F over the whole batch, not squared, divided by H·W (the SMILE authors' code), times `factor`.
 
     `output` and `target` are feature maps of one shape (see `num_positions`).
 
@@ -133,7 +133,7 @@ def frobenius_per_position(output: Tensor, target: Tensor) -> Tensor:
     """
     difference = full_precision(output) - full_precision(target)
     norm: Tensor = torch.linalg.vector_norm(difference)
-    return norm / num_positions(output)
+    return norm * (factor / num_positions(output))
 
 
 def frobenius_scale(features: Tensor) -> float:

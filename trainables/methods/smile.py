@@ -96,6 +96,7 @@ class Smile(Method):
             teacher = self.teacher = frozen_copy(student, context.kept, "teacher")
             folded = ("folded", id(teacher))
             self._folded_teacher = context.kept.get(folded, lambda: FoldedNetwork(teacher, context.compile))
+            self._folded_teacher.forget()
         self.decay = config.decay_per_update(context.num_steps)
 
     @classmethod
@@ -118,17 +119,19 @@ class Smile(Method):
         with teacher_autocast(self.config.teacher_precision, batch.labels.device):
             teacher_outputs = self._folded_teacher(batch.inputs, embedded)
         if self.config.gamma_fe:
-            terms["feature"] = self.config.gamma_fe * self._feature_loss(outputs, teacher_outputs, mix)
+            terms["feature"] = self._feature_loss(outputs, teacher_outputs, mix)
         if self.config.gamma_fc:
             terms["source_label"] = self.config.gamma_fc * self._source_label_loss(outputs, teacher_outputs, mix)
         return terms
 
     def _feature_loss(self, outputs: Outputs, teacher_outputs: Outputs, mix: Mix) -> torch.Tensor:
-        """L_FE. Not zero even at step 0: the student normalises by the batch, the teacher by its running statistics."""
+        """γ_FE·L_FE. Not zero even at step 0: the student normalises by the batch, the teacher by its running ones."""
         if self.config.feature_loss == "authors":
-            gap = frobenius_per_position(outputs.features, mix.blend(full_precision(teacher_outputs.features)))
-            return frobenius_scale(outputs.features) * gap
-        return mean_squared_norm(outputs.pooled, mix.blend(full_precision(teacher_outputs.pooled)))
+            target = mix.blend(full_precision(teacher_outputs.features))
+            factor = self.config.gamma_fe * frobenius_scale(outputs.features)
+            return frobenius_per_position(outputs.features, target, factor)
+        target = mix.blend(full_precision(teacher_outputs.pooled))
+        return self.config.gamma_fe * mean_squared_norm(outputs.pooled, target)
 
     def _source_label_loss(self, outputs: Outputs, teacher_outputs: Outputs, mix: Mix) -> torch.Tensor:
         """L_FC. The authors' form is bounded below by the entropy of its target; the excess over it is logged."""
@@ -144,6 +147,7 @@ class Smile(Method):
     def after_step(self, step: int) -> None:
         if self.teacher is not None and self._folded_teacher is not None and self.update_key(step) is not None:
             ema_update(self.teacher.backbone, self.student.backbone, self.decay)
+            self._folded_teacher.forget()  # operations on lists of tensors need not raise version counters
             self._folded_teacher.refresh()
 
     def update_key(self, step: int) -> Hashable:

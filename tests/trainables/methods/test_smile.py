@@ -14,7 +14,7 @@ from torch.testing import assert_close
 from tests.trainables.methods import references
 from tests.trainables.methods.contract import TRAINING, start
 from tests.trainables.methods.parity import assert_parity, gradients
-from tests.trainables.tiny import NUM_SOURCE_CLASSES, TinyAffine, tiny_batch, tiny_context, tiny_network
+from tests.trainables.tiny import NUM_SOURCE_CLASSES, TinyAffine, Unfolded, tiny_batch, tiny_context, tiny_network
 from trainables.backbones.network import TransferNetwork
 from trainables.methods import smile
 from trainables.methods.losses import entropy
@@ -100,7 +100,7 @@ class TestTheFormulas:
         no gradient to speak of."""
         folded = loss_at(self.evaluated(), Mix(1.0, PARTNER))
         assert folded["feature"] < 1e-14
-        monkeypatch.setattr(smile, "FoldedNetwork", lambda teacher, _: lambda inputs, _: teacher(teacher.embed(inputs)))
+        monkeypatch.setattr(smile, "FoldedNetwork", lambda teacher, _: Unfolded(teacher))
         method = self.evaluated()
         student = method.student
         terms = loss_at(method, Mix(1.0, PARTNER))

@@ -5,7 +5,7 @@ from typing import Literal
 import pytest
 import torch
 
-from tests.trainables.tiny import tiny_batch, tiny_context, tiny_network
+from tests.trainables.tiny import Unfolded, tiny_batch, tiny_context, tiny_network
 from trainables.backbones.frozen_batchnorm import FrozenBatchNorm
 from trainables.methods import smile
 from trainables.methods.mixing import Mix
@@ -24,7 +24,7 @@ def test_student_and_teacher_agree_on_unmixed_input_at_step_0(
     """To the bit, where neither is folded, and to rounding, where both are; mixed, nonlinearity parts them, and
     unmixed the statistics of the batch do."""
     if not fold:
-        as_it_is = lambda teacher, _: lambda inputs, _: teacher(teacher.embed(inputs))  # noqa: E731
+        as_it_is = lambda teacher, _: Unfolded(teacher)  # noqa: E731
         monkeypatch.setattr(smile, "FoldedNetwork", as_it_is)
     method = Smile(
         SmileConfig(feature_loss=feature_loss, gamma_fe=1, gamma_fc=1), tiny_network().train(), tiny_context()
