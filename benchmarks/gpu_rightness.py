@@ -62,7 +62,7 @@ def facts(section: Section) -> None:
     if section.device.type == "cuda":
         section.value("card", torch.cuda.get_device_name(), "")
         section.value("capability", ".".join(map(str, torch.cuda.get_device_capability())), "")
-        section.value("cudnn", torch.backends.cudnn.version(), "")
+        section.value("cudnn", torch.backends.cudnn.version(), "")  # type: ignore[no-untyped-call]
         section.value("card_gib", torch.cuda.mem_get_info()[1] / 2**30, "GiB")
         context = taken_bytes(section.device) - torch.cuda.memory_reserved() - (before or 0)
         section.value("context_gib", context / 2**30, "GiB" if before is not None else "GiB, other processes included")

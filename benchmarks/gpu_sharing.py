@@ -149,10 +149,10 @@ def steps_within(fit: Fit, window: Window) -> int:
     before: list[int] = []
 
     def completed() -> int:
-        return sum(mark is None or mark.query() for mark in marks)
+        return sum(mark is None or mark.query() for mark in marks)  # type: ignore[no-untyped-call]
 
     def watch() -> None:
-        mark = torch.cuda.Event() if fit.device.type == "cuda" else None
+        mark = torch.cuda.Event() if fit.device.type == "cuda" else None  # type: ignore[no-untyped-call]
         if mark is not None:
             mark.record()
         marks.append(mark)

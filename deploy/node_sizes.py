@@ -53,8 +53,8 @@ class Worker(Head):
     @property
     def pod_resources(self) -> dict[str, int | str]:
         """Requests and limits of a worker's container on Kubernetes."""
-        gpus = {self.gpu_resource: self.gpus} if self.gpus else {}
-        return {"cpu": self.cpus, "memory": f"{self.memory_gib}Gi"} | gpus
+        resources: dict[str, int | str] = {"cpu": self.cpus, "memory": f"{self.memory_gib}Gi"}
+        return resources | ({self.gpu_resource: self.gpus} if self.gpus else {})
 
     @model_validator(mode="after")
     def _bounds(self) -> Worker:

@@ -193,10 +193,11 @@ def bytes_in_use() -> dict[str, int]:
     """Returns the memory in use of each NVIDIA GPU of this node, by its UUID, without making a CUDA context."""
     found: dict[str, int] = {}
     try:
-        pynvml.nvmlInit()
-        for index in range(pynvml.nvmlDeviceGetCount()):
-            handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-            found[pynvml.nvmlDeviceGetUUID(handle)] = pynvml.nvmlDeviceGetMemoryInfo(handle).used
+        pynvml.nvmlInit()  # type: ignore[no-untyped-call]
+        for index in range(pynvml.nvmlDeviceGetCount()):  # type: ignore[no-untyped-call]
+            handle = pynvml.nvmlDeviceGetHandleByIndex(index)  # type: ignore[no-untyped-call]
+            memory = pynvml.nvmlDeviceGetMemoryInfo(handle)  # type: ignore[no-untyped-call]
+            found[pynvml.nvmlDeviceGetUUID(handle)] = memory.used
     except pynvml.NVMLError:  # no driver, or one that does not say it
         return {}
     return found
