@@ -130,6 +130,7 @@ def worker_of(config: TrialConfig) -> FoldTrainable:
     worker = FoldTrainable.__new__(FoldTrainable)  # `Trainable.__init__` looks for Ray
     worker.images_by_key = {source_key(config.data): load_train(config.data)}
     worker.device = torch.device("cpu")
+    gc.freeze()  # as `setup` does, so that a collection after a fold has little to look at
     return worker
 
 
