@@ -14,6 +14,7 @@ from tuner.messages.wording import clock, counted
 from tuner.record.baselines import BaselineRecord
 from tuner.record.history import TrialRecord
 from tuner.record.selection import mean_and_sd
+from tuner.record.summary import why_it_died
 from tuner.reports.evaluation import ModelEvaluation
 from tuner.reports.search_run import SearchRun
 from tuner.reports.trial_table import short, state_counts
@@ -99,7 +100,7 @@ def ending(run: SearchRun) -> str:
     if run.is_running:
         return "The search is running; this is how it stands. The page loads itself anew."
     if run.history.ended is None:
-        return "The search was cut off: its process was killed, so no reason is recorded."
+        return f"The search was cut off: {why_it_died(run.directory)}."
     return f"Why it ended: {run.history.ended.why or run.history.ended.outcome}."
 
 
