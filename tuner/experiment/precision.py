@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from trainables.errors import Problem
 from trainables.frozen import Frozen
 from trainables.precision import ComputedPrecision
 from tuner.experiment.alternatives import Branches
 from tuner.experiment.dimensions import Choice, Dimension, spell
-from tuner.experiment.tree import flatten, set_leaf
-
-if TYPE_CHECKING:  # which imports this
-    from tuner.experiment.search_experiment import SearchExperiment
 
 AUTO = "auto"
 ORDER: tuple[ComputedPrecision, ...] = ("fp32", "fp16", "bf16")
@@ -50,20 +44,6 @@ class Precisions(Frozen):
 
 PRECISIONS = (*Precisions().in_place_of_auto({"training.precision": AUTO, "method.teacher_precision": AUTO}),)
 """Leaves of a TrialConfig that may be `auto`."""
-
-
-def with_precisions(space: SearchExperiment, precisions: Precisions) -> SearchExperiment:
-    """Returns `space` with the precisions in place of `auto`, beside alternatives and within them."""
-    fixed = copy.deepcopy(space.fixed)
-    for path, value in precisions.in_place_of_auto(flatten(fixed)).items():
-        set_leaf(fixed, path, value)
-    alternatives = {
-        key: replace(
-            each, fixed={label: leaves | precisions.in_place_of_auto(leaves) for label, leaves in each.fixed.items()}
-        )
-        for key, each in space.branches.alternatives.items()
-    }
-    return replace(space, fixed=fixed, branches=replace(space.branches, alternatives=alternatives))
 
 
 def undecided_choices(dimensions: Mapping[str, Dimension], branches: Branches) -> Iterator[Problem]:
