@@ -44,8 +44,8 @@ class FoldResult:
     """Learning curve: the metrics after each of `curve_steps`, the last of which is the end; empty of a short fold."""
     kept_share: float = 1.0
     """Share of the steps after which the weights were as they were scored: below 1 where the best were kept."""
-    facts: TrainingFacts | None = None
-    """None in records of earlier versions."""
+    facts: TrainingFacts | None = field(default=None, compare=False)
+    """What it ran on, which makes no other result of it; None in records of earlier versions."""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -67,8 +67,8 @@ class RetrainResult:
     loss_terms: dict[str, list[float]]
     metrics: dict[str, float] = field(default_factory=dict)
     """Value of every metric on the test split; empty in records of earlier versions."""
-    facts: TrainingFacts | None = None
-    """None in records of earlier versions."""
+    facts: TrainingFacts | None = field(default=None, compare=False)
+    """What it ran on, which makes no other result of it; None in records of earlier versions."""
 
 
 @dataclass(frozen=True)

@@ -30,8 +30,7 @@ from tuner.execution.run_context import (
 )
 from tuner.execution.run_search import search_started, search_trials
 from tuner.experiment.checks import load_training
-from tuner.experiment.decided_precision import with_precisions
-from tuner.experiment.search_experiment import SearchExperiment
+from tuner.experiment.search_experiment import SearchExperiment, with_precisions
 from tuner.experiment.tree import flatten
 from tuner.record.directory import RunDirectory
 from tuner.record.events import ComparisonEnded, ComparisonStarted, RowSearched, SearchEnded, ShareGrown

@@ -21,8 +21,7 @@ from tuner.execution.run_baselines import run_baselines, search_probes, start_ba
 from tuner.execution.run_context import SearchContext, end_recorded, search_ended, wait_for_mlflow
 from tuner.execution.time_budget import timed_scope
 from tuner.experiment.checks import Plan
-from tuner.experiment.decided_precision import with_precisions
-from tuner.experiment.search_experiment import SearchExperiment
+from tuner.experiment.search_experiment import SearchExperiment, with_precisions
 from tuner.messages.wording import counted
 from tuner.record.baselines import BaselineRecord
 from tuner.record.directory import RunDirectory

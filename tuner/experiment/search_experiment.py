@@ -7,6 +7,7 @@ dimension are validated here, so that a range with invalid trials is refused at 
 from __future__ import annotations
 
 import contextlib
+import copy
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -27,11 +28,11 @@ from tuner.experiment.dimensions import Dimension, spell
 from tuner.experiment.extends import locate_problems, read_extended
 from tuner.experiment.first_points import by_path, first_point_problems
 from tuner.experiment.points import boundary_points, config_at
-from tuner.experiment.precision import undecided_choices
+from tuner.experiment.precision import Precisions, undecided_choices
 from tuner.experiment.sections import section_problems
 from tuner.experiment.settings import ResourceSettings, RetrainSettings, SearchSettings, TrackingSettings
 from tuner.experiment.splitting import SplitSections, split_sections
-from tuner.experiment.tree import plain, set_leaf, short_names
+from tuner.experiment.tree import flatten, plain, set_leaf, short_names
 from tuner.experiment.validation_split import fold_problems, has_validation_split
 from tuner.messages.redaction import without_credentials
 from tuner.messages.validation import problems_from_pydantic
@@ -185,6 +186,20 @@ class SearchExperiment:
     def read_record(self, file: Path) -> SearchExperiment:
         """Reads a search from its record `file`."""
         return load_experiment(file)
+
+
+def with_precisions(space: SearchExperiment, precisions: Precisions) -> SearchExperiment:
+    """Returns `space` with the precisions in place of `auto`, beside alternatives and within them."""
+    fixed = copy.deepcopy(space.fixed)
+    for path, value in precisions.in_place_of_auto(flatten(fixed)).items():
+        set_leaf(fixed, path, value)
+    alternatives = {
+        key: replace(
+            each, fixed={label: leaves | precisions.in_place_of_auto(leaves) for label, leaves in each.fixed.items()}
+        )
+        for key, each in space.branches.alternatives.items()
+    }
+    return replace(space, fixed=fixed, branches=replace(space.branches, alternatives=alternatives))
 
 
 def load_experiment(

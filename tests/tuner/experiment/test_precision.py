@@ -8,8 +8,8 @@ import pytest
 
 from tests.tuner.tiny import space_of
 from trainables.errors import BadInput
-from tuner.experiment.decided_precision import with_precisions
 from tuner.experiment.precision import PRECISIONS, Precisions
+from tuner.experiment.search_experiment import with_precisions
 
 FOUND = Precisions(training="bf16", teacher="bf16")
 POINT: dict[str, Any] = {"method.gamma_fe": 0.02, "method.alpha": 0.5}
