@@ -7,7 +7,7 @@ import contextlib
 import gc
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from ray._private.thirdparty import pynvml  # the one with which Ray counts GPUs
@@ -191,14 +191,14 @@ def probe_gpu_memory(
 
 def bytes_in_use() -> dict[str, int]:
     """Returns the memory in use of each NVIDIA GPU of this node, by its UUID, without making a CUDA context."""
+    nvml: Any = pynvml  # without types
     found: dict[str, int] = {}
     try:
-        pynvml.nvmlInit()  # type: ignore[no-untyped-call]
-        for index in range(pynvml.nvmlDeviceGetCount()):  # type: ignore[no-untyped-call]
-            handle = pynvml.nvmlDeviceGetHandleByIndex(index)  # type: ignore[no-untyped-call]
-            memory = pynvml.nvmlDeviceGetMemoryInfo(handle)  # type: ignore[no-untyped-call]
-            found[pynvml.nvmlDeviceGetUUID(handle)] = memory.used
-    except pynvml.NVMLError:  # no driver, or one that does not say it
+        nvml.nvmlInit()
+        for index in range(nvml.nvmlDeviceGetCount()):
+            handle = nvml.nvmlDeviceGetHandleByIndex(index)
+            found[nvml.nvmlDeviceGetUUID(handle)] = nvml.nvmlDeviceGetMemoryInfo(handle).used
+    except nvml.NVMLError:  # no driver, or one that does not say it
         return {}
     return found
 
