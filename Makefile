@@ -6,7 +6,7 @@ ARGS ?=
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadgroup
 
 .PHONY: help install install-user search ui check format test test-fast test-nightly test-cluster test-bounds chaos fuzz pictures clean
-.PHONY: bench bench-quick bench-methods bench-search bench-quality
+.PHONY: bench bench-quick bench-methods bench-search bench-driver bench-gpu bench-quality
 
 help:            ## this list
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | column -t -s '	'
@@ -82,6 +82,12 @@ bench-quick: $(BIN)/.installed ## the same figures within five minutes, with mor
 
 bench-methods: $(BIN)/.installed ## what a step of each method costs, paired with plain fine-tuning
 	$(WORKER) $(BIN)/python -m benchmarks.methods $(ARGS)
+
+bench-driver: $(BIN)/.installed  ## what the driver of a search spends on a trial, up to ten thousand of them
+	$(BIN)/python -m benchmarks.driver $(ARGS)
+
+bench-gpu: $(BIN)/.installed     ## what only a GPU can show, in nine minutes; ARGS="--device cpu --seconds 300" rehearses it
+	$(BIN)/python -m benchmarks.gpu $(ARGS)
 
 bench-search: $(BIN)/.installed  ## what the service costs in a thousand trials that train nothing, beside bare Ray Tune
 	$(BIN)/python -m benchmarks.search $(ARGS)
