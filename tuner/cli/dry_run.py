@@ -22,7 +22,7 @@ from tuner.experiment.dimensions import spell
 from tuner.experiment.search_experiment import Experiment, SearchExperiment, dump_experiment
 from tuner.experiment.settings import ResourceSettings, SearchSettings
 from tuner.experiment.timing import StepTimes, time_steps
-from tuner.messages.wording import one_line
+from tuner.messages.wording import amount, one_line
 from tuner.resources.share import Capacity, Share, share_of, this_machine, total
 from tuner.scheduling.minutes import Forecast, Scope, TimeBudget, scope_of
 
@@ -140,9 +140,9 @@ def _limits(search: SearchSettings) -> Iterator[str]:
 
 
 def _resources(asked: ResourceSettings, share: Share, nodes: list[Capacity]) -> list[str]:
-    cpus, auto = f"{asked.cpus:g} CPUs", "GPUs auto: measured when it starts"
+    cpus, auto = amount(asked.cpus, "CPU"), "GPUs auto: measured when it starts"
     is_auto = asked.gpus == "auto" or share.is_auto
-    each = f"{cpus} a trial, {auto}" if is_auto else f"{cpus} and {asked.gpus or 0:g} GPUs a trial"
+    each = f"{cpus} a trial, {auto}" if is_auto else f"{cpus} and {amount(asked.gpus or 0, 'GPU')} a trial"
     least = "at least " if share.is_auto else ""
     line = f"resources  {each}; the cluster has {total(nodes)}: {least}{share.concurrency} trials at once"
     return [line, *([f"note       {share.note}"] if share.note else [])]

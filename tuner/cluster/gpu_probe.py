@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
 from typing import Any, NamedTuple
@@ -167,6 +168,8 @@ def probe_gpu_memory(
         RuntimeError: if this process has no GPU.
     """
     in_use = bytes_in_use()  # before this process has a context there
+    all_cores = str(os.cpu_count() or 1)  # while nothing trains; what is compiled here, trials find on the disk
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", all_cores)
     prepare_process(share)
     device = default_device()
     if device.type != "cuda":

@@ -54,6 +54,11 @@ def counted(count: int, noun: str) -> str:
     return f"{count} {noun}" + ("" if count == 1 else "s")
 
 
+def amount(value: float, noun: str) -> str:
+    """`0.5 GPUs`, `1 GPU`, `4 GPUs`."""
+    return f"{value:g} {noun}" + ("" if value == 1 else "s")
+
+
 def spell_scores(scores: Sequence[float], at_most: int = 5) -> str:
     """Scores of folds: each of `at_most`, of more the number, smallest and largest.
 

@@ -14,6 +14,7 @@ from typing import Any, Self
 from trainables.errors import BadInput, Problem
 from tuner.experiment.precision import Precisions
 from tuner.experiment.settings import RESOLUTION, ResourceSettings
+from tuner.messages.wording import amount
 from tuner.resources.gpu_memory import trials_per_gpu
 
 ACCELERATOR_PREFIX = "accelerator_type:"
@@ -47,7 +48,7 @@ class Capacity:
 
     def __str__(self) -> str:
         nodes = f"{self.nodes} node" + ("s" if self.nodes != 1 else "")
-        return f"{self.cpus:g} CPUs and {self.gpus:g} GPUs on {nodes}"
+        return f"{amount(self.cpus, 'CPU')} and {amount(self.gpus, 'GPU')} on {nodes}"
 
 
 @dataclass(frozen=True)

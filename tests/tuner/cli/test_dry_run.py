@@ -48,7 +48,7 @@ def test_says_what_will_be_done_and_with_what(monkeypatch: pytest.MonkeyPatch) -
     assert "data       30 training and 20 test images, 10 classes of 3 training images each\n" in said
     assert "6 trials × 2 folds × 2 steps (2 epochs) of 8 examples = 24 steps, tpe" in said
     assert "3 seeds × 2 steps" in said
-    assert "1 CPUs and 0.25 GPUs a trial; the cluster has 16 CPUs and 2 GPUs on 1 node: 8 trials at once" in said
+    assert "1 CPU and 0.25 GPUs a trial; the cluster has 16 CPUs and 2 GPUs on 1 node: 8 trials at once" in said
     assert "log_uniform [0.01, 0.1]" in said
     assert "note" not in said
 
@@ -139,7 +139,7 @@ def test_says_that_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_share_that_is_auto_is_measured_later(monkeypatch: pytest.MonkeyPatch) -> None:
     said = printed(monkeypatch, Capacity(16, 2), resources={"cpus": 1, "gpus": "auto"})
-    assert "1 CPUs a trial, GPUs auto: measured when it starts; the cluster has 16 CPUs and 2 GPUs" in said
+    assert "1 CPU a trial, GPUs auto: measured when it starts; the cluster has 16 CPUs and 2 GPUs" in said
     assert "at least 2 trials at once" in said
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -254,6 +255,15 @@ class TestProbe:
         need = self.need()
         assert (need.context_bytes, need.others_bytes) == (GIB, 16 * GIB)
         assert need.gpus == pytest.approx((1.15 * 3 + 1) / 64)
+
+    def test_compiles_with_all_cores(self, card: FakeCard, monkeypatch: pytest.MonkeyPatch) -> None:
+        variable = "TORCHINDUCTOR_COMPILE_THREADS"
+        monkeypatch.setenv(variable, "")  # what it is before is so restored
+        monkeypatch.delenv(variable)
+        monkeypatch.setattr(os, "cpu_count", lambda: 12)
+        card.takes = [3 * GIB]
+        self.need()
+        assert os.environ[variable] == "12"
 
     def test_the_greatest_of_several_counts(self, card: FakeCard) -> None:
         card.takes = [3 * GIB, 5 * GIB, 4 * GIB]
