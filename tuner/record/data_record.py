@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from trainables.errors import BadInput, Problem, os_reason
 from trainables.files import write_whole
-from tuner.experiment.search_experiment import Experiment
 from tuner.record.directory import RunDirectory
 
-if TYPE_CHECKING:
-    from trainables.data.inventory import Inventory  # imports PyTorch, which reading a record does not need
+if TYPE_CHECKING:  # both import PyTorch, which reading a record does not need
+    from trainables.data.inventory import Inventory
+    from tuner.experiment.search_experiment import Experiment
 
 COLUMNS = ("sample", "split", "name", "class", "hash")
 
