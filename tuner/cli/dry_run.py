@@ -141,8 +141,10 @@ def _limits(search: SearchSettings) -> Iterator[str]:
 
 def _resources(asked: ResourceSettings, share: Share, nodes: list[Capacity]) -> list[str]:
     cpus, auto = amount(asked.cpus, "CPU"), "GPUs auto: measured when it starts"
-    is_auto = asked.gpus == "auto" or share.is_auto
-    each = f"{cpus} a trial, {auto}" if is_auto else f"{cpus} and {amount(asked.gpus or 0, 'GPU')} a trial"
+    if asked.gpus == "auto" or share.is_auto:
+        each = f"{cpus} a trial, {auto}"
+    else:
+        each = f"{cpus} and {amount(asked.gpus or 0, 'GPU')} a trial"
     least = "at least " if share.is_auto else ""
     line = f"resources  {each}; the cluster has {total(nodes)}: {least}{share.concurrency} trials at once"
     return [line, *([f"note       {share.note}"] if share.note else [])]
