@@ -58,12 +58,14 @@ SPACE: dict[str, Any] = {
         "concurrency": 1,
         "first_points": [{"gamma_fe": 0.02}],
     },
+    "training": {"num_steps": 40},
     "retrain": {"seeds": SEEDS},
 }
-LAST_EVENTS = 3
-"""The first kill comes before these lines of an undisturbed journal, so that there is something to kill."""
+LAST_EVENTS = 5
+"""The first kill comes before these lines of an undisturbed journal, so that there is something to kill: a fold and the
+retraining are still to be trained."""
 MOMENT_S = 2.0
-"""At most so long after its line; a fold takes about one."""
+"""At most so long after its line; a fold takes about as long."""
 DEADLINE_S = 600.0
 """Of whatever is waited for: a start takes ten seconds on an idle machine."""
 GONE_S = 90.0
