@@ -32,8 +32,6 @@ from trainables.types import Outputs
 
 MAX_BARRIER_EXAMPLES = 256
 """Training examples on which the loss of mean weights is compared with that of the networks."""
-
-
 MAX_BARRIER = 0.01
 """Barrier of the loss, in nats, up to which weights are averaged: networks of one convex region differ by less, and the
 barrier between others was 0.07 and more (decision 48)."""
