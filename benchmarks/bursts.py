@@ -1,6 +1,6 @@
 """What validation says of photographs in bursts, with `data.group_by` and without it:
 
-    python -m benchmarks.bursts --root shared/data/clothing10
+    python -m benchmarks.bursts --root clothing10
 
 Of some training photographs of each class of `--root` (layout of `imagefolder`) bursts are written to a temporary
 folder: each photograph and near copies of it, moved and turned a little, brighter or darker, as a person takes several

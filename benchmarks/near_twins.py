@@ -1,6 +1,6 @@
 """Near twins of a folder of photographs, and what validation says where folds are made of them.
 
-    python -m benchmarks.near_twins --root shared/data/grocery
+    python -m benchmarks.near_twins --root grocery
 
 Prints, for each cosine similarity: the share of validation images with a near twin in training over three folds; the
 shares of training images with such a neighbour of their own class and of another, and of test images with one in
