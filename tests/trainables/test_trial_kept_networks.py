@@ -110,8 +110,8 @@ def no_collector() -> Iterator[None]:
 
 
 def tensor_bytes() -> int:
-    """Bytes of all tensors that Python knows."""
-    tensors = [each for each in gc.get_objects() if issubclass(type(each), torch.Tensor)]
+    """Bytes of all tensors that Python knows, but for those without numbers that `torch.compile` keeps for good."""
+    tensors = [each for each in gc.get_objects() if type(each) in (torch.Tensor, torch.nn.Parameter)]
     tensors = [each for each in tensors if each.layout == torch.strided]  # without kernels in the layout of oneDNN
     storages = {tensor.untyped_storage()._cdata: tensor.untyped_storage().nbytes() for tensor in tensors}
     return sum(storages.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from hashlib import sha256
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -22,16 +23,20 @@ from tuner.tracking.store import open_store, use_gentle_defaults
 
 LONGEST_WAIT_S = 1.0
 """For how long events are gathered before they are sent, where many are behind."""
+DIGESTED_BYTES = 2**16
+"""How much of a journal tells it from others: more than its longest line."""
 DIED = "its process died"
 
 
 class Cursor(Frozen):
-    """How far a store is in sync: `offset` bytes of the journal, and the artifacts' versions that were `uploaded`."""
+    """How far a store is in sync: `offset` bytes of the journal, whose end has that `digest`, and the artifacts'
+    versions that were `uploaded`."""
 
     uri: str
     experiment: str
     parent_run_id: str | None = None
     offset: int = 0
+    digest: str = ""
     uploaded: tuple[str, ...] = ()
 
 
@@ -135,20 +140,29 @@ class Projection:
         return projected
 
     def _read_cursor(self, parent_id: str | None) -> Cursor:
-        """Where the last process stopped; the start, if that was another store or the store has lost the search."""
+        """Where the last process stopped; the start, if that was another store, the store has lost the search, or the
+        journal is another one: in a mirror the cursor may be ahead of the journal, which then goes on otherwise."""
         try:
             saved = Cursor.model_validate_json(self._directory.mlflow_cursor.read_bytes())
         except (OSError, ValidationError):
             return self._start
         same_store = (saved.uri, saved.experiment) == (self._start.uri, self._start.experiment)
         known = saved.parent_run_id is not None and saved.parent_run_id == parent_id
-        within = saved.offset <= self._directory.journal.stat().st_size
-        return saved if same_store and known and within else self._start
+        if not (same_store and known):
+            return self._start
+        return saved if saved.digest == self._digest(saved.offset) else self._start
+
+    def _digest(self, offset: int) -> str:
+        """Digest of the end of the journal's first `offset` bytes. Events have times, so that no other journal has
+        it."""
+        with self._directory.journal.open("rb") as journal:
+            journal.seek(max(0, offset - DIGESTED_BYTES))
+            return sha256(journal.read(min(offset, DIGESTED_BYTES))).hexdigest()
 
     def _send(self, writer: RunWriter, end: int) -> None:
         """Sends what waits, which with it is all of the journal up to byte `end`."""
         writer.send()
-        self._move_cursor(offset=end, parent_run_id=writer.parent_id)
+        self._move_cursor(offset=end, digest=self._digest(end), parent_run_id=writer.parent_id)
 
     def _move_cursor(self, **changes: object) -> None:
         self._cursor = self._cursor.model_copy(update=changes)

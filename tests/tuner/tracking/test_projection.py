@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from tests.tuner.tracking.searches import (
 )
 from trainables.errors import BadInput
 from tuner.record.directory import RunDirectory
-from tuner.record.journal import SearchJournal
+from tuner.record.journal import SearchJournal, open_search_journal
 from tuner.tracking.description import TAG as DESCRIPTION
 from tuner.tracking.projection import Projection
 from tuner.tracking.search_projection import SearchProjection
@@ -64,6 +65,22 @@ def test_event_by_event_is_as_good_as_all_at_once(
     journal.path.write_bytes(b"".join(lines))
     Projection(uri, "at-once", directory).advance()
     assert _without_ids(Store(uri, "at-once").snapshot()) == _without_ids(stepwise)
+
+
+@pytest.mark.parametrize("is_longer", [True, False])
+def test_a_cursor_that_is_ahead_of_the_copied_journal_loses_no_event(
+    journal: SearchJournal, store: Store, uri: str, directory: RunDirectory, is_longer: bool
+) -> None:
+    """Of a machine that is lost, the cursor may have been copied later than the journal, which goes on otherwise."""
+    start_search(journal)
+    copied = journal.path.read_bytes()
+    run_trial(journal, 0, [0.5, 0.5])
+    Projection(uri, NAME, directory).advance()
+    directory.journal.write_bytes(copied)
+    with closing(open_search_journal(directory)) as elsewhere:
+        run_trial(elsewhere, 1, [0.7, 0.7] if is_longer else [])
+    Projection(uri, NAME, directory).advance()
+    assert "trial-0001" in store.runs
 
 
 def _without_ids(snapshot: dict[str, Any]) -> dict[str, Any]:
