@@ -6,6 +6,8 @@ left of either card: then no fifth could come in. The first trial to arrive is k
 `growth`: a share of a card that was measured as a quarter turns out to be too little: trials run out of memory below a
 half. Then a command goes on with the search, and must not measure again.
 
+`jobs`: twelve jobs on halves of cards, as retrainings are, one of which is killed.
+
 `together`: two places for one trial, whose folds are trained at once; on the processor, and nothing stands in for
 anything. `alone` is the same search with one place.
 
@@ -32,12 +34,13 @@ from tests.end_to_end.stand_in import StandIn
 from tests.tuner.tiny import space_of
 from tuner.cluster import gpu_probe, tune
 from tuner.cluster.connection import TUNE_ENVIRONMENT, alive_nodes
+from tuner.cluster.tasks import as_completed
 from tuner.experiment.checks import load_images
 from tuner.experiment.search_experiment import load_experiment
 from tuner.record.directory import RunDirectory
 from tuner.record.journal import open_search_journal
 from tuner.resources.gpu_memory import GIB, GpuMemoryNeed
-from tuner.resources.share import Capacity, share_of
+from tuner.resources.share import Capacity, Share, share_of
 from tuner.scheduling.scheduler import TrialScheduler
 
 NUM_CPUS, NUM_CARDS = 8, 2
@@ -45,6 +48,7 @@ PACKED_TRIALS, AT_ONCE, PACKED_SHARE = 6, 4, 0.5
 GROWN_TRIALS, MEASURED_SHARE, ENOUGH = 2, 0.25, 0.5
 AUTO = {"cpus": 1, "gpus": "auto"}
 CARD = "accelerator_type:T4"
+NUM_JOBS, KILLED_JOB = 12, 5
 GATE = "gate"
 
 
@@ -137,6 +141,30 @@ def run_growth(folder: Path) -> None:
         note(folder, printed=gpu_probe.resolve_share(asked, [space], {}, 2, journal).note)
 
 
+def run_jobs(folder: Path) -> None:
+    folder.mkdir()
+    share = Share(1, PACKED_SHARE, AT_ONCE)
+    for number in as_completed(job_on_a_card, [(folder, number) for number in range(NUM_JOBS)], share):
+        note(folder, ended=number)
+    wait_until_free(folder)
+
+
+def job_on_a_card(folder: Path, number: int) -> int:
+    given = ray.get_runtime_context().get_assigned_resources()["GPU"]
+    note(folder, job=number, given=given)
+    if number == KILLED_JOB and not (folder / "killed").exists():
+        (folder / "killed").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def wait_until_free(folder: Path) -> None:
+    """Waits until all cards are free, as a command does that starts its next phase."""
+    while ray.available_resources().get("GPU", 0) < NUM_CARDS:
+        ray.wait([ray.remote(num_cpus=0)(os.getpid).remote()])
+    note(folder, free=NUM_CARDS)
+
+
 def run_trial(folder: Path, space_file: Path, places: int) -> None:
     space = load_experiment(space_file, {"search.trials": 1, "search.concurrency": places, "resources.gpus": 0})
     share = share_of([Capacity(cpus=places, gpus=0)], space.resources, space.search.concurrency)
@@ -158,6 +186,7 @@ def main(folder: Path, space_file: Path) -> None:
     run_trial(folder / "alone", space_file, places=1)
     run_packing(folder / "packing")
     run_growth(folder / "growth")
+    run_jobs(folder / "jobs")
     ray.shutdown()
 
 

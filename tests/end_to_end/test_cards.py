@@ -10,7 +10,15 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.cards import AT_ONCE, ENOUGH, GROWN_TRIALS, MEASURED_SHARE, PACKED_TRIALS
+from tests.end_to_end.cards import (
+    AT_ONCE,
+    ENOUGH,
+    GROWN_TRIALS,
+    KILLED_JOB,
+    MEASURED_SHARE,
+    NUM_JOBS,
+    PACKED_TRIALS,
+)
 from tests.end_to_end.commands import run_command
 from tests.end_to_end.forked import ROOT
 from tests.end_to_end.records import Event, events_of, fold_numbers, shares_grown, trials_of
@@ -99,6 +107,28 @@ class TestGrowth:
         }
         by_share = {gpus: {e["pid"] for e in steps if e["gpus"] == gpus} for gpus in (MEASURED_SHARE, ENOUGH)}
         assert not by_share[MEASURED_SHARE] & by_share[ENOUGH]
+
+
+class TestJobs:
+    """Those of retrainings, baselines and comparisons."""
+
+    @pytest.fixture
+    def jobs(self, searches: Searches) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (searches.folder / "jobs" / "seen.jsonl").read_text().splitlines()]
+
+    def test_all_end_also_the_one_whose_process_was_killed(self, jobs: list[dict[str, Any]]) -> None:
+        assert sorted(event["ended"] for event in jobs if "ended" in event) == list(range(NUM_JOBS))
+        assert [event.get("job") for event in jobs].count(KILLED_JOB) == 2
+
+    def test_processes_take_turns_and_stay_on_their_card(self, jobs: list[dict[str, Any]]) -> None:
+        started = [event for event in jobs if "job" in event]
+        pids = {event["pid"] for event in started}
+        assert len(pids) <= AT_ONCE + 1 < NUM_JOBS
+        assert all(len({event["cards"] for event in started if event["pid"] == pid}) == 1 for pid in pids)
+        assert {event["given"] for event in started} == {0.5}
+
+    def test_the_cards_are_given_back(self, jobs: list[dict[str, Any]]) -> None:
+        assert jobs[-1]["free"] == 2
 
 
 def test_a_trial_trains_its_folds_at_once_to_the_same_scores(searches: Searches) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
@@ -19,8 +19,9 @@ from ray.exceptions import (
     WorkerCrashedError,
 )
 from ray.util.placement_group import PlacementGroup
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from tuner.cluster.job_places import places_for
 from tuner.messages.wording import one_line
 from tuner.resources.gpu_facts import NoGpu
 from tuner.resources.gpu_memory import is_gpu_out_of_memory
@@ -40,9 +41,6 @@ NODE_DIED = "its node has died"
 
 LOW_ON_MEMORY = "running low on memory"
 """Part of the message of Ray's memory monitor."""
-
-MAX_RETRIES = 2
-"""Number of times that a task whose worker died is restarted."""
 
 Result = TypeVar("Result")
 
@@ -67,36 +65,39 @@ def as_completed(
         WorkerFailed: if a job raised an error, or its process died too often; the other jobs are then cancelled.
         GpuOutOfMemory: if the reason was exhausted GPU memory.
     """
-    # A process stays on the first GPU that it uses, so that with GPUs each job gets a process of its own.
-    on_gpus = {"num_gpus": share.gpus, "max_calls": 1, "retry_exceptions": [NoGpu]}  # another node may have one
-    options: dict[str, Any] = on_gpus if share.gpus else {}
-    if accelerator:
-        options["accelerator_type"] = accelerator
-    if room is not None:
-        options["scheduling_strategy"] = PlacementGroupSchedulingStrategy(room)
-    remote: Any = ray.remote(num_cpus=share.cpus, max_retries=MAX_RETRIES, **options)(task)
+    places = places_for(task, share, accelerator, room)
     waiting = deque(enumerate(jobs))
     running: dict[Any, tuple[int, tuple[Any, ...]]] = {}
-    losses = NodeLosses()
+    losses, deaths = NodeLosses(), Counter[int]()
     try:
         while waiting or running:
             while waiting and len(running) < share.concurrency:
                 number, job = waiting.popleft()
-                running[remote.remote(*job)] = number, job
+                running[places.start(job)] = number, job
+            if not waiting:
+                places.release_idle()
             (ready,), _ = ray.wait(list(running), num_returns=1)
             number, job = running.pop(ready)
             try:
                 result = ray.get(ready)
             except RayError as error:
-                if is_node_loss(error) and losses.add(number):
+                places.end(ready, is_reusable=False)
+                if is_node_loss(error):
+                    is_repeated = losses.add(number)
+                else:
+                    deaths[number] += 1
+                    is_repeated = may_succeed_elsewhere(error) and deaths[number] <= places.max_retries
+                if is_repeated:
                     waiting.appendleft((number, job))
                     continue
                 reason = death_reason(error)
                 raise (GpuOutOfMemory if is_gpu_out_of_memory(reason) else WorkerFailed)(reason) from error
+            places.end(ready, is_reusable=True)
             yield result
     finally:
         for other in running:
-            ray.cancel(other, force=True)
+            places.cancel(other)
+        places.release_idle()
 
 
 def on_each_node(task: Callable[[], Result], nodes: Iterable[str], timeout_s: float = 60.0) -> list[Result]:
@@ -156,6 +157,11 @@ def is_node_loss(error: Exception | None) -> bool:
     if isinstance(error, RayActorError) and error.preempted:
         return True
     return isinstance(error, RayError) and not isinstance(error, RayTaskError) and NODE_DIED in str(error)
+
+
+def may_succeed_elsewhere(error: RayError) -> bool:
+    """Whether a job may succeed in another process: its own died, or was on a node whose GPU no training can use."""
+    return isinstance(error.cause, NoGpu) if isinstance(error, RayTaskError) else True
 
 
 def death_reason(error: Exception | None) -> str:

@@ -21,9 +21,10 @@ from ray.exceptions import (
     WorkerCrashedError,
 )
 
+from tests.tuner.cluster.fake_ray import FakeRay
 from tuner.cluster import tasks
+from tuner.cluster.job_places import MAX_RETRIES
 from tuner.cluster.tasks import (
-    MAX_RETRIES,
     GpuOutOfMemory,
     WorkerFailed,
     as_completed,
@@ -40,53 +41,57 @@ PREEMPTED = RayActorError("0a", "The actor died.", preempted=True)
 NODE_GONE = RayActorError("0a", "The actor died because its node has died. Node Id: 0b")
 
 
-class FakeRay:
-    """Tasks run when they are waited for, the latest first; counts how many are under way."""
-
-    def __init__(self) -> None:
-        self.most_at_once = 0
-        self.options: dict[str, Any] = {}
-        self.cancelled: list[Any] = []
-
-    def cancel(self, reference: Any, force: bool) -> None:
-        assert force
-        self.cancelled.append(reference)
-
-    def remote(self, **given: Any) -> Any:
-        self.options = given
-        return lambda task: SimpleNamespace(remote=lambda *job: (task, job))
-
-    def wait(self, running: list[Any], num_returns: int) -> tuple[list[Any], list[Any]]:
-        self.most_at_once = max(self.most_at_once, len(running))
-        return [running[-1]], running[:-1]
-
-    def get(self, reference: Any) -> Any:
-        task, job = reference
-        return task(*job)
-
-
+@pytest.mark.parametrize("gpus", [0, 0.5])
 @pytest.mark.parametrize("concurrency", [1, 2, 9])
-def test_jobs_run_as_many_at_a_time_as_the_share_says(monkeypatch: pytest.MonkeyPatch, concurrency: int) -> None:
-    fake = FakeRay()
-    monkeypatch.setattr(tasks, "ray", fake)
+def test_jobs_run_as_many_at_a_time_as_the_share_says(fake: FakeRay, concurrency: int, gpus: float) -> None:
     jobs = ((number, 10) for number in range(5))
-    sums = list(as_completed(lambda a, b: a + b, jobs, Share(2, 0.5, concurrency)))
+    sums = list(as_completed(lambda a, b: a + b, jobs, Share(2, gpus, concurrency)))
     assert sorted(sums) == [10, 11, 12, 13, 14]
     assert fake.most_at_once == min(concurrency, 5)
-    on_gpus = {"num_gpus": 0.5, "max_calls": 1, "retry_exceptions": [NoGpu]}
-    assert fake.options == {"num_cpus": 2, "max_retries": MAX_RETRIES} | on_gpus
+    more = {"num_gpus": 0.5} if gpus else {"max_retries": MAX_RETRIES}
+    assert fake.options == {"num_cpus": 2} | more
 
 
-def test_a_job_whose_process_died_too_often_ends_them_all(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_whose_process_died_too_often_ends_them_all(fake: FakeRay) -> None:
+    started = []
+
     def die() -> None:
+        started.append(1)
         raise WorkerCrashedError
 
-    monkeypatch.setattr(tasks, "ray", FakeRay())
     with pytest.raises(WorkerFailed, match="its process crashed or was killed"):
         list(as_completed(die, [()], Share(1, 0, 1)))
+    assert len(started) == 1  # Ray has repeated the task
+    with pytest.raises(WorkerFailed, match="its process crashed or was killed"):
+        list(as_completed(die, [()], Share(1, 0.5, 1)))
+    assert len(started) == 1 + 1 + MAX_RETRIES
+    assert (fake.num_actors, fake.living) == (1 + MAX_RETRIES, set())
 
 
-def test_a_job_whose_node_was_lost_is_run_again_and_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_on_a_node_whose_gpu_does_not_start_is_tried_elsewhere(fake: FakeRay) -> None:
+    bad = [1, 1]
+
+    def run() -> str:
+        if bad:
+            bad.pop()
+            raise RayTaskError("run", "Traceback", NoGpu("CUDA does not start"))
+        return "trained"
+
+    assert list(as_completed(run, [()], Share(1, 0.5, 1))) == ["trained"]
+    assert fake.num_actors == 3
+
+
+def test_an_error_of_the_jobs_own_is_not_tried_again(fake: FakeRay) -> None:
+    def run() -> None:
+        raise RayTaskError("run", "Traceback", ValueError("no such layer"))
+
+    with pytest.raises(WorkerFailed, match="no such layer"):
+        list(as_completed(run, [()], Share(1, 0.5, 1)))
+    assert (fake.num_actors, fake.living) == (1, set())
+
+
+@pytest.mark.parametrize("gpus", [0, 0.5])
+def test_a_job_whose_node_was_lost_is_run_again_and_is_no_failure(fake: FakeRay, gpus: float) -> None:
     lost = {1: 5, 2: 0}
 
     def run(number: int) -> int:
@@ -95,43 +100,38 @@ def test_a_job_whose_node_was_lost_is_run_again_and_is_no_failure(monkeypatch: p
             raise NodeDiedError("gone")
         return number
 
-    monkeypatch.setattr(tasks, "ray", FakeRay())
-    assert sorted(as_completed(run, [(1,), (2,)], Share(1, 0, 2))) == [1, 2]
+    assert sorted(as_completed(run, [(1,), (2,)], Share(1, gpus, 2))) == [1, 2]
 
 
-def test_a_job_that_loses_one_node_after_the_other_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("gpus", [0, 0.5])
+def test_a_job_that_loses_one_node_after_the_other_fails(fake: FakeRay, gpus: float) -> None:
     started = []
 
     def run() -> None:
         started.append(1)
         raise NodeDiedError("gone")
 
-    monkeypatch.setattr(tasks, "ray", FakeRay())
     with pytest.raises(WorkerFailed, match="its node was lost"):
-        list(as_completed(run, [()], Share(1, 0, 1)))
+        list(as_completed(run, [()], Share(1, gpus, 1)))
     assert len(started) == MAX_LOSSES_PER_HOUR + 1
 
 
-def test_a_job_whose_gpu_is_full_ends_the_others_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_whose_gpu_is_full_ends_the_others_too(fake: FakeRay) -> None:
     def run(number: int) -> None:
         error = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
         raise RayTaskError("run", "Traceback", error)
 
-    fake = FakeRay()
-    monkeypatch.setattr(tasks, "ray", fake)
     with pytest.raises(GpuOutOfMemory, match="CUDA out of memory"):
         list(as_completed(run, [(0,), (1,)], Share(1, 0.5, 2), accelerator="T4"))
-    assert [job for _, job in fake.cancelled] == [(0,)]
+    assert (fake.num_actors, fake.living) == (2, set())
     assert fake.options["accelerator_type"] == "T4"
 
 
-def test_jobs_that_nobody_waits_for_any_more_are_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
-    fake = FakeRay()
-    monkeypatch.setattr(tasks, "ray", fake)
+def test_jobs_that_nobody_waits_for_any_more_are_cancelled(fake: FakeRay) -> None:
     results = as_completed(abs, [(-1,), (-2,), (-3,)], Share(1, 0, 3))
     with contextlib.closing(results):  # type: ignore[type-var]  # a generator
         assert next(results) == 3
-    assert [job for _, job in fake.cancelled] == [(-1,), (-2,)]
+    assert [job for _, job, _ in fake.cancelled] == [(-1,), (-2,)]
 
 
 @pytest.mark.parametrize("error", [ObjectStoreFullError("full"), OutOfDiskError("full")])
