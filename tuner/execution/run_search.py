@@ -32,7 +32,7 @@ from tuner.record.selection import best_trial, winner_of
 from tuner.reports.search_result import SearchResult, search_result_of
 from tuner.reports.write import try_to_write_report
 from tuner.resources.share import Share
-from tuner.scheduling.minutes import TimeBudget
+from tuner.scheduling.minutes import TimeBudget, seeds_in_time
 from tuner.scheduling.scheduler import TrialScheduler
 from tuner.scheduling.warm_start import apply_warm_start
 
@@ -66,7 +66,7 @@ def run_search(
     """
     started_s, journal = time.monotonic() if started_s is None else started_s, context.journal
     space = with_precisions(space, decided_precisions(context.share, journal.history))
-    plan = replace(plan, space=space)
+    plan, asked_seeds = replace(plan, space=space), space.retrain.seeds
     scope = timed_scope(context, plan, images, observer, started_s)
     if scope is not None:
         plan, space = scope.plan, scope.plan.space
@@ -82,6 +82,9 @@ def run_search(
         probes = search_probes(space, images, share, journal, observer)
         run_baselines(space, images, probes, share, journal, observer)
         ending = search_trials(space, images, share, journal, observer, probes, None if scope is None else scope.budget)
+        if scope is not None and scope.budget.has_trials:
+            budget = replace(scope.budget, places=share.concurrency)
+            space = _with_seeds_in_time(space, asked_seeds, budget, journal.history, observer)
         retrain_contenders(space, images, probes, share, journal, observer)
         evaluate_model(space, images, context.directory, journal.history, observer)
         register(context, space, images, observer)
@@ -137,6 +140,17 @@ def search_trials(
 
     run_trials(scheduler, images, share, probes, note_capacity)
     return scheduler.ending
+
+
+def _with_seeds_in_time(
+    space: SearchExperiment, asked: int, budget: TimeBudget, history: SearchHistory, observer: Observer
+) -> SearchExperiment:
+    """The experiment with as many of the retrainings that were left out as there is time for after all."""
+    planned = space.retrain.seeds
+    seeds = seeds_in_time(budget, history, planned, asked, time.monotonic())
+    if seeds > planned:
+        observer.say(f"the trials have left time for {counted(seeds - planned, 'further retraining')} of the best")
+    return replace(space, retrain=space.retrain.model_copy(update={"seeds": seeds}))
 
 
 def _ended(result: SearchResult, history: SearchHistory, ending: str, duration_s: float) -> SearchEnded:

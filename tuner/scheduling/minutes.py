@@ -268,9 +268,25 @@ def closing_s(budget: TimeBudget, history: SearchHistory) -> float:
 
     A retraining takes longer than a fold of the same configuration by as much as the timed steps say.
     """
+    return budget.closing_s(_retraining_s(budget, history))
+
+
+def seeds_in_time(budget: TimeBudget, history: SearchHistory, planned: int, asked: int, now_s: float) -> int:
+    """Number of retrainings of the best for which there is time when the trials have ended: at most those that were
+    asked for, at least those that were planned.
+
+    A trial takes as many folds as fit, so that up to a trial's time is left, which more retrainings fill.
+    """
+    left_s = budget.started_s + budget.limit_s - now_s - budget.closing_s(0.0)
+    num_rounds = max(0, math.floor(left_s / _retraining_s(budget, history)))
+    return max(planned, min(asked, num_rounds * budget.places))
+
+
+def _retraining_s(budget: TimeBudget, history: SearchHistory) -> float:
+    """Seconds of one retraining of the best trial so far."""
     best = history.totals.best
     fold_s = _fold_s(budget, history) if best is None else mean_fold_s(budget, best)
-    return budget.closing_s(fold_s * budget.retraining_s / budget.fold_s)
+    return fold_s * budget.retraining_s / budget.fold_s
 
 
 def spent_reason(budget: TimeBudget, history: SearchHistory) -> str:

@@ -27,6 +27,7 @@ from tuner.scheduling.minutes import (
     fits_rest_of,
     mean_fold_s,
     scope_of,
+    seeds_in_time,
     too_late_for_trial,
 )
 from tuner.scheduling.scheduler import Decision, TrialScheduler
@@ -128,6 +129,15 @@ class TestEstimates:
 
     def test_without_a_retraining_the_report_is_left(self) -> None:
         assert closing_s(budget_of(num_retrainings=0), history_of()) == CLOSING_S
+
+    @pytest.mark.parametrize(
+        ("left_s", "seeds"),
+        [(20, 2), (5 + CLOSING_S + 29, 2), (5 + CLOSING_S + 31, 4), (5 + CLOSING_S + 46, 5), (599, 5), (-30, 2)],
+    )
+    def test_time_that_trials_left_is_for_retrainings_that_were_left_out(self, left_s: float, seeds: int) -> None:
+        """Two rounds of two take 30 s, three 45 s; five were asked for, of which two were planned."""
+        budget = budget_of(num_retrainings=2, startup_s=5)
+        assert seeds_in_time(budget, history_of(), planned=2, asked=5, now_s=600 - left_s) == seeds
 
     def test_a_trial_is_expected_to_take_what_those_that_went_as_far_did(self) -> None:
         lengths: Counter[float] = Counter([3, 1, 1, 2, 3])
