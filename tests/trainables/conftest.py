@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -66,3 +67,19 @@ def probes(monkeypatch: pytest.MonkeyPatch) -> ProbeCache:
 def images() -> LabelledImages:
     """Thirty noisy images, stored at 10×10, with a colour for each class."""
     return coloured_images()
+
+
+@pytest.fixture
+def nothing_compiled_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Neither in this process nor on the disk."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+@pytest.fixture
+def traced_only() -> Iterator[None]:
+    """All of torch.compile but the code generation, which takes its time."""
+    with torch.compiler.set_stance("default", force_backend="aot_eager"):
+        yield

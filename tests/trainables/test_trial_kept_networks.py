@@ -14,6 +14,7 @@ import torch
 from tests.trainables.methods.settings import SETTINGS
 from tests.trainables.tiny import CPU
 from tests.trainables.tiny_trials import AtStep, coloured_images, trial_of, without_time
+from tests.trainables.training.compilations import count_graphs
 from trainables.backbones.kept_networks import KeptNetworks, tensors_of
 from trainables.backbones.registry import find_architecture
 from trainables.config import TrialConfig
@@ -74,6 +75,17 @@ class TestKeptNetworks:
         kept, config = KeptNetworks(), trial_of("smile", **settings)
         for number in (1, 2):
             assert_equal(trained(fold(config, images, number, kept)), trained(fold(config, images, number)))
+
+    @pytest.mark.usefixtures("nothing_compiled_before", "traced_only")
+    def test_are_compiled_once(self, images: LabelledImages, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Neither a second fold nor another trial compiles anything."""
+        kept, config, graphs = KeptNetworks(), trial_of("smile", compile="default"), count_graphs(monkeypatch)
+        fold(config, images, 1, kept).result()
+        assert len(graphs) == 2  # student and teacher
+        other = config.model_copy(update={"seed": 3, "method": config.method.model_copy(update={"gamma_fe": 0.5})})
+        for each, number in [(config, 2), (other, 1)]:
+            fold(each, images, number, kept).result()
+        assert len(graphs) == 2
 
     @pytest.mark.parametrize("name", ["smile", "bi_tuning"])
     def test_resume_to_the_bit(self, name: str, images: LabelledImages, tmp_path: Path) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +11,7 @@ from torch import nn
 from tests.trainables.methods.contract import TRAINING, start, total_losses
 from tests.trainables.methods.settings import SETTINGS
 from tests.trainables.tiny import tiny_batch
+from tests.trainables.training.compilations import count_graphs
 from trainables.methods import METHODS
 from trainables.training.config import TrainingConfig
 from trainables.training.loop import compiled
@@ -21,36 +20,11 @@ from trainables.types import CompileMode
 COMPILABLE = {name: config for name, config in SETTINGS.items() if not METHODS[config.name].uses_forward_hooks}
 
 
-@pytest.fixture(autouse=True)
-def nothing_compiled_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
-    torch._dynamo.reset()
-    yield
-    torch._dynamo.reset()
-
-
-@pytest.fixture
-def traced_only() -> Iterator[None]:
-    """All of torch.compile but the code generation, which takes its time."""
-    with torch.compiler.set_stance("default", force_backend="aot_eager"):
-        yield
+pytestmark = pytest.mark.usefixtures("nothing_compiled_before")
 
 
 def in_mode(mode: CompileMode) -> TrainingConfig:
     return TRAINING.model_copy(update={"compile": mode})
-
-
-def count_graphs(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """One entry a graph that is compiled from here on."""
-    graphs: list[Any] = []
-    real = torch._dynamo.output_graph.OutputGraph.call_user_compiler
-
-    def counted(self: Any, *args: Any, **kwargs: Any) -> Any:
-        graphs.append(self)
-        return real(self, *args, **kwargs)
-
-    monkeypatch.setattr(torch._dynamo.output_graph.OutputGraph, "call_user_compiler", counted)
-    return graphs
 
 
 @pytest.mark.usefixtures("traced_only")
