@@ -6,8 +6,8 @@
 A plan names samples (a `data` section, and the number of images to train on), configurations (`method`, `training`, and
 further keys of `data`), and the number of draws. Of the *training* split of a sample, a draw takes the images to train
 on, stratified, and validates on all others, which are more than a fold would have: what costs time is the training.
-Every configuration has the same draws; a test split is never read. A score that is in the file already is not computed
-again, so that a plan can grow.
+With `data.group_by` whole groups are validated on. Every configuration has the same draws; a test split is never read.
+A score that is in the file already is not computed again, so that a plan can grow.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ import yaml
 
 from trainables.config import TrialConfig
 from trainables.data.batches import evaluation_batches
-from trainables.data.examples import as_inputs
+from trainables.data.examples import Examples, as_inputs
 from trainables.data.folds import Fold
 from trainables.data.loading import load_train
-from trainables.data.sampling import draw_images
+from trainables.data.sampling import draw_images, hold_out
 from trainables.errors import Diverged
 from trainables.training.evaluation import predicted_probabilities
 from trainables.trial import FoldTraining
@@ -99,8 +99,7 @@ def trial_config(plan: Plan, data: Mapping[str, Any], sections: Mapping[str, Any
 def measured(config: TrialConfig, num_images: int, draw: int) -> Score:
     """Trains on `num_images` of the training split and scores the others. Draws depend on the number `draw` alone."""
     examples = load_train(config.data)
-    taken = draw_images(examples.labels, num_images, "stratified", draw, "recipe")
-    fold = Fold(taken, np.setdiff1d(np.arange(len(examples)), taken))
+    fold = drawn(examples, num_images, draw)
     started = time.process_time()
     training = FoldTraining(config, examples, 1 + draw, fold, torch.device("cpu"))
     try:
@@ -119,6 +118,15 @@ def measured(config: TrialConfig, num_images: int, draw: int) -> Score:
         "steps": training.step,
         "cpu_s": round(cpu_s, 1),
     }
+
+
+def drawn(examples: Examples, num_images: int, draw: int) -> Fold:
+    """Draws the images to train on, and validates on all others; no group is divided."""
+    if examples.groups is None:
+        taken = draw_images(examples.labels, num_images, "stratified", draw, "recipe")
+    else:
+        taken, _ = hold_out(examples.labels, len(examples) - num_images, draw, examples.groups)
+    return Fold(taken, np.setdiff1d(np.arange(len(examples)), taken))
 
 
 def table(scores: Sequence[Score], against: str) -> list[str]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
 import benchmarks
-from benchmarks.recipe import table, trainings
+from benchmarks.recipe import drawn, table, trainings
 from trainables.config import TrialConfig
+from trainables.data.images import LabelledImages
 
 PLAN: dict[str, Any] = {
     "draws": 2,
@@ -43,10 +45,22 @@ def test_sections_of_a_configuration_are_laid_over_the_common_ones() -> None:
     ]
 
 
-def test_the_plan_that_is_shipped_is_valid() -> None:
-    plan = yaml.safe_load((Path(benchmarks.__file__).parent / "recipe.yaml").read_text())
+@pytest.mark.parametrize("name", ["recipe", "recipe_short", "recipe_head"])
+def test_the_plans_that_are_shipped_are_valid(name: str) -> None:
+    plan = yaml.safe_load((Path(benchmarks.__file__).parent / f"{name}.yaml").read_text())
     named = {name for _, name, _, _ in trainings(plan)}
     assert named == set(plan["configurations"])
+
+
+def test_a_draw_divides_no_group() -> None:
+    labels, groups = np.arange(60) % 3, np.arange(60) // 3 % 10
+    images = LabelledImages.of(np.zeros((60, 1, 1, 3), dtype=np.uint8), labels, ("a", "b", "c"), groups=groups)
+    folds = [drawn(images, 40, draw) for draw in range(3)]
+    for fold in folds:
+        assert sorted([*fold.train, *fold.validation]) == list(range(60))
+        assert not set(groups[fold.train]) & set(groups[fold.validation])
+        assert len(fold.validation) == pytest.approx(20, abs=6)
+    assert len({tuple(fold.validation) for fold in folds}) == 3
 
 
 @pytest.mark.parametrize(("diverged", "line"), [(False, "+0.1500 ± 0.0500"), (True, "-0.3500 ± 0.4500")])
