@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,16 @@ def cache_of_the_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
         patch.setenv("TUNER_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.delenv("TUNER_CACHE_GB", raising=False)
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def hangups_are_not_ignored() -> Iterator[None]:
+    """Under `nohup` commands would ignore that their terminal is closed: processes inherit that, but no handler."""
+    before = signal.getsignal(signal.SIGHUP)
+    if before is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda *_: None)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture(scope="session", autouse=True)
