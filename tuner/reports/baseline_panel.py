@@ -63,12 +63,16 @@ def _row(baseline: BaselineResult, is_winner: bool) -> BaselineRow:
 
 
 def with_baselines(figure: go.Figure, baselines: Iterable[BaselineRecord]) -> go.Figure:
-    """Adds a horizontal line at the mean validation score of each complete baseline, and returns the figure."""
-    for baseline in baselines:
-        if baseline.value is not None:
-            line = {"color": GREY, "width": 1.5, "dash": DASHES[baseline.name]}
-            text = f"{baseline.label} {baseline.value:.4f}"
-            figure.add_hline(y=baseline.value, line=line, annotation_text=text, annotation_position="top left")
+    """Adds a horizontal line at the mean validation score of each complete baseline, and returns the figure.
+
+    The lowest of several has its label below its line: two scores may be too close for two labels between them.
+    """
+    scored = sorted(((each.value, each) for each in baselines if each.value is not None), key=lambda pair: pair[0])
+    for place, (value, baseline) in enumerate(scored):
+        line = {"color": GREY, "width": 1.5, "dash": DASHES[baseline.name]}
+        position = "bottom left" if place == 0 and len(scored) > 1 else "top left"
+        text = f"{baseline.label} {value:.4f}"
+        figure.add_hline(y=value, line=line, annotation_text=text, annotation_position=position)
     return figure
 
 

@@ -7,13 +7,14 @@ import re
 from html import unescape
 from pathlib import Path
 
+import plotly.graph_objects as go
 import pytest
 
 from tests.tuner.reports.searches import write_search
 from tests.tuner.tiny import baseline_events
 from tuner.record.events import BaselineFailed
 from tuner.reports import page
-from tuner.reports.baseline_panel import baseline_rows
+from tuner.reports.baseline_panel import baseline_rows, with_baselines
 from tuner.reports.page import report_page
 from tuner.reports.search_result import BASELINE_WON, closing_lines
 from tuner.reports.search_run import SearchRun, best_space, read_run
@@ -56,6 +57,16 @@ def test_the_page_has_the_table_and_a_line_in_the_plot_of_all_trials(tmp_path: P
     history = json.loads(unescape(match[1]))["history"]["layout"]
     assert [shape["y0"] for shape in history["shapes"]] == [pytest.approx(0.7)]
     assert [note["text"] for note in history["annotations"]] == ["linear probe 0.7000"]
+
+
+def test_labels_of_two_scores_that_are_close_do_not_meet(tmp_path: Path) -> None:
+    events = [*baseline_events("linear_probe", [0.71, 0.71], [0.6]), *baseline_events("fine_tuning", [0.7, 0.7], [0.6])]
+    run = read_run(write_search(tmp_path / "run", baselines=events))
+    figure = with_baselines(go.Figure(), run.history.baselines.values())
+    assert [(note.text, note.yanchor) for note in figure.layout.annotations] == [
+        ("fine-tuning 0.7000", "top"),
+        ("linear probe 0.7100", "bottom"),
+    ]
 
 
 def test_a_baseline_that_won_is_named_and_is_the_best_configuration(tmp_path: Path) -> None:
