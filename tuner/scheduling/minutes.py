@@ -275,7 +275,7 @@ def seeds_in_time(budget: TimeBudget, history: SearchHistory, planned: int, aske
     """Number of retrainings of the best for which there is time when the trials have ended: at most those that were
     asked for, at least those that were planned.
 
-    A trial takes as many folds as fit, so that up to a trial's time is left, which more retrainings fill.
+    No trial starts that would not fit, so that up to a trial's time is left.
     """
     left_s = budget.started_s + budget.limit_s - now_s - budget.closing_s(0.0)
     num_rounds = max(0, math.floor(left_s / _retraining_s(budget, history)))
