@@ -252,7 +252,7 @@ class TestTimeLeft:
         add_trial(plain.journal, 0, [0.5, 0.75])
         assert "1 trials, 0 running" in plain.progress.summary()
         bar = plain.progress._bar()
-        assert (bar.total, bar.completed) == (200.0, 50.0)
+        assert (bar.total, bar.completed) == pytest.approx((200.0, 50.0))
 
     def test_is_nothing_at_the_end(self, plain: Screen) -> None:
         for number in range(4):
