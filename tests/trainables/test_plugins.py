@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from textwrap import dedent
 
@@ -32,11 +33,13 @@ TREE = {
 
 
 @pytest.fixture(autouse=True)
-def no_modules_left(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_modules_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.delenv(VARIABLE, raising=False)
     for name in [name for name in sys.modules if name.startswith(plugins.MODULE_PREFIX)]:
         monkeypatch.delitem(sys.modules, name)
     plugins._found.cache_clear()
+    yield
+    plugins._found.cache_clear()  # an installed package is known without a variable that names it
 
 
 @pytest.fixture
