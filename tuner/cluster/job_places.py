@@ -86,7 +86,7 @@ class ActorPlaces:
     """Actors with a share of a GPU each. A process stays on the first GPU that it uses, so that Ray, which may give
     its next task another one, must not reuse it; an actor keeps its GPU.
 
-    A job then starts without 10 to 15 s of imports, CUDA context and first kernels (GPU trainings take 30 s and more).
+    A job then starts without imports, a CUDA context and first kernels.
     """
 
     max_retries = MAX_RETRIES

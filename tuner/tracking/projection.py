@@ -24,7 +24,7 @@ from tuner.tracking.store import open_store, use_gentle_defaults
 LONGEST_WAIT_S = 1.0
 """For how long events are gathered before they are sent, where many are behind."""
 DIGESTED_BYTES = 2**16
-"""How much of a journal tells it from others: more than its longest line."""
+"""How much of the end of a journal is compared to tell it from others."""
 DIED = "its process died"
 
 
