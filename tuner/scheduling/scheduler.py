@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from enum import Enum
 from typing import Literal
 
@@ -55,7 +56,7 @@ class TrialScheduler:
 
     `journal` is the search's, with the trials of a resumed one; `clock` gives seconds, for the budget of time;
     `num_train` is the number of training examples by `source_key`, for rungs where a length is in epochs; `time_budget`
-    is that of `search.minutes`.
+    is that of `search.minutes`, whose number of places follows that of the cluster.
     """
 
     def __init__(
@@ -126,6 +127,8 @@ class TrialScheduler:
         If neither will be started and folds are trained in parallel, it is a later fold of a running trial. None if
         there is nothing to assign now. `places` is the number of workers that fit on the cluster, busy ones included.
         """
+        if self._time_budget is not None:  # with more nodes, the retraining takes fewer rounds
+            self._time_budget = replace(self._time_budget, places=places)
         ahead = self.space.search.takes_folds_ahead(places, self.num_trials)
         while self.stop_reason is None:
             trial = next(filter(self._fits, self._with_lead(1)), None) or self._new_trial()

@@ -238,6 +238,19 @@ def test_a_trial_without_time_for_its_rest_stays_open_and_a_resume_has_the_whole
     assert (next_of(resumed).number, next_of(resumed).number) == (1, 2)
 
 
+def test_a_cluster_that_has_grown_has_time_for_more_trials(journal: SearchJournal) -> None:
+    """Four retrainings of 15 s take 60 s on one place, 15 s on four: so 30 s are left for a trial at 540 of 600 s."""
+    space = space_of(search__folds=3, search__trials=None, search__minutes=10)
+    clock = Clock()
+    scheduler = TrialScheduler(space, journal, clock, time_budget=budget_of(places=1))
+    first = next_of(scheduler)
+    for k in first.folds:
+        scheduler.fold_finished(0, fold(k, 0.5, 10.0))
+    clock.now = 540.0
+    assert scheduler.next_assignment(places=1) is None
+    assert scheduler.next_assignment(places=4) is not None
+
+
 class TestForecast:
     def test_says_what_fits_and_how_long_it_takes(self) -> None:
         forecast = budget_of(limit_s=1800, fold_s=21, retraining_s=31, num_retrainings=5).forecast(passed_s=10)
