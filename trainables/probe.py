@@ -113,12 +113,14 @@ def fit_probe(
     1.0
     """
     from sklearn.preprocessing import StandardScaler  # takes a second, and few processes fit a probe
+    from threadpoolctl import threadpool_limits
 
     scaler = StandardScaler()
-    rotated_NR, axes_DR = _rotated(scaler.fit_transform(features_ND.astype(np.float64)))
-    grid = [strength / features_ND.shape[1] for strength in GRID]
-    c = _chosen_c(grid, rotated_NR, labels_N, seed, groups_N, class_weights)
-    weight_KR, bias_K = _Regression(num_classes, 1e-6, class_weights).fit(rotated_NR, labels_N, c)
+    with threadpool_limits(1, user_api="blas"):  # L-BFGS's vectors are short: two threads take up to ten times as long
+        rotated_NR, axes_DR = _rotated(scaler.fit_transform(features_ND.astype(np.float64)))
+        grid = [strength / features_ND.shape[1] for strength in GRID]
+        c = _chosen_c(grid, rotated_NR, labels_N, seed, groups_N, class_weights)
+        weight_KR, bias_K = _Regression(num_classes, 1e-6, class_weights).fit(rotated_NR, labels_N, c)
     weight_KD = weight_KR @ axes_DR.T / scaler.scale_
     return Probe(weight_KD.astype(np.float32), (bias_K - weight_KD @ scaler.mean_).astype(np.float32), c)
 

@@ -14,10 +14,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_info, threadpool_limits
 from torch import nn
 
 from tests.trainables.tiny import CPU, tiny_network
 from tests.trainables.tiny_bert import tiny_bert
+from trainables import probe
 from trainables.config import TrialConfig
 from trainables.data.batches import evaluation_batches
 from trainables.data.examples import as_inputs
@@ -133,6 +135,21 @@ class TestTheRegression:
         np.testing.assert_array_equal(first.weight, second.weight)
         np.testing.assert_array_equal(first.bias, second.bias)
         assert first.regularisation == second.regularisation
+
+    def test_uses_one_thread_of_blas_and_gives_them_back(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def threads() -> set[int]:
+            return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+        def note_threads(features: Floats, *_: Any) -> tuple[Floats, Floats]:
+            noted.append(threads())
+            return features, np.eye(features.shape[1], dtype=np.float32)
+
+        noted: list[set[int]] = []
+        monkeypatch.setattr(probe, "_rotated", note_threads)
+        labels = np.arange(30) % 3
+        with threadpool_limits(2, user_api="blas"):
+            fit_probe(features_of(labels, 5), labels, 3)
+            assert (noted, threads()) == ([{1}], {2})
 
     def test_fills_a_head(self) -> None:
         features = features_of(LABELS, 90)

@@ -24,7 +24,8 @@ from tuner.experiment.settings import ResourceSettings, SearchSettings
 from tuner.experiment.timing import StepTimes, time_steps
 from tuner.messages.wording import amount, one_line
 from tuner.resources.share import Capacity, Share, share_of, this_machine, total
-from tuner.scheduling.minutes import Forecast, Scope, TimeBudget, scope_of
+from tuner.scheduling.minutes import Forecast, TimeBudget
+from tuner.scheduling.scope import Scope, scope_of
 
 STARTING_S = 15.0
 """Estimate of what precedes the trials: imports, Ray's start, decoding, and the timed steps."""

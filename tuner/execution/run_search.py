@@ -66,12 +66,12 @@ def run_search(
     """
     started_s, journal = time.monotonic() if started_s is None else started_s, context.journal
     space = with_precisions(space, decided_precisions(context.share, journal.history))
-    plan, asked_seeds = replace(plan, space=space), space.retrain.seeds
+    plan, asked_seeds = replace(plan, space=space).shortened(journal.history.training_length), space.retrain.seeds
     scope = timed_scope(context, plan, images, observer, started_s)
-    if scope is not None:
-        plan, space = scope.plan, scope.plan.space
+    plan = plan if scope is None else scope.plan
+    space = plan.space
     with end_recorded(journal, search_ended):
-        journal.append(search_started(space, context.directory))
+        journal.append(search_started(space, context.directory, training_length=plan.training_length))
         record_hardware(context.share, journal, observer)
         if context.share.is_auto:
             observer.enter_phase("measuring the GPU memory of a trial")
@@ -98,9 +98,13 @@ def run_search(
 
 
 def search_started(
-    space: SearchExperiment, directory: RunDirectory, row: str | None = None, column: str | None = None
+    space: SearchExperiment,
+    directory: RunDirectory,
+    row: str | None = None,
+    column: str | None = None,
+    training_length: float = 1.0,
 ) -> SearchStarted:
-    """Makes the first event of a search in `directory`; `row` and `column` are a comparison's."""
+    """Makes the first event of a search in `directory`, for whose fields see `SearchStarted`."""
     return SearchStarted(
         name=space.name,
         run=directory.run,
@@ -108,6 +112,7 @@ def search_started(
         dimensions=space.dimension_words,
         row=row,
         column=column,
+        training_length=training_length,
     )
 
 

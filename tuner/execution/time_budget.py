@@ -11,7 +11,8 @@ from tuner.execution.observer import Observer
 from tuner.execution.run_context import RunContext
 from tuner.experiment.checks import Plan
 from tuner.record.history import SearchHistory
-from tuner.scheduling.minutes import Scope, TimeBudget, scope_of
+from tuner.scheduling.minutes import TimeBudget
+from tuner.scheduling.scope import TRAINING_LENGTHS, Scope, scope_of
 
 
 def timed_scope(
@@ -19,7 +20,7 @@ def timed_scope(
 ) -> Scope | None:
     """Times a few steps, fits the plan into `search.minutes`, counted from `started_s`, and says what is done in them.
 
-    Returns None without minutes. A resumed search has all of them again.
+    Returns None without minutes. A resumed search has all of them again; its trainings stay as long as they were.
 
     Raises:
         BadInput: if a search without a complete trial has too few minutes for anything.
@@ -35,7 +36,8 @@ def timed_scope(
     def budget_of(plan: Plan) -> TimeBudget:
         return TimeBudget.of(plan, times, context.share.concurrency, started_s, startup_s)
 
-    scope = scope_of(plan, budget_of, time.monotonic() - started_s)
+    lengths = TRAINING_LENGTHS if context.journal.history.started is None else ()
+    scope = scope_of(plan, budget_of, time.monotonic() - started_s, lengths)
     observer.deadline_s = started_s + scope.budget.limit_s
     if not context.journal.history.count("complete"):
         try:

@@ -29,6 +29,7 @@ from tuner.experiment.repeats import repeats_note, with_repeats
 from tuner.experiment.search_experiment import SearchExperiment
 from tuner.experiment.settings import SearchSettings
 from tuner.experiment.splitting import section_at_first
+from tuner.experiment.training_length import share_of_steps, with_training_length
 from tuner.experiment.tree import is_within
 
 Result = TypeVar("Result")
@@ -51,10 +52,22 @@ class Plan:
     batch_size: int
     repeats_note: str = ""
     """Why there are as many repeats, where the file does not say it."""
+    training_length: float = 1.0
+    """Share of the steps of the file that each training has."""
 
     def __str__(self) -> str:
         steps = f"{self.num_steps} steps ({self.fold_epochs:.3g} epochs) of {self.batch_size} examples"
         return f"{self.folds_in_words} × {steps}{self.repeats_note}"
+
+    def shortened(self, share: float) -> Plan:
+        """The plan of trainings that have this share of the file's steps; the same where their length is searched."""
+        space = with_training_length(self.space, share)
+        if share == 1 or space == self.space:
+            return self
+        num_steps, num_retrain_steps = (share_of_steps(n, share) for n in (self.num_steps, self.num_retrain_steps))
+        return replace(
+            self, space=space, num_steps=num_steps, num_retrain_steps=num_retrain_steps, training_length=share
+        )
 
     @property
     def fold_epochs(self) -> float:

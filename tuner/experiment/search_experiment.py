@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -188,18 +188,22 @@ class SearchExperiment:
         return load_experiment(file)
 
 
-def with_precisions(space: SearchExperiment, precisions: Precisions) -> SearchExperiment:
-    """Returns `space` with the precisions in place of `auto`, beside alternatives and within them."""
+def with_leaves(space: SearchExperiment, changed: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> SearchExperiment:
+    """Returns `space` with other values of some fixed leaves, beside alternatives and within them: `changed` is given
+    leaves by dotted path, and returns those that are to be replaced."""
     fixed = copy.deepcopy(space.fixed)
-    for path, value in precisions.in_place_of_auto(flatten(fixed)).items():
+    for path, value in changed(flatten(fixed)).items():
         set_leaf(fixed, path, value)
     alternatives = {
-        key: replace(
-            each, fixed={label: leaves | precisions.in_place_of_auto(leaves) for label, leaves in each.fixed.items()}
-        )
+        key: replace(each, fixed={label: {**leaves, **changed(leaves)} for label, leaves in each.fixed.items()})
         for key, each in space.branches.alternatives.items()
     }
     return replace(space, fixed=fixed, branches=replace(space.branches, alternatives=alternatives))
+
+
+def with_precisions(space: SearchExperiment, precisions: Precisions) -> SearchExperiment:
+    """Returns `space` with the precisions in place of `auto`."""
+    return with_leaves(space, precisions.in_place_of_auto)
 
 
 def load_experiment(

@@ -46,7 +46,8 @@ class SearchStarted(Timed):
     """Start of a command's work on the search; one more for each `--resume`.
 
     `space` is the whole experiment as plain data, as in `space.yaml`; `dimensions` describes each dimension by dotted
-    path. `row` and `column` are set for the search of a comparison's row.
+    path. `row` and `column` are set for the search of a comparison's row. `training_length` is the share of the file's
+    steps that trainings have, so that a trial fits into `search.minutes`; `space` has them shortened.
     """
 
     event: Literal["search_started"] = "search_started"
@@ -56,6 +57,7 @@ class SearchStarted(Timed):
     dimensions: dict[str, str] = Field(default_factory=dict)
     row: str | None = None
     column: str | None = None
+    training_length: float = 1.0
 
     @property
     def num_trial_folds(self) -> int:

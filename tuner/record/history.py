@@ -157,6 +157,11 @@ class SearchHistory(_History):
         """Metric that the search optimises, which a resumed one cannot change."""
         return TOP1 if self.started is None else self.started.objective
 
+    @property
+    def training_length(self) -> float:
+        """Share of the steps in the file that trainings have, which a resumed search does not change, either."""
+        return 1.0 if self.started is None else self.started.training_length
+
     def apply(self, event: Event) -> None:  # one case a kind, each a line
         """Updates the state by one event; those of a comparison are ignored."""
         match event:

@@ -187,6 +187,8 @@ def facts_of(run: SearchRun) -> Iterator[tuple[str, str]]:
         yield f"searched: {run.names[key]}", words
     search = flatten(run.space.search.model_dump(mode="json", exclude={"first_points"}, exclude_none=True))
     yield "search", ", ".join(f"{key} {short(value)}" for key, value in search.items() if value != [])
+    if (length := run.history.training_length) < 1:
+        yield "length of trainings", f"{length:.0%} of the steps in the file, so that a trial fits into search.minutes"
 
 
 def _training_facts(run: SearchRun) -> Iterator[tuple[str, str]]:

@@ -8,10 +8,10 @@ Before the first fold the estimate is from timed steps; from then on it is from 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from statistics import fmean
-from typing import Any, NamedTuple, Self
+from typing import Self
 
 from trainables.errors import BadInput, Problem
 from trainables.training.curve import MAX_POINTS
@@ -49,6 +49,8 @@ class TimeBudget:
     """Number of trials after which the search ends anyway."""
     startup_s: float = 0.0
     """Seconds until new worker processes train, before the trials and before the retraining."""
+    features_s: float = 0.0
+    """Seconds in which the features of all examples are computed, for the linear probe, before the trials."""
     has_trials: bool = True
     """Whether there are trials at all: without them the linear probe is the result."""
 
@@ -58,6 +60,7 @@ class TimeBudget:
         search, retrain = plan.space.search, plan.space.retrain
         has_fine_tuning = "fine_tuning" in search.baselines
         num_scored = plan.num_validated * (MAX_POINTS if search.keep == "best" else 1)
+        num_probed = plan.data.num_train if "linear_probe" in search.baselines else 0
         return cls(
             started_s=started_s,
             limit_s=math.inf if search.minutes is None else 60 * search.minutes,
@@ -69,6 +72,7 @@ class TimeBudget:
             num_baseline_folds=plan.num_trial_folds if has_fine_tuning else 0,
             max_trials=plan.num_trials,
             startup_s=startup_s,
+            features_s=num_probed * times.example_s,
         )
 
     def forecast(self, passed_s: float) -> Forecast:
@@ -76,7 +80,7 @@ class TimeBudget:
 
         At least one trial is forecast, whose folds may be trained beside each other. Racing may let more of them fit.
         """
-        before_s = passed_s + self.startup_s + self.rounds_s(self.num_baseline_folds, self.fold_s)
+        before_s = self._before_s(passed_s)
         after_s = self.closing_s(self.retraining_s)
         if not self.has_trials:
             return Forecast(self, 0, before_s + after_s, 0.0)
@@ -87,12 +91,16 @@ class TimeBudget:
 
     def whole_s(self, num_trials: int, passed_s: float = 0.0) -> float:
         """Seconds of a command with so many trials, each of which trains every fold, after `passed_s`."""
-        before_s = passed_s + self.startup_s + self.rounds_s(self.num_baseline_folds, self.fold_s)
+        before_s = self._before_s(passed_s)
         if self.places > num_trials:  # then folds of a trial are trained beside each other
             trials_s = self.rounds_s(num_trials * self.num_folds, self.fold_s)
         else:
             trials_s = self.rounds_s(num_trials, self.num_folds * self.fold_s)
         return before_s + trials_s + self.closing_s(self.retraining_s)
+
+    def _before_s(self, passed_s: float) -> float:
+        """Seconds from the beginning to the first trial, of which `passed_s` have passed."""
+        return passed_s + self.startup_s + self.features_s + self.rounds_s(self.num_baseline_folds, self.fold_s)
 
     def closing_s(self, retraining_s: float) -> float:
         """Seconds from the last fold to the end of the command, if each retraining takes `retraining_s`."""
@@ -146,64 +154,6 @@ class Forecast:
 
     def __str__(self) -> str:
         return f"{self.budget.limit_s / 60:g} minutes: about {self.work}"
-
-
-class Scope(NamedTuple):
-    """What a search does within its minutes: a plan, its budget and forecast, and what was left out for their sake."""
-
-    plan: Plan
-    budget: TimeBudget
-    forecast: Forecast
-    left_out: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        left_out = f"; left out for want of time: {', '.join(self.left_out)}" if self.left_out else ""
-        return f"{self.forecast}{left_out}"
-
-
-def scope_of(plan: Plan, budget_of: Callable[[Plan], TimeBudget], passed_s: float) -> Scope:
-    """Fits a plan into its minutes: as much as leaves the trials their share, else as much as fits.
-
-    Retrainings of plain fine-tuning are left out first, then this baseline itself, then retrainings of the winner that
-    do not run beside its first one; at last the trials, where the linear probe is a baseline and can be the result.
-    Where not even that fits, the scope is the last with a trial; its forecast says so.
-    """
-    lesser = _lesser(plan, budget_of(plan).places)
-    scopes = [Scope(each, budget := budget_of(each), budget.forecast(passed_s), words) for each, words in lesser]
-    for scope in scopes:
-        if scope.forecast.has_time_for_trials:
-            return scope
-    least = scopes[-1]
-    if not least.forecast.fits and "linear_probe" in plan.space.search.baselines:
-        budget = replace(least.budget, has_trials=False, num_retrainings=0)
-        forecast = budget.forecast(passed_s)
-        if forecast.fits:
-            return Scope(least.plan, budget, forecast, (*least.left_out, "trials"))
-    return next((scope for scope in scopes if scope.forecast.fits), least)
-
-
-def _lesser(plan: Plan, places: int) -> Iterator[tuple[Plan, tuple[str, ...]]]:
-    """Yields the plan, and plans with less and less, each with what it leaves out."""
-    left_out: tuple[str, ...] = ()
-    yield plan, left_out
-    has_fine_tuning = "fine_tuning" in plan.space.search.baselines
-    if has_fine_tuning and plan.space.retrain.baselines and plan.space.retrain.seeds:
-        plan = _changed(plan, "retrain", baselines=False)
-        left_out = ("test scores of plain fine-tuning",)
-        yield plan, left_out
-    if has_fine_tuning:
-        others = tuple(name for name in plan.space.search.baselines if name != "fine_tuning")
-        plan = _changed(plan, "search", baselines=others)
-        left_out = ("plain fine-tuning as a baseline",)
-        yield plan, left_out
-    if (seeds := plan.space.retrain.seeds) > places:  # as many as places take no longer than one
-        plan = _changed(plan, "retrain", seeds=places)
-        yield plan, (*left_out, f"{counted(seeds - places, 'further retraining')} of the best")
-
-
-def _changed(plan: Plan, section: str, **settings: Any) -> Plan:
-    changed = getattr(plan.space, section).model_copy(update=settings)
-    return replace(plan, space=replace(plan.space, **{section: changed}))
 
 
 def too_late_for_trial(budget: TimeBudget, history: SearchHistory, now_s: float) -> str | None:

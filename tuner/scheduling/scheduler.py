@@ -129,13 +129,12 @@ class TrialScheduler:
         """
         if self._time_budget is not None:  # with more nodes, the retraining takes fewer rounds
             self._time_budget = replace(self._time_budget, places=places)
-        ahead = self.space.search.takes_folds_ahead(places, self.num_trials)
         while self.stop_reason is None:
             trial = next(filter(self._fits, self._with_lead(1)), None) or self._new_trial()
             if trial is not None:
                 missing = self._missing(trial)
-                return self._assign(trial, missing[:1] if ahead else missing)
-        if not ahead or spent_time(self.space.search, self._elapsed_s) is not None:
+                return self._assign(trial, missing[:1] if self._takes_folds_ahead(places) else missing)
+        if not self._takes_folds_ahead(places) or spent_time(self.space.search, self._elapsed_s) is not None:
             return None
         fewest_decisions_before = sorted((lead, number) for number, lead in self._leads.items())
         later = (self._open[number] for _, number in fewest_decisions_before)
@@ -145,6 +144,13 @@ class TrialScheduler:
     def fold_at(self, assignment: Assignment) -> int | None:
         """Returns the fold that the worker of an assignment is at; None once the assignment is over."""
         return next((k for k in assignment.folds if self._assigned.get((assignment.number, k)) == assignment), None)
+
+    def _takes_folds_ahead(self, places: int) -> bool:
+        """Whether folds of a trial are trained in parallel: where there is time for no other trial, beside those that
+        run, these are all."""
+        budget = self._time_budget
+        is_late = budget is not None and too_late_for_trial(budget, self.journal.history, self._clock()) is not None
+        return self.space.search.takes_folds_ahead(places, len(self._open) if is_late else self.num_trials)
 
     def _with_lead(self, wanted: int) -> Iterator[TrialRecord]:
         """Yields the running trials with an unassigned fold so far away; with 1, it is their next one."""

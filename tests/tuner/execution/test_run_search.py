@@ -6,6 +6,7 @@ import contextlib
 import io
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,7 +20,8 @@ from tuner.cluster.worker_reports import FoldDone
 from tuner.execution import retraining, run_baselines, run_search
 from tuner.execution.retraining import retrain_contenders
 from tuner.execution.run_search import search_started, search_trials
-from tuner.experiment.checks import load_images
+from tuner.experiment.checks import Plan, check_experiment, load_images
+from tuner.experiment.precision import Precisions
 from tuner.experiment.search_experiment import SearchExperiment
 from tuner.record.create import new_run
 from tuner.record.events import FoldFinished, TrialEnded, TrialStarted
@@ -133,3 +135,22 @@ def test_an_earlier_search_is_taken_up_and_said(tmp_path: Path, fake: dict[str, 
     assert journal.history.warm_started is not None
     assert [trial.params for trial in journal.history.warm_started.trials] == tried
     assert list(journal.history.trials) == list(range(6))
+
+
+def test_a_resumed_search_keeps_the_length_of_its_trainings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Reached(Exception):
+        pass
+
+    def timed_scope(context: Any, plan: Plan, *_: Any) -> None:
+        raise Reached(plan.num_steps, plan.space.trial_config(next(plan.space.boundary_points())).training.num_steps)
+
+    monkeypatch.setattr(run_search, "timed_scope", timed_scope)
+    monkeypatch.setattr(run_search, "decided_precisions", lambda *_: Precisions())
+    space, journal = space_of(training__num_steps=100), search_journal(tmp_path)
+    context: Any = SimpleNamespace(share=SHARE, journal=journal)
+    progress = SearchProgress(Console(file=io.StringIO()), space, space.search.trials, 1)
+    for num_steps in (100, 50):
+        with pytest.raises(Reached) as caught:
+            run_search.run_search(context, space, check_experiment(space), {}, progress)
+        assert caught.value.args == (num_steps, num_steps)
+        journal.append(search_started(space, journal.directory, training_length=0.5))

@@ -14,12 +14,13 @@ from tests.tuner.tiny import add_trial, search_journal, space_of
 from trainables.errors import BadInput
 from tuner.cli.search_progress import SearchProgress
 from tuner.execution import time_budget
+from tuner.execution.run_search import search_started
 from tuner.execution.time_budget import timed_scope
 from tuner.experiment.checks import check_experiment
 from tuner.experiment.timing import StepTimes
 from tuner.record.journal import SearchJournal
 from tuner.resources.share import Share
-from tuner.scheduling.minutes import Scope
+from tuner.scheduling.scope import Scope
 
 
 @pytest.fixture
@@ -59,8 +60,8 @@ def test_says_what_fits_and_until_when(monkeypatch: pytest.MonkeyPatch, journal:
 def test_too_few_minutes_are_refused_before_the_first_event(
     monkeypatch: pytest.MonkeyPatch, journal: SearchJournal
 ) -> None:
-    with pytest.raises(BadInput, match=r"tiny.yaml: search.minutes: expected at least 0.5 minutes for 1 trial of"):
-        timed(monkeypatch, journal, search__minutes=0.4)
+    with pytest.raises(BadInput, match=r"tiny.yaml: search.minutes: expected at least 0.4 minutes for 1 trial of"):
+        timed(monkeypatch, journal, search__minutes=0.39)
     journal.close()
     assert not journal.directory.has_begun
 
@@ -68,3 +69,15 @@ def test_too_few_minutes_are_refused_before_the_first_event(
 def test_a_resumed_search_with_a_result_is_not_refused(monkeypatch: pytest.MonkeyPatch, journal: SearchJournal) -> None:
     add_trial(journal, 0, [0.5, 0.5])
     assert timed(monkeypatch, journal, search__minutes=0.4)[0] is not None
+
+
+def test_trainings_are_shortened_at_the_first_start_alone(
+    monkeypatch: pytest.MonkeyPatch, journal: SearchJournal
+) -> None:
+    scope, _, said = timed(monkeypatch, journal, search__minutes=0.4)
+    assert scope is not None
+    assert (scope.plan.num_steps, scope.plan.training_length) == (1, 0.5)
+    assert "left out for want of time: 2 further retrainings of the best, 1 of 2 steps of a training" in said
+    journal.append(search_started(scope.plan.space, journal.directory, training_length=0.5))
+    with pytest.raises(BadInput, match=r"tiny.yaml: search.minutes: expected at least 0.5 minutes for 1 trial of"):
+        timed(monkeypatch, journal, search__minutes=0.4)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import heapq
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,19 +13,17 @@ from tests.tuner.scheduling.workers import next_of
 from tests.tuner.tiny import fold, history_of, record, space_of
 from trainables.errors import BadInput
 from trainables.seeding import rng_for
-from tuner.experiment.checks import Plan, check_experiment
+from tuner.experiment.checks import check_experiment
 from tuner.experiment.timing import StepTimes
 from tuner.record.journal import SearchJournal, open_search_journal
 from tuner.record.selection import best_trial
 from tuner.scheduling.minutes import (
     CLOSING_S,
-    Scope,
     TimeBudget,
     closing_s,
     expected_folds,
     fits_rest_of,
     mean_fold_s,
-    scope_of,
     seeds_in_time,
     too_late_for_trial,
 )
@@ -238,6 +235,14 @@ def test_a_trial_without_time_for_its_rest_stays_open_and_a_resume_has_the_whole
     assert (next_of(resumed).number, next_of(resumed).number) == (1, 2)
 
 
+def test_folds_of_the_only_trial_that_fits_are_trained_beside_each_other(journal: SearchJournal) -> None:
+    """A second trial would end after 30 + 15 + 10 s; three folds on two places take 20 s, and the rest 25 s."""
+    budget = budget_of(limit_s=50.0, num_retrainings=2)
+    simulation = Simulation(journal, budget, lambda number, k: 10.0, noisy_score)
+    assert simulation.run() == 45.0
+    assert [trial.state for trial in simulation.trials] == ["complete"]
+
+
 def test_a_cluster_that_has_grown_has_time_for_more_trials(journal: SearchJournal) -> None:
     """Four retrainings of 15 s take 60 s on one place, 15 s on four: so 30 s are left for a trial at 540 of 600 s."""
     space = space_of(search__folds=3, search__trials=None, search__minutes=10)
@@ -281,65 +286,10 @@ class TestForecast:
         budget = TimeBudget.of(plan, times, places=2, started_s=7.0)
         assert (budget.limit_s, budget.num_folds, budget.max_trials) == (300, 4, None)
         assert (budget.num_retrainings, budget.num_baseline_folds) == (6, 4)
+        assert budget.features_s == pytest.approx(30 * 0.1)
+        assert budget.forecast(0).needed_s == budget.whole_s(1)
         assert budget.fold_s == pytest.approx(1 + 2 * 0.5 + 15 * 0.1)  # two steps, 15 of 30 examples
         assert budget.retraining_s == pytest.approx(1 + 2 * 0.5 + 20 * 0.1)
-
-
-class TestScope:
-    """Two places, folds of 10 s (5 s before the first), retrainings of 15 s, 10 s of the end; three folds a trial."""
-
-    def scope_at(self, minutes: float, **changes: Any) -> Scope:
-        settings = {"search__minutes": minutes, "search__trials": None, "search__repeats": 1, "search__folds": 3}
-        baselines = {"search__baselines": ["linear_probe", "fine_tuning"], "retrain__seeds": 3}
-        plan = check_experiment(space_of(**{**settings, **baselines, **changes}))
-
-        def budget_of_plan(plan: Plan) -> TimeBudget:
-            made = TimeBudget.of(plan, StepTimes(1.0, 1.0, 0.1), places=2, started_s=0.0)
-            return replace(made, fold_s=10.0, retraining_s=15.0)
-
-        return scope_of(plan, budget_of_plan, passed_s=5.0)
-
-    def test_with_time_for_everything_nothing_is_left_out(self) -> None:
-        # 5 + 2 * 10 + 3 * 15 + 10 s are not the trials', who have 0.4 of the minutes or more
-        scope = self.scope_at(80 / 0.6 / 60 + 0.01)
-        assert (scope.left_out, scope.budget.num_retrainings, scope.budget.num_baseline_folds) == ((), 6, 3)
-
-    @pytest.mark.parametrize(
-        ("seconds", "left_out", "num_retrainings", "num_baseline_folds"),
-        [
-            (65 / 0.6, ("test scores of plain fine-tuning",), 3, 3),
-            (45 / 0.6, ("plain fine-tuning as a baseline",), 3, 0),
-            (30 / 0.6, ("plain fine-tuning as a baseline", "1 further retraining of the best"), 2, 0),
-        ],
-    )
-    def test_less_and_less_is_done_beside_the_trials(
-        self, seconds: float, left_out: tuple[str, ...], num_retrainings: int, num_baseline_folds: int
-    ) -> None:
-        scope = self.scope_at(seconds / 60 + 0.01)
-        found = (scope.left_out, scope.budget.num_retrainings, scope.budget.num_baseline_folds)
-        assert found == (left_out, num_retrainings, num_baseline_folds)
-        assert f"; left out for want of time: {', '.join(left_out)}" in str(scope)
-        assert scope.plan.space.retrain.seeds == min(3, num_retrainings)
-
-    def test_without_time_for_a_trial_the_probe_is_the_result(self, journal: SearchJournal) -> None:
-        scope = self.scope_at(0.5)  # 5 s before it, 10 s after it, and 20 + 15 s of a trial and its retraining
-        assert str(scope) == (
-            "0.5 minutes: about the linear probe alone, as there is no time for a trial; left out for want of time: "
-            "plain fine-tuning as a baseline, 1 further retraining of the best, trials"
-        )
-        scheduler = TrialScheduler(scope.plan.space, journal, Clock(), time_budget=scope.budget)
-        assert scheduler.next_assignment() is None
-        assert scheduler.ending == "search.minutes = 0.5 is too short for a trial"
-
-    @pytest.mark.parametrize(("minutes", "baselines"), [(0.2, ["linear_probe"]), (0.5, [])])
-    def test_less_than_that_is_refused(self, minutes: float, baselines: list[str]) -> None:
-        with pytest.raises(BadInput, match=r"search.minutes: expected at least 0.9 minutes for 1 trial of 3 folds"):
-            self.scope_at(minutes, search__baselines=baselines).forecast.check()
-
-    def test_the_experiment_may_do_less_by_itself(self) -> None:
-        scope = self.scope_at(10, retrain__baselines=False)
-        assert (scope.left_out, scope.budget.num_retrainings) == ((), 3)
-        assert self.scope_at(0.9, retrain__seeds=0, search__baselines=[]).left_out == ()
 
 
 @pytest.mark.parametrize(("num_trials", "trials_s"), [(4, 60), (5, 90), (1, 20)])
