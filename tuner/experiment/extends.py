@@ -17,6 +17,8 @@ from tuner.experiment.tree import enclosing, is_within
 from tuner.messages.wording import shown
 
 EXTENDS = "extends"
+RULE = "rule"
+"""Key of a section whose other keys are those of its rule: `search.racing`."""
 
 
 class Layer(NamedTuple):
@@ -57,7 +59,8 @@ def deep_merge(base: Mapping[str, Any], tree: Mapping[str, Any]) -> dict[str, An
     """Merges `tree` into `base`: sections key by key; everything else, dimensions and lists too, replaces as a whole.
 
     A section with alternatives by `name` replaces, and one by `name` or `choice` replaces it, as a whole. Where
-    alternatives have labels alone, the later file counts for a key that one file has within them and one beside them.
+    alternatives have labels alone, the later file counts for a key that one file has within them and one beside them. A
+    section with another `rule` replaces as a whole.
 
     >>> deep_merge({"a": {"x": 1, "y": [1, 2]}}, {"a": {"y": [3]}})
     {'a': {'x': 1, 'y': [3]}}
@@ -161,6 +164,8 @@ def _readable(path: Path) -> Path:
 def _is_merged(below: Any, value: Any) -> TypeGuard[Mapping[str, Any]]:
     """Whether the section `value` is merged into `below`, which is then a section, too."""
     if not _is_section(below) or not _is_section(value) or are_named(value):
+        return False
+    if value.get(RULE, below.get(RULE)) != below.get(RULE):
         return False
     return not are_named(below) or not {NAME, CHOICE} & value.keys()
 

@@ -134,7 +134,8 @@ def test_the_reference_goes_by_its_label_or_by_its_method(reference: str) -> Non
 
 class TestRecord:
     def test_reads_back_to_the_same(self, tmp_path: Path) -> None:
-        comparison = comparison_of(compare__rows=[*ROWS, SEARCHED], tracking__uri="https://me:secret@host")
+        unraced = {**SEARCHED, "label": "unraced", "search": {**SEARCHED["search"], "racing": {"rule": "none"}}}
+        comparison = comparison_of(compare__rows=[*ROWS, SEARCHED, unraced], tracking__uri="https://me:secret@host")
         file = tmp_path / "space.yaml"
         file.write_text(dump_experiment(comparison))
         assert "secret" not in file.read_text()

@@ -45,6 +45,9 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPath
         ({"a": 0.5}, {"a": {"uniform": [0, 1]}}, {"a": {"uniform": [0, 1]}}),
         ({"a": {"x": 1}}, {"a": {"choice": [1]}}, {"a": {"choice": [1]}}),
         ({"a": {"choice": [1]}}, {"a": {"x": 1}}, {"a": {"x": 1}}),
+        ({"a": {"rule": "folds", "margin": 2}}, {"a": {"rule": "none"}}, {"a": {"rule": "none"}}),
+        ({"a": {"rule": "folds", "margin": 2}}, {"a": {"rule": "folds"}}, {"a": {"rule": "folds", "margin": 2}}),
+        ({"a": {"rule": "folds", "margin": 2}}, {"a": {"margin": 3}}, {"a": {"rule": "folds", "margin": 3}}),
     ],
 )
 def test_sections_are_merged_and_all_else_is_replaced(
