@@ -11,8 +11,8 @@ from tuner.messages.wording import counted
 from tuner.scheduling.minutes import Forecast, TimeBudget
 
 TRAINING_LENGTHS = (0.75, 0.5, 1 / 3)
-"""Shares of its steps that a training may have where a trial of whole ones does not fit: from the probe on, half of the
-steps are worth most of what all are (docs/results/2026-11-30-recipe.md)."""
+"""Shares of its steps that a training may have where a trial of whole ones does not fit: a third or a half of them is
+still worth more than the probe alone (docs/results/2026-11-30-quality.md)."""
 
 
 class Scope(NamedTuple):
