@@ -13,11 +13,29 @@ PARTS = (0.5, 0.25, 0.125)
 """Parts of a GPU that are tried one after the other once no whole one has become free."""
 
 PART_WAIT_S = 5.0
-"""How long Ray has to reserve a part that is free."""
+"""How long Ray has to reserve a part that is free, and actors that were killed to leave theirs."""
 
 
 class NoGpuFree(Exception):
     """Error for a cluster on whose GPUs no part became free in time."""
+
+
+def spread_over_free(share: Share, num_jobs: int | None) -> Share:
+    """Returns `share.spread_over(num_jobs)`, but no larger part of a GPU than is free on one, or else `share`: where
+    others hold a half of each, a job that asks for a whole one would wait for them to end."""
+    spread = share.spread_over(num_jobs)
+    while num_jobs and spread != share and not any(map(_has_room, spread.by_kind())):
+        num_jobs *= 2
+        spread = share.spread_over(num_jobs)
+    return spread
+
+
+def _has_room(share: Share) -> bool:
+    room = placement_group([{"CPU": share.cpus, "GPU": share.gpus, **of_kind(share.accelerator)}])
+    try:
+        return bool(room.wait(PART_WAIT_S))
+    finally:
+        remove_placement_group(room)
 
 
 @contextlib.contextmanager

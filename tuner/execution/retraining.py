@@ -10,6 +10,7 @@ from trainables.errors import BadInput
 from trainables.files import write_whole
 from trainables.results import RetrainFailed, RetrainResult
 from trainables.trial import MODEL_SEED
+from tuner.cluster.free_gpu import spread_over_free
 from tuner.cluster.gpu_probe import retry_with_larger_share
 from tuner.cluster.probes import ProbesByKey
 from tuner.cluster.retraining import Retraining, make_ensemble, retrain
@@ -126,7 +127,7 @@ def _retrain(
         missing = list(missing_retrainings(space, records, journal.history))
         if missing:
             period_s = space.search.checkpoint_period_s
-            spread = share.spread_over(len(missing))
+            spread = spread_over_free(share, len(missing))
             for each, result in retrain(missing, images, probes, spread, journal.directory, period_s):
                 journal.append(_event(each, result))
 

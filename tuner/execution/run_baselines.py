@@ -9,6 +9,7 @@ from trainables.config import TrialConfig
 from trainables.data.loading import source_key
 from trainables.errors import BadInput
 from tuner.cluster.baselines import train_baseline
+from tuner.cluster.free_gpu import spread_over_free
 from tuner.cluster.gpu_probe import retry_with_larger_share
 from tuner.cluster.probes import ProbesByKey, SharedProbes, share_probes
 from tuner.cluster.tasks import WorkerFailed
@@ -101,7 +102,7 @@ def _train_missing(
         folds = record.missing_folds
         if not folds:
             return
-        spread = share.spread_over(len(folds))
+        spread = spread_over_free(share, len(folds))
         reports = train_baseline(name, config, folds, examples, probes, space.search, spread, journal.directory)
         with closing(reports):
             for report in reports:

@@ -9,6 +9,7 @@ import time
 from dataclasses import replace
 
 from trainables.data.folds import num_dealt
+from tuner.cluster.free_gpu import spread_over_free
 from tuner.cluster.gpu_probe import resolve_share
 from tuner.cluster.probes import ProbesByKey
 from tuner.cluster.trainable import ImagesByKey
@@ -130,7 +131,7 @@ def search_trials(
     `probes` are from `search_probes`. The test split is not loaded.
     """
     num_trials = space.search.trials if space.dimensions else 1
-    share = share.spread_over(None if num_trials is None else num_trials * space.search.num_trial_folds)
+    share = spread_over_free(share, None if num_trials is None else num_trials * space.search.num_trial_folds)
     if time_budget is not None:
         time_budget = replace(time_budget, places=share.concurrency)
     for line in (*filter(None, [share.note]), *apply_warm_start(space, journal)):

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from tuner.cluster import free_gpu
-from tuner.cluster.free_gpu import PART_WAIT_S, NoGpuFree, free_part
-from tuner.resources.share import Share
+from tuner.cluster.free_gpu import PART_WAIT_S, NoGpuFree, free_part, spread_over_free
+from tuner.experiment.settings import ResourceSettings
+from tuner.resources.share import Capacity, Share, share_of
 
 SHARE = Share(2, 1, 8)
 
@@ -66,3 +67,20 @@ def test_what_the_block_raises_releases_it(monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(MemoryError), free_part(SHARE, "", wait_s=60):
         raise MemoryError
     assert groups.held == []
+
+
+@pytest.mark.parametrize(("free", "part", "asked"), [(1, 1, [1]), (0.5, 0.5, [1, 0.5]), (0.1, 0.125, [1, 0.5, 0.25])])
+def test_few_jobs_are_spread_over_what_is_free(
+    monkeypatch: pytest.MonkeyPatch, free: float, part: float, asked: list[float]
+) -> None:
+    groups = Groups(monkeypatch, free)
+    share = share_of([Capacity(64, 2)], ResourceSettings(gpus="auto"), "auto").sized_for(0.125)
+    assert spread_over_free(share, 2).gpus == part
+    assert [bundle["GPU"] for bundle, _ in groups.asked] == asked
+    assert groups.held == []
+
+
+def test_a_share_that_is_not_spread_reserves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    groups = Groups(monkeypatch, free=0)
+    assert spread_over_free(SHARE, 2) is SHARE
+    assert groups.asked == []
