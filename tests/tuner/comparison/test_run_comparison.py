@@ -176,6 +176,7 @@ def test_a_share_of_a_card_that_a_search_found_too_little_is_so_for_all(
         stage.run_trials(scheduler, images, share)
 
     monkeypatch.setattr(run_search, "run_trials", run_trials)
+    monkeypatch.setattr(run_search, "spread_over_free", lambda share, num_jobs: share.spread_over(num_jobs))
     stage.run(comparison_of(compare__rows=[*ROWS, SEARCHED]))
     assert given == [0.25, 0.5], "the few folds of the search get more than an eighth to begin with"
     assert {job[-1].gpus for job in stage.jobs} == {0.5}
