@@ -1,14 +1,14 @@
-"""What the driver of a large search spends on a trial, without Ray: `python -m benchmarks.driver`.
+"""What the driver of a large search spends on a trial: `python -m benchmarks.driver`.
 
 Workers that train nothing, on a simulated clock, go through a search of 10,000 trials. Scheduler, TPE, racing, journal
 on a disk and progress display are real. Figures: the driver's CPU time for a trial in the last thousand by that in the
 first, the growth of its memory from the first thousand to the last, and the number of GPUs that one driver keeps busy
 with four trials of five minutes on each, while as many trials as fit there are running.
 
-What Ray Tune's own loop costs besides: `--ray` measures its wait for one event among those that trials at work may
-send, and `python -m benchmarks.search` a search on Ray beside bare Ray Tune. `--quality` compares what TPE proposes,
-on a known function, where it sees a bounded part of the trials and where it sees all. `--profile` prints where time
-goes.
+That is without Ray. `--on-ray 2000` measures the same growth in a search on Ray, two trials at once, and beside it in
+Ray Tune alone with the same sampler, which is what its own loop costs. `--ray` measures Ray Tune's wait for one event
+among those that trials at work may send. `--quality` compares what TPE proposes, on a known function, where it sees a
+bounded part of the trials and where it sees all. `--profile` prints where time goes.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import cProfile
 import gc
 import heapq
 import math
+import multiprocessing
 import os
 import pstats
 import random
@@ -26,6 +27,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,10 +36,12 @@ from unittest.mock import patch
 import ray
 from rich.console import Console
 
+from benchmarks import search
 from benchmarks.figures import Figure, report
 from benchmarks.memory import kib
 from benchmarks.search import fold_result, space_of
 from trainables.results import FoldResult
+from tuner.cli.console import output_redirected_to
 from tuner.cli.search_progress import SearchProgress
 from tuner.cluster.connection import cluster
 from tuner.execution.run_search import search_started
@@ -46,6 +50,7 @@ from tuner.experiment.search_experiment import SearchExperiment
 from tuner.record.directory import RunDirectory
 from tuner.record.history import TrialRecord
 from tuner.record.journal import open_search_journal
+from tuner.resources.share import Share
 from tuner.scheduling.assignment import Assignment
 from tuner.scheduling.sampler import SEEN, TrialSampler
 from tuner.scheduling.scheduler import Decision, TrialScheduler
@@ -90,14 +95,32 @@ FSYNC = os.fsync
 def main(argv: Sequence[str] | None = None) -> int:
     """Measures and prints; exit code 1 where a figure is over its limit."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.driver")
-    parser.add_argument("--trials", type=int, default=10_000)
+    parser.add_argument("--trials", type=int, default=10_000, help="of the simulation; 0: none")
     parser.add_argument("--places", type=int, default=64, help="trials at once while the growth is measured")
     parser.add_argument("--cards", type=int, default=1000, help="with four trials each at once; 0: not measured")
     parser.add_argument("--block", type=int, default=BLOCK)
     parser.add_argument("--profile", action="store_true")
+    parser.add_argument("--on-ray", type=int, default=0, metavar="TRIALS", help="trials of a search on Ray; 0: none")
     parser.add_argument("--ray", action="store_true")
     parser.add_argument("--quality", type=int, default=0, metavar="SEEDS", help="searches of 1,500 trials of each kind")
     arguments = parser.parse_args(argv)
+    figures: list[Figure] = []
+    if arguments.trials:
+        figures += simulated(arguments)
+    if arguments.on_ray:
+        figures += on_ray(arguments.on_ray, arguments.block)
+    if arguments.ray:
+        wait_s = tune_wait_s(TRIALS_A_CARD * max(arguments.cards, 1))
+        print(f"Ray Tune's wait for an event: {1000 * wait_s:.2f} ms of driver CPU")
+    if arguments.quality:
+        ratios = [shortfall(seed, SEEN["tpe"]) / shortfall(seed, ALL) for seed in range(arguments.quality)]
+        print("shortfall of bounded proposals by that of all:", *(f"{ratio:.3f}" for ratio in ratios))
+        figures.append(Figure("driver_bounded_over_all_shortfall", statistics.fmean(ratios), QUALITY_LIMIT))
+    return report(figures)
+
+
+def simulated(arguments: argparse.Namespace) -> list[Figure]:
+    """The figures of the simulation; prints a line a block."""
     with tempfile.TemporaryDirectory(prefix="bench-driver-") as folder:
         profile = cProfile.Profile() if arguments.profile else None
         narrow = simulate(arguments.trials, arguments.places, arguments.block, Path(folder) / "narrow", profile)
@@ -116,14 +139,38 @@ def main(argv: Sequence[str] | None = None) -> int:
             full = (num_trials - places) // arguments.block - 1  # the last block in which all places were taken
             busy = TRIAL_S / (wide.cpu_s[full] + wide.sync_s[full]) / TRIALS_A_CARD
             figures.append(Figure("driver_cards_kept_busy", busy, CARDS_LIMIT, at_least=True))
-    if arguments.ray:
-        wait_s = tune_wait_s(TRIALS_A_CARD * max(arguments.cards, 1))
-        print(f"Ray Tune's wait for an event: {1000 * wait_s:.2f} ms of driver CPU")
-    if arguments.quality:
-        ratios = [shortfall(seed, SEEN["tpe"]) / shortfall(seed, ALL) for seed in range(arguments.quality)]
-        print("shortfall of bounded proposals by that of all:", *(f"{ratio:.3f}" for ratio in ratios))
-        figures.append(Figure("driver_bounded_over_all_shortfall", statistics.fmean(ratios), QUALITY_LIMIT))
-    return report(figures)
+    return figures
+
+
+def on_ray(num_trials: int, block: int) -> list[Figure]:
+    """The growth of a search on Ray, and, printed alone, of Ray Tune with the same sampler. Each runs in a process of
+    its own, in which nothing has been allocated before."""
+    blocks = {}
+    for title in ("search on Ray", "Ray Tune alone"):
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+            course = process.submit(_course_on_ray, num_trials, alone=title == "Ray Tune alone").result()
+        ends = range(block, num_trials + 1, block)
+        cpu_s = [course.cpu_cost_s(max(end - block, search.WARM_UP), end - 1) for end in ends]
+        resident_mib = [course.resident_mib[end // search.BLOCK - 1] for end in ends]
+        blocks[title] = Course(cpu_s, [0.0] * len(cpu_s), resident_mib)
+        show(title, blocks[title], block)
+    ours = blocks["search on Ray"]
+    return [
+        Figure("driver_on_ray_last_over_first_block_cpu", ours.cpu_s[-1] / ours.cpu_s[0], GROWTH_LIMIT),
+        Figure("driver_on_ray_memory_growth_mib", ours.resident_mib[-1] - ours.resident_mib[0], MEMORY_LIMIT_MIB),
+    ]
+
+
+def _course_on_ray(num_trials: int, alone: bool) -> search.Course:
+    share = Share(1, 0, 2, limit=2)
+    with (
+        tempfile.TemporaryDirectory(prefix="bench-driver-") as folder,
+        output_redirected_to(Path(folder) / "chatter.log"),
+        cluster(None),
+    ):
+        if alone:
+            return search.bare(num_trials, share, Path(folder) / "alone", with_tpe=True)
+        return search.searched(space_of(num_trials), share, Path(folder) / "searched")[0]
 
 
 def tune_wait_s(num_running: int, num_events: int = 100) -> float:
@@ -183,8 +230,8 @@ def show(title: str, course: Course, block: int) -> None:
     """Prints a line a block."""
     for number, (cpu_s, sync_s, mib) in enumerate(zip(*course, strict=True)):
         trials = f"trials {number * block}-{(number + 1) * block}"
-        each = f"{1000 * cpu_s:.2f} ms of driver CPU and {1000 * sync_s:.2f} ms of syncs a trial"
-        print(f"{title}, {trials}: {each}, {mib:.0f} MiB", flush=True)
+        syncs = f" and {1000 * sync_s:.2f} ms of syncs" if sync_s else ""
+        print(f"{title}, {trials}: {1000 * cpu_s:.2f} ms of driver CPU{syncs} a trial, {mib:.0f} MiB", flush=True)
 
 
 def simulate(
