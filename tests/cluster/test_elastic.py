@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -31,6 +32,30 @@ time.sleep(1e6)
 """
 
 
+JOBS = """
+import sys, time
+from pathlib import Path
+import ray
+from tuner.cluster.capacity import LiveCapacity
+from tuner.cluster.connection import cluster
+from tuner.cluster.tasks import as_completed
+from tuner.experiment.settings import ResourceSettings
+from tuner.resources.share import share_of
+
+def wait_at(gate, number):
+    (gate / str(number)).write_text(ray.util.get_node_ip_address())
+    while not (gate / "open").exists():
+        time.sleep(0.1)
+    return number
+
+gate, gpus, num_jobs = Path(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
+with cluster("127.0.0.1:6379") as nodes:
+    share = share_of(nodes, ResourceSettings(gpus=gpus), "auto")
+    jobs = [(gate, number) for number in range(num_jobs)]
+    print(sorted(as_completed(wait_at, jobs, share, capacity=LiveCapacity(share))))
+"""
+
+
 def test_a_cluster_grows_and_shrinks_during_a_search(new_cluster: NewCluster) -> None:
     cluster = new_cluster(workers=1, RAY_NODE_TYPE_NAME="workers")  # as an operator's or an autoscaler's
     user = new_client(cluster, trials=4 * A_NODE)
@@ -49,6 +74,21 @@ def test_a_cluster_grows_and_shrinks_during_a_search(new_cluster: NewCluster) ->
     rooms = re.findall(r"the cluster has changed: room for (\d+) trials at once", said)
     assert rooms == [str(2 * A_NODE), str(A_NODE)], said
     assert all_complete(user.events("growing")) == 4 * A_NODE
+    cluster.end()
+
+
+def test_a_cluster_grows_during_retrainings_and_comparisons(new_cluster: NewCluster, tmp_path: Path) -> None:
+    cluster = new_cluster(workers=1)
+    job = cluster.popen("python", "-c", JOBS, str(tmp_path), str(GPU_SHARE), str(2 * A_NODE))
+
+    def nodes() -> Counter[str]:
+        return Counter(path.read_text() for path in tmp_path.glob("[0-9]*"))
+
+    until(lambda: nodes().total() == A_NODE, job)
+    cluster.start_worker(3)
+    until(lambda: nodes() == {address_of(2): A_NODE, address_of(3): A_NODE}, job)
+    (tmp_path / "open").touch()
+    assert str(list(range(2 * A_NODE))) in ended(job)
     cluster.end()
 
 

@@ -14,6 +14,7 @@ from trainables.probe import PROBES
 from trainables.training.checkpoint import Checkpoints
 from trainables.training.curve import ScoreOf
 from trainables.trial import FoldTraining
+from tuner.cluster.capacity import LiveCapacity
 from tuner.cluster.probes import ProbesByKey
 from tuner.cluster.tasks import as_completed, put_shared
 from tuner.cluster.trainable import failure_of, prepare_process
@@ -81,7 +82,7 @@ def train_baseline(
         step_file = StepFile(directory.live_steps, f"{LABELS[name]} fold {fold}")
         job = BaselineFold(config, fold, search.folds, *limits, score_of_best(search), step_file)
         jobs.append((job, examples_ref, probes_ref, share))
-    for report in as_completed(train_fold, jobs, share):
+    for report in as_completed(train_fold, jobs, share, capacity=LiveCapacity(share)):
         yield report
         Checkpoints(files[report.fold], 0).discard()
 

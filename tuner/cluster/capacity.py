@@ -77,6 +77,11 @@ class LiveCapacity:
         wanted = self._places_of_a_node if self._may_grow else 0
         return wanted if share.limit is None else min(wanted, max(0, share.limit - share.concurrency))
 
+    @property
+    def num_given_out(self) -> int:
+        """Number of jobs that are given to Ray at once: those that have room and those that may wait, at least one."""
+        return max(1, self.share.concurrency + self.num_pending)
+
     def _list(self) -> None:
         self._listed_s = self._clock()
         try:

@@ -15,7 +15,6 @@ from trainables.errors import BadInput, Problem
 from trainables.plugins import install_sources, plugin_sources
 from tuner.cluster.local_ray import local_ray
 from tuner.cluster.process_state import environment_set, handlers_kept, hangup_blocked
-from tuner.cluster.tasks import OBJECT_STORE_ADVICE
 from tuner.messages.redaction import reason
 from tuner.messages.wording import one_line
 from tuner.resources.share import Capacity, num_mig_slices, this_machine
@@ -38,6 +37,12 @@ for it, 15 s (https://github.com/ray-project/ray/issues/65983)."""
 
 ANSWER_S = 10.0
 """How long a cluster to be joined may take to accept a connection."""
+
+OBJECT_STORE_ADVICE = (
+    "take fewer images or smaller ones (data.train_images, data.size_px), or more memory: for a cluster, "
+    "`ray start --object-store-memory`; for this machine's own, RAY_DEFAULT_OBJECT_STORE_MEMORY_PROPORTION"
+)
+"""Remedies for an object store that is too small."""
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import platform
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from trainables.errors import BadInput, Problem, first_line
 from trainables.precision import ComputedPrecision, autocast_to, best_precision
+from tuner.cluster.free_gpu import reserved
 from tuner.cluster.tasks import WorkerFailed, as_completed
 from tuner.experiment.precision import Precisions
 from tuner.resources.gpu_facts import GpuFacts
@@ -30,11 +31,14 @@ CHECKED_PART = 0.05
 DRIVER = Path("/proc/driver/nvidia/version")
 
 
-def check_gpus(share: Share, nodes: Iterable[Capacity], experiment: Mapping[str, Any]) -> Share:
+def check_gpus(
+    share: Share, nodes: Iterable[Capacity], experiment: Mapping[str, Any], say: Callable[[str], object]
+) -> Share:
     """Has a worker with a trial's share of a GPU inspect one of each kind. Returns the share with what they are, and
     the precisions that all of them are made for.
 
-    `experiment` is the whole of it, as plain data. A share without GPUs is returned as it is.
+    `experiment` is the whole of it, as plain data; `say` is told where the worker waits for other work. A share without
+    GPUs is returned as it is.
 
     Raises:
         BadInput: with every kind of GPU on which no trial can be trained.
@@ -47,7 +51,8 @@ def check_gpus(share: Share, nodes: Iterable[Capacity], experiment: Mapping[str,
     kinds: list[GpuFacts] = []
     for accelerator in sorted({node.accelerator_type for node in nodes if node.gpus}):
         try:
-            (facts,) = as_completed(inspect_gpu, [()], one, accelerator=accelerator)
+            with reserved(one, accelerator, say) as room:
+                (facts,) = as_completed(inspect_gpu, [()], one, accelerator=accelerator, room=room)
         except WorkerFailed as error:
             name = accelerator or "its GPU"
             problems.append(Problem("resources.gpus", "a GPU on which a process starts", f"{name}: {error}"))

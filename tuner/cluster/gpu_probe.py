@@ -114,7 +114,7 @@ def retry_with_larger_share(
         try:
             return run(share)
         except GpuOutOfMemory as full:
-            larger = next_larger_share(share.gpus)
+            larger = next_larger_share(max(share.gpus, full.gpus))  # which may be spread over few jobs
             if not share.is_auto or larger is None:
                 raise
             journal.append(ShareGrown(gpus=larger, reason=without_credentials(str(full)), trial=trial))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -36,7 +36,13 @@ class ProcessorFacts(Frozen):
         return Precisions(training="fp32", teacher="bf16" if self.has_fast_bf16 else "fp32")
 
 
-def inspect_hardware(share: Share, nodes: Iterable[Capacity], experiment: Mapping[str, Any], is_local: bool) -> Share:
+def inspect_hardware(
+    share: Share,
+    nodes: Iterable[Capacity],
+    experiment: Mapping[str, Any],
+    is_local: bool,
+    say: Callable[[str], object] = logger.info,
+) -> Share:
     """Finds out what trials with this share train on. Returns the share with that, and with what `auto` means there.
 
     GPUs are checked as by `check_gpus`. Processors are those of this machine if `is_local`, else of all nodes with
@@ -46,7 +52,7 @@ def inspect_hardware(share: Share, nodes: Iterable[Capacity], experiment: Mappin
         BadInput: with every kind of GPU on which no trial can be trained.
     """
     if share.gpus:
-        return check_gpus(share, nodes, experiment)
+        return check_gpus(share, nodes, experiment, say)
     try:
         found = [inspect_processor()] if is_local else on_each_node(inspect_processor, _nodes_with_cpus())
     except WorkerFailed as error:

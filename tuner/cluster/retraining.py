@@ -20,6 +20,7 @@ from trainables.probe import PROBES
 from trainables.results import EnsembleResult, RetrainFailed, RetrainResult
 from trainables.training.checkpoint import Checkpoints
 from trainables.trial import reseeded, train_and_test
+from tuner.cluster.capacity import LiveCapacity
 from tuner.cluster.probes import ProbesByKey
 from tuner.cluster.tasks import as_completed, put_shared
 from tuner.cluster.trainable import ImagesByKey, prepare_process
@@ -88,7 +89,8 @@ def retrain(
         step_file = StepFile(directory.live_steps, each.label)
         jobs.append((each, *examples, share, each.checkpoint_file(directory), checkpoint_period_s, step_file))
     kept = PredictionFiles(directory)
-    for each, retrained, files, predictions in as_completed(_retrain_once, jobs, share):
+    ended = as_completed(_retrain_once, jobs, share, capacity=LiveCapacity(share))
+    for each, retrained, files, predictions in ended:
         if predictions is not None:
             kept.add_test(each.of, each.seed, predictions)
         if files:

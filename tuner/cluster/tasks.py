@@ -21,18 +21,14 @@ from ray.exceptions import (
 from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from tuner.cluster.capacity import PERIOD_S, LiveCapacity
+from tuner.cluster.connection import OBJECT_STORE_ADVICE
 from tuner.cluster.job_places import places_for
 from tuner.messages.wording import one_line
 from tuner.resources.gpu_facts import NoGpu
 from tuner.resources.gpu_memory import is_gpu_out_of_memory
 from tuner.resources.node_losses import NodeLosses
 from tuner.resources.share import Share
-
-OBJECT_STORE_ADVICE = (
-    "take fewer images or smaller ones (data.train_images, data.size_px), or more memory: for a cluster, "
-    "`ray start --object-store-memory`; for this machine's own, RAY_DEFAULT_OBJECT_STORE_MEMORY_PROPORTION"
-)
-"""Remedies for an object store that is too small."""
 
 MEMORY_ADVICE = "fewer trials at once (search.concurrency) or a smaller batch need less"
 
@@ -51,12 +47,14 @@ def as_completed(
     share: Share,
     accelerator: str = "",
     room: PlacementGroup | None = None,
+    capacity: LiveCapacity | None = None,
 ) -> Iterator[Result]:
     """Runs `task(*job)` for every job on the cluster, as many at a time as the share says; yields results as they end.
 
     An argument from `put_shared` arrives as the value that was put. `accelerator` is the type of GPU to use, "" for
-    any; `room` is reserved for the jobs, None where they take what is free. A job whose node was lost is run again.
-    Jobs that still run when the caller closes the iterator are cancelled.
+    any; `room` is reserved for the jobs, None where they take what is free. With `capacity`, as many run at a time as
+    fit on the cluster at the moment, and those wait for which it may start a node. A job whose node was lost is run
+    again. Jobs that still run when the caller closes the iterator are cancelled.
 
         for score in as_completed(train, [(config, 0), (config, 1)], share):
             print(score)
@@ -71,12 +69,16 @@ def as_completed(
     losses, deaths = NodeLosses(), Counter[int]()
     try:
         while waiting or running:
-            while waiting and len(running) < share.concurrency:
+            num_at_once = share.concurrency if capacity is None else capacity.num_given_out
+            while waiting and len(running) < num_at_once:
                 number, job = waiting.popleft()
                 running[places.start(job)] = number, job
             if not waiting:
                 places.release_idle()
-            (ready,), _ = ray.wait(list(running), num_returns=1)
+            ended, _ = ray.wait(list(running), num_returns=1, timeout=None if capacity is None else PERIOD_S)
+            if not ended:
+                continue
+            (ready,) = ended
             number, job = running.pop(ready)
             try:
                 result = ray.get(ready)
@@ -91,7 +93,9 @@ def as_completed(
                     waiting.appendleft((number, job))
                     continue
                 reason = death_reason(error)
-                raise (GpuOutOfMemory if is_gpu_out_of_memory(reason) else WorkerFailed)(reason) from error
+                if is_gpu_out_of_memory(reason):
+                    raise GpuOutOfMemory(reason, share.gpus) from error
+                raise WorkerFailed(reason) from error
             places.end(ready, is_reusable=True)
             yield result
     finally:
@@ -123,7 +127,11 @@ class WorkerFailed(Exception):
 
 
 class GpuOutOfMemory(WorkerFailed):
-    """Error for a job whose share of a GPU's memory was too small."""
+    """Error for a job whose share of a GPU's memory, the fraction `gpus`, was too small."""
+
+    def __init__(self, reason: str, gpus: float) -> None:
+        super().__init__(reason)
+        self.gpus = gpus
 
 
 def put_shared(value: Any) -> Any:

@@ -11,6 +11,8 @@ from typing import Any
 from trainables.config import TrialConfig
 from trainables.data.config import DataConfig
 from trainables.data.loading import load_test, source_key, test_key
+from tuner.cluster.capacity import LiveCapacity
+from tuner.cluster.free_gpu import spread_over_free
 from tuner.cluster.gpu_probe import resolve_share, retry_with_larger_share
 from tuner.cluster.tasks import as_completed, put_shared
 from tuner.cluster.trainable import ImagesByKey
@@ -32,6 +34,7 @@ from tuner.execution.run_search import search_started, search_trials
 from tuner.experiment.checks import load_training
 from tuner.experiment.search_experiment import SearchExperiment, with_precisions
 from tuner.experiment.tree import flatten
+from tuner.messages.wording import counted
 from tuner.record.directory import RunDirectory
 from tuner.record.events import ComparisonEnded, ComparisonStarted, RowSearched, SearchEnded, ShareGrown
 from tuner.record.history import ComparisonHistory
@@ -152,13 +155,20 @@ def train_cells(
     """Runs every training that has no score yet. The test split is loaded only here, after all choices."""
     journal = context.journal
 
+    def note_capacity(changed: Share) -> None:
+        observer.concurrency = changed.concurrency
+        observer.say(f"the cluster has changed: room for {counted(changed.concurrency, 'training')} at once")
+
     def train_missing(share: Share) -> None:
         jobs = list(missing_cells(comparison, journal.history))
         if not jobs:
             return
+        share = spread_over_free(share, len(jobs))
         configs = {key: config for key, config, _ in jobs}
         observer.enter_phase(f"training, {share.concurrency} at once")
-        for ended in as_completed(train_cell, _with_images(comparison, jobs, images, share), share):
+        observer.concurrency = share.concurrency
+        arguments, capacity = _with_images(comparison, jobs, images, share), LiveCapacity(share, note_capacity)
+        for ended in as_completed(train_cell, arguments, share, capacity=capacity):
             journal.append(ended.event(flatten(configs[ended.key].model_dump(mode="json"))))
 
     if any(missing_cells(comparison, journal.history)):

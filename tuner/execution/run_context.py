@@ -117,7 +117,7 @@ def open_run(
             say("  the search starts without it; runs will be uploaded once it is reachable")
         nodes = stack.enter_context(cluster(address, data_bytes))
         share = share_of(nodes, experiment.resources, experiment.search.concurrency)
-        share = inspect_hardware(share, nodes, experiment.as_tree(), is_local=address is None)
+        share = inspect_hardware(share, nodes, experiment.as_tree(), is_local=address is None, say=say)
         journal = stack.enter_context(closing(Journal(directory, history)))
         sync = stack.enter_context(synced(journal, uri, experiment.name))
         yield RunContext(directory, uri, share, journal, sync)

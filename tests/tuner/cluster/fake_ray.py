@@ -18,6 +18,7 @@ class FakeRay:
         self.cancelled: list[Any] = []
         self.num_actors = 0
         self.living: set[int] = set()
+        self.num_timeouts = 0
 
     def cancel(self, reference: Any, force: bool) -> None:
         assert force
@@ -43,8 +44,11 @@ class FakeRay:
     def kill(self, actor: Any) -> None:
         self.living.remove(actor.number)
 
-    def wait(self, running: list[Any], num_returns: int) -> tuple[list[Any], list[Any]]:
+    def wait(self, running: list[Any], num_returns: int, timeout: float | None) -> tuple[list[Any], list[Any]]:
         self.most_at_once = max(self.most_at_once, len(running))
+        if timeout is not None and self.num_timeouts:
+            self.num_timeouts -= 1
+            return [], running
         return [running[-1]], running[:-1]
 
     def get(self, reference: Any) -> Any:

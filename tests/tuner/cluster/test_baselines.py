@@ -66,7 +66,7 @@ def raises(monkeypatch: pytest.MonkeyPatch) -> dict[int, Exception]:
     monkeypatch.setattr(baselines, "FoldTraining", FakeTraining)
     monkeypatch.setattr(FakeTraining, "raises", {})
     monkeypatch.setattr(baselines, "put_shared", lambda value: value)
-    monkeypatch.setattr(baselines, "as_completed", lambda task, jobs, share: (task(*job) for job in jobs))
+    monkeypatch.setattr(baselines, "as_completed", lambda task, jobs, share, **_: (task(*job) for job in jobs))
     return FakeTraining.raises
 
 

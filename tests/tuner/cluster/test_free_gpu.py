@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from tuner.cluster import free_gpu
-from tuner.cluster.free_gpu import PART_WAIT_S, NoGpuFree, free_part, spread_over_free
+from tuner.cluster.capacity import PERIOD_S, ClusterNodes, LiveCapacity
+from tuner.cluster.free_gpu import PART_WAIT_S, NoGpuFree, free_part, reserved, spread_over_free
 from tuner.experiment.settings import ResourceSettings
 from tuner.resources.share import Capacity, Share, share_of
 
@@ -21,14 +22,25 @@ class Groups:
         self.free = free
         self.asked: list[tuple[dict[str, float], float]] = []
         self.held: list[Any] = []
+        self.nodes: tuple[Capacity, ...] = ()
+        monkeypatch.setattr(free_gpu, "LiveCapacity", lambda share: LiveCapacity(share, list_nodes=self.list_nodes))
         monkeypatch.setattr(free_gpu, "placement_group", self.reserve)
         monkeypatch.setattr(free_gpu, "remove_placement_group", self.held.remove)
+
+    def before_wait(self) -> None:
+        """Nothing, but where a test replaces it."""
+
+    def list_nodes(self) -> ClusterNodes:
+        if not self.nodes:
+            raise ConnectionError  # they count as unchanged
+        return ClusterNodes(self.nodes)
 
     def reserve(self, bundles: list[dict[str, float]]) -> Any:
         (bundle,), groups = bundles, self
 
         class Group:
             def wait(self, wait_s: float) -> bool:
+                groups.before_wait()
                 groups.asked.append((bundle, wait_s))
                 return bundle["GPU"] <= groups.free
 
@@ -69,6 +81,27 @@ def test_what_the_block_raises_releases_it(monkeypatch: pytest.MonkeyPatch) -> N
     assert groups.held == []
 
 
+def test_what_is_free_is_reserved_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    groups, said = Groups(monkeypatch, free=0.25), list[str]()
+    with reserved(Share(2, 0.25, 1), "T4", said.append) as room:
+        assert groups.held == [room]
+    assert groups.held == said == []
+    assert groups.asked == [({"CPU": 2, "GPU": 0.25, "accelerator_type:T4": 0.001}, PART_WAIT_S)]
+
+
+def test_what_other_work_has_is_waited_for_and_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    groups, said = Groups(monkeypatch, free=0), list[str]()
+
+    def become_free() -> None:
+        groups.free = 1 if len(groups.asked) == 3 else 0
+
+    monkeypatch.setattr(groups, "before_wait", become_free)
+    with reserved(Share(2, 0.25, 1), "T4", said.append):
+        assert len(groups.held) == 1
+    assert [waited_s for _, waited_s in groups.asked] == [PART_WAIT_S, PERIOD_S, PERIOD_S, PERIOD_S]
+    assert said == ["waiting for 2 CPUs and 0.25 GPUs (T4) on one node: other work of the cluster has them"]
+
+
 @pytest.mark.parametrize(("free", "part", "asked"), [(1, 1, [1]), (0.5, 0.5, [1, 0.5]), (0.1, 0.125, [1, 0.5, 0.25])])
 def test_few_jobs_are_spread_over_what_is_free(
     monkeypatch: pytest.MonkeyPatch, free: float, part: float, asked: list[float]
@@ -80,7 +113,15 @@ def test_few_jobs_are_spread_over_what_is_free(
     assert groups.held == []
 
 
+def test_few_jobs_are_spread_over_nodes_that_came_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    groups = Groups(monkeypatch, free=1)
+    groups.nodes = (Capacity(8, 1),) * 2
+    share = share_of([Capacity(8, 1)], ResourceSettings(gpus="auto"), "auto").sized_for(0.125)
+    spread = spread_over_free(share, 2)
+    assert (spread.gpus, spread.concurrency) == (1, 2)
+
+
 def test_a_share_that_is_not_spread_reserves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     groups = Groups(monkeypatch, free=0)
-    assert spread_over_free(SHARE, 2) is SHARE
+    assert spread_over_free(SHARE, 2) == SHARE
     assert groups.asked == []

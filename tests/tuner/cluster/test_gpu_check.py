@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,9 +31,18 @@ class Workers:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, **found: GpuFacts | WorkerFailed) -> None:
         self.found = found
         self.asked: list[tuple[str, float, int]] = []
+        self.rooms: list[tuple[str, float]] = []
         monkeypatch.setattr(gpu_check, "as_completed", self.as_completed)
+        monkeypatch.setattr(gpu_check, "reserved", self.reserved)
 
-    def as_completed(self, task: Any, jobs: list[Any], share: Share, accelerator: str) -> Iterator[GpuFacts]:
+    @contextlib.contextmanager
+    def reserved(self, share: Share, accelerator: str, say: Any) -> Iterator[tuple[str, float]]:
+        self.rooms.append((accelerator, share.gpus))
+        yield self.rooms[-1]
+        self.rooms.pop()
+
+    def as_completed(self, task: Any, jobs: list[Any], share: Share, accelerator: str, room: Any) -> Iterator[GpuFacts]:
+        assert self.rooms == [room] == [(accelerator, share.gpus)]
         assert task is inspect_gpu
         assert jobs == [()]
         self.asked.append((accelerator, share.gpus, share.concurrency))
@@ -44,7 +54,7 @@ class Workers:
 
 def test_one_of_each_kind_is_inspected_with_the_share_of_a_trial(monkeypatch: pytest.MonkeyPatch) -> None:
     workers = Workers(monkeypatch, L4=GOOD, T4=GOOD.model_copy(update={"name": "Tesla T4", "capability": (7, 5)}))
-    share = check_gpus(SHARE, NODES, space_of().as_tree())
+    share = check_gpus(SHARE, NODES, space_of().as_tree(), print)
     assert workers.asked == [("L4", 0.25, 1), ("T4", 0.25, 1)]
     assert share.devices == (
         "NVIDIA L4 (compute capability 8.9, TF32, driver 580.1), PyTorch 2.9",
@@ -56,7 +66,7 @@ def test_one_of_each_kind_is_inspected_with_the_share_of_a_trial(monkeypatch: py
 
 def test_without_gpus_nothing_is_inspected(monkeypatch: pytest.MonkeyPatch) -> None:
     workers = Workers(monkeypatch)
-    assert check_gpus(Share(1, 0, 8), NODES, {}) == Share(1, 0, 8)
+    assert check_gpus(Share(1, 0, 8), NODES, {}, print) == Share(1, 0, 8)
     assert workers.asked == []
 
 
@@ -64,7 +74,7 @@ def test_every_kind_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch
     broken = GOOD.model_copy(update={"failure": "RuntimeError: CUDA unknown error"})
     Workers(monkeypatch, L4=broken, T4=WorkerFailed("its process crashed or was killed"))
     with pytest.raises(BadInput) as bad:
-        check_gpus(SHARE, NODES, {})
+        check_gpus(SHARE, NODES, {}, print)
     first, second = map(str, bad.value.problems)
     assert first.endswith("on a: RuntimeError: CUDA unknown error")
     assert second.endswith("a GPU on which a process starts, got T4: its process crashed or was killed")
@@ -72,11 +82,11 @@ def test_every_kind_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch
 
 def test_bf16_is_refused_where_it_is_emulated(monkeypatch: pytest.MonkeyPatch) -> None:
     Workers(monkeypatch, T4=GOOD.model_copy(update={"capability": (7, 5)}))
-    check_gpus(SHARE, NODES[1:], space_of().as_tree())
+    check_gpus(SHARE, NODES[1:], space_of().as_tree(), print)
     with pytest.raises(
         BadInput, match=r"training\.precision: expected auto, fp16 or fp32 on a GPU that only emulates bf16"
     ):
-        check_gpus(SHARE, NODES[1:], space_of(training__precision={"choice": ["fp32", "bf16"]}).as_tree())
+        check_gpus(SHARE, NODES[1:], space_of(training__precision={"choice": ["fp32", "bf16"]}).as_tree(), print)
 
 
 @pytest.mark.parametrize(

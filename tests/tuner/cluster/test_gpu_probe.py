@@ -177,16 +177,28 @@ class TestWithRoom:
         def run(share: Share) -> None:
             given.append((share.gpus, share.concurrency))
             if share.gpus < 0.5:
-                raise GpuOutOfMemory("CUDA out of memory")
+                raise GpuOutOfMemory("CUDA out of memory", share.gpus)
 
         retry_with_larger_share(auto().sized_for(0.1), journal, run, trial=3)
         assert given == [(0.1, 10), (0.2, 5), (0.5, 2)]
         assert [(e["gpus"], e["trial"]) for e in events_in(journal.path)] == [(0.2, 3), (0.5, 3)]
 
+    def test_goes_on_from_the_share_that_was_spread_over_few_jobs(self, journal: SearchJournal) -> None:
+        given: list[float] = []
+
+        def run(share: Share) -> None:
+            spread = max(share.gpus, 0.5)
+            given.append(spread)
+            if spread < 1:
+                raise GpuOutOfMemory("CUDA out of memory", spread)
+
+        retry_with_larger_share(auto().sized_for(0.1), journal, run)
+        assert given == [0.5, 1]
+
     @pytest.mark.parametrize("share", [auto(), Share(1, 0.25, 4)])
     def test_a_whole_card_and_a_number_do_not_grow(self, journal: SearchJournal, share: Share) -> None:
         def run(share: Share) -> None:
-            raise GpuOutOfMemory("CUDA out of memory")
+            raise GpuOutOfMemory("CUDA out of memory", share.gpus)
 
         with pytest.raises(GpuOutOfMemory):
             retry_with_larger_share(share, journal, run)

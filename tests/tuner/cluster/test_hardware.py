@@ -64,5 +64,5 @@ def test_gpus_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[Any] = []
     monkeypatch.setattr(hardware, "check_gpus", lambda *arguments: given.append(arguments) or arguments[0])
     share = Share(1, 0.5, 4)
-    assert inspect_hardware(share, NODES, {"name": "x"}, is_local=True) is share
-    assert given == [(share, NODES, {"name": "x"})]
+    assert inspect_hardware(share, NODES, {"name": "x"}, is_local=True, say=print) is share
+    assert given == [(share, NODES, {"name": "x"}, print)]

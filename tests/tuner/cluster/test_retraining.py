@@ -84,7 +84,7 @@ def test_the_networks_of_an_ensemble_become_one_model(monkeypatch: pytest.Monkey
     images = LabelledImages.of(pixels, np.array([0, 1, 0, 1]), ("a", "b"))
     monkeypatch.setattr(retrain, "load_test", lambda data: images)
     monkeypatch.setattr(retrain, "put_shared", lambda value: value)
-    monkeypatch.setattr(retrain, "as_completed", lambda task, jobs, share: (task(*job) for job in jobs))
+    monkeypatch.setattr(retrain, "as_completed", lambda task, jobs, share, **_: (task(*job) for job in jobs))
     directory = RunDirectory(tmp_path)
     jobs = [Retraining(4, config, seed, is_member=True) for seed in range(2)]
     list(retrain.retrain(jobs, {source_key(config.data): images}, {}, SHARE, directory))
@@ -137,7 +137,7 @@ def test_each_is_kept_while_it_trains_and_until_it_is_taken_in(monkeypatch: pyte
     monkeypatch.setattr(retrain, "load_test", lambda data: loaded.append(data) or IMAGES)
     monkeypatch.setattr(retrain, "train_and_test", train_and_test)
     monkeypatch.setattr(retrain, "put_shared", lambda value: value)
-    monkeypatch.setattr(retrain, "as_completed", lambda task, jobs, share: (task(*job) for job in jobs))
+    monkeypatch.setattr(retrain, "as_completed", lambda task, jobs, share, **_: (task(*job) for job in jobs))
     jobs = [Retraining(4, CONFIG, 0)]
     jobs += [Retraining(4, CONFIG, 1, share=0.5), Retraining("fine_tuning", CONFIG, 1, share=0.5)]
     images = {source_key(CONFIG.data): IMAGES}

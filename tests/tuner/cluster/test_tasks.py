@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -23,6 +23,7 @@ from ray.exceptions import (
 
 from tests.tuner.cluster.fake_ray import FakeRay
 from tuner.cluster import tasks
+from tuner.cluster.capacity import ClusterNodes, LiveCapacity
 from tuner.cluster.job_places import MAX_RETRIES
 from tuner.cluster.tasks import (
     GpuOutOfMemory,
@@ -50,6 +51,27 @@ def test_jobs_run_as_many_at_a_time_as_the_share_says(fake: FakeRay, concurrency
     assert fake.most_at_once == min(concurrency, 5)
     more = {"num_gpus": 0.5} if gpus else {"max_retries": MAX_RETRIES}
     assert fake.options == {"num_cpus": 2} | more
+
+
+def test_jobs_follow_a_cluster_that_grows_while_none_has_ended(fake: FakeRay) -> None:
+    fake.num_timeouts, sizes = 1, iter([2, 3])
+    cluster = SimpleNamespace(num_given_out=2)
+
+    def wait(running: list[Any], **options: Any) -> tuple[list[Any], list[Any]]:
+        cluster.num_given_out = next(sizes, 1)
+        return FakeRay.wait(fake, running, **options)
+
+    fake.wait = wait  # type: ignore[method-assign]
+    jobs = ((-number,) for number in range(6))
+    results = as_completed(abs, jobs, Share(1, 0, 2), capacity=cast(LiveCapacity, cluster))
+    assert sorted(results) == list(range(6))
+    assert fake.most_at_once == 3
+
+
+def test_where_all_nodes_are_lost_one_job_waits_for_the_next(fake: FakeRay) -> None:
+    capacity = LiveCapacity(Share(1, 0, 2), list_nodes=lambda: ClusterNodes(()))
+    assert list(as_completed(abs, [(-1,), (-2,)], Share(1, 0, 2), capacity=capacity)) == [1, 2]
+    assert fake.most_at_once == 1
 
 
 def test_a_job_whose_process_died_too_often_ends_them_all(fake: FakeRay) -> None:

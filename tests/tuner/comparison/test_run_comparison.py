@@ -20,6 +20,7 @@ from trainables.data.texts import LabelledTexts
 from trainables.results import RetrainResult
 from tuner.cli.comparison_progress import ComparisonProgress
 from tuner.cli.search_progress import SearchProgress
+from tuner.cluster.capacity import LiveCapacity
 from tuner.cluster.tasks import GpuOutOfMemory
 from tuner.comparison import run_comparison
 from tuner.comparison.cell import CellKey, CellScored, MeasureSettings
@@ -54,6 +55,8 @@ class Stage:
         self.calls: list[str] = []
         self.jobs: list[tuple[Any, ...]] = []
         monkeypatch.setattr(run_search, "run_trials", self.run_trials)
+        for module in (run_search, run_comparison):
+            monkeypatch.setattr(module, "spread_over_free", lambda share, num_jobs: share.spread_over(num_jobs))
         monkeypatch.setattr(run_comparison, "as_completed", self.as_completed)
         monkeypatch.setattr(run_comparison, "put_shared", lambda value: value)
         monkeypatch.setattr(run_comparison, "load_test", self.load_test)
@@ -69,7 +72,9 @@ class Stage:
         self.calls.append("load_test")
         return "test"
 
-    def as_completed(self, task: Any, jobs: Iterator[tuple[Any, ...]], share: Share) -> Iterator[CellScored]:
+    def as_completed(
+        self, task: Any, jobs: Iterator[tuple[Any, ...]], share: Share, capacity: LiveCapacity
+    ) -> Iterator[CellScored]:
         for job in jobs:
             self.jobs.append(job)
             key, config = job[:2]
@@ -176,10 +181,18 @@ def test_a_share_of_a_card_that_a_search_found_too_little_is_so_for_all(
         stage.run_trials(scheduler, images, share)
 
     monkeypatch.setattr(run_search, "run_trials", run_trials)
-    monkeypatch.setattr(run_search, "spread_over_free", lambda share, num_jobs: share.spread_over(num_jobs))
     stage.run(comparison_of(compare__rows=[*ROWS, SEARCHED]))
     assert given == [0.25, 0.5], "the few folds of the search get more than an eighth to begin with"
     assert {job[-1].gpus for job in stage.jobs} == {0.5}
+
+
+def test_few_trainings_are_spread_over_all_cards(stage: Stage) -> None:
+    nodes = [Capacity(64, 8)]
+    stage.context = stage.context.with_share(share_of(nodes, ResourceSettings(gpus="auto"), "auto").sized_for(0.125))
+    comparison = comparison_of()
+    stage.run(comparison)
+    assert len(stage.jobs) == comparison.num_cells == 8
+    assert {job[-1].gpus for job in stage.jobs} == {1}
 
 
 def test_a_training_that_finds_its_card_full_is_given_more_and_the_others_are_kept(
@@ -189,10 +202,10 @@ def test_a_training_that_finds_its_card_full_is_given_more_and_the_others_are_ke
         share_of([Capacity(8, 1)], ResourceSettings(gpus="auto"), "auto").sized_for(0.5)
     )
 
-    def as_completed(task: Any, jobs: Any, share: Share) -> Iterator[CellScored]:
-        for count, ended in enumerate(stage.as_completed(task, jobs, share)):
+    def as_completed(task: Any, jobs: Any, share: Share, capacity: LiveCapacity) -> Iterator[CellScored]:
+        for count, ended in enumerate(stage.as_completed(task, jobs, share, capacity)):
             if share.gpus < 1 and count == 1:
-                raise GpuOutOfMemory("CUDA out of memory")
+                raise GpuOutOfMemory("CUDA out of memory", share.gpus)
             yield ended
 
     monkeypatch.setattr(run_comparison, "as_completed", as_completed)

@@ -102,7 +102,7 @@ def test_nothing_is_retrained_where_nothing_is_complete(tmp_path: Path) -> None:
 
 def test_one_that_finds_its_card_full_is_given_more(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retraining, "spread_over_free", lambda share, num_jobs: share.spread_over(num_jobs))
-    stage.raises = {(1, 1, False): GpuOutOfMemory("CUDA out of memory")}
+    stage.raises = {(1, 1, False): GpuOutOfMemory("CUDA out of memory", 0.125)}
     share = share_of([Capacity(8, 1)], ResourceSettings(gpus="auto"), "auto").sized_for(0.25)
     stage.run(share=share)
     both, second = [(1, 0, True), (1, 1, False)], [(1, 1, False)]

@@ -102,7 +102,7 @@ def test_one_that_fails_is_left_out_for_good(stage: Stage, end: Any) -> None:
 
 
 def test_one_that_finds_its_card_full_is_given_more(stage: Stage) -> None:
-    stage.ends = {("fine_tuning", 2): GpuOutOfMemory("CUDA out of memory")}
+    stage.ends = {("fine_tuning", 2): GpuOutOfMemory("CUDA out of memory", 0.125)}
     share = share_of([Capacity(8, 1)], ResourceSettings(gpus="auto"), "auto").sized_for(0.5)
     stage.run(share=share)
     assert stage.given[1:] == [("fine_tuning", [1, 2], 0.5), ("fine_tuning", [2], 1)]
@@ -110,7 +110,7 @@ def test_one_that_finds_its_card_full_is_given_more(stage: Stage) -> None:
 
 
 def test_one_whose_share_of_a_card_is_too_small_and_fixed_is_left_out(stage: Stage) -> None:
-    stage.ends = {("fine_tuning", 1): GpuOutOfMemory("CUDA out of memory")}
+    stage.ends = {("fine_tuning", 1): GpuOutOfMemory("CUDA out of memory", 0.125)}
     stage.run(share=Share(1, 0.5, 1))
     assert stage.states == {"linear_probe": "complete", "fine_tuning": "failed"}
 
