@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -21,11 +22,12 @@ A_NODE = round(1 / GPU_SHARE)
 HOLD = """
 import ray, sys, time
 ray.init(address="127.0.0.1:6379", log_to_driver=False)
-@ray.remote(num_cpus=0, num_gpus=0.5)
+gpus, kinds = float(sys.argv[1]), sys.argv[2:]
+@ray.remote(num_cpus=0, num_gpus=gpus)
 class Holder:
     def here(self):
         return True
-holders = [Holder.options(accelerator_type=kind).remote() for kind in ("H100", "T4")]
+holders = [Holder.options(accelerator_type=kind or None).remote() for kind in kinds]
 ray.get([holder.here.remote() for holder in holders])
 print("held", flush=True)
 time.sleep(1e6)
@@ -125,12 +127,32 @@ def test_each_kind_of_gpu_has_its_own_fraction_also_where_half_of_each_is_taken(
     assert "of 16.0 GiB; 0.25, 4 trials on each H100; 0.5, 2 trials on each T4" in said, said
     assert all_complete(user.events("kinds")) == 8
 
-    holder = cluster.popen("python", "-c", HOLD)
-    said_by_holder = holder.stdout
-    assert said_by_holder is not None
-    until(lambda: "held" in said_by_holder.readline(), holder)
+    hold(cluster, 0.5, "H100", "T4")
     user.open()
     said = ended(user.submit("crowded"))
     assert "of 16.0 GiB (measured in 0.5 of one, as none was free); " in said, said
     assert all_complete(user.events("crowded")) == 8
+    cluster.end()
+
+
+def hold(cluster: Cluster, gpus: float, *kinds: str) -> subprocess.Popen[str]:
+    """Holds a part of a GPU of each of these kinds ("": any) until the process ends."""
+    holder = cluster.popen("python", "-c", HOLD, str(gpus), *kinds)
+    said = holder.stdout
+    assert said is not None
+    until(lambda: "held" in said.readline(), holder)
+    return holder
+
+
+def test_a_search_says_that_it_waits_for_gpus_and_begins_when_they_are_free(new_cluster: NewCluster) -> None:
+    cluster = new_cluster(workers=1)
+    holder = hold(cluster, 1, "")
+    user = new_client(cluster, trials=2, gpus="auto")
+    job = user.submit("queued")
+    waits = "waiting for 1 CPU and 0.05 GPUs on one node: other work of the cluster has them"
+    until(lambda: waits in user.give("logs", "queued"), job)
+    user.open()
+    holder.kill()
+    ended(job)
+    assert all_complete(user.events("queued")) == 2
     cluster.end()
