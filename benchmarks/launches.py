@@ -12,8 +12,10 @@ launches_smile_over_plain_<backbone>_<precision>    SMILE's over plain fine-tuni
 from __future__ import annotations
 
 import argparse
+import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -88,12 +90,21 @@ def launches_of(method: str, backbone: str, precision: str) -> Counter[str]:
         }
     )
     fit = start_fit(config, load_train(config.data), seed_for(0, "launches"), torch.device("cpu"))
-    with torch.backends.mkldnn.flags(enabled=False):
+    with without_onednn():
         fit.run(until=PERIOD)
         launches = Launches()
         with launches:
             fit.run(until=2 * PERIOD)
     return launches.counts
+
+
+@contextmanager
+def without_onednn() -> Iterator[None]:
+    """Has PyTorch compute without oneDNN inside the block, whose operations are others than those of a GPU."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="TF32 acceleration on top of oneDNN")  # which `flags` sets, too
+        with torch.backends.mkldnn.flags(enabled=False):
+            yield
 
 
 if __name__ == "__main__":

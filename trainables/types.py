@@ -61,6 +61,14 @@ class Outputs(NamedTuple):
     source_logits: Tensor | None
 
 
+class SourceOutputs(NamedTuple):
+    """Outputs of a frozen network that predicts no target class, as a teacher's: `Outputs` without `target_logits`."""
+
+    features: Tensor
+    pooled: Tensor
+    source_logits: Tensor | None
+
+
 def num_positions(features: Tensor) -> int:
     """Number of positions of a feature map: H·W of N×C×H×W, T of N×T×C, 1 of N×D."""
     match features.ndim:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from trainables.backbones.copying import structural_copy
 from trainables.backbones.fused_convolution import FusedConvolution
 from trainables.backbones.network import ImageBackbone, TransferNetwork
-from trainables.types import CompileMode, Outputs
+from trainables.types import CompileMode, SourceOutputs
 
 TOLERANCE = 1e-3
 """Largest relative difference of the features of a folded network. It is 3e-6 in fp32; a wrong fold, of a convolution
@@ -39,9 +39,10 @@ class FoldedNetwork:
     """Forward pass of a frozen network in evaluation mode with its BatchNorms folded: on the CPU a quarter faster.
 
     The network itself is not changed. Its weights may change in place: they are folded again at the next call, all
-    pairs together. Within autocast the folded weights are kept in its type: those that take no gradient would otherwise
-    be cast at every call. The pairs of convolution and normalisation are found on the first inputs, where the outputs
-    are compared with those of the network; if they differ by more than `TOLERANCE`, nothing is folded.
+    pairs together. Within autocast the folded weights and the source head are kept in its type: what takes no gradient
+    would otherwise be cast at every call. There is no target head. The pairs of convolution and normalisation are found
+    on the first inputs, where the outputs are compared with those of the network; if they differ by more than
+    `TOLERANCE`, nothing is folded.
     """
 
     def __init__(self, network: TransferNetwork, compile: CompileMode = "none") -> None:
@@ -52,7 +53,7 @@ class FoldedNetwork:
         self._folded_version, self._folded_type = -1, torch.float32
 
     @torch.no_grad()
-    def __call__(self, inputs: Tensor, embedded: Tensor | None = None) -> Outputs:
+    def __call__(self, inputs: Tensor, embedded: Tensor | None = None) -> SourceOutputs:
         """Computes the outputs for raw inputs N×…, without gradients.
 
         `embedded` are the same inputs as another network has embedded them; they are used if that needs no weights.
@@ -63,8 +64,9 @@ class FoldedNetwork:
         self.refresh(_computing_type(inputs.device))
         if embedded is None or not isinstance(self._network.backbone, ImageBackbone):
             embedded = self._network.embed(inputs)
-        outputs: Outputs = self._folded(embedded)
-        return outputs
+        features, pooled = self._folded.backbone(embedded)
+        head = self._folded.source_head
+        return SourceOutputs(features, pooled, None if head is None else head(pooled))
 
     @property
     def folded_norms(self) -> tuple[int, int]:
@@ -95,6 +97,9 @@ class FoldedNetwork:
         version = self._version()
         if self._folded_version != version or self._folded_type != computing:
             _refresh(self._pairs, computing)
+            if self._folded is not None and self._network.source_head is not None:
+                assert self._folded.source_head is not None
+                _refresh_head(self._network.source_head, self._folded.source_head, computing)
             self._folded_version, self._folded_type = version, computing
 
     def forget(self) -> None:
@@ -103,7 +108,9 @@ class FoldedNetwork:
 
     def _version(self) -> int:
         """Sum of the version counters of the folded tensors, which grows with every change in place."""
-        return sum(t._version for conv, norm, _ in self._pairs for t in _sources(conv, norm))
+        head = [] if self._network.source_head is None else [*self._network.source_head.parameters()]
+        folded = [tensor for conv, norm, _ in self._pairs for tensor in _sources(conv, norm)]
+        return sum(tensor._version for tensor in (*folded, *head))
 
 
 def pairs_in(backbone: nn.Module, embedded: Tensor) -> list[tuple[str, str]]:
@@ -187,6 +194,17 @@ def _refresh(pairs: Sequence[Pair], computing: torch.dtype) -> None:
     both = [pair.both for pair in pairs]  # in place, as a CUDA graph keeps the addresses
     torch._foreach_copy_([each.weight for each in both], weights)
     torch._foreach_copy_([each.bias for each in both if each.bias is not None], shifts)
+
+
+def _refresh_head(head: nn.Linear, cast: nn.Linear, computing: torch.dtype) -> None:
+    """Casts the present weights of `head` to the type `computing`, in place where `cast` has it; in fp32, and in
+    float64, it shares them."""
+    kept = computing if head.weight.dtype == torch.float32 else head.weight.dtype
+    if cast.weight.dtype == kept != head.weight.dtype:
+        torch._foreach_copy_([*cast.parameters()], [*head.parameters()])
+        return
+    for name, tensor in head.named_parameters():
+        setattr(cast, name, nn.Parameter(tensor.to(kept), requires_grad=False) if kept != tensor.dtype else tensor)
 
 
 def _on_those(operation: Callable[..., object], targets: list[Tensor], operands: Sequence[Tensor | None]) -> None:

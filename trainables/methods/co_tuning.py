@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from trainables.backbones.network import TransferNetwork, in_evaluation_mode
 from trainables.methods.base import Batches, Method, MethodContext
-from trainables.methods.losses import cross_entropy, entropy, full_precision, on_host
+from trainables.methods.losses import cross_entropy, excess, full_precision, on_host
 from trainables.methods.mixing import MixableConfig, mixed
 from trainables.seeding import rng_for
 from trainables.types import Batch, LossTerms
@@ -80,7 +80,7 @@ class CoTuning(Method):
             assert outputs.source_logits is not None  # by uses_source_head
             target_NS = self.relationship.of(targets)
             gap = cross_entropy(outputs.source_logits, target_NS)
-            self.diagnostics["source_label_excess"] = gap.detach() - entropy(target_NS)
+            self.diagnostics["source_label_excess"] = excess(gap.detach(), target_NS)
             terms["source_label"] = self.config.trade_off * gap
         return terms
 

@@ -14,7 +14,7 @@ from trainables.backbones.network import TransferNetwork
 from trainables.methods.base import Method, MethodConfig, MethodContext
 from trainables.methods.losses import (
     cross_entropy,
-    entropy,
+    excess,
     frobenius_per_position,
     frobenius_scale,
     full_precision,
@@ -23,7 +23,7 @@ from trainables.methods.losses import (
 )
 from trainables.methods.mixing import Mix, MixAlpha, draw_mix
 from trainables.methods.teacher import TeacherPrecision, ema_update, frozen_copy, scaled_decay, teacher_autocast
-from trainables.types import Batch, LossTerms, Outputs
+from trainables.types import Batch, LossTerms, Outputs, SourceOutputs
 
 Form = Literal["authors", "paper"]
 """Form of a term of the loss: of the authors' code, or as the paper prints it."""
@@ -124,7 +124,7 @@ class Smile(Method):
             terms["source_label"] = self.config.gamma_fc * self._source_label_loss(outputs, teacher_outputs, mix)
         return terms
 
-    def _feature_loss(self, outputs: Outputs, teacher_outputs: Outputs, mix: Mix) -> torch.Tensor:
+    def _feature_loss(self, outputs: Outputs, teacher_outputs: SourceOutputs, mix: Mix) -> torch.Tensor:
         """γ_FE·L_FE. Not zero even at step 0: the student normalises by the batch, the teacher by its running ones."""
         if self.config.feature_loss == "authors":
             target = mix.blend(full_precision(teacher_outputs.features))
@@ -133,14 +133,14 @@ class Smile(Method):
         target = mix.blend(full_precision(teacher_outputs.pooled))
         return self.config.gamma_fe * mean_squared_norm(outputs.pooled, target)
 
-    def _source_label_loss(self, outputs: Outputs, teacher_outputs: Outputs, mix: Mix) -> torch.Tensor:
+    def _source_label_loss(self, outputs: Outputs, teacher_outputs: SourceOutputs, mix: Mix) -> torch.Tensor:
         """L_FC. The authors' form is bounded below by the entropy of its target; the excess over it is logged."""
         assert outputs.source_logits is not None  # by uses_source_head
         assert teacher_outputs.source_logits is not None
         target_NS = mix.blend(full_precision(teacher_outputs.source_logits).softmax(dim=1))
         if self.config.source_loss == "authors":
             gap = cross_entropy(outputs.source_logits, target_NS)
-            self.diagnostics["source_label_excess"] = gap.detach() - entropy(target_NS)
+            self.diagnostics["source_label_excess"] = excess(gap.detach(), target_NS)
             return gap
         return mean_squared_norm(full_precision(outputs.source_logits).softmax(dim=1), target_NS)
 

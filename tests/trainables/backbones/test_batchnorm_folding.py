@@ -15,7 +15,7 @@ from trainables.backbones.config import BackboneConfig
 from trainables.backbones.network import TransferNetwork
 from trainables.methods.teacher import ema_update, frozen_copy
 from trainables.seeding import torch_seeded
-from trainables.types import Outputs
+from trainables.types import Outputs, SourceOutputs
 
 
 def uint8_images(num: int = 3, size: int = 64) -> Tensor:
@@ -24,12 +24,12 @@ def uint8_images(num: int = 3, size: int = 64) -> Tensor:
 
 
 @torch.no_grad()
-def itself(network: TransferNetwork, inputs: Tensor) -> Outputs:
+def itself(network: TransferNetwork, inputs: Tensor) -> SourceOutputs:
     output: Outputs = network(network.embed(inputs))
-    return output
+    return SourceOutputs(output.features, output.pooled, output.source_logits)
 
 
-def assert_close_outputs(ours: Outputs, theirs: Outputs, rtol: float) -> None:
+def assert_close_outputs(ours: SourceOutputs, theirs: SourceOutputs, rtol: float) -> None:
     """Compares all outputs by their norms."""
     for mine, exact in zip(ours, theirs, strict=True):
         assert (mine is None) == (exact is None)
@@ -151,6 +151,24 @@ class TestATinyNetwork:
         after = folded(inputs)
         assert_close_outputs(after, itself(teacher, inputs), rtol=1e-13)
         assert not torch.allclose(after.features, before.features)
+
+    def test_the_source_head_is_kept_in_the_type_that_is_computed_in(self) -> None:
+        """To the bit as autocast, which would cast it at each call, in place once it has been cast."""
+        teacher = frozen_copy(tiny_network()).float()
+        inputs, folded = tiny_batch().inputs.float(), FoldedNetwork(teacher)
+        with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+            first = folded(inputs)
+            assert folded._folded is not None
+            head = folded._folded.source_head
+            assert head.weight.dtype == head.bias.dtype == torch.bfloat16
+            assert torch.equal(first.source_logits, teacher.source_head(first.pooled))
+            places = [tensor.data_ptr() for tensor in head.parameters()]
+            teacher.source_head.weight.mul_(2)
+            second = folded(inputs)
+            assert torch.equal(second.source_logits, teacher.source_head(second.pooled))
+            assert [tensor.data_ptr() for tensor in head.parameters()] == places
+        folded(inputs)
+        assert head.weight is teacher.source_head.weight
 
     def test_there_is_no_graph(self) -> None:
         output = FoldedNetwork(frozen_copy(tiny_network()))(tiny_batch().inputs)

@@ -317,5 +317,10 @@ def log_softmax(z: Tensor) -> Tensor:
     return softmax(z).log()
 
 
+def entropy(rows: Tensor) -> Tensor:
+    """Mean over rows of positive probabilities."""
+    return mean([-(row * row.log()).sum() for row in rows])
+
+
 def mean(values: list[Tensor]) -> Tensor:
     return torch.stack(values).sum() / len(values)

@@ -32,7 +32,6 @@ from trainables.methods.co_tuning import (
     source_probabilities,
     validation_part,
 )
-from trainables.methods.losses import entropy
 from trainables.methods.mixing import draw_mix
 from trainables.seeding import rng_for
 
@@ -70,7 +69,9 @@ class TestTheLoss:
 
     def test_is_never_less_than_the_entropy_of_the_rows(self) -> None:
         method = related(probabilities(NUM_CLASSES, NUM_SOURCE_CLASSES), CoTuningConfig(trade_off=1))
-        excess = method.loss(tiny_batch())["source_label"] - entropy(method.relationship.of(tiny_batch().labels))
+        excess = method.loss(tiny_batch())["source_label"] - references.entropy(
+            method.relationship.of(tiny_batch().labels)
+        )
         assert excess > 0
         assert_close(method.diagnostics["source_label_excess"], excess)
 
@@ -82,7 +83,7 @@ class TestTheLoss:
             method.student.source_head.weight.zero_()
             method.student.source_head.bias.copy_(rows_KS[1].log())
         term = method.loss(replace(tiny_batch(), labels=torch.ones(6, dtype=torch.long)))["source_label"]
-        assert_close(term, entropy(rows_KS[1:2]))
+        assert_close(term, references.entropy(rows_KS[1:2]))
         assert all(gradient.abs().max() < 1e-14 for gradient in gradients(term, method.student).values())
 
     def test_trains_the_source_head(self) -> None:

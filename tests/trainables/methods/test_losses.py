@@ -7,12 +7,13 @@ from sklearn.utils.class_weight import compute_class_weight
 from torch.nn import functional as F
 from torch.testing import assert_close
 
+from tests.trainables.methods import references
 from trainables.methods.losses import (
     CROSS_ENTROPY,
     TargetLoss,
     balanced_class_weights,
     cross_entropy,
-    entropy,
+    excess,
     frobenius_per_position,
     frobenius_scale,
     full_precision,
@@ -105,13 +106,15 @@ def test_hard_labels_are_one_hot_targets() -> None:
 
 
 @pytest.mark.usefixtures("float64")
-def test_entropy_is_the_least_cross_entropy() -> None:
+def test_the_entropy_is_the_least_cross_entropy() -> None:
     logits = torch.randn(5, 3)
-    target = logits.softmax(dim=1)
-    assert_close(cross_entropy(logits, target), entropy(target))
-    assert cross_entropy(logits + 0.1 * torch.randn(5, 3), target) > entropy(target)
-    assert entropy(torch.eye(3)) == 0
-    assert_close(entropy(torch.full((2, 4), 0.25)), torch.tensor(4.0).log())
+    target, least = logits.softmax(dim=1), references.entropy(logits.softmax(dim=1))
+    assert_close(cross_entropy(logits, target), least)
+    other = cross_entropy(logits + 0.1 * torch.randn(5, 3), target)
+    assert excess(other, target) > 0
+    assert_close(excess(other, target), other - least)
+    assert excess(torch.tensor(0.5), torch.eye(3)) == 0.5
+    assert_close(excess(torch.tensor(4.0).log(), torch.full((2, 4), 0.25)), torch.tensor(0.0))
 
 
 WEIGHTS = [0.5, 2.0, 1.25]

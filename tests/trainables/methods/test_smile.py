@@ -17,7 +17,6 @@ from tests.trainables.methods.parity import assert_parity, gradients
 from tests.trainables.tiny import NUM_SOURCE_CLASSES, TinyAffine, Unfolded, tiny_batch, tiny_context, tiny_network
 from trainables.backbones.network import TransferNetwork
 from trainables.methods import smile
-from trainables.methods.losses import entropy
 from trainables.methods.mixing import Mix
 from trainables.methods.mixup import Mixup, MixupConfig
 from trainables.methods.smile import Form, Smile, SmileConfig
@@ -106,7 +105,7 @@ class TestTheFormulas:
         terms = loss_at(method, Mix(1.0, PARTNER))
         probabilities = student(student.embed(tiny_batch().inputs)).source_logits.softmax(dim=1)
         assert terms["feature"] == 0
-        assert_close(terms["source_label"], entropy(probabilities))
+        assert_close(terms["source_label"], references.entropy(probabilities))
         assert_close(folded["source_label"], terms["source_label"])
         assert method.diagnostics["source_label_excess"].abs() < 1e-14
         for gradient in gradients(terms["feature"] + terms["source_label"], student).values():
