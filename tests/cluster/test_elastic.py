@@ -138,10 +138,15 @@ def test_each_kind_of_gpu_has_its_own_fraction_also_where_half_of_each_is_taken(
 def hold(cluster: Cluster, gpus: float, *kinds: str) -> subprocess.Popen[str]:
     """Holds a part of a GPU of each of these kinds ("": any) until the process ends."""
     holder = cluster.popen("python", "-c", HOLD, str(gpus), *kinds)
-    said = holder.stdout
-    assert said is not None
-    until(lambda: "held" in said.readline(), holder)
+    until_said("held", holder)
     return holder
+
+
+def until_said(words: str, process: subprocess.Popen[str]) -> None:
+    """Reads the lines of a process up to one with these words."""
+    said = process.stdout
+    assert said is not None
+    until(lambda: words in said.readline(), process)
 
 
 def test_a_search_says_that_it_waits_for_gpus_and_begins_when_they_are_free(new_cluster: NewCluster) -> None:
@@ -150,7 +155,7 @@ def test_a_search_says_that_it_waits_for_gpus_and_begins_when_they_are_free(new_
     user = new_client(cluster, trials=2, gpus="auto")
     job = user.submit("queued")
     waits = "waiting for 1 CPU and 0.05 GPUs on one node: other work of the cluster has them"
-    until(lambda: waits in user.give("logs", "queued"), job)
+    until_said(waits, job)
     user.open()
     holder.kill()
     ended(job)
