@@ -6,6 +6,8 @@ left of either card: then no fifth could come in. The first trial to arrive is k
 `growth`: a share of a card that was measured as a quarter turns out to be too little: trials run out of memory below a
 half. Then a command goes on with the search, and must not measure again.
 
+`stranded`: of two kinds of cards one is lost before its trials have begun, which wait for it in Ray.
+
 `jobs`: twelve jobs on halves of cards, as retrainings are, one of which is killed.
 
 `together`: two places for one trial, whose folds are trained at once; on the processor, and nothing stands in for
@@ -24,6 +26,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +35,8 @@ import torch
 
 from tests.end_to_end.stand_in import StandIn
 from tests.tuner.tiny import space_of
-from tuner.cluster import gpu_probe, tune
+from tuner.cluster import capacity, gpu_probe, tune
+from tuner.cluster.capacity import ClusterNodes
 from tuner.cluster.connection import TUNE_ENVIRONMENT, alive_nodes
 from tuner.cluster.tasks import as_completed
 from tuner.experiment.checks import load_images
@@ -40,12 +44,13 @@ from tuner.experiment.search_experiment import load_experiment
 from tuner.record.directory import RunDirectory
 from tuner.record.journal import open_search_journal
 from tuner.resources.gpu_memory import GIB, GpuMemoryNeed
-from tuner.resources.share import Capacity, Share, share_of
+from tuner.resources.share import Capacity, KindNeed, Share, share_of
 from tuner.scheduling.scheduler import TrialScheduler
 
 NUM_CPUS, NUM_CARDS = 8, 2
 PACKED_TRIALS, AT_ONCE, PACKED_SHARE = 6, 4, 0.5
 GROWN_TRIALS, MEASURED_SHARE, ENOUGH = 2, 0.25, 0.5
+STRANDED_TRIALS = 12
 AUTO = {"cpus": 1, "gpus": "auto"}
 CARD = "accelerator_type:T4"
 NUM_JOBS, KILLED_JOB = 12, 5
@@ -113,6 +118,13 @@ class HungryTrainable(StandIn):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
 
 
+class EndsAtOnce(StandIn):
+    """Has nothing to wait for."""
+
+    def meanwhile(self) -> None:
+        """Does nothing."""
+
+
 def run_packing(folder: Path) -> None:
     gate = Gate.options(name=GATE).remote()
     space = space_of(search__trials=PACKED_TRIALS, resources={"cpus": 1, "gpus": PACKED_SHARE})
@@ -139,6 +151,25 @@ def run_growth(folder: Path) -> None:
         tune.run_trials(TrialScheduler(space, journal), {}, share)
     with closing(open_search_journal(RunDirectory(folder))) as journal:
         note(folder, printed=gpu_probe.resolve_share(asked, [space], {}, 2, journal).note)
+
+
+def run_stranded(folder: Path) -> None:
+    space = space_of(search__trials=STRANDED_TRIALS, search__folds_in_parallel=False, resources=AUTO)
+    listed = [Capacity(NUM_CPUS, NUM_CARDS, accelerator_type=kind) for kind in ("T4", "H100")]
+    kinds = [KindNeed(node.accelerator_type, PACKED_SHARE, context=0.01) for node in listed]
+    share = share_of(listed, space.resources, "auto").with_kinds(kinds)
+
+    def list_nodes() -> ClusterNodes:
+        nodes = tuple(listed)
+        del listed[1:]
+        return ClusterNodes(nodes)
+
+    capacity.PERIOD_S = capacity.GONE_S = 2.0
+    tune.LiveCapacity = partial(capacity.LiveCapacity, list_nodes=list_nodes)  # type: ignore[misc, assignment]
+    tune.FoldTrainable = EndsAtOnce  # type: ignore[misc, assignment]
+    with closing(open_search_journal(RunDirectory(folder))) as journal:
+        tune.run_trials(TrialScheduler(space, journal), {}, share)
+    tune.LiveCapacity = capacity.LiveCapacity  # type: ignore[misc]
 
 
 def run_jobs(folder: Path) -> None:
@@ -191,6 +222,7 @@ def main(folder: Path, space_file: Path) -> None:
     run_trial(folder / "alone", space_file, places=1)
     run_packing(folder / "packing")
     run_growth(folder / "growth")
+    run_stranded(folder / "stranded")
     run_jobs(folder / "jobs")
     ray.shutdown()
 

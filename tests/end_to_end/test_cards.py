@@ -18,6 +18,7 @@ from tests.end_to_end.cards import (
     MEASURED_SHARE,
     NUM_JOBS,
     PACKED_TRIALS,
+    STRANDED_TRIALS,
 )
 from tests.end_to_end.commands import run_command
 from tests.end_to_end.forked import ROOT
@@ -107,6 +108,10 @@ class TestGrowth:
         }
         by_share = {gpus: {e["pid"] for e in steps if e["gpus"] == gpus} for gpus in (MEASURED_SHARE, ENOUGH)}
         assert not by_share[MEASURED_SHARE] & by_share[ENOUGH]
+
+
+def test_trials_that_wait_for_a_kind_that_is_gone_are_run_on_another(searches: Searches) -> None:
+    assert is_complete(searches.events("stranded"), STRANDED_TRIALS)
 
 
 class TestJobs:

@@ -16,6 +16,13 @@ logger = logging.getLogger(__name__)
 PERIOD_S = 10.0
 """How often the nodes are listed."""
 
+LOSS_KNOWN_S = 30.0
+"""How long after the loss of a node it may be listed at most: Ray's five signs of life, three seconds each, and
+`PERIOD_S`."""
+
+GONE_S = 60.0
+"""How long no node with a kind of GPU is listed before what waits for that kind is given another."""
+
 NODE_GROUP = "ray.io/node-group"
 """Label of a node that an operator or an autoscaler has started, with the name of its group. Of such nodes there may be
 more."""
@@ -60,7 +67,9 @@ class LiveCapacity:
         self._clock = clock
         self._listed_s: float | None = None
         self._may_grow = False
-        self._places_of_a_node = 0
+        self._seen: set[Capacity] = set()
+        self._lost_s: dict[str, float] = {}
+        self._had_s: dict[str, float] = {}
 
     @property
     def share(self) -> Share:
@@ -73,9 +82,28 @@ class LiveCapacity:
     def num_pending(self) -> int:
         """Number of trials that may wait for room: those of one more node, where nodes are started for them, but none
         beyond `search.concurrency`."""
-        share = self.share
-        wanted = self._places_of_a_node if self._may_grow else 0
+        return self.num_pending_of(self.share)
+
+    def num_pending_of(self, share: Share) -> int:
+        """The same for a share that has grown."""
+        if not self._may_grow:
+            return 0
+        wanted = share.most_on_a_node([*self._seen])
         return wanted if share.limit is None else min(wanted, max(0, share.limit - share.concurrency))
+
+    def note_node_loss(self, accelerator: str) -> None:
+        """A trial on a kind of GPU has lost its node, which may be listed for some time yet."""
+        self._lost_s[accelerator] = self._clock()
+
+    def is_settled(self, accelerator: str) -> bool:
+        """Whether the nodes with this kind of GPU are listed as they are: no loss of one is still unknown to Ray."""
+        lost_s = self._lost_s.get(accelerator)
+        return lost_s is None or self._clock() - lost_s >= LOSS_KNOWN_S
+
+    def is_gone(self, accelerator: str) -> bool:
+        """Whether nodes with this kind of GPU have been listed, and for `GONE_S` none."""
+        had_s = self._had_s.get(accelerator)
+        return had_s is not None and self._clock() - had_s >= GONE_S
 
     @property
     def num_given_out(self) -> int:
@@ -91,6 +119,7 @@ class LiveCapacity:
             return
         before, self._share = self._share, self._share.on(found.nodes)
         self._may_grow = found.may_grow
-        self._places_of_a_node = max(self._places_of_a_node, self._share.most_on_a_node(found.nodes))
+        self._seen.update(found.nodes)
+        self._had_s |= dict.fromkeys((node.accelerator_type for node in found.nodes if node.gpus), self._listed_s)
         if self._share.concurrency != before.concurrency:
             self._on_change(self._share)

@@ -22,6 +22,7 @@ from trainables.precision import ComputedPrecision, autocast_to, best_precision
 from tuner.cluster.free_gpu import reserved
 from tuner.cluster.tasks import WorkerFailed, as_completed
 from tuner.experiment.precision import Precisions
+from tuner.messages.wording import amount
 from tuner.resources.gpu_facts import GpuFacts
 from tuner.resources.share import Capacity, Share
 
@@ -49,7 +50,11 @@ def check_gpus(
     one, needs_bf16 = replace(share, concurrency=1, gpus=part), asks_for_bf16(experiment)
     problems: list[Problem] = []
     kinds: list[GpuFacts] = []
-    for accelerator in sorted({node.accelerator_type for node in nodes if node.gpus}):
+    with_gpus = [node for node in nodes if node.gpus]
+    usable = {node.accelerator_type for node in with_gpus if share.fits_on(node)}
+    for accelerator in sorted({node.accelerator_type for node in with_gpus} - usable):
+        say(f"{accelerator or 'GPUs'} not used: no trial of {amount(share.cpus, 'CPU')} fits on their nodes")
+    for accelerator in sorted(usable):
         try:
             with reserved(one, accelerator, say) as room:
                 (facts,) = as_completed(inspect_gpu, [()], one, accelerator=accelerator, room=room)

@@ -18,6 +18,7 @@ from trainables.data.folds import Fold, fold_at
 from trainables.data.loading import source_key
 from trainables.device import default_device
 from trainables.errors import TrainingFailed
+from trainables.training.graph import WARM_UP_STEPS
 from trainables.trial import FoldTraining
 from tuner.cluster.free_gpu import NoGpuFree, free_part
 from tuner.cluster.tasks import GpuOutOfMemory, WorkerFailed, as_completed, put_shared
@@ -32,7 +33,8 @@ from tuner.resources.gpu_memory import GpuMemoryNeed, is_gpu_out_of_memory, larg
 from tuner.resources.share import KindNeed, Share
 
 PROBED_STEPS = 2
-"""Number of steps of a probe: from the second on, the optimiser's state is in memory beside the activations."""
+"""Number of steps of a probe: from the second on, the optimiser's state is in memory beside the activations. Where
+steps are recorded, those before the recording and two of it are needed."""
 
 PROBE_WAIT_S = 60.0
 """How long a probe waits for a GPU that nobody else uses. Then it takes the largest part of one that is free."""
@@ -73,8 +75,13 @@ def resolve_share(
             journal.append(ShareMeasured(gpus=need.gpus, context=need.context, accelerator=kind, **asdict(need)))
         largest = max(probes, key=lambda each: each.need.gpus)
         source = f"{largest.need}{_measured_on(share)}{largest.where}"
-    share = share.with_kinds(_kinds(history))
+    share = known_share(share, history)
     return replace(share, note=f"{AUTO}: {source}; {'; '.join(map(_spell_share, share.by_kind()))}")
+
+
+def known_share(share: Share, history: SearchHistory | ComparisonHistory) -> Share:
+    """Returns an auto share as it was measured before this command; any other as it is."""
+    return share.with_kinds(_kinds(history)) if share.is_auto and history.shares_measured else share
 
 
 def _kinds(history: SearchHistory | ComparisonHistory) -> list[KindNeed]:
@@ -140,7 +147,7 @@ def _measured(share: Share, configs: list[TrialConfig], images: ImagesByKey, num
     """
     images_ref = put_shared(dict(images))
     probes: list[_Probe] = []
-    for accelerator in sorted({node.accelerator_type for node in share.nodes if node.gpus}):
+    for accelerator in sorted({node.accelerator_type for node in share.nodes if share.fits_on(node)}):
         with free_part(share, accelerator, PROBE_WAIT_S) as (part, room):
             one = replace(share, concurrency=1, gpus=part)
             job = (configs, images_ref, num_folds, one)
@@ -213,7 +220,8 @@ def _fits(config: TrialConfig, images: ImagesByKey, num_folds: int, device: torc
     fold = Fold(whole.train, whole.validation[: config.training.eval_batch_size])
     try:
         with contextlib.suppress(TrainingFailed):  # as it may at the largest learning rate
-            FoldTraining(config, examples, 1, fold, device).score_at(PROBED_STEPS)
+            num_steps = PROBED_STEPS + (WARM_UP_STEPS if config.training.cuda_graphs else 0)
+            FoldTraining(config, examples, 1, fold, device).score_at(num_steps)
     except RuntimeError as error:
         if not is_gpu_out_of_memory(error):
             raise

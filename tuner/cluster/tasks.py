@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 import ray
+import torch
 from ray.exceptions import (
     ActorUnavailableError,
     NodeDiedError,
@@ -48,19 +49,22 @@ def as_completed(
     accelerator: str = "",
     room: PlacementGroup | None = None,
     capacity: LiveCapacity | None = None,
+    failed: Callable[[tuple[Any, ...], str], Result] | None = None,
 ) -> Iterator[Result]:
     """Runs `task(*job)` for every job on the cluster, as many at a time as the share says; yields results as they end.
 
     An argument from `put_shared` arrives as the value that was put. `accelerator` is the type of GPU to use, "" for
     any; `room` is reserved for the jobs, None where they take what is free. With `capacity`, as many run at a time as
     fit on the cluster at the moment, and those wait for which it may start a node. A job whose node was lost is run
-    again. Jobs that still run when the caller closes the iterator are cancelled.
+    again. `failed` makes the result of a job that failed for good, and of the reason, in place of the error. Jobs that
+    still run when the caller closes the iterator are cancelled.
 
         for score in as_completed(train, [(config, 0), (config, 1)], share):
             print(score)
 
     Raises:
-        WorkerFailed: if a job raised an error, or its process died too often; the other jobs are then cancelled.
+        WorkerFailed: if a job raised an error, or its process died too often, and there is no `failed`; the other jobs
+            are then cancelled.
         GpuOutOfMemory: if the reason was exhausted GPU memory.
     """
     places = places_for(task, share, accelerator, room)
@@ -73,8 +77,7 @@ def as_completed(
             while waiting and len(running) < num_at_once:
                 number, job = waiting.popleft()
                 running[places.start(job)] = number, job
-            if not waiting:
-                places.release_idle()
+            places.release_idle()  # what no job takes now: one that waits in Ray may need its GPU
             ended, _ = ray.wait(list(running), num_returns=1, timeout=None if capacity is None else PERIOD_S)
             if not ended:
                 continue
@@ -95,7 +98,10 @@ def as_completed(
                 reason = death_reason(error)
                 if is_gpu_out_of_memory(reason):
                     raise GpuOutOfMemory(reason, share.gpus) from error
-                raise WorkerFailed(reason) from error
+                if failed is None:
+                    raise WorkerFailed(reason) from error
+                yield failed(job, reason)
+                continue
             places.end(ready, is_reusable=True)
             yield result
     finally:
@@ -168,8 +174,11 @@ def is_node_loss(error: Exception | None) -> bool:
 
 
 def may_succeed_elsewhere(error: RayError) -> bool:
-    """Whether a job may succeed in another process: its own died, or was on a node whose GPU no training can use."""
-    return isinstance(error.cause, NoGpu) if isinstance(error, RayTaskError) else True
+    """Whether a job may succeed in another process: its own died, was on a node whose GPU no training can use, or its
+    CUDA context is broken, with which no further job could compute."""
+    if not isinstance(error, RayTaskError):
+        return True
+    return isinstance(error.cause, NoGpu | torch.AcceleratorError) and not is_gpu_out_of_memory(error.cause)
 
 
 def death_reason(error: Exception | None) -> str:
@@ -183,7 +192,18 @@ def death_reason(error: Exception | None) -> str:
     if is_node_loss(error):
         return "its node was lost"
     if isinstance(error, RayActorError) and error.actor_init_failed:
-        return str(error).strip().rpartition("\n")[2]
+        return _constructor_error(str(error))
     if isinstance(error, RayActorError | WorkerCrashedError):
         return f"its process crashed or was killed, as by the kernel when memory runs out ({MEMORY_ADVICE})"
     return one_line(error)
+
+
+def _constructor_error(message: str) -> str:
+    """Finds the error's own line in Ray's text of an actor whose constructor raised it: the one about a GPU's memory,
+    else the first after the traceback, as CUDA's errors end in advice of several lines."""
+    lines = [line for line in message.strip().splitlines() if line.strip()]
+    if (about_memory := next(filter(is_gpu_out_of_memory, lines), None)) is not None:
+        return about_memory.strip()
+    in_traceback = [number for number, line in enumerate(lines) if line.startswith((" ", "\t"))]
+    after = lines[in_traceback[-1] + 1 :] if in_traceback else []
+    return (after or lines[-1:])[0].strip()

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from ray.util.placement_group import PlacementGroup
+
 from trainables.config import TrialConfig
 from trainables.data.examples import Examples
 from trainables.data.loading import source_key
+from tuner.cluster.free_gpu import NoGpuFree, free_part, reserved
+from tuner.cluster.gpu_probe import PART_IF_BUSY, PROBE_WAIT_S
 from tuner.cluster.tasks import as_completed, put_shared
 from tuner.cluster.trainable import ImagesByKey, prepare_process
 from tuner.experiment.timing import StepTimes, time_steps
@@ -14,16 +22,40 @@ MAX_PROBES = 16
 """Number of measurements at once, beyond which more places would not change the mean."""
 
 
-def probe_step_times(config: TrialConfig, images: ImagesByKey, num_folds: int, share: Share) -> StepTimes:
+def probe_step_times(
+    config: TrialConfig,
+    images: ImagesByKey,
+    num_folds: int,
+    share: Share,
+    is_measured: bool = True,
+    say: Callable[[str], object] = print,
+) -> StepTimes:
     """Times steps of `config` with the share of a trial, where the trials will run beside each other.
+
+    Where an auto share is yet to be measured, one is timed in the largest part of a GPU that is free; `say` is told
+    where other work has all of them.
 
     Raises:
         WorkerFailed: if a worker could not train.
         MemoryError: if the examples do not fit into the object store.
     """
     examples = put_shared(images[source_key(config.data)])
+    if is_measured or not share.is_auto:
+        return _mean_of(config, examples, num_folds, share)
+    try:
+        with free_part(share, "", PROBE_WAIT_S) as (part, room):
+            return _mean_of(config, examples, num_folds, replace(share, concurrency=1, gpus=part), room)
+    except NoGpuFree:
+        least = replace(share, concurrency=1, gpus=PART_IF_BUSY)
+        with reserved(least, "", say) as room:
+            return _mean_of(config, examples, num_folds, least, room)
+
+
+def _mean_of(
+    config: TrialConfig, examples: Any, num_folds: int, share: Share, room: PlacementGroup | None = None
+) -> StepTimes:
     jobs = [(config, examples, num_folds, share)] * min(share.concurrency, MAX_PROBES)
-    return StepTimes.mean(as_completed(_time_steps, jobs, share))
+    return StepTimes.mean(as_completed(_time_steps, jobs, share, room=room))
 
 
 def _time_steps(config: TrialConfig, examples: Examples, num_folds: int, share: Share) -> StepTimes:

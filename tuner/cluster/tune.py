@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ray import cloudpickle, tune
-from ray.exceptions import RayError
+from ray.air.execution._internal import RayActorManager
+from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.tune import Callback
 from ray.tune.error import TuneError
 from ray.tune.execution import class_cache
 from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 from ray.tune.stopper import NoopStopper, Stopper
 
@@ -66,10 +70,12 @@ def run_trials(
     trainable = tune.with_resources(with_images, _resources_of)
     # Tune would pass the driver's AWS keys to its workers in an environment that Ray's agent writes to its log.
     class_cache.ENV_VARS_TO_PROPAGATE -= {name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")}
+    capacity = LiveCapacity(share, on_capacity)
     tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
-            search_alg=SchedulerSearcher(scheduler, settings, LiveCapacity(share, on_capacity)),
+            search_alg=SchedulerSearcher(scheduler, settings, capacity),
+            scheduler=StrandedTrials(scheduler, capacity),
             num_samples=-1,  # as many as the scheduler assigns
             max_concurrent_trials=share.limit or MOST_TRIALS,
             reuse_actors=True,
@@ -80,18 +86,40 @@ def run_trials(
             name="tune",
             storage_path=str(journal.directory.ray),
             stop=SchedulerStopper(scheduler, settings),
-            callbacks=[SchedulerCallback(scheduler, settings)],
+            callbacks=[SchedulerCallback(scheduler, settings, capacity)],
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             failure_config=tune.FailureConfig(max_failures=0),  # the scheduler decides about retries
             verbose=0,
         ),
     )
     try:
-        tuner.fit()
+        with each_error_is_its_trials():
+            tuner.fit()
     except Exception as error:
         if not scheduler.done:
             raise _unwrapped(error) from None
         logger.exception("Ray Tune failed after the last trial")  # e.g. on its own files, which are never read
+
+
+@contextmanager
+def each_error_is_its_trials() -> Iterator[None]:
+    """Has Ray Tune take any error of Ray's for the end of the trial's actor inside the block.
+
+    Tune knows those of actors and of their code. For another one, as of an actor that Ray's memory monitor has killed,
+    or of a report that was lost with its node, it would end the whole search.
+    """
+    handle = RayActorManager._actor_task_failed
+
+    def handle_any(manager: RayActorManager, tracked_actor_task: Any, exception: Exception) -> None:
+        if isinstance(exception, RayError) and not isinstance(exception, RayActorError | RayTaskError):
+            exception = RayActorError(error_msg=str(exception))
+        handle(manager, tracked_actor_task=tracked_actor_task, exception=exception)
+
+    setattr(RayActorManager, handle.__name__, handle_any)
+    try:
+        yield
+    finally:
+        setattr(RayActorManager, handle.__name__, handle)
 
 
 def _resources_of(config: Mapping[str, Any]) -> tune.PlacementGroupFactory:
@@ -122,23 +150,31 @@ class SchedulerSearcher(Searcher):
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # FINISHED is a str
         if self._scheduler.done:
             return str(Searcher.FINISHED)
-        history = self._scheduler.journal.history
-        shares = [each.at_least(history.gpus_on(each.accelerator)) for each in self._capacity.share.by_kind()]
-        limit = self._capacity.share.limit
+        history, live = self._scheduler.journal.history, self._capacity.share
+        shares = [each.at_least(history.gpus_on(each.accelerator)) for each in live.by_kind()]
         fitting = sum(share.concurrency for share in shares)
-        places = min(fitting, limit or fitting)
-        if not shares or self._scheduler.num_assigned >= places + self._capacity.num_pending:
+        places = min(fitting, live.limit or fitting)
+        may_wait = self._capacity.num_pending_of(live.at_least(history.gpus))
+        if self._scheduler.num_assigned >= places + may_wait:
             return None
-        share = shares[0] if len(shares) == 1 else self._with_most_room(shares)
+        if live.kinds:
+            share = self._with_most_room(shares) if self._scheduler.num_assigned < places else None
+            if share is None and not may_wait:
+                return None
+            share = share or replace(live.at_least(history.gpus), kinds=())  # of any kind, which a node is started for
+        else:
+            (share,) = shares
         assignment = self._scheduler.next_assignment(places)
         if assignment is None:
             return None
         self._accelerators[trial_id] = share.accelerator
         return {"assignment": assignment, "settings": self._settings, "share": share}
 
-    def _with_most_room(self, shares: Iterable[Share]) -> Share:
+    def _with_most_room(self, shares: Iterable[Share]) -> Share | None:
         used = Counter(self._accelerators.values())
-        return max(shares, key=lambda share: share.concurrency - used[share.accelerator])
+        open_ones = [share for share in shares if self._capacity.is_settled(share.accelerator)]
+        most = max(open_ones, key=lambda share: share.concurrency - used[share.accelerator], default=None)
+        return None if most is None or most.concurrency <= used[most.accelerator] else most
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Releases the trial's place. Reports arrive by `SchedulerStopper` and `SchedulerCallback`."""
@@ -199,9 +235,10 @@ class SchedulerCallback(Callback):
     """Ray Tune's callback: reports the death of a worker to the trial scheduler, and shrinks what Tune keeps of trials
     that have ended."""
 
-    def __init__(self, scheduler: TrialScheduler, settings: WorkerSettings) -> None:
+    def __init__(self, scheduler: TrialScheduler, settings: WorkerSettings, capacity: LiveCapacity) -> None:
         self._scheduler = scheduler
         self._settings = settings
+        self._capacity = capacity
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         forget(trial)
@@ -224,6 +261,7 @@ class SchedulerCallback(Callback):
     def _report_lost(self, number: int, fold: int, error: Exception | None, share: Share) -> None:
         reason = death_reason(error)
         if is_node_loss(error):
+            self._capacity.note_node_loss(share.accelerator)
             self._scheduler.node_lost(number, fold, reason)
         elif share.is_auto and is_gpu_out_of_memory(reason):
             self._scheduler.out_of_gpu_memory(number, fold, share.gpus, reason, share.accelerator)
@@ -232,6 +270,35 @@ class SchedulerCallback(Callback):
 
     def __reduce__(self) -> tuple[type[Callback], tuple[()]]:
         return Callback, ()
+
+
+class StrandedTrials(FIFOScheduler):
+    """Ray Tune's scheduler: first come, first served, but a trial that waits for a kind of GPU of which no node is left
+    is given back to the trial scheduler, as nothing else would end its wait."""
+
+    def __init__(self, scheduler: TrialScheduler, capacity: LiveCapacity) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._scheduler = scheduler
+        self._capacity = capacity
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        if self._capacity.share.kinds:
+            self._give_back(tune_controller)
+        chosen: Trial | None = super().choose_trial_to_run(tune_controller)
+        return chosen
+
+    def _give_back(self, tune_controller: Any) -> None:
+        for trial in [trial for trial in tune_controller.get_live_trials() if trial.status == Trial.PENDING]:
+            accelerator = trial.config["share"].accelerator
+            if not self._capacity.is_gone(accelerator):
+                continue
+            assignment: Assignment = trial.config["assignment"]
+            if (fold := self._scheduler.fold_at(assignment)) is not None:
+                self._scheduler.node_lost(assignment.number, fold, f"no node with {accelerator} is left")
+            tune_controller.stop_trial(trial)
+
+    def __reduce__(self) -> tuple[type[FIFOScheduler], tuple[()]]:
+        return FIFOScheduler, ()
 
 
 def forget(trial: Trial) -> None:

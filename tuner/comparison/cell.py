@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import torch
+
 from trainables.backbones.network import TransferNetwork
 from trainables.config import TrialConfig
 from trainables.data.config import DataConfig
@@ -91,7 +93,8 @@ def train_cell(
     An error of the training is returned, so that the comparison continues.
 
     Raises:
-        RuntimeError: if the share of a GPU is too small and can be larger.
+        RuntimeError: if the share of a GPU is too small and can be larger, or the process's CUDA context is broken, in
+            which each further training would fail.
     """
     prepare_process(share)
     try:
@@ -102,6 +105,8 @@ def train_cell(
     except Exception as error:
         if share.is_auto and share.gpus < 1 and is_gpu_out_of_memory(error):
             raise  # the driver tries it again with a larger share
+        if isinstance(error, torch.AcceleratorError):
+            raise  # the driver tries it again in another process
         logger.exception("%s failed", key)
         return CellUnscored(key, without_credentials(one_line(error)), diverged=False)
 

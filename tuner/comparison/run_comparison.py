@@ -16,7 +16,7 @@ from tuner.cluster.free_gpu import spread_over_free
 from tuner.cluster.gpu_probe import resolve_share, retry_with_larger_share
 from tuner.cluster.tasks import as_completed, put_shared
 from tuner.cluster.trainable import ImagesByKey
-from tuner.comparison.cell import CellKey, MeasureSettings, train_cell
+from tuner.comparison.cell import CellKey, CellUnscored, MeasureSettings, train_cell
 from tuner.comparison.comparison_experiment import Arm, ComparisonExperiment
 from tuner.comparison.comparison_result import ComparisonResult, comparison_result_of, write_tables
 from tuner.execution.hardware import decided_precisions, record_hardware
@@ -34,6 +34,7 @@ from tuner.execution.run_search import search_started, search_trials
 from tuner.experiment.checks import load_training
 from tuner.experiment.search_experiment import SearchExperiment, with_precisions
 from tuner.experiment.tree import flatten
+from tuner.messages.redaction import without_credentials
 from tuner.messages.wording import counted
 from tuner.record.directory import RunDirectory
 from tuner.record.events import ComparisonEnded, ComparisonStarted, RowSearched, SearchEnded, ShareGrown
@@ -168,12 +169,17 @@ def train_cells(
         observer.enter_phase(f"training, {share.concurrency} at once")
         observer.concurrency = share.concurrency
         arguments, capacity = _with_images(comparison, jobs, images, share), LiveCapacity(share, note_capacity)
-        for ended in as_completed(train_cell, arguments, share, capacity=capacity):
+        for ended in as_completed(train_cell, arguments, share, capacity=capacity, failed=unscored):
             journal.append(ended.event(flatten(configs[ended.key].model_dump(mode="json"))))
 
     if any(missing_cells(comparison, journal.history)):
         with observer:
             retry_with_larger_share(context.share, journal, train_missing)
+
+
+def unscored(job: tuple[Any, ...], reason: str) -> CellUnscored:
+    """Makes the outcome of a training whose processes died; it may be repeated."""
+    return CellUnscored(job[0], without_credentials(reason), diverged=False)
 
 
 def missing_cells(comparison: ComparisonExperiment, history: ComparisonHistory) -> Iterator[Job]:

@@ -117,6 +117,20 @@ def search_started(
     )
 
 
+def num_jobs_left(space: SearchExperiment, history: SearchHistory) -> int | None:
+    """Counts the trainings that workers may do beside each other: folds that the trials lack, or trials where their
+    folds are not trained in parallel. None without a limit of trials."""
+    search, num_trials = space.search, space.search.trials if space.dimensions else 1
+    if num_trials is None:
+        return None
+    started = history.trials.values()
+    running = [trial for trial in started if trial.state == "running"]
+    num_new = max(0, num_trials - len(started))
+    if search.folds_in_parallel is False:
+        return num_new + len(running)
+    return (num_new + len(running)) * search.num_trial_folds - sum(len(trial.folds) for trial in running)
+
+
 def search_trials(
     space: SearchExperiment,
     images: ImagesByKey,
@@ -131,9 +145,9 @@ def search_trials(
     `probes` are from `search_probes`. The test split is not loaded.
     """
     num_trials = space.search.trials if space.dimensions else 1
-    share = spread_over_free(share, None if num_trials is None else num_trials * space.search.num_trial_folds)
+    share = spread_over_free(share, num_jobs_left(space, journal.history))
     if time_budget is not None:
-        time_budget = replace(time_budget, places=share.concurrency)
+        time_budget = replace(time_budget, places=max(1, share.concurrency))  # 0: all nodes are away
     for line in (*filter(None, [share.note]), *apply_warm_start(space, journal)):
         observer.say(line)
     observer.enter_phase(f"searching, {share.concurrency} trials at once")

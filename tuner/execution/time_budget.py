@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from trainables.errors import BadInput
+from tuner.cluster.gpu_probe import known_share
 from tuner.cluster.time_probe import probe_step_times
 from tuner.cluster.trainable import ImagesByKey
 from tuner.execution.observer import Observer
@@ -30,11 +31,13 @@ def timed_scope(
     observer.enter_phase("timing a training")
     config = next(plan.space.boundary_configs())
     asked_s = time.monotonic()
-    times = probe_step_times(config, images, plan.num_folds, context.share)
+    history = context.journal.history
+    share, is_measured = known_share(context.share, history), bool(history.shares_measured)
+    times = probe_step_times(config, images, plan.num_folds, share, is_measured, observer.say)
     startup_s = max(0.0, time.monotonic() - asked_s - times.timed_s)
 
     def budget_of(plan: Plan) -> TimeBudget:
-        return TimeBudget.of(plan, times, context.share.concurrency, started_s, startup_s)
+        return TimeBudget.of(plan, times, share.concurrency, started_s, startup_s)
 
     lengths = TRAINING_LENGTHS if context.journal.history.started is None else ()
     scope = scope_of(plan, budget_of, time.monotonic() - started_s, lengths)

@@ -94,7 +94,15 @@ class Share:
 
     def at_least(self, least: float | None) -> Self:
         """Returns the share with at least the fraction `least` of a GPU for each trial, if it is auto; else itself."""
-        return self.sized_for(least) if self.is_auto and least is not None and least > self.gpus else self
+        if not self.is_auto or least is None or least <= self.gpus:
+            return self
+        if self.kinds:
+            return self.with_kinds([replace(kind, gpus=max(kind.gpus, least)) for kind in self.kinds])
+        return self.sized_for(least)
+
+    def fits_on(self, node: Capacity) -> bool:
+        """Whether a trial fits on an empty node, in a whole GPU of it if the share of one is yet to be measured."""
+        return _fit_on(node, self.cpus, 1.0 if self.is_auto else self.gpus) > 0
 
     def sized_for(self, least: float) -> Self:
         """Divides the nodes of an auto share among trials that need the fraction `least` of a GPU each."""
@@ -122,9 +130,10 @@ class Share:
         needs = {kind.accelerator: kind for kind in self.kinds}
         largest = max(self.kinds, key=lambda kind: kind.gpus)
         shares = []
-        for accelerator in sorted({node.accelerator_type for node in self.nodes if node.gpus}):
+        fitting = [node for node in self.nodes if self.fits_on(node)]
+        for accelerator in sorted({node.accelerator_type for node in fitting}):
             need = needs.get(accelerator, largest)
-            nodes = tuple(node for node in self.nodes if node.gpus and node.accelerator_type == accelerator)
+            nodes = tuple(node for node in fitting if node.accelerator_type == accelerator)
             own = replace(self, nodes=nodes, kinds=(), accelerator=accelerator)
             shares.append(replace(own, context=need.context, others=need.others).sized_for(need.gpus))
         return tuple(shares)

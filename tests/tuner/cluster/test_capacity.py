@@ -60,6 +60,13 @@ def test_trials_wait_only_where_nodes_are_started_for_them() -> None:
     assert Listed(NODE, Capacity(16, 0), may_grow=True).capacity.num_pending == 16
 
 
+def test_fewer_wait_where_trials_need_more_than_at_first() -> None:
+    nodes = Listed(Capacity(8, 1), may_grow=True)
+    nodes.capacity = LiveCapacity(Share(1, 0.125, 8), list_nodes=nodes)
+    assert nodes.capacity.num_pending == 8
+    assert nodes.capacity.num_pending_of(Share(1, 0.5, 2)) == 2
+
+
 @pytest.mark.parametrize(("labels", "may_grow"), [({}, False), ({NODE_GROUP: "workers"}, True)])
 def test_a_node_of_a_group_is_one_of_which_there_may_be_more(
     monkeypatch: pytest.MonkeyPatch, labels: dict[str, str], may_grow: bool

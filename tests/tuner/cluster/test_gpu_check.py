@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,17 @@ def test_one_of_each_kind_is_inspected_with_the_share_of_a_trial(monkeypatch: py
     )
     assert share.precisions == Precisions(training="fp16", teacher="fp32")  # of the older one, for all workers
     assert (share.gpus, share.concurrency) == (0.25, 8)
+
+
+def test_a_kind_on_whose_nodes_no_trial_fits_is_named_and_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    workers, said = Workers(monkeypatch, L4=GOOD), list[str]()
+    nodes = [*NODES[:1], Capacity(1, 4, accelerator_type="T4"), Capacity(0, 1)]
+    check_gpus(replace(SHARE, cpus=2), nodes, {}, said.append)
+    assert [kind for kind, _, _ in workers.asked] == ["L4"]
+    assert said == [
+        "GPUs not used: no trial of 2 CPUs fits on their nodes",
+        "T4 not used: no trial of 2 CPUs fits on their nodes",
+    ]
 
 
 def test_without_gpus_nothing_is_inspected(monkeypatch: pytest.MonkeyPatch) -> None:

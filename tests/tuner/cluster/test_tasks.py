@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import traceback
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -68,6 +69,30 @@ def test_jobs_follow_a_cluster_that_grows_while_none_has_ended(fake: FakeRay) ->
     assert fake.most_at_once == 3
 
 
+def test_a_gpu_that_is_free_is_given_back_while_a_restarted_job_waits_for_one(fake: FakeRay) -> None:
+    """Actors of nodes that were lost are replaced at once, and wait in Ray: those that become idle, on a cluster on
+    which no further job is started, must leave their GPUs to them."""
+    cluster = SimpleNamespace(num_given_out=4)
+    lost, kept = {0, 1}, list[int]()
+
+    def run(number: int) -> int:
+        cluster.num_given_out = 2
+        if number in lost:
+            lost.remove(number)
+            raise NodeDiedError("gone")
+        return number
+
+    def wait(running: list[Any], **options: Any) -> tuple[list[Any], list[Any]]:
+        kept.append(len(fake.living) - len(running))
+        return [running[0]], running[1:]  # the oldest first: those of the lost nodes
+
+    fake.wait = wait  # type: ignore[method-assign]
+    jobs = ((number,) for number in range(6))
+    results = as_completed(run, jobs, Share(1, 0.5, 4), capacity=cast(LiveCapacity, cluster))
+    assert sorted(results) == list(range(6))
+    assert set(kept) == {0}, "actors without a job"
+
+
 def test_where_all_nodes_are_lost_one_job_waits_for_the_next(fake: FakeRay) -> None:
     capacity = LiveCapacity(Share(1, 0, 2), list_nodes=lambda: ClusterNodes(()))
     assert list(as_completed(abs, [(-1,), (-2,)], Share(1, 0, 2), capacity=capacity)) == [1, 2]
@@ -101,6 +126,31 @@ def test_a_job_on_a_node_whose_gpu_does_not_start_is_tried_elsewhere(fake: FakeR
 
     assert list(as_completed(run, [()], Share(1, 0.5, 1))) == ["trained"]
     assert fake.num_actors == 3
+
+
+def test_a_job_whose_cuda_context_broke_is_run_in_another_process(fake: FakeRay) -> None:
+    """Which all later ones of that process would find broken, too."""
+    bad = [1]
+
+    def run(number: int) -> int:
+        if bad:
+            bad.pop()
+            raise RayTaskError("run", "Traceback", torch.AcceleratorError("CUDA error: an illegal memory access"))
+        return number
+
+    assert list(as_completed(run, [(0,), (1,), (2,)], Share(1, 0.5, 1))) == [0, 1, 2]
+    assert fake.num_actors == 2
+
+
+def test_a_job_that_fails_for_good_may_have_a_result(fake: FakeRay) -> None:
+    def run(number: int) -> str:
+        if number == 1:
+            raise RayTaskError("run", "Traceback", torch.AcceleratorError("CUDA error: an illegal memory access"))
+        return str(number)
+
+    results = as_completed(run, [(0,), (1,), (2,)], Share(1, 0.5, 1), failed=lambda job, why: f"{job[0]} failed: {why}")
+    assert list(results) == ["0", "1 failed: AcceleratorError: CUDA error: an illegal memory access", "2"]
+    assert (fake.num_actors, fake.living) == (1 + MAX_RETRIES + 1, set())
 
 
 def test_an_error_of_the_jobs_own_is_not_tried_again(fake: FakeRay) -> None:
@@ -234,3 +284,26 @@ class TestOnEachNode:
 def test_what_an_actor_died_of_while_it_started_is_its_error() -> None:
     cause = RayTaskError("FoldTrainable.__init__", "Traceback\nNoGpu: CUDA does not start", RuntimeError())
     assert death_reason(ActorDiedError(cause)) == "NoGpu: CUDA does not start"
+
+
+CUDA_IS_FULL = """CUDA error: out of memory
+Search for `cudaErrorMemoryAllocation' for more information.
+For debugging consider passing CUDA_LAUNCH_BLOCKING=1
+Compile with `TORCH_USE_CUDA_DSA` to enable device-side assertions.
+"""
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        (CUDA_IS_FULL, "RuntimeError: CUDA error: out of memory"),
+        ("TUNER_CACHE is no folder\nthat all nodes share", "RuntimeError: TUNER_CACHE is no folder"),
+    ],
+)
+def test_the_error_of_a_constructor_is_told_by_its_own_line(message: str, reason: str) -> None:
+    """Not by the last one of its advice, in which no lack of memory is recognised."""
+    try:
+        raise RuntimeError(message)
+    except RuntimeError as error:
+        cause = RayTaskError("FoldTrainable.__init__", traceback.format_exc(), error, actor_repr="x", actor_id="0a")
+    assert death_reason(ActorDiedError(cause)) == reason

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -8,9 +9,12 @@ import pytest
 from tests.tuner.tiny import space_of
 from trainables.data.loading import source_key
 from tuner.cluster import time_probe
+from tuner.cluster.free_gpu import NoGpuFree
+from tuner.cluster.gpu_probe import PART_IF_BUSY
 from tuner.cluster.time_probe import MAX_PROBES, probe_step_times
+from tuner.experiment.settings import ResourceSettings
 from tuner.experiment.timing import StepTimes
-from tuner.resources.share import Share
+from tuner.resources.share import Capacity, Share, share_of
 
 
 @pytest.mark.parametrize(("concurrency", "count"), [(1, 1), (4, 4), (100, MAX_PROBES)])
@@ -19,7 +23,10 @@ def test_as_many_are_timed_at_once_as_will_run_at_once(
 ) -> None:
     asked: list[tuple[Any, ...]] = []
 
-    def as_completed(task: Callable[..., StepTimes], jobs: list[tuple[Any, ...]], share: Share) -> Iterator[StepTimes]:
+    def as_completed(
+        task: Callable[..., StepTimes], jobs: list[tuple[Any, ...]], share: Share, room: Any
+    ) -> Iterator[StepTimes]:
+        assert room is None
         asked.extend(jobs)
         yield from (StepTimes(1.0, float(number), 3.0) for number in range(len(jobs)))
 
@@ -38,3 +45,38 @@ def test_a_worker_times_with_the_threads_of_its_share(monkeypatch: pytest.Monkey
     monkeypatch.setattr(time_probe, "time_steps", lambda *arguments: arguments)
     assert time_probe._time_steps("config", "images", 3, Share(2, 0, 1)) == ("config", "images", 3)  # type: ignore[arg-type, comparison-overlap]
     assert prepared == [Share(2, 0, 1)]
+
+
+@pytest.mark.parametrize(("free", "part", "said"), [(0.5, 0.5, 0), (0, PART_IF_BUSY, 1)])
+def test_where_the_share_is_not_measured_one_is_timed_in_what_is_free(
+    monkeypatch: pytest.MonkeyPatch, free: float, part: float, said: int
+) -> None:
+    """All GPUs may be others', for ever: a whole one is not waited for."""
+    jobs_of: list[tuple[Any, ...]] = []
+    lines: list[str] = []
+
+    @contextlib.contextmanager
+    def free_part(share: Share, accelerator: str, wait_s: float) -> Iterator[tuple[float, str]]:
+        if not free:
+            raise NoGpuFree("no GPU became free")
+        yield free, "room"
+
+    @contextlib.contextmanager
+    def reserved(share: Share, accelerator: str, say: Callable[[str], object]) -> Iterator[str]:
+        say(f"waiting for {share.gpus} GPUs")
+        yield "room"
+
+    def as_completed(task: Any, jobs: list[tuple[Any, ...]], share: Share, room: Any) -> Iterator[StepTimes]:
+        assert (room, share.concurrency, share.gpus) == ("room", 1, part)
+        jobs_of.extend(jobs)
+        yield StepTimes(1.0, 2.0, 3.0)
+
+    for name, stand_in in (("free_part", free_part), ("reserved", reserved), ("as_completed", as_completed)):
+        monkeypatch.setattr(time_probe, name, stand_in)
+    monkeypatch.setattr(time_probe, "put_shared", lambda value: value)
+    config = next(space_of().boundary_configs())
+    share = share_of([Capacity(8, 4)], ResourceSettings(gpus="auto"), "auto")
+    images: Any = {source_key(config.data): "images"}
+    assert probe_step_times(config, images, 3, share, False, lines.append) == StepTimes(1.0, 2.0, 3.0)
+    assert len(jobs_of) == 1
+    assert len(lines) == said

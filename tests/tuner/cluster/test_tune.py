@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from ray import cloudpickle
+from ray.air.execution._internal import RayActorManager
 from ray.exceptions import ActorDiedError, OutOfMemoryError, RayActorError
 from ray.tune.error import TuneError
 from ray.tune.search import Searcher
@@ -21,8 +22,15 @@ from trainables.results import FoldResult
 from tuner.cluster import tune
 from tuner.cluster.capacity import ClusterNodes, LiveCapacity
 from tuner.cluster.connection import TUNE_ENVIRONMENT
+from tuner.cluster.tasks import death_reason
 from tuner.cluster.trainable import WorkerSettings
-from tuner.cluster.tune import SchedulerCallback, SchedulerSearcher, SchedulerStopper, run_trials
+from tuner.cluster.tune import (
+    SchedulerCallback,
+    SchedulerSearcher,
+    SchedulerStopper,
+    each_error_is_its_trials,
+    run_trials,
+)
 from tuner.cluster.worker_reports import FoldDone, FoldFailed, RungScored
 from tuner.experiment.settings import ResourceSettings
 from tuner.record.directory import RunDirectory
@@ -31,6 +39,7 @@ from tuner.resources.share import Capacity, share_of
 from tuner.scheduling.scheduler import Decision, TrialScheduler
 
 NODES = ClusterNodes((Capacity(1, 0),))
+CAPACITY = LiveCapacity(SHARE, list_nodes=lambda: NODES)
 
 
 def done(fold: int) -> dict[str, Any]:
@@ -83,7 +92,7 @@ class TestTowardsTheConductor:
     def test_results_failures_and_deaths_arrive(
         self, scheduler: TrialScheduler, searcher: SchedulerSearcher, settings: WorkerSettings, tmp_path: Path
     ) -> None:
-        stops, callback = SchedulerStopper(scheduler, settings), SchedulerCallback(scheduler, settings)
+        stops, callback = SchedulerStopper(scheduler, settings), SchedulerCallback(scheduler, settings, CAPACITY)
         trial: Any = FakeTrial(searcher.suggest("x"), tmp_path, ActorDiedError())
         assert not stops("x", done(1))
         assert scheduler.journal.history.trials[0].fold_scores == [0.5]
@@ -113,7 +122,7 @@ class TestTowardsTheConductor:
         error: Exception | None,
         reason: str,
     ) -> None:
-        callback = SchedulerCallback(scheduler, settings)
+        callback = SchedulerCallback(scheduler, settings, CAPACITY)
         for _ in range(3):
             trial: Any = FakeTrial(searcher.suggest("x"), tmp_path, error)
             callback.on_trial_error(1, [], trial)
@@ -122,7 +131,7 @@ class TestTowardsTheConductor:
     def test_the_loss_of_its_node_is_no_fault_of_a_trial(
         self, scheduler: TrialScheduler, searcher: SchedulerSearcher, settings: WorkerSettings, tmp_path: Path
     ) -> None:
-        callback = SchedulerCallback(scheduler, settings)
+        callback = SchedulerCallback(scheduler, settings, CAPACITY)
         for _ in range(MAX_LOSSES_PER_HOUR):
             trial: Any = FakeTrial(searcher.suggest("x"), tmp_path, RayActorError(preempted=True))
             callback.on_trial_error(1, [], trial)
@@ -136,7 +145,10 @@ class TestTowardsTheConductor:
         scheduler = TrialScheduler(space_of(search__trials=9), search_journal(tmp_path))
         auto = share_of([Capacity(4, 1)], ResourceSettings(gpus="auto"), "auto").sized_for(0.1)
         capacity = LiveCapacity(auto, list_nodes=lambda: ClusterNodes((Capacity(4, 1),)))
-        searcher, callback = SchedulerSearcher(scheduler, settings, capacity), SchedulerCallback(scheduler, settings)
+        searcher, callback = (
+            SchedulerSearcher(scheduler, settings, capacity),
+            SchedulerCallback(scheduler, settings, capacity),
+        )
         configs = [searcher.suggest(name) for name in "abcd"]
         assert [config["share"].gpus for config in configs] == [0.25] * 4  # type: ignore[index, call-overload]
         full: Any = FakeTrial(configs[0], tmp_path, torch.OutOfMemoryError("CUDA out of memory. Tried to ..."))
@@ -155,7 +167,7 @@ class TestTowardsTheConductor:
     ) -> None:
         trial: Any = FakeTrial(searcher.suggest("x"), tmp_path, torch.OutOfMemoryError("CUDA out of memory."))
         for _ in range(3):
-            SchedulerCallback(scheduler, settings).on_trial_error(1, [], trial)
+            SchedulerCallback(scheduler, settings, CAPACITY).on_trial_error(1, [], trial)
             searcher.suggest("y")
         reason = "its worker died 3 times: RayError: CUDA out of memory."
         assert (scheduler.journal.history.gpus, scheduler.journal.history.trials[0].reason) == (None, reason)
@@ -171,7 +183,7 @@ class TestTowardsTheConductor:
         trial: Any = FakeTrial(searcher.suggest("x"), tmp_path, ActorDiedError())
         settings.hung_stacks(0, 1).parent.mkdir()
         settings.hung_stacks(0, 1).write_text("Timeout (0:10:00)!")
-        SchedulerCallback(scheduler, settings).on_trial_error(1, [], trial)
+        SchedulerCallback(scheduler, settings, CAPACITY).on_trial_error(1, [], trial)
         ended = scheduler.journal.history.trials[0]
         where = "logs/trial-0000-fold-1-hung.txt"
         assert ended.reason == f"fold 1 took longer than search.fold_timeout_s = 600 s; its stack traces are in {where}"
@@ -189,7 +201,7 @@ class TestTowardsTheConductor:
         trial: Any = FakeTrial(searcher.suggest("x"), tmp_path, ActorDiedError())
         settings.hung_stacks(0, 1).parent.mkdir()
         settings.hung_stacks(0, 1).touch()
-        SchedulerCallback(scheduler, settings).on_trial_error(1, [], trial)
+        SchedulerCallback(scheduler, settings, CAPACITY).on_trial_error(1, [], trial)
         assert scheduler.journal.history.trials[0].state == "running"
         assert checkpoint.exists()
 
@@ -223,7 +235,7 @@ class TestTowardsTheConductor:
     def test_ray_tunes_snapshots_hold_nothing_of_it(self, scheduler: TrialScheduler, settings: WorkerSettings) -> None:
         assert type(pickle.loads(pickle.dumps(SchedulerSearcher(scheduler, settings, LiveCapacity(SHARE))))) is Searcher
         assert type(pickle.loads(pickle.dumps(SchedulerStopper(scheduler, settings)))) is NoopStopper
-        assert b"TrialScheduler" not in pickle.dumps(SchedulerCallback(scheduler, settings))
+        assert b"TrialScheduler" not in pickle.dumps(SchedulerCallback(scheduler, settings, CAPACITY))
 
 
 def test_tune_leaves_a_trial_whose_node_was_preempted_to_the_scheduler(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,7 +253,7 @@ def test_of_a_trial_that_has_ended_tune_keeps_nothing_large() -> None:
         last_result={**done(1), "config": config, "done": True}, metric_analysis={"x": 1}, metric_n_steps={"x": 1}
     )
     trial: Any = SimpleNamespace(run_metadata=metadata, config=config, evaluated_params=dict(config))
-    SchedulerCallback(None, None).on_trial_complete(1, [], trial)  # type: ignore[arg-type]  # which it does not need
+    SchedulerCallback(None, None, CAPACITY).on_trial_complete(1, [], trial)  # type: ignore[arg-type]  # which it does not need
     assert metadata.last_result == {"trial": 0, "done": True}
     assert (config, trial.evaluated_params, metadata.metric_analysis, metadata.metric_n_steps) == ({}, {}, {}, {})
 
@@ -289,3 +301,19 @@ class TestRayTunesOwnFiles:
         with pytest.raises(OSError, match="No space"):
             run_trials(scheduler, {}, SHARE)
         assert kept(settings) == ["checkpoints/trial-0001/fold-1.pt"]
+
+
+def test_any_error_of_rays_is_the_end_of_one_trials_actor() -> None:
+    """As of an actor that Ray's memory monitor has killed, which would end the search."""
+    handed: list[Exception] = []
+    actor = SimpleNamespace(actor_id="0a", _on_error=lambda _, error: handed.append(error))
+    task = SimpleNamespace(_tracked_actor=actor, _on_error=None)
+    manager: Any = SimpleNamespace(_failed_actor_ids=set(), _cleanup_actor=lambda tracked_actor: None)
+    killed = OutOfMemoryError("1 worker was killed due to the node running low on memory")
+    with each_error_is_its_trials():
+        RayActorManager._actor_task_failed(manager, tracked_actor_task=task, exception=killed)
+    (error,) = handed
+    assert isinstance(error, RayActorError)
+    assert death_reason(error).startswith("the node ran out of memory, and Ray ended the process")
+    with pytest.raises(RuntimeError, match="unexpected exception"):
+        RayActorManager._actor_task_failed(manager, task, killed)  # as Ray does it by itself

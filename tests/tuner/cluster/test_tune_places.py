@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
+import pickle
+from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler
 
 from tests.tuner.tiny import search_journal, space_of
 from tuner.cluster import tune
-from tuner.cluster.capacity import PERIOD_S, ClusterNodes, LiveCapacity
+from tuner.cluster.capacity import GONE_S, LOSS_KNOWN_S, PERIOD_S, ClusterNodes, LiveCapacity
 from tuner.cluster.trainable import WorkerSettings
-from tuner.cluster.tune import SchedulerSearcher
+from tuner.cluster.tune import SchedulerSearcher, StrandedTrials
 from tuner.experiment.settings import ResourceSettings
 from tuner.resources.share import Capacity, KindNeed, Share, share_of
 from tuner.scheduling.scheduler import TrialScheduler
@@ -93,3 +99,95 @@ class TestPlaces:
         assert [each.accelerator for each in fill()] == ["T4"]
         resources = tune._resources_of({"share": shares[first_t4]}).required_resources
         assert resources == {"CPU": 1, "GPU": 0.5, "accelerator_type:T4": 0.001}
+
+
+KINDS = [Capacity(8, 1, accelerator_type="H100"), Capacity(8, 1, accelerator_type="T4")]
+
+
+class TestKinds:
+    """Trials on GPUs of two kinds, of which nodes are lost."""
+
+    @pytest.fixture
+    def scheduler(self, tmp_path: Path) -> TrialScheduler:
+        changes = {"search__trials": 40, "search__sampler": "random", "search__racing": {"rule": "none"}}
+        return TrialScheduler(space_of(**changes), search_journal(tmp_path))
+
+    @pytest.fixture
+    def share(self) -> Share:
+        whole = share_of(KINDS, ResourceSettings(gpus="auto"), "auto")
+        return whole.with_kinds([KindNeed("H100", 0.125, 0.01), KindNeed("T4", 0.5, 0.02)])
+
+    def given(self, scheduler: TrialScheduler, capacity: LiveCapacity) -> tuple[SchedulerSearcher, dict[str, Any]]:
+        """Gives out as many trials as are suggested, by Tune's identifiers."""
+        searcher = SchedulerSearcher(scheduler, WorkerSettings(scheduler.journal.directory, None, None), capacity)
+        return searcher, fill(searcher)
+
+    def test_a_kind_that_has_lost_a_node_gets_nothing_until_the_nodes_are_known(
+        self, scheduler: TrialScheduler, share: Share
+    ) -> None:
+        cluster = Cluster(*KINDS)
+        capacity = cluster.capacity(share)
+        searcher, given = self.given(scheduler, capacity)
+        lost = [name for name, config in given.items() if config["share"].accelerator == "T4"]
+        for name in lost:
+            capacity.note_node_loss("T4")
+            assignment = given[name]["assignment"]
+            scheduler.node_lost(assignment.number, assignment.folds[0], "gone")
+            searcher.on_trial_complete(name, error=True)
+        assert fill(searcher) == {}, "a T4 is still listed, but is none"
+        cluster.now_s += LOSS_KNOWN_S
+        assert [config["share"].accelerator for config in fill(searcher).values()] == ["T4", "T4"]
+
+    def test_what_waits_for_a_node_to_be_started_waits_for_any(self, scheduler: TrialScheduler, share: Share) -> None:
+        """An autoscaler knows no node type by the kind of its GPU."""
+        cluster = Cluster(*KINDS, may_grow=True)
+        _searcher, given = self.given(scheduler, cluster.capacity(share))
+        kinds = Counter(config["share"].accelerator for config in given.values())
+        assert kinds == {"H100": 8, "T4": 2, "": 2}  # two fit on a node, whichever it is
+        (any_kind,) = {config["share"] for config in given.values() if not config["share"].accelerator}
+        assert any_kind.gpus == 0.5
+        assert tune._resources_of({"share": any_kind}).required_resources == {"CPU": 1, "GPU": 0.5}
+
+    def test_where_all_gpus_are_lost_some_trials_wait_for_a_node(self, scheduler: TrialScheduler, share: Share) -> None:
+        cluster = Cluster(*KINDS, may_grow=True)
+        capacity = cluster.capacity(share)
+        assert capacity.share.concurrency == 10
+        cluster.has(Capacity(4, 0))  # the head
+        _searcher, given = self.given(scheduler, capacity)
+        assert [config["share"].accelerator for config in given.values()] == [""] * 2
+
+    def test_what_waits_for_a_kind_that_is_gone_is_given_back(self, scheduler: TrialScheduler, share: Share) -> None:
+        cluster = Cluster(*KINDS)
+        capacity = cluster.capacity(share)
+        _searcher, given = self.given(scheduler, capacity)
+        trials = [
+            SimpleNamespace(status=Trial.PENDING, config=config, name=name)
+            for name, config in given.items()
+            if config["share"].accelerator == "T4"
+        ]
+        stopped: list[str] = []
+        controller = SimpleNamespace(
+            get_live_trials=lambda: list(trials),
+            get_trials=list,
+            stop_trial=lambda trial: stopped.append(trial.name),
+        )
+        tunes = StrandedTrials(scheduler, capacity)
+        cluster.has(KINDS[0])
+        tunes.choose_trial_to_run(controller)
+        assert stopped == []
+        cluster.now_s += GONE_S
+        before = scheduler.num_assigned
+        tunes.choose_trial_to_run(controller)
+        assert sorted(stopped) == sorted(trial.name for trial in trials)
+        assert before - scheduler.num_assigned == 2
+        assert pickle.loads(pickle.dumps(tunes)).__class__ is FIFOScheduler
+
+
+def fill(searcher: SchedulerSearcher) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    while (config := searcher.suggest(name := str(next(NAMES)))) is not None:
+        found[name] = config
+    return found
+
+
+NAMES = itertools.count()

@@ -73,7 +73,7 @@ class Stage:
         return "test"
 
     def as_completed(
-        self, task: Any, jobs: Iterator[tuple[Any, ...]], share: Share, capacity: LiveCapacity
+        self, task: Any, jobs: Iterator[tuple[Any, ...]], share: Share, capacity: LiveCapacity, failed: Any
     ) -> Iterator[CellScored]:
         for job in jobs:
             self.jobs.append(job)
@@ -202,8 +202,8 @@ def test_a_training_that_finds_its_card_full_is_given_more_and_the_others_are_ke
         share_of([Capacity(8, 1)], ResourceSettings(gpus="auto"), "auto").sized_for(0.5)
     )
 
-    def as_completed(task: Any, jobs: Any, share: Share, capacity: LiveCapacity) -> Iterator[CellScored]:
-        for count, ended in enumerate(stage.as_completed(task, jobs, share, capacity)):
+    def as_completed(task: Any, jobs: Any, share: Share, **options: Any) -> Iterator[CellScored]:
+        for count, ended in enumerate(stage.as_completed(task, jobs, share, **options)):
             if share.gpus < 1 and count == 1:
                 raise GpuOutOfMemory("CUDA out of memory", share.gpus)
             yield ended

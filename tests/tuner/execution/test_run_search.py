@@ -19,7 +19,7 @@ from tuner.cluster.probes import SharedProbes
 from tuner.cluster.worker_reports import FoldDone
 from tuner.execution import retraining, run_baselines, run_search
 from tuner.execution.retraining import retrain_contenders
-from tuner.execution.run_search import search_started, search_trials
+from tuner.execution.run_search import num_jobs_left, search_started, search_trials
 from tuner.experiment.checks import Plan, check_experiment, load_images
 from tuner.experiment.precision import Precisions
 from tuner.experiment.search_experiment import SearchExperiment
@@ -154,3 +154,21 @@ def test_a_resumed_search_keeps_the_length_of_its_trainings(tmp_path: Path, monk
             run_search.run_search(context, space, check_experiment(space), {}, progress)
         assert caught.value.args == (num_steps, num_steps)
         journal.append(search_started(space, journal.directory, training_length=0.5))
+
+
+@pytest.mark.parametrize(("in_parallel", "left"), [("auto", 2 * 3 + (3 - 1)), (True, 2 * 3 + (3 - 1)), (False, 3)])
+def test_what_workers_may_do_beside_each_other_is_what_is_left(
+    tmp_path: Path, in_parallel: bool | str, left: int
+) -> None:
+    """Of a resumed search the trials that have ended no longer fill any GPU."""
+    space = space_of(search__trials=5, search__folds=3, search__repeats=1, search__folds_in_parallel=in_parallel)
+    journal = search_journal(tmp_path)
+    assert num_jobs_left(space, journal.history) == (5 if in_parallel is False else 15)
+    scheduler = TrialScheduler(space, journal)
+    for _ in range(3):
+        scheduler.next_assignment()
+    scheduler.trial_failed(0, 1, "diverged")
+    scheduler.trial_failed(1, 1, "diverged")
+    scheduler.fold_finished(2, fold(1, 0.5))
+    assert num_jobs_left(space, journal.history) == left
+    assert num_jobs_left(space_of(search__trials=None, search__minutes=1), journal.history) is None

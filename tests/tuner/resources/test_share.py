@@ -194,6 +194,20 @@ class TestKinds:
         assert [each.gpus for each in spread.by_kind()] == [0.5, 0.5]
         assert self.auto().spread_over(None) == self.auto()
 
+    def test_all_of_them_grow_and_stay_so_when_jobs_are_spread(self) -> None:
+        grown = self.auto().at_least(0.3)
+        assert [each.gpus for each in grown.by_kind()] == [1 / 3, 1 / 3]
+        assert [each.gpus for each in grown.spread_over(40).by_kind()] == [1 / 3, 1 / 3]
+        assert self.auto().at_least(0.1) == self.auto(), "as T4 needs more"
+
+    def test_one_on_whose_nodes_no_trial_fits_is_none(self) -> None:
+        """As a head's, which runs no trials, or a node with a GPU and too few CPUs."""
+        nodes = [*self.nodes, Capacity(0, 1, accelerator_type="A10"), Capacity(0.5, 4, accelerator_type="L4")]
+        auto = self.auto().on(nodes)
+        assert [each.accelerator for each in auto.by_kind()] == ["H100", "T4"]
+        assert [auto.fits_on(node) for node in nodes] == [True, True, False, False]
+        assert share([(8, 1)], gpus=0.25).fits_on(Capacity(8, 1))
+
     def test_one_kind_is_no_choice(self) -> None:
         auto = share([(8, 1)], gpus="auto")
         assert auto.with_kinds([KindNeed("", 0.25, 0.01)]) == replace(auto.sized_for(0.25), context=0.01)

@@ -256,6 +256,12 @@ def test_a_cluster_that_has_grown_has_time_for_more_trials(journal: SearchJourna
     assert scheduler.next_assignment(places=4) is not None
 
 
+def test_a_cluster_that_has_lost_all_nodes_has_trials_that_wait_for_one(journal: SearchJournal) -> None:
+    space = space_of(search__folds=3, search__trials=None, search__minutes=10)
+    scheduler = TrialScheduler(space, journal, Clock(), time_budget=budget_of(places=4))
+    assert scheduler.next_assignment(places=0) is not None
+
+
 class TestForecast:
     def test_says_what_fits_and_how_long_it_takes(self) -> None:
         forecast = budget_of(limit_s=1800, fold_s=21, retraining_s=31, num_retrainings=5).forecast(passed_s=10)
