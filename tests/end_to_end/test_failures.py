@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.commands import Run, run_command, run_process
+from tests.end_to_end.forked import ROOT
 from tests.end_to_end.records import Event, fold_numbers, folds_of, retrainings_of, trials_of
 from tests.end_to_end.sabotage import BROKEN_IMAGE, HUNG, KILLED, UNRECORDED, WITHOUT_MEMORY
 from tests.end_to_end.space import write_photos, write_space
@@ -121,6 +123,16 @@ def test_a_node_without_memory_fails_its_trials_and_says_so(tmp_path: Path, phot
     assert "Traceback" not in run.out + run.err
     reason = trials_of(run.events)[0].reason
     assert reason.startswith("its worker died 3 times: the node ran out of memory, and Ray ended the process")
+
+
+@pytest.mark.nightly
+def test_a_worker_that_is_killed_for_memory_in_a_step_ends_no_search(tmp_path: Path) -> None:
+    """By day: `tests/tuner/cluster/test_tune.py`, with the error that Ray raises."""
+    workers = {"PYTHONPATH": str(ROOT)}
+    run = run_process("tests.end_to_end.scarce_memory", str(tmp_path), folder=tmp_path, environment=workers)
+    assert run.code == 0, run.out + run.err
+    assert json.loads(run.out.splitlines()[-1]) == {"states": ["complete"] * 3, "was_hungry": True}
+    assert "killed due to the node running low on memory" in run.err
 
 
 @pytest.mark.nightly

@@ -108,18 +108,27 @@ def each_error_is_its_trials() -> Iterator[None]:
     Tune knows those of actors and of their code. For another one, as of an actor that Ray's memory monitor has killed,
     or of a report that was lost with its node, it would end the whole search.
     """
-    handle = RayActorManager._actor_task_failed
+    task_failed, first_result = RayActorManager._actor_task_failed, Trial._get_default_result_or_future
 
-    def handle_any(manager: RayActorManager, tracked_actor_task: Any, exception: Exception) -> None:
+    def any_task_failed(manager: RayActorManager, tracked_actor_task: Any, exception: Exception) -> None:
         if isinstance(exception, RayError) and not isinstance(exception, RayActorError | RayTaskError):
             exception = RayActorError(error_msg=str(exception))
-        handle(manager, tracked_actor_task=tracked_actor_task, exception=exception)
+        task_failed(manager, tracked_actor_task=tracked_actor_task, exception=exception)
 
-    setattr(RayActorManager, handle.__name__, handle_any)
+    def first_result_if_any(trial: Trial) -> dict[str, Any] | None:
+        try:
+            return first_result(trial)
+        except RayError:
+            trial._default_result_or_future = None
+            return None
+
+    setattr(RayActorManager, task_failed.__name__, any_task_failed)
+    setattr(Trial, first_result.__name__, first_result_if_any)
     try:
         yield
     finally:
-        setattr(RayActorManager, handle.__name__, handle)
+        setattr(RayActorManager, task_failed.__name__, task_failed)
+        setattr(Trial, first_result.__name__, first_result)
 
 
 def _resources_of(config: Mapping[str, Any]) -> tune.PlacementGroupFactory:
