@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PositiveInt, ValidationError, model_validator
 
 from deploy.node_sizes import Head, Worker, WorkerGroup
-from deploy.value_types import Endpoint, Host, Name, PinnedImage, Place, Port, Printable, Version
+from deploy.value_types import Endpoint, Host, Interface, Name, PinnedImage, Place, Port, Printable, Version
 from deploy.worker_request import WorkerRequest
 from trainables.errors import BadInput, Problem
 from trainables.frozen import Frozen
@@ -93,8 +93,10 @@ class MlflowServer(Frozen):
     database_host: Host | None
     """A PostgreSQL that exists already; None: one is started beside the server."""
     database_gib: PositiveInt
+    bind: Interface
+    """IPv4 address of the machine on which compose publishes it; 127.0.0.1 keeps it to the machine itself."""
     hosts: tuple[Host, ...]
-    """Host names by which clients and browsers may address it, besides those within the cluster."""
+    """Host names by which clients and browsers may address it, besides those within the cluster and `bind`."""
 
     @property
     def is_s3(self) -> bool:
@@ -260,7 +262,7 @@ class Settings(Frozen):
     def allowed_hosts(self) -> str:
         """The hosts that MLflow answers to, each with and without its port, as it compares the whole Host header."""
         inside = [self.mlflow_service, f"{self.mlflow_service}.{self.kubernetes.namespace}"]
-        names = dict.fromkeys([*inside, *self.mlflow.hosts])
+        names = dict.fromkeys([*inside, self.mlflow.bind, *self.mlflow.hosts])
         return ",".join(f"{name},{name}:{self.ports.mlflow}" for name in names)
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from ipaddress import AddressValueError, IPv4Address
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -41,7 +42,17 @@ def _printable(text: str) -> str:
     return text
 
 
+def _interface(address: str) -> str:
+    try:
+        if not IPv4Address(address).is_unspecified:
+            return address
+    except AddressValueError:
+        pass
+    raise ValueError(f"the IPv4 address of one network interface, got {address!r}")
+
+
 Printable = Annotated[str, AfterValidator(_printable)]
 PinnedImage = Annotated[str, AfterValidator(_pinned)]
 Place = Annotated[str, AfterValidator(_place)]
+Interface = Annotated[str, AfterValidator(_interface)]
 Endpoint = Annotated[str, AfterValidator(_endpoint)]

@@ -71,6 +71,8 @@ def test_a_file_says_only_what_differs(tmp_path: Path) -> None:
             "head: expected an object_store_gib of at most 14, 2 less than memory_gib, got 15",
         ),
         ("ports.mlflow", 80, "1024"),
+        ("mlflow.bind", "0.0.0.0", "expected the IPv4 address of one network interface, got '0.0.0.0'"),
+        ("mlflow.bind", "ml.lan", "expected the IPv4 address of one network interface, got 'ml.lan'"),
         ("job.space", "x.yaml; rm -rf /", "pattern"),
         ("versions.ray", "latest", "pattern"),
     ],
