@@ -1,10 +1,14 @@
 """Checks of an experiment on the cluster that is to run it: its data and store, room for a trial, and every node.
 
-Runs on the head (`deploy.head`), where the project's requirements are met.
+Runs on the head (`deploy.head`), where the project's requirements are met. As a command, checks there what needs no
+other node, before a RayJob asks for workers:
+
+    python -m deploy.preflight --space FILE [an argument of tuner.search]…
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import logging
 import math
@@ -28,8 +32,20 @@ from trainables.data.cache import Cache
 from trainables.data.loading import check_data
 from trainables.data.mapped_pixels import is_too_large_to_send
 from trainables.errors import BadInput, Problem, os_reason
+from tuner import search
+from tuner.cli.arguments import (
+    SUCCEEDED,
+    flags_of,
+    guarded,
+    outputs_of,
+    overrides_of,
+    parse_arguments,
+    resolve_space_file,
+)
 from tuner.cluster.connection import alive_nodes
-from tuner.experiment.checks import check_experiment
+from tuner.execution.check import check_resumable, check_search
+from tuner.experiment.checks import check_experiment, load_images
+from tuner.experiment.extends import locate_problems
 from tuner.experiment.search_experiment import SearchExperiment, load_experiment
 from tuner.messages.redaction import reason
 from tuner.resources.share import Capacity, share_of
@@ -47,6 +63,30 @@ class Probe:
 
     file: Path
     token: str
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command. Exit code 0, or 2 for bad input."""
+    arguments = parse_arguments(search.parser(), argv)
+    return guarded(lambda: check_here(resolve_space_file(arguments)))
+
+
+def check_here(arguments: argparse.Namespace) -> int:
+    """Checks what `tuner.search --dry-run` checks, but times no step: this machine is not the one that trains. Returns
+    the exit code.
+
+    Raises:
+        BadInput: with every problem found.
+    """
+    with locate_problems(arguments.space, overrides_of(arguments), flags_of(arguments)):
+        space = check_search(search.resolve_space(arguments), outputs_of(arguments)).space
+        if arguments.resume:
+            check_resumable(space)
+        if problems := list(_weight_problems(space)):
+            raise BadInput(problems)
+        load_images(space)
+    print(f"{arguments.space}: nothing is wrong with it", flush=True)
+    return SUCCEEDED
 
 
 def check_cluster(space_file: Path, job: str, resume: bool, workers: int = 0) -> Findings:
@@ -94,7 +134,12 @@ def _problems_on_head(space: SearchExperiment) -> Iterator[Problem]:
     except BadInput as bad:
         yield from bad.problems
         return
-    # Once, to the folder that all nodes share by TORCH_HOME and HF_HOME: workers may have no way out, and are many.
+    yield from _weight_problems(space)
+
+
+def _weight_problems(space: SearchExperiment) -> Iterator[Problem]:
+    """Downloads published weights to the folder that all nodes share by TORCH_HOME and HF_HOME: workers may have no way
+    out, and are many. Yields those that cannot be had."""
     for backbone in dict.fromkeys(config.backbone for config in space.boundary_configs()):
         try:
             fetch_weights(backbone)
@@ -234,3 +279,7 @@ def _inspect(nodes: Sequence[Node], probe: Probe | None, decoded: Probe | None) 
     ]
     facts: list[NodeFacts] = ray.get(answers, timeout=ANSWER_TIMEOUT_S)
     return facts
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

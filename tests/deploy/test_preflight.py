@@ -217,3 +217,23 @@ def test_a_node_that_does_not_answer_in_time_is_a_refusal(nodes_answer: Callable
 def test_an_experiment_with_mistakes_needs_no_cluster(tmp_path: Path) -> None:
     file = write_yaml(tmp_path, search__trials=0)
     assert keys(preflight.check_cluster(file, "mine", resume=False).problems) == ["search.trials"]
+
+
+def test_the_check_of_a_rayjob_times_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A head of few CPUs does not train: `search.minutes` may be too few for it, and enough for GPUs."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setattr("tuner.experiment.timing.time_steps", None)
+    monkeypatch.setattr("tuner.cli.dry_run.time_steps", None)
+    loaded: list[SearchExperiment] = []
+    monkeypatch.setattr(preflight, "load_images", loaded.append)
+    monkeypatch.setattr(preflight, "fetch_weights", lambda backbone: None)
+    words = ["--space", str(write_yaml(tmp_path)), "--set", f"tracking.directory={tmp_path}/runs"]
+    assert preflight.main([*words, "--set", "search.minutes=0.001"]) == 0
+    assert len(loaded) == 1
+    assert "nothing is wrong" in capsys.readouterr().out
+    assert preflight.main([*words, "--set", "data.size_px=0"]) == 2
+    assert preflight.main([*words, "--resume"]) == 2
+    assert "--resume" in capsys.readouterr().err

@@ -73,6 +73,8 @@ def test_a_file_says_only_what_differs(tmp_path: Path) -> None:
         ("ports.mlflow", 80, "1024"),
         ("mlflow.bind", "0.0.0.0", "expected the IPv4 address of one network interface, got '0.0.0.0'"),
         ("mlflow.bind", "ml.lan", "expected the IPv4 address of one network interface, got 'ml.lan'"),
+        ("job.keep_s", 3600, "keep_s"),
+        ("machines.ssh_key", "id_lab", "pattern"),
         ("job.space", "x.yaml; rm -rf /", "pattern"),
         ("versions.ray", "latest", "pattern"),
     ],
