@@ -36,6 +36,7 @@ class Findings:
 
     `problems` are mistakes in the experiment, `refusals` are shortcomings of the cluster, `notes` are only shown.
     `awaited` are workers for which the job has to ask, and to wait, before the search; None where it need not.
+    `directory` is the job's own folder, `mirror` the place of its copy in an object store (empty: none).
     """
 
     ray: str = ray.__version__
@@ -44,6 +45,8 @@ class Findings:
     cpus: float = 0.0
     gpus: float = 0.0
     awaited: WorkerRequest | None = None
+    directory: str = ""
+    mirror: str = ""
     problems: tuple[Problem, ...] = ()
     refusals: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""Sizes of a cluster's nodes, and how many workers of each kind there may be."""
+"""A cluster's nodes: their sizes, how many workers of each kind there may be, and the machines that they are."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, PositiveInt, model_validator
 
-from deploy.value_types import Name
+from deploy.value_types import Host, Name
 from trainables.frozen import Frozen
 
 
@@ -60,6 +60,8 @@ class Worker(Head):
     def _bounds(self) -> Worker:
         if self.min_workers > self.max_workers:
             raise ValueError(f"a min_workers of at most max_workers, {self.max_workers}, got {self.min_workers}")
+        if self.gpus > 1 and "/mig-" in self.gpu_resource:  # a process of CUDA sees one slice, whatever it is given
+            raise ValueError(f"at most 1 of gpus with {self.gpu_resource} as gpu_resource, got {self.gpus}")
         return self
 
 
@@ -67,3 +69,38 @@ class WorkerGroup(Worker):
     """Workers of one kind: on spot or on demand, with one kind of GPU."""
 
     name: Name
+
+
+class Machines(Frozen):
+    """Machines for `ray up`, each with Docker and reachable by SSH."""
+
+    head: Host
+    workers: Annotated[tuple[Host, ...], Field(min_length=1)]
+    ssh_user: Name
+    ssh_key: Annotated[str, Field(pattern=r"^[/~]")] | None
+    """The file, on this machine, of a private key without a passphrase: it opens the head from here, and the workers
+    from the head, to which it is copied. `ray up` needs one."""
+
+
+class Aws(Frozen):
+    """AWS instances for `ray up`."""
+
+    region: str
+    head: str
+    worker: str
+    disk_gib: PositiveInt
+    image: Annotated[str, Field(pattern=r"^ami-[\w-]+$")]
+    """Machine image with Docker and, for workers with GPUs, NVIDIA's container toolkit."""
+    spot: bool
+    """Whether workers are spot instances: cheaper, and taken away at any time. A fold resumes from its checkpoint."""
+    profile: str
+    """Instance profile, by which nodes access S3 without keys."""
+
+
+class Slurm(Frozen):
+    """A job on a Slurm cluster whose nodes share a file system."""
+
+    partition: str
+    nodes: PositiveInt
+    environment: str
+    """The virtual environment, relative to the project's folder."""

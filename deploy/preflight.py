@@ -1,16 +1,20 @@
 """Checks of an experiment on the cluster that is to run it: its data and store, room for a trial, and every node.
 
-Runs on the head (`deploy.head`), where the project's requirements are met.
+Runs on the head (`deploy.head`), where the project's requirements are met. As a command, checks there what needs no
+other node, before a RayJob asks for workers:
+
+    python -m deploy.preflight --space FILE [an argument of tuner.search]…
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import logging
 import math
 import os
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,16 +25,28 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from deploy.findings import Findings, NodeFacts, inspect_node
 from deploy.results import has_begun
-from deploy.settings import load_settings
+from deploy.settings import EXPERIMENTS, LOCAL, WORKER_CPUS, WORKER_GPUS, load_settings
 from deploy.worker_request import WorkerRequest
 from trainables.backbones import fetch_weights
 from trainables.data.cache import Cache
 from trainables.data.loading import check_data
 from trainables.data.mapped_pixels import is_too_large_to_send
 from trainables.errors import BadInput, Problem, os_reason
+from tuner import search
+from tuner.cli.arguments import (
+    SUCCEEDED,
+    flags_of,
+    guarded,
+    outputs_of,
+    overrides_of,
+    parse_arguments,
+    resolve_space_file,
+)
 from tuner.cluster.connection import alive_nodes
-from tuner.experiment.checks import check_experiment
-from tuner.experiment.search_experiment import SearchExperiment, load_experiment
+from tuner.execution.check import check_resumable, check_search
+from tuner.experiment.checks import check_experiment, load_images
+from tuner.experiment.extends import locate_problems
+from tuner.experiment.search_experiment import SearchExperiment, load_experiment, read_tree
 from tuner.messages.redaction import reason
 from tuner.resources.share import Capacity, share_of
 
@@ -49,20 +65,45 @@ class Probe:
     token: str
 
 
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command. Exit code 0, or 2 for bad input."""
+    arguments = parse_arguments(search.parser(), argv)
+    return guarded(lambda: check_here(resolve_space_file(arguments)))
+
+
+def check_here(arguments: argparse.Namespace) -> int:
+    """Checks what `tuner.search --dry-run` checks, but times no step: this machine is not the one that trains. Returns
+    the exit code.
+
+    Raises:
+        BadInput: with every problem found.
+    """
+    with locate_problems(arguments.space, overrides_of(arguments), flags_of(arguments)):
+        space = check_search(search.resolve_space(arguments), outputs_of(arguments)).space
+        if arguments.resume:
+            check_resumable(space)
+        if problems := list(_weight_problems(space)):
+            raise BadInput(problems)
+        load_images(space)
+    print(f"{arguments.space}: nothing is wrong with it", flush=True)
+    return SUCCEEDED
+
+
 def check_cluster(space_file: Path, job: str, resume: bool, workers: int = 0) -> Findings:
     """Checks whether the experiment in `space_file` can run on this cluster, as a whole and on each of its nodes.
 
     `workers` that the job is to wait for count as if they were there. Mistakes are returned, not raised.
     """
     try:
-        space = load_experiment(space_file)
+        places = places_of(read_tree(space_file).get("tracking") or {}, job, os.environ)
+        space = load_experiment(space_file, {f"tracking.{key}": place for key, place in places.items()})
     except BadInput as bad:
         return Findings(problems=bad.problems)
     ray.init(address="auto", log_to_driver=False, logging_level=logging.WARNING)
     try:
         nodes = alive_nodes()
         capacities = [Capacity.of(node) for node in nodes]
-        awaited = _workers_to_await(space, capacities, workers)
+        awaited = _workers_to_await(space, capacities, workers, os.environ)
         on_head = list(_problems_on_head(space))
         problems = [
             *on_head,
@@ -77,10 +118,30 @@ def check_cluster(space_file: Path, job: str, resume: bool, workers: int = 0) ->
         cpus=sum(node.cpus for node in capacities),
         gpus=sum(node.gpus for node in capacities),
         awaited=awaited,
+        directory=places["directory"],
+        mirror=places.get("mirror", ""),
         problems=(*problems, *on_nodes.problems),
         refusals=on_nodes.refusals,
         notes=on_nodes.notes,
     )
+
+
+def places_of(tracking: Mapping[str, Any], job: str, environment: Mapping[str, str]) -> dict[str, str]:
+    """The `directory` of a job, a folder of its own below what its experiment says in `tracking`, or else where the
+    nodes of this cluster say that experiments are; where that is an object store, a folder on the head's disk, and the
+    store as `mirror`.
+
+    Raises:
+        BadInput: where neither says it: a folder that is on the head's disk alone would be lost with the head.
+    """
+    place, mirror = tracking.get("directory") or environment.get(EXPERIMENTS), tracking.get("mirror")
+    if not place:
+        expected = f"a folder or s3://bucket/prefix that outlives the head, in the experiment or as {EXPERIMENTS} there"
+        raise BadInput(Problem("tracking.directory", expected, "neither"))
+    if "://" in place:
+        place, mirror = environment.get(LOCAL) or load_settings().storage.local, mirror or place
+    places = {"directory": place} | ({"mirror": mirror} if mirror else {})
+    return {key: f"{each.rstrip('/')}/{job}" for key, each in places.items()}
 
 
 def _problems_on_head(space: SearchExperiment) -> Iterator[Problem]:
@@ -94,7 +155,12 @@ def _problems_on_head(space: SearchExperiment) -> Iterator[Problem]:
     except BadInput as bad:
         yield from bad.problems
         return
-    # Once, to the folder that all nodes share by TORCH_HOME and HF_HOME: workers may have no way out, and are many.
+    yield from _weight_problems(space)
+
+
+def _weight_problems(space: SearchExperiment) -> Iterator[Problem]:
+    """Downloads published weights to the folder that all nodes share by TORCH_HOME and HF_HOME: workers may have no way
+    out, and are many. Yields those that cannot be had."""
     for backbone in dict.fromkeys(config.backbone for config in space.boundary_configs()):
         try:
             fetch_weights(backbone)
@@ -102,16 +168,17 @@ def _problems_on_head(space: SearchExperiment) -> Iterator[Problem]:
             yield from bad.under("backbone").problems
 
 
-def _workers_to_await(space: SearchExperiment, nodes: Sequence[Capacity], workers: int) -> WorkerRequest | None:
-    """The request for `workers` of the size in the settings; without a number, for one that fits a trial, where the
-    cluster has no worker: an autoscaler only starts what is asked for."""
-    if workers:
-        worker = load_settings().worker
-        return WorkerRequest(workers, worker.cpus, worker.gpus)
-    if any(node.cpus or node.gpus for node in nodes):
+def _workers_to_await(
+    space: SearchExperiment, nodes: Sequence[Capacity], workers: int, environment: Mapping[str, str]
+) -> WorkerRequest | None:
+    """The request for `workers` of the size that the nodes of this cluster say; without a number, for one where the
+    cluster has no worker: an autoscaler only starts what is asked for. Without a size, a trial fits on each."""
+    if workers and WORKER_CPUS in environment:
+        return WorkerRequest(workers, float(environment[WORKER_CPUS]), float(environment[WORKER_GPUS]))
+    if not workers and any(node.cpus or node.gpus for node in nodes):
         return None
     gpus = 1 if space.resources.gpus == "auto" else space.resources.gpus or 0
-    return WorkerRequest(1, math.ceil(space.resources.cpus), math.ceil(gpus))
+    return WorkerRequest(workers or 1, math.ceil(space.resources.cpus), math.ceil(gpus))
 
 
 def _capacities_of(awaited: WorkerRequest | None) -> list[Capacity]:
@@ -234,3 +301,7 @@ def _inspect(nodes: Sequence[Node], probe: Probe | None, decoded: Probe | None) 
     ]
     facts: list[NodeFacts] = ray.get(answers, timeout=ANSWER_TIMEOUT_S)
     return facts
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,7 +1,7 @@
-"""Preparation of an experiment for a cluster: checks it here, and gives it the folders and environment of its job.
+"""Preparation of an experiment for a cluster: checks it here, and collects the environment of its job.
 
-Folders must be absolute paths, and the tracking server an address without a password. All mistakes are reported before
-anything is sent.
+The job's folder is decided on the cluster (`deploy.preflight`), which knows its storage. Folders must be absolute
+paths, and the tracking server an address without a password. All mistakes are reported before anything is sent.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import yaml
 
 from deploy.package import sent_plugins
 from deploy.results import ABSOLUTE_PATH, is_absolute
-from deploy.settings import load_settings
 from trainables.errors import BadInput, Problem
 from trainables.plugins import VARIABLE
 from tuner.experiment.alternatives import beside_alternatives
@@ -40,12 +39,10 @@ NO_SECRETS = (
 
 @dataclass(frozen=True)
 class PreparedExperiment:
-    """An experiment as it is sent. `directory` is the job's own folder on the cluster, `mirror` the place of its copy
-    in an object store; `environment` are variables of the job, which others can read; `text` is the YAML."""
+    """An experiment as it is sent. `environment` are variables of the job, which others can read; `text` is the
+    YAML."""
 
     space: SearchExperiment
-    directory: str
-    mirror: str | None
     environment: dict[str, str]
     text: str
 
@@ -55,10 +52,8 @@ class PreparedExperiment:
         return self.environment.get(TRACKING_VARIABLE, "")
 
 
-def prepare(file: Path, overrides: Mapping[str, Any], job: str) -> PreparedExperiment:
-    """Reads and checks the experiment as `tuner.search` does, and gives the job a folder of its own below the
-    experiment's `tracking.directory`, by default `storage.experiments` of deploy/settings.yaml. Where that is an object
-    store, the folder is on the head's disk, and the store is its mirror.
+def prepare(file: Path, overrides: Mapping[str, Any]) -> PreparedExperiment:
+    """Reads and checks the experiment as `tuner.search` does.
 
     Raises:
         BadInput: with all its mistakes, and every value that is valid on this machine alone.
@@ -70,21 +65,12 @@ def prepare(file: Path, overrides: Mapping[str, Any], job: str) -> PreparedExper
         problems = [*_relative_paths(tree), *_secrets(tree), *_tracking_problems(uri), *_problems_here(space)]
         if problems:
             raise BadInput(dict.fromkeys(problems)).in_file(str(file))
-    tracking = {key: value for key, value in (tree.get("tracking") or {}).items() if key != "uri"}
-    storage = load_settings().storage
-    place, mirror = str(tracking.get("directory") or storage.experiments), tracking.get("mirror")
-    if "://" in place:
-        place, mirror = storage.local, mirror or place
-    places = {"directory": f"{place.rstrip('/')}/{job}"} | ({"mirror": f"{mirror.rstrip('/')}/{job}"} if mirror else {})
-    tree["tracking"] = tracking | places
+    tree["tracking"] = {key: value for key, value in (tree.get("tracking") or {}).items() if key != "uri"}
     environment = {TRACKING_VARIABLE: uri} if uri else {}
-    if mirror and storage.is_s3:
-        environment |= {"AWS_DEFAULT_REGION": storage.region}
-        environment |= {"AWS_ENDPOINT_URL": storage.endpoint} if storage.endpoint else {}
     if plugins := sent_plugins():
         environment |= {VARIABLE: ":".join(plugins)}  # relative to the unpacked archive, in which the job starts
     text = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
-    return PreparedExperiment(space, places["directory"], places.get("mirror"), environment, text)
+    return PreparedExperiment(space, environment, text)
 
 
 def _relative_paths(tree: Mapping[str, Any]) -> Iterator[Problem]:

@@ -19,6 +19,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from deploy.settings import Settings, load_settings
+from trainables.errors import BadInput, Problem
 from tuner.cli.arguments import SUCCEEDED, guarded, key_value
 from tuner.messages.invocation import module_line
 
@@ -84,7 +85,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def render(target: Target, settings: Settings) -> str:
-    """Returns the text of the target's file."""
+    """Returns the text of the target's file.
+
+    Raises:
+        BadInput: where the settings lack what the target needs.
+    """
+    if target is Target.RAY_UP and settings.machines.ssh_key is None:
+        raise BadInput(Problem("machines.ssh_key", "the file of the private key that opens the machines", "none"))
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         undefined=StrictUndefined,

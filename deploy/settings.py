@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveInt, ValidationError, model_validator
 
-from deploy.node_sizes import Head, Worker, WorkerGroup
-from deploy.value_types import Endpoint, Host, Name, PinnedImage, Place, Port, Printable, Version
+from deploy.node_sizes import Aws, Head, Machines, Slurm, Worker, WorkerGroup
+from deploy.value_types import Endpoint, Host, Interface, Name, PinnedImage, Place, Port, SearchArguments, Version
 from deploy.worker_request import WorkerRequest
 from trainables.errors import BadInput, Problem
 from trainables.frozen import Frozen
@@ -19,6 +19,10 @@ from tuner.experiment.tree import set_leaf
 from tuner.messages.validation import problems_from_pydantic
 
 DEFAULTS = Path(__file__).parent / "settings.yaml"
+
+EXPERIMENTS, LOCAL = "TUNER_EXPERIMENTS", "TUNER_EXPERIMENTS_LOCAL"
+WORKER_CPUS, WORKER_GPUS = "TUNER_WORKER_CPUS", "TUNER_WORKER_GPUS"
+"""Variables by which a cluster's nodes tell `deploy.submit` the settings that they were rendered with."""
 
 KUEUE_GROUPS = 7
 """Kueue counts at most eight groups of pods in a cluster, of which the head is one."""
@@ -47,7 +51,7 @@ class Images(Frozen):
 
 
 class Ports(Frozen):
-    """TCP ports of the services."""
+    """TCP ports of the services. A Slurm job has ports of its own, from its id."""
 
     gcs: Port
     dashboard: Port
@@ -83,6 +87,11 @@ class Storage(Frozen):
         """The variables by which every process finds the cache."""
         return {"TUNER_CACHE": self.cache, "TORCH_HOME": f"{self.cache}/torch", "HF_HOME": f"{self.cache}/huggingface"}
 
+    @property
+    def s3_environment(self) -> dict[str, str]:
+        """The variables by which every process finds the S3 service; its keys are not among them."""
+        return {"AWS_DEFAULT_REGION": self.region} | ({"AWS_ENDPOINT_URL": self.endpoint} if self.endpoint else {})
+
 
 class MlflowServer(Frozen):
     """The MLflow tracking server and its database."""
@@ -93,8 +102,10 @@ class MlflowServer(Frozen):
     database_host: Host | None
     """A PostgreSQL that exists already; None: one is started beside the server."""
     database_gib: PositiveInt
+    bind: Interface
+    """IPv4 address of the machine on which compose publishes it; 127.0.0.1 keeps it to the machine itself."""
     hosts: tuple[Host, ...]
-    """Host names by which clients and browsers may address it, besides those within the cluster."""
+    """Host names by which clients and browsers may address it, besides those within the cluster and `bind`."""
 
     @property
     def is_s3(self) -> bool:
@@ -106,11 +117,9 @@ class Job(Frozen):
 
     space: Annotated[str, Field(pattern=r"^[\w./-]+\.ya?ml$")]
     """Its experiment file: relative to the project's folder in the image, or absolute, as one on a volume is."""
-    arguments: tuple[Printable, ...]
-    """Further arguments of `tuner.search`: `[--resume, NAME]`, `[--set, search.minutes=60]`."""
+    arguments: SearchArguments
+    """Further arguments of `tuner.search`: `[--resume]` (the latest run of `space`), `[--set, search.minutes=60]`."""
     max_hours: PositiveInt
-    keep_s: Annotated[int, Field(ge=0)]
-    """How long the object of a RayJob is kept after its end."""
 
 
 class Kubernetes(Frozen):
@@ -129,39 +138,8 @@ class Kubernetes(Frozen):
     queue: Name | None
     """Kueue's local queue. Kueue admits a cluster as a whole, which then has `max_workers` from the start."""
     gcs_redis: Annotated[str, Field(pattern=r"^[\w.-]+:\d+$")] | None
-    """`host:port` of a Redis for the state of Ray's head. A search needs none: it resumes from its journal."""
-
-
-class Machines(Frozen):
-    """Machines for `ray up`, each with Docker and reachable by SSH."""
-
-    head: Host
-    workers: Annotated[tuple[Host, ...], Field(min_length=1)]
-    ssh_user: Name
-
-
-class Aws(Frozen):
-    """AWS instances for `ray up`."""
-
-    region: str
-    head: str
-    worker: str
-    disk_gib: PositiveInt
-    image: Annotated[str, Field(pattern=r"^ami-[\w-]+$")]
-    """Machine image with Docker and, for workers with GPUs, NVIDIA's container toolkit."""
-    spot: bool
-    """Whether workers are spot instances: cheaper, and taken away at any time. A fold resumes from its checkpoint."""
-    profile: str
-    """Instance profile, by which nodes access S3 without keys."""
-
-
-class Slurm(Frozen):
-    """A job on a Slurm cluster whose nodes share a file system."""
-
-    partition: str
-    nodes: PositiveInt
-    environment: str
-    """The virtual environment, relative to the project's folder."""
+    """`host:port` of a Redis for the state of Ray's head. A search needs none: it resumes from its journal. A policy of
+    the namespace lets Ray's pods reach that port there."""
 
 
 class Settings(Frozen):
@@ -208,8 +186,20 @@ class Settings(Frozen):
 
     @property
     def first_worker(self) -> WorkerRequest:
-        """One worker of the smallest group's size. The search uses those that come later, and has them asked for."""
-        return WorkerRequest(1, min(group.cpus for group in self.groups), min(group.gpus for group in self.groups))
+        """One worker of the smallest size among the groups with GPUs, if there are any: a search that began on a group
+        without would train on CPUs to its end. It uses workers that come later, and has them asked for."""
+        groups = [group for group in self.groups if group.gpus] or self.groups
+        return WorkerRequest(1, min(group.cpus for group in groups), min(group.gpus for group in groups))
+
+    def node_environment(self, worker: Worker | WorkerRequest | None = None) -> dict[str, str]:
+        """The variables of Ray's nodes: cache, S3 service, and the settings that `deploy.submit` asks them for.
+
+        `worker` has the size of a worker, where an autoscaler starts those that are asked for.
+        """
+        storage = self.storage
+        size = {WORKER_CPUS: f"{worker.cpus:g}", WORKER_GPUS: f"{worker.gpus:g}"} if worker is not None else {}
+        places = {EXPERIMENTS: storage.experiments, LOCAL: storage.local}
+        return storage.cache_environment | storage.s3_environment | places | size
 
     @property
     def project_folder(self) -> str:
@@ -260,7 +250,7 @@ class Settings(Frozen):
     def allowed_hosts(self) -> str:
         """The hosts that MLflow answers to, each with and without its port, as it compares the whole Host header."""
         inside = [self.mlflow_service, f"{self.mlflow_service}.{self.kubernetes.namespace}"]
-        names = dict.fromkeys([*inside, *self.mlflow.hosts])
+        names = dict.fromkeys([*inside, self.mlflow.bind, *self.mlflow.hosts])
         return ",".join(f"{name},{name}:{self.ports.mlflow}" for name in names)
 
     @property
@@ -281,7 +271,8 @@ class Settings(Frozen):
         """
         return [
             *awaited.wait_command,
-            *self._search_words(folder),
+            *("python", "-m", "tuner.search"),
+            *self._space_flag(folder),
             "--address",
             "auto",
             *self._storage_flags,
@@ -290,11 +281,11 @@ class Settings(Frozen):
 
     def check_command(self, folder: str) -> list[str]:
         """The words of a command that checks the experiment, before workers are asked for; it needs no cluster."""
-        return [*self._search_words(folder), *self._storage_flags, *self.job.arguments, "--dry-run"]
+        command = ["python", "-m", "deploy.preflight"]
+        return [*command, *self._space_flag(folder), *self._storage_flags, *self.job.arguments]
 
-    def _search_words(self, folder: str) -> list[str]:
-        space = self.job.space if self.job.space.startswith("/") else f"{folder}/{self.job.space}"
-        return ["python", "-m", "tuner.search", "--space", space]
+    def _space_flag(self, folder: str) -> list[str]:
+        return ["--space", self.job.space if self.job.space.startswith("/") else f"{folder}/{self.job.space}"]
 
     @property
     def _storage_flags(self) -> list[str]:

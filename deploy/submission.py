@@ -37,16 +37,15 @@ class Submission:
     smoke: bool = False
     workers: int = 0
 
-    @property
-    def metadata(self) -> JobMetadata:
+    def metadata(self, found: Findings) -> JobMetadata:
         """The description that the cluster stores of the job."""
         return JobMetadata(
             name=self.name,
             user=_user(),
             space=self.space_file.name,
             experiment=self.experiment.space.name,
-            directory=self.experiment.directory,
-            mirror=self.experiment.mirror or "",
+            directory=found.directory,
+            mirror=found.mirror,
             tracking=self.experiment.tracking,
         )
 
@@ -60,7 +59,9 @@ class Submission:
     def search_command(self, found: Findings) -> str:
         """The command that runs the search on the head, once the awaited workers are there."""
         wait = found.awaited.wait_command if found.awaited is not None else []
-        flags = ["--resume"] * self.resume + ["--smoke"] * self.smoke
+        places = {"tracking.directory": found.directory} | ({"tracking.mirror": found.mirror} if found.mirror else {})
+        flags = [word for key, place in places.items() for word in ("--set", f"{key}={place}")]
+        flags += ["--resume"] * self.resume + ["--smoke"] * self.smoke
         words = [*wait, "python", "-m", "tuner.search", "--space", SPACE_FILE, "--address", "auto", *flags]
         return f"exec {shlex.join(words)}"
 
@@ -75,7 +76,7 @@ def new_submission(
 ) -> Submission:
     """Checks the experiment and names its job: `name`, that of the job to `resume`, or a new one. Raises BadInput."""
     job_name = check_job_name(resume or name or _new_name(space_file, overrides))
-    experiment = prepare(space_file, overrides, job_name)
+    experiment = prepare(space_file, overrides)
     return Submission(job_name, space_file, experiment, resume is not None, smoke, workers)
 
 
@@ -97,7 +98,8 @@ def send(submission: Submission, client: JobClient, dry_run: bool, output: Outpu
         _show(found, submission, output)
         if not dry_run:
             command, environment = submission.search_command(found), submission.experiment.environment
-            client.submit(command, client.unused_id(submission.name), archive, environment, submission.metadata)
+            metadata = submission.metadata(found)
+            client.submit(command, client.unused_id(submission.name), archive, environment, metadata)
     return found
 
 
@@ -144,8 +146,7 @@ def _show(found: Findings, submission: Submission, output: Output) -> None:
     for note in found.notes:
         output.say(f"note: {note}")
     size = f"{found.cpus:g} CPUs and {found.gpus:g} GPUs on {found.nodes} node{'s' if found.nodes > 1 else ''}"
-    results = experiment.mirror or experiment.directory
-    output.say(f"{experiment.space.name}: the cluster has {size}; results go to {results}")
+    output.say(f"{experiment.space.name}: the cluster has {size}; results go to {found.mirror or found.directory}")
     if found.awaited is not None:
         none_yet = "" if found.cpus or found.gpus else "no worker is there yet: "
         output.say(f"{none_yet}{name} asks for {found.awaited}, and waits before it searches")

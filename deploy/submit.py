@@ -67,7 +67,7 @@ def submit(arguments: argparse.Namespace, output: Output) -> int:
     found = send(submission, client, arguments.dry_run, output)
     name = submission.name
     if arguments.dry_run:
-        output.finish({"name": name, "directory": submission.experiment.directory, "cluster": asdict(found)})
+        output.finish({"name": name, "directory": found.directory, "cluster": asdict(found)})
         return DONE
     output.say(f"{name} is submitted")
     if arguments.follow:

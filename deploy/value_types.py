@@ -1,12 +1,19 @@
-"""Types of the values of deploy/settings.yaml: pinned images, places, names that Kubernetes takes, printable texts."""
+"""Types of the values of deploy/settings.yaml: pinned images, places, names that Kubernetes takes, printable texts,
+arguments of a search."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import re
+from ipaddress import AddressValueError, IPv4Address
 from typing import Annotated
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
+
+from tuner.cli.arguments import parse_arguments
+from tuner.search import parser as search_parser
 
 NAME_CHARACTERS = 40
 """KubeRay allows a RayJob 47 characters, of which a run's suffix takes some."""
@@ -41,7 +48,29 @@ def _printable(text: str) -> str:
     return text
 
 
+def _interface(address: str) -> str:
+    try:
+        if not IPv4Address(address).is_unspecified:
+            return address
+    except AddressValueError:
+        pass
+    raise ValueError(f"the IPv4 address of one network interface, got {address!r}")
+
+
+def _search_arguments(arguments: tuple[str, ...]) -> tuple[str, ...]:
+    with contextlib.redirect_stderr(io.StringIO()) as said, contextlib.redirect_stdout(io.StringIO()):
+        try:
+            parse_arguments(search_parser(), ["--space", "FILE", *arguments])
+        except SystemExit:
+            reason = said.getvalue().strip().rpartition("error: ")[2] or "it prints its help"
+            expected = "arguments that tuner.search takes beside --space"
+            raise ValueError(f"{expected}, got {' '.join(arguments)!r}: {reason}") from None
+    return arguments
+
+
 Printable = Annotated[str, AfterValidator(_printable)]
+SearchArguments = Annotated[tuple[Printable, ...], AfterValidator(_search_arguments)]
 PinnedImage = Annotated[str, AfterValidator(_pinned)]
 Place = Annotated[str, AfterValidator(_place)]
+Interface = Annotated[str, AfterValidator(_interface)]
 Endpoint = Annotated[str, AfterValidator(_endpoint)]

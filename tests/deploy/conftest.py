@@ -17,7 +17,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> type[FakeJobClie
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.chdir(tmp_path)
     answers = {"known": [], "sent": [], "small_jobs": [], "ends": "SUCCEEDED", "breaks": None}
-    for name, value in (answers | {"findings": Findings(nodes=3, cpus=8, gpus=2)}).items():
+    for name, value in (answers | {"findings": Findings(nodes=3, cpus=8, gpus=2, directory="/shared/mine")}).items():
         monkeypatch.setattr(FakeJobClient, name, value)
     write_yaml(tmp_path, tracking={"directory": str(tmp_path / "shared")})
     return FakeJobClient

@@ -3,8 +3,10 @@ from __future__ import annotations
 import copy
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import boto3
 import jsonschema
 import pytest
 import yaml
@@ -22,15 +24,22 @@ MAY_BE_EMPTY = {"TORCH_INDEX"}
 Compose = dict[str, Any]
 
 
-def environment() -> dict[str, str]:
-    return dict(line.split("=", 1) for line in env_text(load_settings(), {}).splitlines() if not line.startswith("#"))
+def environment(**overrides: Any) -> dict[str, str]:
+    """What `deploy.secrets` writes; `overrides` are settings with `__` for the dot."""
+    settings = load_settings(overrides={key.replace("__", "."): value for key, value in overrides.items()})
+    return dict(line.split("=", 1) for line in env_text(settings, {}).splitlines() if not line.startswith("#"))
+
+
+def compose_with(**overrides: Any) -> Compose:
+    """The file with its variables filled in."""
+    values = {name: value.strip("'") for name, value in environment(**overrides).items()}
+    return yaml.safe_load(VARIABLE.sub(lambda match: values[match[1]], FILE.read_text()))  # type: ignore[no-any-return]
 
 
 @pytest.fixture(scope="module")
 def compose() -> Compose:
-    """The file with its variables filled in from what `deploy.secrets` writes."""
-    values = environment()
-    return yaml.safe_load(VARIABLE.sub(lambda match: values[match[1]], FILE.read_text()))  # type: ignore[no-any-return]
+    """The file as it is with the default settings."""
+    return compose_with()
 
 
 def is_schema_valid(compose: Compose) -> bool:
@@ -117,6 +126,45 @@ def test_one_server_one_database_and_one_name_for_each(compose: Compose) -> None
     assert "@postgres:" in mlflow["MLFLOW_BACKEND_STORE_URI"]
     assert services["ray-head"]["environment"]["MLFLOW_TRACKING_URI"] == f"http://mlflow:{mlflow['MLFLOW_PORT']}"
     assert f"mlflow:{mlflow['MLFLOW_PORT']}" in mlflow["MLFLOW_SERVER_ALLOWED_HOSTS"].split(",")
+
+
+def test_mlflow_is_reached_from_other_machines_where_that_is_asked_for() -> None:
+    services = compose_with(mlflow__bind="10.0.0.5")["services"]
+    assert services["mlflow"]["ports"] == ["10.0.0.5:5000:5000"]
+    assert "10.0.0.5:5000" in services["mlflow"]["environment"]["MLFLOW_SERVER_ALLOWED_HOSTS"].split(",")
+    others = [port for name, service in services.items() if name != "mlflow" for port in service.get("ports", [])]
+    assert all(port.startswith("127.0.0.1:") for port in others)
+
+
+def test_mlflow_alone_needs_nothing_of_ray(compose: Compose) -> None:
+    waiting, needed = ["mlflow"], set()
+    while waiting:
+        needed.add(name := waiting.pop())
+        waiting += compose["services"][name].get("depends_on", {})
+    assert needed == {"mlflow", "bucket", "object-store", "database-schema", "postgres"}
+
+
+@pytest.mark.parametrize(
+    ("artifacts", "destination", "buckets"),
+    [("s3://models/ours", "s3://models/ours", ["models"]), ("/srv/models", "/artifacts", [])],
+)
+def test_artifacts_are_in_a_bucket_that_is_made_or_in_the_volume(
+    monkeypatch: pytest.MonkeyPatch, artifacts: str, destination: str, buckets: list[str]
+) -> None:
+    services = compose_with(mlflow__artifacts=artifacts)["services"]
+    assert services["mlflow"]["environment"]["MLFLOW_ARTIFACTS_DESTINATION"] == destination
+    assert services["mlflow"]["volumes"] == ["artifacts:/artifacts"]
+    made: list[str] = []
+    store = SimpleNamespace(list_buckets=lambda: {"Buckets": []}, create_bucket=lambda Bucket: made.append(Bucket))
+    monkeypatch.setattr(boto3, "client", lambda *_, **__: store)
+    for name, value in services["bucket"]["environment"].items():
+        monkeypatch.setenv(name, value)
+    exec(services["bucket"]["entrypoint"][-1], {})
+    assert made == buckets
+
+
+def test_jobs_are_told_the_volume_of_the_experiments(compose: Compose) -> None:
+    assert compose["services"]["ray-head"]["environment"]["TUNER_EXPERIMENTS"] == "/experiments"
 
 
 def test_only_the_profile_that_is_asked_for_has_workers(compose: Compose) -> None:

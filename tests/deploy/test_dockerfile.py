@@ -68,6 +68,7 @@ def test_it_agrees_with_the_settings() -> None:
     tuner = text[text.index(" AS tuner") : text.index(" AS mlflow")]
     assert re.findall(r"^WORKDIR (\S+)", tuner, re.MULTILINE) == [settings.project_folder]
     assert f"--group=100 {settings.storage.experiments}" in tuner
+    assert "--owner=1000 --group=1000 /artifacts" in text  # of compose's volume, which takes its owner from there
     assert settings.ray_image == f"rayproject/ray:{settings.versions.ray}-py311-cpu"
 
 

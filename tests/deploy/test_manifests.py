@@ -33,8 +33,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "worker.gpu_resource": "nvidia.com/mig-1g.10gb",
         "storage.experiments": "s3://lab/runs",
     },
-    "arguments": {"job.space": "/experiments/mine.yaml", "job.arguments": ["--resume", "mine", "--set", "name=a b"]},
-    "gcs redis": {"kubernetes.gcs_redis": "redis:6379"},
+    "arguments": {"job.space": "/experiments/mine.yaml", "job.arguments": ["--resume", "--set", "name=a b"]},
+    "gcs redis": {"kubernetes.gcs_redis": "redis:6380"},
+    "other ports": {"ports.gcs": 6380, "ports.dashboard": 8266},
     "groups": {
         "worker_groups": [
             {"name": "spot-t4", "max_workers": 16, "node_selector": {"cloud.google.com/gke-spot": "true"}},
@@ -142,7 +143,8 @@ def _job_problems(spec: Object) -> list[str]:
     rules = {
         "one of rayClusterSpec and clusterSelector": ("rayClusterSpec" in spec) != ("clusterSelector" in spec),
         "a suspended job shuts down": not spec.get("suspend") or spec.get("shutdownAfterJobFinishes"),
-        "a ttl belongs to a shutdown": not spec.get("ttlSecondsAfterFinished") or spec.get("shutdownAfterJobFinishes"),
+        "a cluster that ends with the job, at once": spec.get("shutdownAfterJobFinishes")
+        and not spec.get("ttlSecondsAfterFinished"),
         "no backoffLimit there": not spec.get("backoffLimit")
         or ("clusterSelector" not in spec and mode != "InteractiveMode"),
         "no submitter pod in a sidecar": mode != "SidecarMode"
@@ -172,8 +174,19 @@ def _cluster_problems(spec: Object, is_job: bool) -> list[str]:
             for group in groups
         ),
         "the image is of rayVersion's image": len({_ray_image(group) for group in groups}) == 1,
+        "ports that Ray listens on": _ports_that_ray_is_given(groups[0]) == _container_ports(groups[0]),
     }
     return [rule for rule, holds in rules.items() if not holds]
+
+
+def _ports_that_ray_is_given(head: Object) -> Object:
+    """By the names that KubeRay has for them; what is not given is Ray's default."""
+    flags = head["rayStartParams"]
+    return {"gcs-server": int(flags.get("port", 6379)), "dashboard": int(flags.get("dashboard-port", 8265))}
+
+
+def _container_ports(head: Object) -> Object:
+    return {port["name"]: port["containerPort"] for port in head["template"]["spec"]["containers"][0]["ports"]}
 
 
 def _ray_image(group: Object) -> str:
@@ -195,12 +208,14 @@ def test_the_operator_would_take_it(kind: str, variant: str) -> None:
         ("RayJob", ("spec", "entrypointNumGpus"), 1),
         ("RayJob", ("spec", "submissionMode"), "SidecarMode"),
         ("RayJob", ("spec", "shutdownAfterJobFinishes"), False),
+        ("RayJob", ("spec", "ttlSecondsAfterFinished"), 3600),
         ("RayJob", ("spec", "rayClusterSpec", "authOptions", "enableK8sTokenAuth"), True),
         ("RayCluster", ("spec", "authOptions", "mode"), "disabled"),
         ("RayCluster", ("spec", "rayVersion"), "2.51.0"),
         ("RayCluster", ("spec", "headGroupSpec", "template", "spec", "restartPolicy"), "Always"),
         ("RayCluster", ("spec", "workerGroupSpecs", 0, "minReplicas"), 1),
         ("RayCluster", ("spec", "headGroupSpec", "resources"), {"CPU": "1"}),
+        ("RayCluster", ("spec", "headGroupSpec", "rayStartParams", "dashboard-port"), "8000"),
     ],
 )
 def test_each_rule_of_the_operator_can_fail(kind: str, path: tuple[Any, ...], value: Any) -> None:

@@ -58,16 +58,50 @@ def test_a_cluster_without_workers_is_asked_for_one_on_which_a_trial_fits(
     resources: dict[str, object], nodes: list[Capacity], awaited: WorkerRequest | None
 ) -> None:
     space = space_of(resources=resources)
-    assert preflight._workers_to_await(space, nodes, workers=0) == awaited
+    assert preflight._workers_to_await(space, nodes, workers=0, environment={}) == awaited
     problems = preflight._capacity_problems(space, nodes + preflight._capacities_of(awaited))
     assert keys(problems) == ([] if awaited else ["resources.gpus"])
 
 
-def test_workers_that_are_asked_for_have_the_size_of_the_settings() -> None:
-    worker = load_settings().worker
-    awaited = preflight._workers_to_await(space_of(), [Capacity(4, 0)], workers=3)
-    assert awaited == WorkerRequest(3, worker.cpus, worker.gpus)
-    assert preflight._capacities_of(awaited) == [Capacity(worker.cpus, worker.gpus)] * 3
+def test_workers_that_are_asked_for_have_the_size_that_the_nodes_say() -> None:
+    nodes = [Capacity(4, 0)]
+    environment = load_settings(overrides={"worker.cpus": 6, "worker.gpus": 2}).node_environment(WorkerRequest(1, 6, 2))
+    awaited = preflight._workers_to_await(space_of(), nodes, workers=3, environment=environment)
+    assert awaited == WorkerRequest(3, 6, 2)
+    assert preflight._capacities_of(awaited) == [Capacity(6, 2)] * 3
+
+
+def test_without_a_size_a_trial_fits_on_each_worker() -> None:
+    awaited = preflight._workers_to_await(space_of(resources={"gpus": 0.25}), [Capacity(4, 0)], 3, environment={})
+    assert awaited == WorkerRequest(3, 1, 1)
+
+
+S3 = load_settings(overrides={"storage.experiments": "s3://lab/ours", "storage.local": "/scratch"}).node_environment()
+NFS = load_settings(overrides={"storage.experiments": "/nfs/runs"}).node_environment()
+
+
+@pytest.mark.parametrize(
+    ("tracking", "environment", "places"),
+    [
+        ({}, NFS, {"directory": "/nfs/runs/mine"}),
+        ({}, S3, {"directory": "/scratch/mine", "mirror": "s3://lab/ours/mine"}),
+        ({"directory": "/fast/"}, S3, {"directory": "/fast/mine"}),
+        ({"mirror": "s3://a/b"}, NFS, {"directory": "/nfs/runs/mine", "mirror": "s3://a/b/mine"}),
+        ({"directory": "s3://a/b/"}, {}, {"directory": "/tmp/experiments/mine", "mirror": "s3://a/b/mine"}),
+        ({"directory": "/fast", "mirror": "s3://a/b"}, {}, {"directory": "/fast/mine", "mirror": "s3://a/b/mine"}),
+    ],
+)
+def test_a_job_has_a_folder_of_its_own_where_the_cluster_keeps_experiments(
+    tracking: dict[str, str], environment: dict[str, str], places: dict[str, str]
+) -> None:
+    assert preflight.places_of(tracking, "mine", environment) == places
+
+
+def test_a_cluster_that_does_not_say_where_experiments_outlive_it_is_no_place_for_them() -> None:
+    with pytest.raises(BadInput) as refused:
+        preflight.places_of({}, "mine", {})
+    assert str(refused.value).startswith("tracking.directory: expected a folder or s3://bucket/prefix that outlives")
+    assert str(refused.value).endswith("got neither")
 
 
 def test_a_name_must_be_new_or_known_as_it_is_meant(tmp_path: Path) -> None:
@@ -214,6 +248,40 @@ def test_a_node_that_does_not_answer_in_time_is_a_refusal(nodes_answer: Callable
     assert found.problems == ()
 
 
-def test_an_experiment_with_mistakes_needs_no_cluster(tmp_path: Path) -> None:
+def test_an_experiment_with_mistakes_needs_no_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = write_yaml(tmp_path, search__trials=0)
+    monkeypatch.setenv("TUNER_EXPERIMENTS", str(tmp_path))
     assert keys(preflight.check_cluster(file, "mine", resume=False).problems) == ["search.trials"]
+
+
+def test_the_findings_name_the_places_of_the_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("init", "shutdown"):
+        monkeypatch.setattr(ray, name, lambda *_, **__: None)
+    monkeypatch.setattr(preflight, "alive_nodes", lambda: [])
+    monkeypatch.setattr(preflight, "_problems_on_head", lambda space: iter(()))
+    monkeypatch.setattr(preflight, "cache_to_share", lambda space: None)
+    monkeypatch.setattr(preflight, "_inspect", lambda nodes, probe, decoded: [])
+    monkeypatch.setenv("TUNER_EXPERIMENTS", f"file://{tmp_path}/store")
+    monkeypatch.setenv("TUNER_EXPERIMENTS_LOCAL", f"{tmp_path}/disk")
+    found = preflight.check_cluster(write_yaml(tmp_path), "mine", resume=False)
+    assert (found.directory, found.mirror) == (f"{tmp_path}/disk/mine", f"file://{tmp_path}/store/mine")
+
+
+def test_the_check_of_a_rayjob_times_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A head of few CPUs does not train: `search.minutes` may be too few for it, and enough for GPUs."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setattr("tuner.experiment.timing.time_steps", None)
+    monkeypatch.setattr("tuner.cli.dry_run.time_steps", None)
+    loaded: list[SearchExperiment] = []
+    monkeypatch.setattr(preflight, "load_images", loaded.append)
+    monkeypatch.setattr(preflight, "fetch_weights", lambda backbone: None)
+    words = ["--space", str(write_yaml(tmp_path)), "--set", f"tracking.directory={tmp_path}/runs"]
+    assert preflight.main([*words, "--set", "search.minutes=0.001"]) == 0
+    assert len(loaded) == 1
+    assert "nothing is wrong" in capsys.readouterr().out
+    assert preflight.main([*words, "--set", "data.size_px=0"]) == 2
+    assert preflight.main([*words, "--resume"]) == 2
+    assert "--resume" in capsys.readouterr().err

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
+import stat
+import subprocess
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -13,14 +16,22 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 
 from deploy.render import Target, as_shell, as_yaml, main, render
 from deploy.settings import Settings, load_settings
+from trainables.errors import BadInput
 
 YAML_TARGETS = [target for target in Target if target.file.endswith(".yaml")]
 RAY_UP = [Target.RAY_UP, Target.RAY_UP_AWS]
+KEY = {"machines.ssh_key": "~/.ssh/id_lab"}
+
+
+def rendered(target: Target, **overrides: Any) -> str:
+    """The text of a target's file, with a key for those that need one; `overrides` with `__` for the dots."""
+    changes = {key.replace("__", "."): value for key, value in overrides.items()}
+    return render(target, load_settings(overrides=KEY | changes))
 
 
 @pytest.mark.parametrize("target", Target, ids=lambda target: target.command)
 def test_every_target_renders_and_nothing_is_left_open(target: Target) -> None:
-    text = render(target, load_settings())
+    text = rendered(target)
     assert text.endswith("\n")
     assert "{{" not in text
     assert "{%" not in text
@@ -85,8 +96,7 @@ def test_every_command_of_the_page_exists() -> None:
 @pytest.mark.parametrize("target", RAY_UP, ids=lambda target: target.command)
 def test_the_shared_folder_is_in_the_container_unless_it_is_a_bucket(target: Target) -> None:
     for place, mounted in {"/nfs/runs": True, "s3://lab/runs": False}.items():
-        text = render(target, load_settings(overrides={"storage.experiments": place}))
-        assert ("--volume" in text) is mounted
+        assert ("--volume" in rendered(target, storage__experiments=place)) is mounted
 
 
 def checked(config: dict[str, Any]) -> dict[str, Any]:
@@ -98,7 +108,7 @@ def checked(config: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("target", RAY_UP, ids=lambda target: target.command)
 def test_ray_up_takes_the_file(target: Target) -> None:
-    config = yaml.safe_load(render(target, load_settings()))
+    config = yaml.safe_load(rendered(target))
     prepared = checked(config)
     assert prepared["docker"]["image"] == load_settings().tuner_image
     with pytest.raises(Exception, match="Additional properties"):
@@ -107,15 +117,66 @@ def test_ray_up_takes_the_file(target: Target) -> None:
 
 @pytest.mark.parametrize("target", RAY_UP, ids=lambda target: target.command)
 def test_on_machines_the_dashboard_stays_on_the_loopback_and_asks_for_the_token(target: Target) -> None:
-    config = yaml.safe_load(render(target, load_settings()))
+    config = yaml.safe_load(rendered(target))
     start = config["head_start_ray_commands"][-1]
     assert "--dashboard-host=127.0.0.1" in start
     assert "--env RAY_AUTH_MODE=token" in config["docker"]["run_options"]
     assert list(config["file_mounts"]) == ["/home/ray/.ray/auth_token"]
 
 
+def test_the_head_of_own_machines_has_the_key_by_which_it_starts_the_workers() -> None:
+    """Ray copies a key to the head where the file names one, and says nothing where it does not."""
+    auth = checked(yaml.safe_load(rendered(Target.RAY_UP)))["auth"]
+    assert auth == {"ssh_user": "ray", "ssh_private_key": "~/.ssh/id_lab"}
+    with pytest.raises(BadInput, match=r"machines\.ssh_key: expected the file of the private key .*, got none"):
+        render(Target.RAY_UP, load_settings())
+
+
+def test_the_containers_user_takes_over_the_files_that_only_the_ssh_user_could_read(tmp_path: Path) -> None:
+    (command,) = checked(yaml.safe_load(rendered(Target.RAY_UP)))["setup_commands"]
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray" / "auth_token").write_text("token")
+    for name, text in {"cat": "exit $(cat_says)", "cat_says": "echo $UNREADABLE", "sudo": 'echo "$@"'}.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{text}\n")
+        (tmp_path / name).chmod(stat.S_IRWXU)
+    for unreadable, said in {"0": "", "1": f"chown {os.getuid()}:{os.getgid()} {tmp_path}/.ray/auth_token\n"}.items():
+        environment = {"HOME": str(tmp_path), "PATH": f"{tmp_path}:{os.environ['PATH']}", "UNREADABLE": unreadable}
+        done = subprocess.run(["bash", "-c", command], env=environment, capture_output=True, text=True, check=True)
+        assert done.stdout == said
+
+
+@pytest.mark.parametrize("target", RAY_UP, ids=lambda target: target.command)
+@pytest.mark.parametrize(("registry", "is_pulled"), [("", False), ("registry.lan/ml/", True)])
+def test_an_image_that_is_in_no_registry_is_not_pulled(target: Target, registry: str, is_pulled: bool) -> None:
+    docker = checked(yaml.safe_load(rendered(target, images__registry=registry)))["docker"]
+    assert docker["pull_before_run"] is is_pulled
+
+
+@pytest.mark.parametrize("target", [*RAY_UP, Target.RAYCLUSTER, Target.SLURM], ids=lambda target: target.command)
+def test_every_node_knows_the_s3_service_of_the_experiments(target: Target) -> None:
+    s3 = {"storage__region": "eu-central-1", "storage__endpoint": "http://store:9000"}
+    text = rendered(target, storage__experiments="s3://lab/runs", **s3)
+    for name, value in {"AWS_DEFAULT_REGION": "eu-central-1", "AWS_ENDPOINT_URL": "http://store:9000"}.items():
+        assert f"{name}={value}" in text or f'{{name: "{name}", value: "{value}"}}' in text
+
+
+def test_own_machines_get_the_keys_of_s3_as_they_get_the_token() -> None:
+    mounts = checked(yaml.safe_load(rendered(Target.RAY_UP, storage__experiments="s3://lab/runs")))["file_mounts"]
+    assert mounts["/home/ray/.aws/credentials"] == "~/.aws/credentials"
+    assert ".aws" not in rendered(Target.RAY_UP_AWS, storage__experiments="s3://lab/runs")  # the instance profile
+
+
+@pytest.mark.parametrize("target", [*RAY_UP, Target.RAYCLUSTER, Target.RAYJOB], ids=lambda target: target.command)
+def test_nodes_hold_the_settings_that_deploy_submit_needs(target: Target) -> None:
+    text = rendered(target, storage__experiments="s3://lab/runs", worker__cpus=6, worker__gpus=2)
+    held = {"TUNER_EXPERIMENTS": "s3://lab/runs", "TUNER_EXPERIMENTS_LOCAL": "/tmp/experiments"}
+    size = {"TUNER_WORKER_CPUS": "6", "TUNER_WORKER_GPUS": "2"}  # own machines are all there from the start
+    for name, value in (held | ({} if target is Target.RAY_UP else size)).items():
+        assert f"{name}={value}" in text or f'{{name: "{name}", value: "{value}"}}' in text
+
+
 def test_own_machines_all_take_part_and_the_head_runs_no_trial() -> None:
-    config = checked(yaml.safe_load(render(Target.RAY_UP, load_settings())))
+    config = checked(yaml.safe_load(rendered(Target.RAY_UP)))
     assert config["max_workers"] == len(load_settings().machines.workers)
     assert "--num-cpus=0 --num-gpus=0" in config["head_start_ray_commands"][-1]
 
@@ -141,6 +202,6 @@ def test_workers_on_the_spot_market_are_asked_for(spot: bool) -> None:
 
 @pytest.mark.parametrize("target", RAY_UP, ids=lambda target: target.command)
 def test_containers_on_machines_share_the_cache_and_workers_see_their_cards(target: Target) -> None:
-    docker = yaml.safe_load(render(target, load_settings()))["docker"]
+    docker = yaml.safe_load(rendered(target))["docker"]
     assert "--env TUNER_CACHE=/experiments/cache" in docker["run_options"]
     assert "--env NVIDIA_VISIBLE_DEVICES=all" in docker["worker_run_options"]

@@ -89,20 +89,34 @@ def test_it_starts_a_head_and_the_others_and_then_the_search(script: Path) -> No
     assert ended.returncode == 0, output
     said = steps(script).values()
     head, others, removal = (next(line for line in said if word in line) for word in ("--head", "--address 10", "rm"))
-    assert "ray start --head --node-ip-address 10.0.0.5 --port 21100 " in head
-    assert "ray start --address 10.0.0.5:21100 " in others
+    assert "ray start --head --node-ip-address 10.0.0.5 --port 17110 " in head
+    assert "ray start --address 10.0.0.5:17110 " in others
     assert removal == "rm -rf /tmp/ray-4711"
     driver = (script.parent / "driver.log").read_text()
-    assert driver.startswith("token a-token 10.0.0.5:21100 -m deploy.workers --workers 2 ")
+    assert driver.startswith("token a-token 10.0.0.5:17110 -m deploy.workers --workers 2 ")
     assert driver.strip().endswith("--resume")
 
 
-def test_a_node_that_others_cannot_reach_is_said(script: Path) -> None:
-    (script.parent / ".venv" / "bin" / "getent").write_text('#!/usr/bin/env bash\necho "127.0.1.1 STREAM $2"\n')
+@pytest.mark.parametrize("answer", ['echo "127.0.1.1 STREAM $2"', "exit 2"], ids=["of itself alone", "not known"])
+def test_a_node_that_others_cannot_reach_is_said(script: Path, answer: str) -> None:
+    (script.parent / ".venv" / "bin" / "getent").write_text(f"#!/usr/bin/env bash\n{answer}\n")
     ended = started(script)
     output, _ = ended.communicate(timeout=DEADLINE_S)
     assert ended.returncode == 1
     assert "the address of node1 is not known to getent" in output
+
+
+def test_each_job_has_ports_of_its_own_and_any_number_of_workers(script: Path) -> None:
+    """Ray gives a port to each worker process: in a range that is too small, trials hang without a word."""
+    started(script).communicate(timeout=DEADLINE_S)
+    for line in steps(script).values():
+        words = line.split()
+        given = {flag: int(words[n + 1]) for n, flag in enumerate(words) if flag.endswith("-port")}
+        fixed = [port for flag, port in given.items() if "worker" not in flag]
+        if fixed:
+            assert (given["--min-worker-port"], given["--max-worker-port"]) == (0, 0)
+            assert len(set(fixed)) == len(fixed)
+            assert {port // 10 for port in fixed} == {1711}
 
 
 def test_tasks_have_the_cores_and_cards_of_the_job() -> None:

@@ -19,6 +19,7 @@ from trainables.errors import BadInput, Problem
 pytestmark = pytest.mark.usefixtures("cluster")
 
 SPACE = Path("tiny.yaml")
+SEARCH = "python -m tuner.search --space space.yaml --address auto"
 
 
 def sent(submission: Submission, dry_run: bool = False) -> Findings:
@@ -28,7 +29,7 @@ def sent(submission: Submission, dry_run: bool = False) -> Findings:
 def test_code_experiment_and_metadata_are_sent(cluster: type[FakeJobClient]) -> None:
     sent(new_submission(SPACE, {"tracking.uri": "http://mlflow:5000"}, name="mine"))
     (call,) = cluster.sent
-    assert call.entrypoint == "exec python -m tuner.search --space space.yaml --address auto"
+    assert call.entrypoint == f"exec {SEARCH} --set tracking.directory=/shared/mine"
     assert call.environment == {"MLFLOW_TRACKING_URI": "http://mlflow:5000"}
     assert call.files.keys() == {*project_files(), "space.yaml"}
     assert call.metadata.name == "mine"
@@ -36,9 +37,14 @@ def test_code_experiment_and_metadata_are_sent(cluster: type[FakeJobClient]) -> 
     assert (call.metadata.mirror, call.metadata.tracking) == ("", "http://mlflow:5000")
 
 
-def test_the_mirror_is_among_the_metadata(cluster: type[FakeJobClient]) -> None:
-    sent(new_submission(SPACE, {"tracking.mirror": "s3://lab/runs"}, name="mine"))
-    assert cluster.sent[0].metadata.mirror == "s3://lab/runs/mine"
+def test_results_go_where_the_cluster_says(cluster: type[FakeJobClient], capsys: pytest.CaptureFixture[str]) -> None:
+    cluster.findings = Findings(nodes=1, cpus=8, directory="/scratch/mine", mirror="s3://lab/runs/mine")
+    sent(new_submission(SPACE, {}, name="mine"))
+    (call,) = cluster.sent
+    assert (call.metadata.directory, call.metadata.mirror) == ("/scratch/mine", "s3://lab/runs/mine")
+    places = "--set tracking.directory=/scratch/mine --set tracking.mirror=s3://lab/runs/mine"
+    assert call.entrypoint == f"exec {SEARCH} {places}"
+    assert "results go to s3://lab/runs/mine\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -46,12 +52,12 @@ def test_the_mirror_is_among_the_metadata(cluster: type[FakeJobClient]) -> None:
     [
         (
             0,
-            Findings(nodes=1, awaited=WorkerRequest(1, 2, 1)),
+            Findings(nodes=1, awaited=WorkerRequest(1, 2, 1), directory="/d"),
             "\nno worker is there yet: mine asks for a worker with at least 2 CPUs and 1 GPUs, and waits before",
         ),
         (
             3,
-            Findings(nodes=3, cpus=8, awaited=WorkerRequest(3, 8, 1)),
+            Findings(nodes=3, cpus=8, awaited=WorkerRequest(3, 8, 1), directory="/d"),
             "\nmine asks for 3 workers, each with at least 8 CPUs and 1 GPUs, and waits before it searches\n",
         ),
     ],
@@ -65,7 +71,7 @@ def test_workers_that_are_to_come_are_waited_for(
     assert found.awaited is not None
     asked = f"--workers {found.awaited.workers} --cpus {found.awaited.cpus} --gpus {found.awaited.gpus}"
     assert wait == f"exec python -m deploy.workers {asked}"
-    assert search == "python -m tuner.search --space space.yaml --address auto"
+    assert search == f"{SEARCH} --set tracking.directory=/d"
     assert cluster.small_jobs[0][-2:] == (["--workers", str(workers)] if workers else ["--job", "mine"])
     assert line in capsys.readouterr().out
 
