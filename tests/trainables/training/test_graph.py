@@ -25,7 +25,6 @@ from trainables.testing.method_contract import assert_identical
 from trainables.training.config import TrainingConfig
 from trainables.training.graph import (
     WARM_UP_STEPS,
-    CudaGraphs,
     EagerSteps,
     RecordedSteps,
     Steps,
@@ -246,52 +245,6 @@ class Brings(L2):
         return {name: term * torch.tensor(2.0) for name, term in super().loss(batch).items()}
 
 
-class StreamStandIn:
-    """A CUDA stream that waits for nothing."""
-
-    def __init__(self, *_: object) -> None:
-        pass
-
-    def wait_stream(self, other: object) -> None:
-        pass
-
-
-class CudaStandIn:
-    """What torch.cuda.graph calls of CUDA, where the end of a capture fails. `current` is the present stream."""
-
-    def __init__(self, patch: pytest.MonkeyPatch) -> None:
-        self.current = StreamStandIn()
-        self.is_capturing = False
-        cuda = torch.cuda
-        patch.setattr(torch._C, "_host_emptyCache", lambda: None, raising=False)
-        for name in ("synchronize", "empty_cache", "graph_pool_handle"):
-            patch.setattr(cuda, name, lambda: None)
-        patch.setattr(cuda, "Stream", StreamStandIn)
-        patch.setattr(cuda, "CUDAGraph", lambda: self)
-        patch.setattr(cuda, "current_stream", lambda: self.current)
-        patch.setattr(cuda, "stream", lambda stream: OnStream(self, stream))
-
-    def capture_begin(self, *_: object, **__: object) -> None:
-        self.is_capturing = True
-
-    def capture_end(self) -> None:
-        self.is_capturing = False
-        raise RuntimeError("operation failed due to a previous error during capture")
-
-
-class OnStream:
-    """The context torch.cuda.stream. A generator would end, with a return to the stream of before, when it is freed."""
-
-    def __init__(self, cuda: CudaStandIn, stream: StreamStandIn) -> None:
-        self.cuda, self.stream = cuda, stream
-
-    def __enter__(self) -> None:
-        self.before, self.cuda.current = self.cuda.current, self.stream
-
-    def __exit__(self, *_: object) -> None:
-        self.cuda.current = self.before
-
-
 class TestFallingBack:
     @pytest.mark.parametrize("method", [Reads, Brings])
     def test_trains_on_as_without(self, method: type[Method], caplog: pytest.LogCaptureFixture) -> None:
@@ -325,30 +278,6 @@ class TestFallingBack:
         assert len(tape.lengths) == 2
         assert recordings_of(recorded) == 0
         assert_equal(recorded, plain)
-
-    def test_leaves_the_stream_of_a_capture_that_failed_and_gives_its_reason(
-        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        """The end of such a capture raises in torch.cuda.graph before it goes back to the stream of before."""
-        cuda = CudaStandIn(monkeypatch)
-        before = cuda.current
-
-        class Refused(L2):
-            is_recordable = True
-
-            def loss(self, batch: Batch) -> LossTerms:
-                if cuda.is_capturing:
-                    raise RuntimeError("operation not permitted when stream is capturing")
-                return super().loss(batch)
-
-        recorded, plain = fit_of(Refused), computed(Refused)
-        recorded.runner = RecordedSteps(CudaGraphs(torch.device("cuda")))
-        recorded.run()
-        plain.run()
-        assert cuda.current is before
-        assert_equal(recorded, plain)
-        (message,) = [record.message for record in caplog.records]
-        assert message.endswith("computed one by one: operation not permitted when stream is capturing")
 
     def test_says_why_beforehand(self) -> None:
         cuda = torch.device("cuda")
