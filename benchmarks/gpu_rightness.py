@@ -2,6 +2,8 @@
 
 gpu_context_gib                     memory of a process outside of torch's allocator, after its first kernels
 gpu_right_<method>                  relative difference of the gradient on the card and on the CPU, in fp32 without TF32
+gpu_right_recorded_<method>         relative difference of losses, and of changes of weights, between a step as a CUDA
+                                    graph and a computed one, from the same state
 gpu_right_resumed                   tensors that differ after a resume from a checkpoint, with deterministic algorithms
 gpu_right_out_of_memory_unknown     errors of a process at its limit that are not recognised as out of memory
 gpu_right_folded_otherwise          networks of which the card folds other BatchNorms than the CPU
@@ -12,7 +14,9 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Callable
+from copy import deepcopy
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,12 +28,18 @@ from trainables.backbones.batchnorm_folding import FoldedNetwork, without_tf32
 from trainables.backbones.config import BackboneConfig
 from trainables.methods import METHODS
 from trainables.training.checkpoint import Checkpoints
+from trainables.training.graph import RecordedSteps
+from trainables.training.loop import Fit
 from trainables.training.optimizer import gradients_of
 from tuner.resources.gpu_memory import is_gpu_out_of_memory
 
 CPU = torch.device("cpu")
 GRADIENT_LIMIT = 0.01
 """A wrong term changes a gradient by a good part of it; another order of sums by 1e-5 to 1e-3."""
+RECORDED_LIMIT = 0.05
+"""Another λ, dropout or learning rate changes far more. Of the small network a relative change of the weights by 1e-6
+changes the gradient by 0.01; kernels of a recorded step and of a computed one are the same."""
+RECORDED_FIRST = ("l2", "smile", "manifold_mixup", "bi_tuning")
 FOLDED = (
     "package/efficientnet_lite0",
     "timm/resnet50",
@@ -48,6 +58,11 @@ def run(section: Section) -> None:
             section.attempt(f"right_{method}", partial(gradient_agrees, section, method))
     section.attempt("right_resumed", partial(resumed_equals_undisturbed, section))
     section.attempt("right_folded_otherwise", partial(folds_as_on_the_cpu, section))
+    recordable = [name for name, method in METHODS.items() if method.is_recordable]
+    for method in sorted(recordable, key=lambda name: name not in RECORDED_FIRST):
+        if section.has_time_for(f"right_recorded_{method}", 5):
+            section.attempt(f"right_recorded_{method}", partial(recorded_equals_computed, section, method))
+    # Last, as the process may allocate hardly anything afterwards.
     section.attempt("right_out_of_memory_unknown", partial(out_of_memory_is_recognised, section))
 
 
@@ -74,7 +89,7 @@ def facts(section: Section) -> None:
 def gradient_agrees(section: Section, method: str) -> None:
     """Of the first step of a method."""
     ours, exact = (first_gradient(section, method, device) for device in (section.device, CPU))
-    section.figure(f"right_{method}", float((ours - exact).norm() / exact.norm()), GRADIENT_LIMIT)
+    section.figure(f"right_{method}", relative_difference(ours, exact), GRADIENT_LIMIT)
 
 
 def first_gradient(section: Section, method: str, device: torch.device) -> Tensor:
@@ -92,20 +107,55 @@ def first_gradient(section: Section, method: str, device: torch.device) -> Tenso
 
 def resumed_equals_undisturbed(section: Section) -> None:
     """Of SMILE, six steps in one go and by way of a file."""
-    start = partial(training, section, section.workload("small"), "smile", "fp32")
+    start = partial(training, section, section.workload("small"), "smile", "fp32", deterministic=True)
     checkpoints = Checkpoints(section.scratch / "resumed" / "fold.pt", period_s=0)
-    torch.use_deterministic_algorithms(True)
-    try:
-        whole, first = start(), start()
-        whole.run(until=6)
-        first.run(until=3)
-        checkpoints.save("me", first.state_dict())
-        second = start(state=checkpoints.load("me"))
-        second.run(until=6)
-    finally:
-        torch.use_deterministic_algorithms(False)
+    whole, first = start(), start()
+    whole.run(until=6)
+    first.run(until=3)
+    checkpoints.save("me", first.state_dict())
+    second = start(state=checkpoints.load("me"))
+    second.run(until=6)
     pairs = zip(whole.method.student.state_dict().values(), second.method.student.state_dict().values(), strict=True)
     section.figure("right_resumed", sum(not torch.equal(one, other) for one, other in pairs), 0)
+
+
+def recorded_equals_computed(section: Section, method: str) -> None:
+    """Of the last steps of a method as CUDA graphs, each against a computed one from the same state."""
+    num_steps = section.count(24, 4)  # many enough for each kind of step to be recorded, of which some have several
+    settings: dict[str, Any] = {"num_steps": num_steps, "learning_rate": 1e-3}
+    start = partial(training, section, section.workload("small"), method, "fp32", **settings)
+    recorded, computed = start(cuda_graphs=True), start()
+    recorded.run(until=num_steps - 3)
+    differences = []
+    while recorded.step < num_steps:
+        computed.load_state_dict(deepcopy(recorded.state_dict()))
+        before = weights_of(recorded)
+        for fit in (recorded, computed):
+            fit.run(until=fit.step + 1)
+        differences.append(relative_difference(latest_losses_of(recorded), latest_losses_of(computed)))
+        differences.append(relative_difference(weights_of(recorded) - before, weights_of(computed) - before))
+    if section.device.type == "cuda":
+        num_recordings = recorded.runner.num_recordings if isinstance(recorded.runner, RecordedSteps) else 0
+        if not num_recordings:
+            raise RuntimeError("no step was recorded")
+        section.value(f"recordings_{method}", num_recordings, "")
+    section.figure(f"right_recorded_{method}", max(differences), RECORDED_LIMIT)
+
+
+def latest_losses_of(fit: Fit) -> Tensor:
+    """The loss terms of the latest step, where each step is an interval of the history."""
+    return torch.tensor([values[-1] for values in fit.history.terms.values()], dtype=torch.float64)
+
+
+def weights_of(fit: Fit) -> Tensor:
+    """All parameters of the student and of the method's own modules, on the host."""
+    parameters = (*fit.method.student.parameters(), *fit.method.extra_modules().parameters())
+    return torch.cat([parameter.detach().double().cpu().flatten() for parameter in parameters])
+
+
+def relative_difference(ours: Tensor, exact: Tensor) -> float:
+    """Norm of the difference over the norm of what is exact."""
+    return float((ours - exact).norm() / exact.norm())
 
 
 def folds_as_on_the_cpu(section: Section) -> None:

@@ -26,6 +26,9 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks.figures import paired_ratio
 from benchmarks.gpu_section import Section, Workload, in_turns, step_s, training
 from trainables.backbones import batchnorm_folding
+from trainables.training import loop
+from trainables.training.graph import RecordedSteps
+from trainables.training.kernels import kernels
 from trainables.training.loop import Fit
 
 
@@ -138,6 +141,7 @@ class Change:
     modify: Callable[[Fit], None] = _nothing
     around: Callable[[], AbstractContextManager[Any]] = nullcontext
     precision: str = "bf16"
+    method: str = "smile"
     workloads: tuple[str, ...] = ("small", "large")
 
 
@@ -159,41 +163,45 @@ def drop_counters(fit: Fit) -> None:
             module.num_batches_tracked = None
 
 
-@contextmanager
-def measured_algorithms() -> Iterator[None]:
-    """cuDNN times its algorithms for each shape inside the block, and takes the fastest."""
-    before = torch.backends.cudnn.benchmark
-    torch.backends.cudnn.benchmark = True
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.benchmark = before
+def within_kernels(choose: Callable[[], None]) -> AbstractContextManager[Any]:
+    """Calls `choose` where a training has chosen its kernels: what is chosen outside, `run` chooses anew."""
+
+    @contextmanager
+    def chosen(*given: Any, **options: Any) -> Iterator[None]:
+        with kernels(*given, **options):
+            choose()
+            yield
+
+    return mock.patch.object(loop, "kernels", chosen)
 
 
-@contextmanager
-def products_in_tf32() -> Iterator[None]:
-    """Matrix products in TF32 inside the block."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
+def take_first_algorithms() -> None:
+    """Has cuDNN take an algorithm by its rules, instead of the fastest by measurement."""
+    torch.backends.cudnn.benchmark = False
+
+
+def multiply_in_fp32() -> None:
+    """Has products of fp32 matrices computed in fp32, not in TF32."""
+    torch.set_float32_matmul_precision("highest")
 
 
 CHANGES = {
+    "recorded": Change(options={"cuda_graphs": True}),
+    "recorded_l2": Change(options={"cuda_graphs": True}, method="l2"),
     "teacher_not_folded": Change(around=lambda: mock.patch.object(batchnorm_folding, "is_close", return_value=False)),
     "checked_each_step": Change(modify=check_each_step),
-    "cudnn_benchmark": Change(around=measured_algorithms),
+    "algorithms_not_measured": Change(around=partial(within_kernels, take_first_algorithms)),
     "fused_optimizer": Change(modify=fuse_optimizer),
     "no_batchnorm_counters": Change(modify=drop_counters),
     "contiguous": Change(options={"channels_last": False}),
-    "products_in_tf32": Change(around=products_in_tf32, precision="fp32", workloads=("tokens",)),
+    "products_in_fp32": Change(
+        around=partial(within_kernels, multiply_in_fp32), precision="fp32", workloads=("tokens",)
+    ),
 }
 
 
 def run_ablation(section: Section) -> None:
-    """Each change by itself, on SMILE."""
+    """Each change by itself, on SMILE unless it names another method."""
     for name, change in CHANGES.items():
         for key in change.workloads:
             workload = section.workload(key)
@@ -204,8 +212,8 @@ def run_ablation(section: Section) -> None:
 
 def measure_change(section: Section, workload: Workload, name: str, change: Change) -> None:
     """Time of a step with the change over that of one without."""
-    plain = training(section, workload, "smile", change.precision)
-    changed = training(section, workload, "smile", change.precision, **change.options)
+    plain = training(section, workload, change.method, change.precision)
+    changed = training(section, workload, change.method, change.precision, **change.options)
     change.modify(changed)
     num_steps = section.count(15, 1)
 
@@ -218,4 +226,6 @@ def measure_change(section: Section, workload: Workload, name: str, change: Chan
 
     for warm_up in (with_change, without):
         warm_up()
+    if isinstance(changed.runner, RecordedSteps):
+        section.value(f"{name}_recordings", changed.runner.num_recordings, "")
     section.value(f"{name}_over_without", paired_ratio(with_change, without, section.count(3)), "×")

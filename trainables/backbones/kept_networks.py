@@ -64,17 +64,21 @@ class KeptNetworks:
         return copied
 
     def share_state(self, optimizer: Optimizer) -> None:
-        """Gives a new optimiser the state tensors of the last one of its class, filled with zeros.
+        """Gives a new optimiser the state tensors of the last one of its form, filled with zeros.
 
-        A state of zeros is what SGD and AdamW begin with.
+        A state of zeros is what SGD and AdamW begin with. The form says where the state is: AdamW counts its steps on
+        the host, or with `fused` or `capturable` on the device.
         """
-        name = f"state of {type(optimizer).__name__}"
-        state = self.get(name, lambda: optimizer.state)
-        for parameter in (p for group in optimizer.param_groups for p in group["params"] if p in state):
-            tensors = [value for value in state[parameter].values() if isinstance(value, Tensor)]
-            optimizer.state[parameter] = state[parameter]
-            torch._foreach_zero_(tensors)
-        self._kept[name] = optimizer.state
+        form = (type(optimizer), *(optimizer.defaults.get(name) for name in ("fused", "capturable", "foreach")))
+        last_form, state = self.get("optimizer", lambda: (form, optimizer.state))
+        for group in optimizer.param_groups if form == last_form else ():
+            parameters = group["params"]
+            if not all(state.get(parameter) for parameter in parameters):
+                continue  # the fused SGD takes momentum buffers of all parameters of a group, or of none
+            optimizer.state.update({parameter: state[parameter] for parameter in parameters})
+            values = [value for parameter in parameters for value in state[parameter].values()]
+            torch._foreach_zero_([value for value in values if isinstance(value, Tensor)])
+        self._kept["optimizer"] = form, optimizer.state
 
 
 @torch.no_grad()

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache, partial
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from trainables.data.augmentation import View, cut_on_device, cut_on_host, flipped
@@ -97,8 +99,7 @@ def _stored(images: LabelledImages) -> tuple[int, int]:
 
 
 def _text_batch(texts: TokenisedTexts, positions: Ints, step: int, device: torch.device) -> Batch:
-    ids = torch.from_numpy(texts.rows(positions)).to(device, non_blocking=True)
-    return Batch(ids, *_labels(texts, positions, device), step)
+    return Batch(_uploaded(texts.rows(positions), device), *_labels(texts, positions, device), step)
 
 
 def _labels(inputs: Inputs, positions: Ints, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -131,8 +132,14 @@ def _stored_pixels(images: LabelledImages, positions: Ints, device: torch.device
     index = images.index[positions]
     on_device = _GPU_PIXELS.get(images.pixels, device)
     if on_device is None:
-        return torch.from_numpy(images.pixels[index]).to(device, non_blocking=True)
+        return _uploaded(images.pixels[index], device)
     return on_device[torch.from_numpy(index).to(device, non_blocking=True)]
+
+
+def _uploaded(values: NDArray[Any], device: torch.device) -> Tensor:
+    """Copies a new array of any size to `device`. From memory that is not page-locked, a GPU is waited for."""
+    on_host = torch.from_numpy(values)
+    return (on_host.pin_memory() if device.type == "cuda" else on_host).to(device, non_blocking=True)
 
 
 def _cut(images: LabelledImages, positions: Ints, view: View, device: torch.device) -> Tensor:

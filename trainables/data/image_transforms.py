@@ -8,6 +8,8 @@ every process and after a resume, whether or not other kinds are on. See docs/de
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,7 +40,8 @@ def transforms_of(config: DataConfig, device: torch.device) -> dict[str, Transfo
     """The transforms that follow crop and flip, in their order, by the purpose in the address of their draws.
 
     They take images on `device`, of whose kinds each has the faster implementation: on the CPU, `auto_augment` is
-    computed by Pillow, which takes half the time of tensors; the draws are the same.
+    computed by Pillow, which takes half the time of tensors; the draws are the same. On a GPU it waits for the device
+    once or twice an image: torchvision copies the matrix of each geometric operation from the host.
 
     >>> cpu = torch.device("cpu")
     >>> list(transforms_of(DataConfig(dataset="digits", erasing=0.5, color_jitter=0.4), cpu))
@@ -59,13 +62,34 @@ def transforms_of(config: DataConfig, device: torch.device) -> dict[str, Transfo
         operations = v2.RandAugment(magnitude=config.auto_augment_magnitude) if is_rand else v2.TrivialAugmentWide()
         transforms["auto_augment"] = _by_pillow(operations) if device.type == "cpu" else operations
     if config.erasing:
-        transforms["erasing"] = v2.RandomErasing(p=config.erasing, value=ERASED)
+        transforms["erasing"] = _erasing(config.erasing, device)
     return transforms
 
 
 def changes_pixels(config: DataConfig) -> bool:
     """Whether training images are changed beyond crop and flip."""
     return bool(config.color_jitter or config.erasing or config.auto_augment != "none")
+
+
+def _erasing(probability: float, device: torch.device) -> Transform:
+    """RandomErasing with its colour on `device`. torchvision's is on the host, from where a copy waits for a GPU."""
+    from torchvision.transforms import v2
+
+    erasing = v2.RandomErasing(p=probability, value=ERASED)
+    draw = erasing.make_params
+
+    def make_params(images: list[Any]) -> dict[str, Any]:
+        params: dict[str, Any] = draw(images)
+        return params if params["v"] is None else params | {"v": _erased_colour(device)}
+
+    erasing.make_params = make_params
+    transform: Transform = erasing
+    return transform
+
+
+@cache
+def _erased_colour(device: torch.device) -> Tensor:
+    return torch.tensor(ERASED, dtype=torch.float32, device=device)[:, None, None]
 
 
 def _by_pillow(transform: Callable[[Image.Image], Image.Image]) -> Transform:

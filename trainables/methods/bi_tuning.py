@@ -73,7 +73,8 @@ class BiTuning(Method):
         device = student.target_head.weight.device
         num_features = student.backbone.num_features
         with torch_seeded(context.seed, "bi_tuning"):
-            self.projector = nn.Linear(num_features, config.projection_dim).to(device)
+            projector = nn.Linear(num_features, config.projection_dim).to(device)
+            self.projector = context.kept.copy_of("projector", projector)  # with it, the optimiser's state is kept
             self.feature_queues = Queues(context.num_classes, config.queue_length, num_features + 1).to(device)
             self.projection_queues = Queues(context.num_classes, config.queue_length, config.projection_dim).to(device)
         self.query = nn.ModuleList([student.backbone, self.projector])

@@ -54,8 +54,10 @@ class Mix:
 
     def blend(self, x: Tensor) -> Tensor:
         """λ·x + (1−λ)·x[partner] along the first dimension."""
-        weight = self.weight.to(x.dtype) if isinstance(self.weight, Tensor) else self.weight
-        return torch.lerp(x[self.partner], x, weight)
+        if not isinstance(self.weight, Tensor):
+            return torch.lerp(x[self.partner], x, self.weight)
+        exact = torch.promote_types(x.dtype, torch.float32)  # in which `lerp` computes with a number, too
+        return torch.lerp(x[self.partner].to(exact), x.to(exact), self.weight.to(exact)).to(x.dtype)
 
 
 @dataclass(frozen=True)

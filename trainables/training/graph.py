@@ -69,7 +69,9 @@ class CudaGraphs:
     def record(self, operations: Callable[[], None]) -> Replay:
         """Captures `operations`. Other threads may use the device meanwhile: checkpoints are written by one."""
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, self._pool, self._stream, capture_error_mode="thread_local"):
+        capture = torch.cuda.graph(graph, self._pool, self._stream, capture_error_mode="thread_local")
+        # The outer context goes back to the stream of before where the capture fails: torch.cuda.graph then does not.
+        with torch.cuda.stream(self._stream), capture:
             operations()
         return graph.replay
 
@@ -188,7 +190,8 @@ class RecordedSteps:
         try:
             return self._recorder.record(operations)
         except RuntimeError as error:  # CUDA's errors are
-            log_once(f"training.cuda_graphs: a step could not be recorded, steps are computed one by one: {error}")
+            reason = error.__context__ or error  # the end of a capture that has failed raises, too, without the reason
+            log_once(f"training.cuda_graphs: a step could not be recorded, steps are computed one by one: {reason}")
             self._recorder = None
             self._recordings.clear()
             self._updates.clear()

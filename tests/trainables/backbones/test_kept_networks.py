@@ -88,6 +88,10 @@ def adamw(module: nn.Module) -> Optimizer:
     return AdamW(module.parameters(), lr=0.1)
 
 
+def fused_sgd(module: nn.Module) -> Optimizer:
+    return SGD(module.parameters(), lr=0.1, momentum=0.9, fused=True)
+
+
 def step(optimizer: Optimizer, module: nn.Module, times: int = 3) -> None:
     for number in range(times):
         optimizer.zero_grad()
@@ -95,7 +99,7 @@ def step(optimizer: Optimizer, module: nn.Module, times: int = 3) -> None:
         optimizer.step()
 
 
-@pytest.mark.parametrize("build", [sgd, adamw])
+@pytest.mark.parametrize("build", [sgd, fused_sgd, adamw])
 class TestOptimiserState:
     def test_is_reused_with_the_result_of_a_new_one(self, build: type[Optimizer]) -> None:
         kept, module, start = KeptNetworks(), nn.Linear(2, 2), nn.Linear(2, 2)
@@ -121,3 +125,22 @@ class TestOptimiserState:
             step(optimizer, module)
         assert set(optimizer.state) == set(second.parameters())
         optimizer.state_dict()
+
+    def test_of_a_group_with_new_parameters_is_new(self, build: type[Optimizer]) -> None:
+        """The fused SGD takes momentum buffers of all parameters, or of none."""
+        kept, first = KeptNetworks(), nn.Linear(2, 2)
+        for module in (first, nn.Sequential(first, nn.Linear(2, 2))):
+            optimizer = build(module)
+            kept.share_state(optimizer)
+            assert not optimizer.state
+            step(optimizer, module)
+
+
+def test_the_state_of_an_optimiser_of_another_form_is_not_reused() -> None:
+    """AdamW counts its steps in tensors on the host, or with `fused` or `capturable` on the device."""
+    kept, module = KeptNetworks(), nn.Linear(2, 2)
+    for form in ({}, {"fused": True}, {"fused": True, "capturable": True}, {}):
+        optimizer = AdamW(module.parameters(), lr=0.1, **form)
+        kept.share_state(optimizer)
+        assert not optimizer.state
+        step(optimizer, module)

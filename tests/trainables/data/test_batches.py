@@ -3,12 +3,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from trainables.data import batches
 from trainables.data.batches import evaluation_batches, steps_per_epoch, training_batch
 from trainables.data.config import DataConfig
 from trainables.data.gpu_pixels import GpuPixelCache
 from trainables.data.images import LabelledImages
+from trainables.data.texts import TokenisedTexts
 from trainables.types import Batch
 
 CPU = torch.device("cpu")
@@ -100,6 +102,32 @@ def test_resident_pixels_give_the_same_batches(images: LabelledImages, monkeypat
         assert batch.inputs.is_contiguous(memory_format=torch.channels_last)
         assert torch.equal(batch.inputs, expected.inputs)
         assert torch.equal(batch.labels, expected.labels)
+
+
+def test_what_is_large_is_copied_to_a_gpu_from_page_locked_memory(
+    images: LabelledImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From other memory the copy would be waited for: whole images, of which crops are made, and tokens of texts."""
+    cuda, pinned, copied = torch.device("cuda"), [], []
+
+    def pin_memory(tensor: Tensor) -> Tensor:
+        pinned.append(tensor)
+        return tensor
+
+    def to(tensor: Tensor, device: torch.device, non_blocking: bool) -> Tensor:
+        assert device == cuda
+        assert non_blocking
+        copied.append(tensor)
+        return tensor
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pin_memory)
+    monkeypatch.setattr(torch.Tensor, "to", to)
+    monkeypatch.setattr(batches, "_GPU_PIXELS", GpuPixelCache(lambda device: 0))
+    stored = batches._stored_pixels(images, np.arange(3), cuda)
+    texts = TokenisedTexts(np.ones((4, 8), np.int64), np.full(4, 8), np.zeros(4, np.int64))
+    tokens = batches._text_batch(texts, np.arange(3), 1, cuda).inputs
+    assert [id(each) for each in pinned] == [id(stored), id(tokens)]
+    assert {id(stored), id(tokens)} <= {id(each) for each in copied}
 
 
 @pytest.mark.gpu

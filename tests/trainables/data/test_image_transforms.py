@@ -10,6 +10,8 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import binomtest, ks_2samp
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torchvision.transforms import v2
 from torchvision.transforms.v2.functional import to_image, to_pil_image
 
@@ -18,7 +20,7 @@ from trainables.data.augmentation import View
 from trainables.data.batches import evaluation_batches, training_batch
 from trainables.data.config import DataConfig
 from trainables.data.gpu_pixels import GpuPixelCache
-from trainables.data.image_transforms import ERASED
+from trainables.data.image_transforms import ERASED, transforms_of
 from trainables.data.images import LabelledImages
 from trainables.seeding import rng_for, torch_seeded
 
@@ -160,6 +162,29 @@ def test_each_kind_has_draws_of_its_own(images: LabelledImages) -> None:
     assert 0 < mirrored.sum() < 7
     for i, image in enumerate(inputs_at(images, crop="random_resized", flip=True)):
         assert torch.equal(image, resized[i].flip(2) if mirrored[i] else resized[i])
+
+
+class Devices(TorchDispatchMode):
+    """Notes the devices of the tensors of each operation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.together: list[set[str]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        tensors = [each for each in tree_leaves((args, kwargs)) if isinstance(each, Tensor)]
+        self.together.append({each.device.type for each in tensors})
+        return func(*args, **kwargs or {})
+
+
+def test_what_is_erased_is_filled_on_the_device() -> None:
+    """From the host, each image's colour would be copied with a wait."""
+    meta = torch.device("meta")
+    (erasing,) = transforms_of(PLAIN.model_copy(update={"erasing": 1.0}), meta).values()
+    with Devices() as devices:
+        erasing(torch.empty(3, 16, 16, dtype=torch.uint8, device=meta))
+    assert {"meta"} in devices.together
+    assert {"cpu", "meta"} not in devices.together
 
 
 class TestEverythingAtOnce:

@@ -54,6 +54,21 @@ def test_weights_are_numbers_at_both_ends_of_alpha(alpha: float) -> None:
     assert all(0.5 <= draw_mix(1, alpha, CPU, 0, step).weight <= 1 for step in range(100))
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=str)
+def test_blend_with_a_tensor_is_that_with_a_number(dtype: torch.dtype) -> None:
+    """λ is not rounded to the type of the features: the labels are mixed with the exact one."""
+    weight = 0.8765432
+    results = []
+    for given in (weight, torch.tensor(weight, dtype=torch.float64)):
+        x = torch.linspace(-9, 9, 400, dtype=dtype).view(4, 100).requires_grad_()
+        blended = Mix(given, torch.tensor([1, 2, 3, 0])).blend(x)
+        blended.square().sum().backward()
+        results.append((blended, x.grad))
+    (of_number, number_grad), (of_tensor, tensor_grad) = results
+    assert torch.equal(of_tensor, of_number)
+    assert_close(tensor_grad, number_grad)
+
+
 def test_blend_of_a_whole_weight_is_the_first_to_the_bit() -> None:
     x = torch.randn(4, 3)
     assert torch.equal(Mix(1.0, torch.tensor([1, 2, 3, 0])).blend(x), x)

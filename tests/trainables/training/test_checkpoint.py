@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
 import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -191,6 +193,50 @@ class TestInTheBackground:
         threading.Timer(0.05, may_write.set).start()
         kept.discard()
         assert not kept.path.exists()
+
+
+def test_of_a_gpu_tensors_are_on_the_host_before_they_are_encoded(
+    kept: Checkpoints, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread sleeps until the device has copied them, and brings them to the host on a stream of its own."""
+    calls: list[str] = []
+
+    class Event:
+        def __init__(self, blocking: bool) -> None:
+            assert blocking, "so that a wait takes no processor time"
+
+        def record(self) -> None:
+            calls.append("record")
+
+        def synchronize(self) -> None:
+            assert threading.current_thread() is not threading.main_thread()
+            calls.append("synchronize")
+
+    @contextlib.contextmanager
+    def on(stream: object) -> Iterator[None]:
+        calls.append(str(stream))
+        yield
+        calls.append("back")
+
+    def noted(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *given: (calls.append(name), function(*given))[1]
+
+    streams = iter(("own stream",))
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda: next(streams))
+    monkeypatch.setattr(torch.cuda, "stream", on)
+    monkeypatch.setattr(torch.Tensor, "clone", noted("clone", torch.Tensor.clone))
+    monkeypatch.setattr(torch.Tensor, "cpu", noted("cpu", torch.Tensor.cpu))
+    monkeypatch.setattr(checkpoint, "encoded", noted("encoded", encoded))
+    for _ in range(2):
+        calls.clear()
+        kept.save("me", STATE)
+        kept.wait()
+        assert calls == ["clone", "record", "synchronize", "own stream", "cpu", "back", "encoded"]
+    state = kept.load("me")
+    assert state is not None
+    assert torch.equal(state["weights"]["a"], torch.arange(5.0))
 
 
 def test_a_training_that_is_over_within_two_periods_is_not_checkpointed(tmp_path: Path) -> None:

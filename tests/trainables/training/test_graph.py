@@ -15,6 +15,7 @@ from tests.trainables.methods.contract import TRAINING, through_a_file
 from tests.trainables.methods.settings import SETTINGS
 from tests.trainables.tiny import CPU, TinyConv, TinyTokens, tiny_batch, tiny_context, tiny_network, tiny_pass
 from tests.trainables.training.tape import Tape
+from trainables.backbones.kept_networks import KeptNetworks
 from trainables.errors import Diverged
 from trainables.methods import METHODS, Method, MethodConfig, build_method, uses_source_head
 from trainables.methods.l2 import L2, L2Config
@@ -43,15 +44,21 @@ def nothing_logged_before() -> None:
     log_once.cache_clear()
 
 
-def fit_of(method: MethodConfig | Callable[..., Method], tokens: bool = False, **training: Any) -> Fit:
+def fit_of(
+    method: MethodConfig | Callable[..., Method],
+    tokens: bool = False,
+    kept: KeptNetworks | None = None,
+    **training: Any,
+) -> Fit:
     """A training whose steps are recorded, at step 0. Checks for what is not finite are read at ends of intervals."""
     config = TRAINING.model_copy(update={"num_steps": NUM_STEPS, "schedule": "cosine", **training})
-    context = tiny_context(NUM_STEPS)
+    kept = kept or KeptNetworks()
+    context = replace(tiny_context(NUM_STEPS), kept=kept)
     if isinstance(method, MethodConfig):
         student = tiny_network(
             source_head=uses_source_head(method), dropout=0.25, kind=TinyTokens if tokens else TinyConv
         )
-        built = build_method(method, student, context)
+        built = build_method(method, kept.copy_of("student", student), context)
     else:
         built = method(L2Config(), tiny_network(source_head=False), context)
     built.prepare(lambda: tiny_pass(tokens))
@@ -116,6 +123,21 @@ class TestRecordedSteps:
         plain.run()
         assert_equal(recorded, plain)
         assert recordings_of(recorded) == 2, "the step, and the teacher's update"
+
+    @pytest.mark.parametrize("name", ["l2", "smile", "bi_tuning"])
+    @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+    def test_equal_computed_ones_on_the_networks_of_another_training(self, name: str, optimizer: str) -> None:
+        kept = KeptNetworks()
+        states = []
+        for _ in range(2):
+            recorded = fit_of(SETTINGS[name], kept=kept, optimizer=optimizer)
+            recorded.run()
+            states.append({id(value) for state in recorded.optimizer.state.values() for value in state.values()})
+        plain = computed(SETTINGS[name], optimizer=optimizer)
+        plain.run()
+        assert_equal(recorded, plain)
+        assert recordings_of(recorded)
+        assert states[0] == states[1], "the state of the optimiser is kept, that of a method's own modules included"
 
     def test_are_nearly_those_of_the_usual_optimiser(self) -> None:
         """Which updates in more kernels, and rounds differently."""
