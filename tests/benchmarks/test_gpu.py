@@ -136,4 +136,4 @@ def test_a_rehearsal_goes_through_every_section(tmp_path: Path) -> None:
     assert {line["section"] for line in lines} == {part.name for part in PARTS}, ended.stdout
     assert all(line["left_s"] >= 0 for line in lines)
     assert "left out" not in ended.stdout
-    assert list((tmp_path / "out").glob("trace_*.json"))
+    assert list((tmp_path / "out").glob("trace_*.json.gz"))
