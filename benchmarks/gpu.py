@@ -71,12 +71,12 @@ class Part(NamedTuple):
 
 PARTS = (
     Part("rightness", "gpu_rightness:run", 35, 10),
-    Part("steps", "gpu_steps:run", 110, 10),
-    Part("sharing", "gpu_sharing:run", 70, 6),
-    Part("compile", "gpu_compile:run", 110, 13),
+    Part("steps", "gpu_steps:run", 110, 8),
+    Part("sharing", "gpu_sharing:run", 70, 8),
+    Part("compile", "gpu_compile:run", 110, 12),
     Part("data", "gpu_data:run", 60, 4),
     Part("folds", "gpu_folds:run", 40, 5),
-    Part("sharing_mps", "gpu_sharing:run_with_mps", 60, 4, mps=True),
+    Part("sharing_mps", "gpu_sharing:run_with_mps", 60, 5, mps=True),
     Part("ablation", "gpu_steps:run_ablation", 40, 5),
     Part("fused", "gpu_folds:run_fused", 15, 3),
 )

@@ -153,8 +153,8 @@ def report_gain(section: Section, label: str, suffix: str, rates: dict[int, floa
 
 def images_per_s(section: Section, workers: Sequence[Connection], key: str) -> float:
     """Of so many processes together, in one window."""
-    length_s = WINDOW_S if not section.is_rehearsal else 0.5
-    starts_s = time.monotonic() + LEAD_S
+    lead_s, length_s = (0.1, 0.5) if section.is_rehearsal else (LEAD_S, WINDOW_S)
+    starts_s = time.monotonic() + lead_s
     for each in workers:
         each.send(Window(key, starts_s, starts_s + length_s))
     steps = sum(received(each) for each in workers)
