@@ -1,6 +1,7 @@
 """What only a GPU can say, within some minutes: `python -m benchmarks.gpu --seconds 540 --out DIR`.
 
-Needs PyTorch, timm, pydantic and the weights of efficientnet_lite0 alone: no Ray, no MLflow, no other weights. Each
+Needs PyTorch, timm, pydantic and the weights of efficientnet_lite0 alone: no Ray, no MLflow, no other weights, and no
+dataset. The card should be nobody else's: its memory is filled for a moment, to see which errors that makes. Each
 section is a process with a deadline of its own, in the order of their worth; one that breaks off does not keep the
 others from running. A figure is printed when it is known, as `name value limit ok|short`, and written as a line of
 JSON to DIR/figures.jsonl. `--device cpu --seconds 60` rehearses it on tiny networks: the same code, other numbers.
@@ -30,6 +31,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
+from importlib.util import find_spec
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import NamedTuple
@@ -39,10 +41,13 @@ import torch
 
 from benchmarks.figures import Figure, skipped
 from benchmarks.gpu_section import FIGURES, Section, results_in
+from trainables.backbones.packaged import PACKAGED
 from tuner.resources.worker_environment import WORKER_ENVIRONMENT
 
 MPS = "nvidia-cuda-mps-control"
 MPS_FOLDERS = ("CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY")
+MPS_TIMEOUT_S = 10.0
+"""Seconds in which NVIDIA's program has to answer, as nothing else happens meanwhile."""
 GRACE_S = 3.0
 """Seconds between the deadline that a section knows and its end by force."""
 
@@ -66,12 +71,12 @@ class Part(NamedTuple):
 
 PARTS = (
     Part("rightness", "gpu_rightness:run", 35, 10),
-    Part("steps", "gpu_steps:run", 110, 10),
-    Part("sharing", "gpu_sharing:run", 70, 6),
-    Part("compile", "gpu_compile:run", 110, 13),
+    Part("steps", "gpu_steps:run", 110, 8),
+    Part("sharing", "gpu_sharing:run", 70, 8),
+    Part("compile", "gpu_compile:run", 110, 12),
     Part("data", "gpu_data:run", 60, 4),
     Part("folds", "gpu_folds:run", 40, 5),
-    Part("sharing_mps", "gpu_sharing:run_with_mps", 60, 4, mps=True),
+    Part("sharing_mps", "gpu_sharing:run_with_mps", 60, 5, mps=True),
     Part("ablation", "gpu_steps:run_ablation", 40, 5),
     Part("fused", "gpu_folds:run_fused", 15, 3),
 )
@@ -91,6 +96,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def measure(arguments: argparse.Namespace) -> list[Figure]:
     """Runs the sections, which print their figures. Returns those that are short of their limits, or failed."""
     ends_s = time.monotonic() + arguments.seconds
+    weights = PACKAGED["efficientnet_lite0"].package
+    if find_spec(weights) is None:
+        raise SystemExit(f"expected the package {weights}, got none: it has the weights of most sections")
     hidden = {"CUDA_VISIBLE_DEVICES": ""} if arguments.device == "cpu" else {}
     quiet = {"KINETO_LOG_LEVEL": "5"}  # the profiler's own log
     with mock.patch.dict(os.environ, {**WORKER_ENVIRONMENT, **quiet, **os.environ, **hidden}):
@@ -195,11 +203,13 @@ def mps(folder: Path) -> Iterator[None]:
     variables = {name: str(folder / "mps") for name in MPS_FOLDERS}
     (folder / "mps").mkdir()
     with mock.patch.dict(os.environ, variables):
-        subprocess.run([MPS, "-d"], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        ask = partial(subprocess.run, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=MPS_TIMEOUT_S)
         try:
+            ask([MPS, "-d"], check=True)
             yield
         finally:
-            subprocess.run([MPS], input="quit\n", text=True, check=False, stdout=subprocess.DEVNULL)
+            with suppress(subprocess.TimeoutExpired, OSError):  # what was measured stands
+                ask([MPS], input=b"quit\n", check=False)
 
 
 if __name__ == "__main__":

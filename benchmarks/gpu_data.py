@@ -8,7 +8,9 @@ gpu_over_usual            resident, over a usual loop: a DataLoader with workers
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from unittest import mock
@@ -23,15 +25,18 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
 from benchmarks.figures import seconds_of
-from benchmarks.gpu_section import Section, Workload, backbone_config, in_turns, step_s, training
+from benchmarks.gpu_section import Section, Workload, backbone_config, data_config, in_turns, step_s, training
 from trainables.backbones import build_network
 from trainables.data import batches
 from trainables.data.config import DataConfig
 from trainables.data.gpu_pixels import GpuPixelCache
+from trainables.data.loading import load_train
 from trainables.training.loop import Fit
 
 CLASSES = ("ash", "birch")
 LOADER_WORKERS = 14
+BATCHES_A_WORKER = 3
+"""Batches of a worker in shared memory: two that are fetched ahead, and the one that is being taken."""
 
 
 def run(section: Section) -> None:
@@ -57,9 +62,10 @@ def draw_photographs(root: Path, count: int) -> Path:
 
 def measure(section: Section, workload: Workload, root: Path) -> None:
     """Images a second of each way, in turns, of plain fine-tuning in bf16."""
-    data = DataConfig(dataset="imagefolder", root=root, size_px=workload.size_px)
+    data = data_config(workload).model_copy(update={"root": root})
+    examples = load_train(data)
     num_steps = section.count(40, 2)
-    resident, host, ceiling = (training(section, workload, "l2", data=data) for _ in range(3))
+    resident, host, ceiling = (training(section, workload, "l2", examples=examples) for _ in range(3))
     batch = ceiling.batch_at(1)
     ceiling.batch_at = lambda step: batch
     usual = usual_step(section, workload, data)
@@ -91,7 +97,9 @@ def usual_step(section: Section, workload: Workload, data: DataConfig) -> Callab
     network = build_network(backbone_config(section, workload), len(CLASSES), 0, keep_source_head=False)
     network = network.to(device).to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-4, momentum=0.9, nesterov=True, weight_decay=1e-4)
-    images_of = usual_batches(data, workload, section.count(LOADER_WORKERS), pinned=on_card)
+    workers = num_loader_workers(workload, section.count(LOADER_WORKERS))
+    section.value(f"loader_workers_{workload.label}", workers, "")
+    images_of = usual_batches(data, workload, workers, pinned=on_card)
 
     def step() -> None:
         images, labels = (each.to(device, non_blocking=True) for each in next(images_of))
@@ -123,7 +131,19 @@ def usual_batches(data: DataConfig, workload: Workload, workers: int, pinned: bo
         images,
         batch_size=workload.batch_size,
         sampler=RandomSampler(images, replacement=True, num_samples=100_000 * workload.batch_size),
-        num_workers=min(workers, max(1, (os.cpu_count() or 1) - 1)),
+        num_workers=workers,
         pin_memory=pinned,
     )
     yield from loader
+
+
+def num_loader_workers(workload: Workload, most: int, shared_memory: str = "/dev/shm") -> int:
+    """Number of workers of a usual loop: a core is left for the loop, and their batches fit into shared memory.
+
+    A container has 64 MB of it by default, and a worker that finds no room there dies.
+    """
+    batch_bytes = workload.batch_size * 3 * workload.size_px**2 * torch.float32.itemsize
+    most = min(most, max(1, (os.cpu_count() or 1) - 1))
+    with suppress(FileNotFoundError):  # a system without it has no such limit
+        most = min(most, shutil.disk_usage(shared_memory).free // (BATCHES_A_WORKER * batch_bytes))
+    return most

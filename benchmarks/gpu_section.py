@@ -10,18 +10,22 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import timm
 import torch
 
 from benchmarks.figures import Figure
 from benchmarks.methods import seconds
 from trainables.backbones.config import BackboneConfig
+from trainables.backbones.kept_networks import KeptNetworks
 from trainables.config import TrialConfig
 from trainables.data.config import DataConfig
-from trainables.data.loading import load_train
+from trainables.data.examples import Examples
+from trainables.data.images import LabelledImages
 from trainables.errors import first_line
 from trainables.methods import METHODS
 from trainables.training.config import TrainingConfig
@@ -29,6 +33,8 @@ from trainables.training.loop import Fit
 from trainables.trial import start_fit
 
 FIGURES = "figures.jsonl"
+NUM_CLASSES = 10
+NVIDIA_SMI = ("nvidia-smi",)
 REHEARSED = 0.1
 """Share of a card's time that the same takes in a rehearsal on the CPU, whose networks and counts are small."""
 
@@ -134,12 +140,18 @@ def training(
     precision: str = "bf16",
     device: torch.device | None = None,
     state: dict[str, Any] | None = None,
-    data: DataConfig | None = None,
+    examples: Examples | None = None,
+    kept: KeptNetworks | None = None,
     **options: Any,
 ) -> Fit:
-    """A training of digits, or of `data`, at step 0 or at `state`, with a budget that is not used up. `options` are
-    settings of the training. What a step costs depends neither on the weights nor on what is seen."""
-    data = data or digits(workload)
+    """A training of drawn images, or of `examples`, at step 0 or at `state`, with a budget that is not used up.
+
+    `kept` is as of `start_fit`, and `options` are settings of the training. What a step costs depends neither on the
+    weights nor on what is seen.
+    """
+    data = data_config(workload)
+    if examples is None:
+        examples = drawn_images(data.stored_px, max(40, 5 * workload.batch_size))  # batches differ
     settings: dict[str, Any] = {
         "num_steps": 1_000_000,
         "learning_rate": 1e-4,  # at which no method diverges, however long this runs
@@ -152,18 +164,20 @@ def training(
         method=METHODS[method].Config(name=method),
         training=TrainingConfig(**settings | options),
     )
-    return start_fit(config, load_train(data), seed=0, device=device or section.device, state=state)
+    return start_fit(config, examples, seed=0, device=device or section.device, state=state, kept=kept)
 
 
-def digits(workload: Workload) -> DataConfig:
-    """Enough images for batches that differ."""
-    return DataConfig(
-        dataset="digits",
-        train_images=max(40, 5 * workload.batch_size),
-        test_images=10,
-        size_px=workload.size_px,
-        flip=False,
-    )
+def data_config(workload: Workload) -> DataConfig:
+    """The view of the images. No dataset of that name is read where images are drawn."""
+    return DataConfig(dataset="imagefolder", size_px=workload.size_px)
+
+
+@lru_cache
+def drawn_images(side_px: int, count: int) -> LabelledImages:
+    """Images of noise in ten classes, the same arrays for all trainings of a process; no dataset has to be there."""
+    pixels = np.random.default_rng(0).integers(0, 256, (count, side_px, side_px, 3), dtype=np.uint8)
+    pixels.flags.writeable = False
+    return LabelledImages.of(pixels, np.arange(count) % NUM_CLASSES, [str(number) for number in range(NUM_CLASSES)])
 
 
 def backbone_config(section: Section, workload: Workload) -> BackboneConfig:
@@ -193,15 +207,30 @@ def in_turns(ways: dict[str, Callable[[], float]], rounds: int) -> dict[str, flo
     return {name: statistics.median(values) for name, values in taken.items()}
 
 
-def card_bytes_in_use(command: Sequence[str] = ("nvidia-smi",)) -> int | None:
+def card_bytes_in_use(command: Sequence[str] = NVIDIA_SMI) -> int | None:
     """Bytes in use on the card by all processes, as its driver counts them; None where there is no such program."""
-    card = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0] or "0"
-    query = [*command, "--query-gpu=memory.used", "--format=csv,noheader,nounits", f"--id={card}"]
     try:
-        said = subprocess.run(query, capture_output=True, text=True, check=True, timeout=30).stdout
-        return int(said.split()[0]) << 20
-    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
+        return int(asked_of_driver("memory.used", command)) << 20
+    except ValueError:
         return None
+
+
+def driver_version(command: Sequence[str] = NVIDIA_SMI, file: Path = Path("/proc/driver/nvidia/version")) -> str:
+    """The driver's version, of its program or of the kernel's file; empty where there is neither."""
+    if version := asked_of_driver("driver_version", command):
+        return version
+    with suppress(OSError, IndexError):
+        return file.read_text(encoding="utf-8").splitlines()[0]
+    return ""
+
+
+def asked_of_driver(field: str, command: Sequence[str] = NVIDIA_SMI) -> str:
+    """What the driver's program says of the first card in use; empty where there is no such program."""
+    card = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0] or "0"
+    query = [*command, f"--query-gpu={field}", "--format=csv,noheader,nounits", f"--id={card}"]
+    with suppress(OSError, subprocess.SubprocessError):
+        return subprocess.run(query, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
+    return ""
 
 
 def taken_bytes(device: torch.device) -> int:

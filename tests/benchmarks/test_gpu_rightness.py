@@ -1,79 +1,67 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
+import torch._inductor.config
 
-from benchmarks import gpu_rightness, gpu_steps
-from benchmarks.gpu_section import Section, results_in, training
-from tests.trainables.training.tape import Tape
-from trainables.training import loop
-from trainables.training.config import TrainingConfig
-from trainables.training.graph import RecordedSteps
-from trainables.training.loop import Fit
-
-CUDA = torch.device("cuda")
+from benchmarks import gpu_rightness
+from benchmarks.gpu_rightness import GRADIENT_LIMIT, first_gradient, judge_errors, num_folded, relative_difference
+from benchmarks.gpu_section import IN_REHEARSAL, Section, results_in, training
+from trainables.methods import METHODS
+from trainables.methods.base import Method
 
 
 @pytest.fixture
 def section(tmp_path: Path) -> Section:
-    return Section("", torch.device("cpu"), tmp_path, tmp_path, time.monotonic() + 100)
+    return Section("part", torch.device("cpu"), tmp_path, tmp_path, time.monotonic() + 100)
 
 
-@pytest.fixture
-def trainings(monkeypatch: pytest.MonkeyPatch) -> list[Fit]:
-    """The trainings of `gpu_rightness`, which read at ends of intervals whether all is finite, as on a GPU."""
-    fits: list[Fit] = []
-
-    def noted(*given: Any, **options: Any) -> Fit:
-        fits.append(training(*given, **options))
-        fits[-1].finite.defers = True
-        return fits[-1]
-
-    monkeypatch.setattr(gpu_rightness, "training", noted)
-    return fits
+def results(section: Section) -> dict[str, str]:
+    return {line["name"]: line["result"] for line in results_in(section.out) if "result" in line}
 
 
-def test_a_resume_is_compared_with_deterministic_kernels(section: Section, trainings: list[Fit]) -> None:
-    """By the setting: a training that lacks it has other kernels, whatever is chosen outside of it."""
-    gpu_rightness.resumed_equals_undisturbed(section)
-    assert [fit.config.deterministic for fit in trainings] == [True] * 3
-    assert [line["value"] for line in results_in(section.out)] == [0]
-
-
-class Idle(Tape):
-    """Recordings that do nothing when they are replayed."""
-
-    def record(self, operations: Callable[[], None]) -> Callable[[], None]:
-        super().record(operations)
-        return lambda: None
-
-
-@pytest.mark.parametrize(("recorder", "result"), [(Tape, "ok"), (Idle, "short")])
-def test_recorded_steps_are_compared_with_computed_ones(
-    recorder: type[Tape], result: str, section: Section, trainings: list[Fit], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("method", METHODS)
+def test_rounding_errors_leave_a_gradient_within_its_limit(
+    method: str, section: Section, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "recorder_for", lambda method, config, device: recorder() if config.cuda_graphs else None)
-    gpu_rightness.recorded_equals_computed(section, "l2")
-    recorded, computed = trainings
-    assert isinstance(recorded.runner, RecordedSteps)
-    assert recorded.runner.num_recordings
-    assert recorded.step == computed.step == recorded.num_steps
-    assert [(line["name"], line["result"]) for line in results_in(section.out)] == [("gpu_right_recorded_l2", result)]
+    """Weights that differ in their last bits stand for a card that sums in another order."""
+
+    def gradient() -> torch.Tensor:
+        return first_gradient(training(section, IN_REHEARSAL["small"], method, "fp32"))
+
+    def rounded(method: Method) -> None:
+        in_float64(method)
+        with torch.no_grad():
+            for parameter in method.student.parameters():
+                parameter.mul_(1 + 1e-15 * torch.randn_like(parameter))
+
+    exact, in_float64 = gradient(), gpu_rightness.in_float64
+    monkeypatch.setattr(gpu_rightness, "in_float64", rounded)
+    assert 0 < relative_difference(gradient(), exact) < GRADIENT_LIMIT / 100
 
 
-def test_a_change_of_kernels_is_in_force_within_a_training() -> None:
-    before = torch.backends.cudnn.benchmark, torch.get_float32_matmul_precision()
-    config = TrainingConfig(num_steps=1)
-    with loop.kernels(config, CUDA, shapes_are_constant=True):
-        assert torch.backends.cudnn.benchmark
-        assert torch.get_float32_matmul_precision() == "high"
-    for choose in (gpu_steps.take_first_algorithms, gpu_steps.multiply_in_fp32):
-        with gpu_steps.within_kernels(choose), loop.kernels(config, CUDA, shapes_are_constant=True):
-            assert torch.backends.cudnn.benchmark == (choose is not gpu_steps.take_first_algorithms)
-            assert (torch.get_float32_matmul_precision() == "high") == (choose is not gpu_steps.multiply_in_fp32)
-    assert (torch.backends.cudnn.benchmark, torch.get_float32_matmul_precision()) == before
+def test_densenet_is_folded_as_a_method_folds_it() -> None:
+    assert num_folded("torchvision/densenet121", 64, torch.device("cpu")) == 59
+
+
+OURS = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 4.00 GiB.")
+THEIRS = RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED")
+UNKNOWN = RuntimeError("CUFFT_INTERNAL_ERROR")
+
+
+@pytest.mark.parametrize(
+    ("errors", "by_libraries", "unknown"),
+    [([OURS, THEIRS], "ok", "ok"), ([OURS], "short", "ok"), ([OURS, THEIRS, UNKNOWN], "ok", "short")],
+)
+def test_errors_of_libraries_are_needed_and_have_to_be_recognised(
+    errors: list[RuntimeError], by_libraries: str, unknown: str, section: Section
+) -> None:
+    judge_errors(section, errors)
+    assert results(section) == {
+        "gpu_right_out_of_memory_seen": "ok",
+        "gpu_right_out_of_memory_by_libraries": by_libraries,
+        "gpu_right_out_of_memory_unknown": unknown,
+    }

@@ -7,8 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.gpu_section import Section, card_bytes_in_use, results_in
-from benchmarks.gpu_steps import covered
+from benchmarks.gpu_section import (
+    IN_REHEARSAL,
+    Section,
+    card_bytes_in_use,
+    drawn_images,
+    driver_version,
+    results_in,
+    training,
+)
 
 
 def section(out: Path, device: str = "cpu", left_s: float = 100.0) -> Section:
@@ -53,8 +60,18 @@ def test_memory_of_the_card_is_asked_of_its_driver(tmp_path: Path) -> None:
     assert card_bytes_in_use((str(tmp_path / "nowhere"),)) is None
 
 
-@pytest.mark.parametrize(
-    ("spans", "length"), [([], 0.0), ([(0, 2), (1, 3), (5, 6)], 4.0), ([(0, 9), (1, 2)], 9.0), ([(1, 1)], 0.0)]
-)
-def test_kernels_that_overlap_count_once(spans: list[tuple[float, float]], length: float) -> None:
-    assert covered(spans) == length
+def test_the_driver_is_asked_for_its_version_or_its_file_read(tmp_path: Path) -> None:
+    file = tmp_path / "version"
+    nowhere = (str(tmp_path / "nowhere"),)
+    assert driver_version((sys.executable, "-c", "print('580.95.05')"), file) == "580.95.05"
+    assert driver_version(nowhere, file) == ""
+    file.write_text("NVRM version: 580.95.05\nGCC version: 13\n")
+    assert driver_version(nowhere, file) == "NVRM version: 580.95.05"
+
+
+def test_trainings_of_a_process_have_the_same_drawn_images(tmp_path: Path) -> None:
+    one, other = (training(section(tmp_path), IN_REHEARSAL["small"], "l2") for _ in range(2))
+    assert torch.equal(one.batch_at(1).inputs, other.batch_at(1).inputs)
+    assert drawn_images(8, 20) is drawn_images(8, 20)
+    assert drawn_images(8, 20).pixels.shape == (20, 8, 8, 3)
+    assert set(drawn_images(8, 20).labels.tolist()) == set(range(10))
