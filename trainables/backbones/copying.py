@@ -84,4 +84,8 @@ def structural_copy(network: Network) -> Network:
     """A copy of the modules of `network` that shares its tensors: a change in place of one changes both."""
     assert isinstance(network, nn.Module)
     tensors = (*network.parameters(), *network.buffers())
-    return copy.deepcopy(network, {id(tensor): tensor for tensor in tensors})
+    copied = copy.deepcopy(network, {id(tensor): tensor for tensor in tensors})
+    modes = {name: module.training for name, module in network.named_modules()}
+    for name, module in copied.named_modules():  # copies of an fx graph's modules are in training mode
+        module.training = modes[name]
+    return copied

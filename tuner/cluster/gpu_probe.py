@@ -22,7 +22,7 @@ from trainables.training.graph import WARM_UP_STEPS
 from trainables.trial import FoldTraining
 from tuner.cluster.free_gpu import NoGpuFree, free_part
 from tuner.cluster.tasks import GpuOutOfMemory, WorkerFailed, as_completed, put_shared
-from tuner.cluster.trainable import ASSUMED_CONTEXT_BYTES, ImagesByKey, prepare_process
+from tuner.cluster.trainable import ASSUMED_CONTEXT_BYTES, COMPILE_THREADS, ImagesByKey, prepare_process
 from tuner.experiment.search_experiment import SearchExperiment
 from tuner.messages.redaction import without_credentials
 from tuner.messages.wording import counted
@@ -176,7 +176,7 @@ def probe_gpu_memory(
     """
     in_use = bytes_in_use()  # before this process has a context there
     all_cores = str(os.cpu_count() or 1)  # while nothing trains; what is compiled here, trials find on the disk
-    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", all_cores)
+    os.environ.setdefault(COMPILE_THREADS, all_cores)
     prepare_process(share)
     device = default_device()
     if device.type != "cuda":

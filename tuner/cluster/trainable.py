@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from ray import tune
+from torch._inductor import config as inductor_config
 
 from trainables.backbones.kept_networks import KeptNetworks
 from trainables.config import TrialConfig
@@ -44,6 +45,9 @@ from tuner.resources.share import Share
 from tuner.scheduling.assignment import Assignment
 
 logger = logging.getLogger(__name__)
+
+COMPILE_THREADS = "TORCHINDUCTOR_COMPILE_THREADS"
+"""Variable of the number of threads of torch.compile; what the user has set stays."""
 
 GPU_ERRORS = (torch.OutOfMemoryError, torch.AcceleratorError)
 
@@ -222,9 +226,8 @@ def prepare_process(share: Share) -> None:
         NoGpu: if it has a share of a GPU, and no training can run there: it would train on the CPU.
     """
     torch.set_num_threads(num_threads(share))
-    os.environ.setdefault(
-        "TORCHINDUCTOR_COMPILE_THREADS", str(num_threads(share))
-    )  # read when the compiler is first needed
+    # Inductor has read the variable when it was imported, before the share was known; other processes read it later.
+    inductor_config.compile_threads = int(os.environ.setdefault(COMPILE_THREADS, str(num_threads(share))))
     if not share.gpus:
         return
     for name, value in CUBLAS_WORKSPACE.items():  # before CUDA starts, as any trial of this process may need it

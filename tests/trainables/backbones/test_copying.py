@@ -1,12 +1,14 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
 from torch import nn
 
 from tests.trainables.tiny import tiny_network
+from trainables.backbones import build_network
+from trainables.backbones.config import BackboneConfig
 from trainables.backbones.copying import Cloner, clone, structural_copy
 from trainables.backbones.network import TransferNetwork
 
@@ -66,6 +68,18 @@ def test_a_structural_copy_is_new_modules_around_the_same_tensors(network: Trans
         assert name == other_name
         assert ours is theirs
     assert not set(shared.modules()) & set(network.modules())
+
+
+@pytest.mark.parametrize("copied", [structural_copy, clone])
+def test_a_copy_of_a_traced_network_is_in_the_mode_of_the_network(copied: Callable[..., TransferNetwork]) -> None:
+    """In training mode it would change the statistics of its BatchNorms, which a structural copy shares."""
+    network = build_network(
+        BackboneConfig(name="torchvision/densenet121", pretrained=False), 3, 0, keep_source_head=False
+    ).eval()
+    assert not any(module.training for module in copied(network).modules())
+    network.backbone.train()
+    modes = {name: module.training for name, module in network.named_modules()}
+    assert {name: module.training for name, module in copied(network).named_modules()} == modes
 
 
 def test_a_structural_copy_of_what_cannot_be_pickled() -> None:

@@ -23,7 +23,7 @@ from tuner.cluster import gpu_probe as cards
 from tuner.cluster.free_gpu import NoGpuFree
 from tuner.cluster.gpu_probe import PROBED_STEPS, probe_gpu_memory, resolve_share, retry_with_larger_share
 from tuner.cluster.tasks import GpuOutOfMemory, WorkerFailed
-from tuner.cluster.trainable import ASSUMED_CONTEXT_BYTES
+from tuner.cluster.trainable import ASSUMED_CONTEXT_BYTES, COMPILE_THREADS
 from tuner.experiment.settings import ResourceSettings
 from tuner.record.events import ShareGrown
 from tuner.record.journal import SearchJournal, open_search_journal
@@ -269,7 +269,7 @@ class TestProbe:
         assert need.gpus == pytest.approx((1.15 * 3 + 1) / 64)
 
     def test_compiles_with_all_cores(self, card: FakeCard, monkeypatch: pytest.MonkeyPatch) -> None:
-        variable = "TORCHINDUCTOR_COMPILE_THREADS"
+        variable = COMPILE_THREADS
         monkeypatch.setenv(variable, "")  # what it is before is so restored
         monkeypatch.delenv(variable)
         monkeypatch.setattr(os, "cpu_count", lambda: 12)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch._inductor import config as inductor_config
 
 from tests.tuner.tiny import space_of
 from trainables.data.folds import fold_at
@@ -24,6 +25,7 @@ from trainables.training.kernels import CUBLAS_WORKSPACE
 from tuner.cluster import trainable
 from tuner.cluster.trainable import (
     ASSUMED_CONTEXT_BYTES,
+    COMPILE_THREADS,
     FoldTrainable,
     WorkerSettings,
     memory_fraction,
@@ -290,12 +292,14 @@ def test_a_process_takes_as_many_threads_as_it_has_cores(
     monkeypatch: pytest.MonkeyPatch, cpus: float, threads: int, said: str | None
 ) -> None:
     """To train with and, unless it is told otherwise, to compile with."""
-    variable, taken = "TORCHINDUCTOR_COMPILE_THREADS", []
+    variable, taken = COMPILE_THREADS, []
     monkeypatch.setattr(torch, "set_num_threads", taken.append)
     monkeypatch.setenv(variable, said or "")
     if said is None:
         monkeypatch.delenv(variable)
-    prepare_process(Share(cpus, 0, 1))
+    with inductor_config.patch(compile_threads=32):  # as it was when inductor was imported
+        prepare_process(Share(cpus, 0, 1))
+        assert inductor_config.compile_threads == int(said or threads)
     assert taken == [threads]
     assert os.environ[variable] == (said or str(threads))
 
