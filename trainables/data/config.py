@@ -147,7 +147,7 @@ class DataConfig(Frozen):
     """Strength s of a colour jitter: brightness, contrast and saturation by factors between 1 − s and 1 + s."""
     auto_augment: Literal["none", "rand_augment", "trivial_augment"] = "none"
     """Random operations on colours and geometry: RandAugment (two of them at one magnitude), or TrivialAugment (one, at
-    a random magnitude)."""
+    a random magnitude). On a GPU each geometric one waits for the device."""
     auto_augment_magnitude: Annotated[int, Field(ge=0, le=30)] = 9
     """Magnitude of the operations of `rand_augment`, from 0 (hardly anything) to 30."""
     erasing: Strength = 0.0
