@@ -177,7 +177,9 @@ def _workers_to_await(
         return WorkerRequest(workers, float(environment[WORKER_CPUS]), float(environment[WORKER_GPUS]))
     if not workers and any(node.cpus or node.gpus for node in nodes):
         return None
-    gpus = 1 if space.resources.gpus == "auto" else space.resources.gpus or 0
+    gpus = 1 if space.resources.gpus == "auto" else space.resources.gpus
+    if gpus is None:  # trials take GPUs where there are some: one that began on a worker without would not
+        gpus = min(1.0, float(environment.get(WORKER_GPUS, "0")))
     return WorkerRequest(workers or 1, math.ceil(space.resources.cpus), math.ceil(gpus))
 
 

@@ -12,7 +12,7 @@ import ray
 from deploy import preflight
 from deploy.findings import NodeFacts
 from deploy.preflight import Probe
-from deploy.settings import load_settings
+from deploy.settings import WORKER_CPUS, WORKER_GPUS, load_settings
 from deploy.worker_request import WorkerRequest
 from tests.deploy.fakes import begun_run
 from tests.tuner.tiny import space_of, write_yaml
@@ -69,6 +69,14 @@ def test_workers_that_are_asked_for_have_the_size_that_the_nodes_say() -> None:
     awaited = preflight._workers_to_await(space_of(), nodes, workers=3, environment=environment)
     assert awaited == WorkerRequest(3, 6, 2)
     assert preflight._capacities_of(awaited) == [Capacity(6, 2)] * 3
+
+
+@pytest.mark.parametrize(("gpus", "asked"), [("1", 1), ("8", 1), ("0", 0)])
+def test_where_workers_have_gpus_the_one_that_is_waited_for_has_one(gpus: str, asked: int) -> None:
+    """Also where the experiment leaves it open: one that began on a worker without would train on CPUs to its end."""
+    environment = {WORKER_CPUS: "8", WORKER_GPUS: gpus}
+    awaited = preflight._workers_to_await(space_of(), [Capacity(0, 0)], workers=0, environment=environment)
+    assert awaited == WorkerRequest(1, 1, asked)
 
 
 def test_without_a_size_a_trial_fits_on_each_worker() -> None:

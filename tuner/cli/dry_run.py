@@ -185,7 +185,8 @@ def _step_times(plan: Plan, images: Mapping[str, Examples], share: Share, addres
         return time_steps(config, images[source_key(config.data)], plan.num_folds)
     from tuner.cluster.time_probe import probe_step_times  # with Ray
 
-    return probe_step_times(config, images, plan.num_folds, share)
+    times, _ = probe_step_times(config, images, plan.num_folds, share, is_measured=False)
+    return times
 
 
 def expected_minutes(plan: Plan, times: StepTimes, places: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -70,6 +71,7 @@ class LiveCapacity:
         self._seen: set[Capacity] = set()
         self._lost_s: dict[str, float] = {}
         self._had_s: dict[str, float] = {}
+        self._known_s = -math.inf
 
     @property
     def share(self) -> Share:
@@ -101,9 +103,9 @@ class LiveCapacity:
         return lost_s is None or self._clock() - lost_s >= LOSS_KNOWN_S
 
     def is_gone(self, accelerator: str) -> bool:
-        """Whether nodes with this kind of GPU have been listed, and for `GONE_S` none."""
+        """Whether nodes with this kind of GPU have been listed, and none when they were listed `GONE_S` later."""
         had_s = self._had_s.get(accelerator)
-        return had_s is not None and self._clock() - had_s >= GONE_S
+        return had_s is not None and self._known_s - had_s >= GONE_S
 
     @property
     def num_given_out(self) -> int:
@@ -120,6 +122,7 @@ class LiveCapacity:
         before, self._share = self._share, self._share.on(found.nodes)
         self._may_grow = found.may_grow
         self._seen.update(found.nodes)
-        self._had_s |= dict.fromkeys((node.accelerator_type for node in found.nodes if node.gpus), self._listed_s)
+        self._known_s = self._clock()  # as it may have taken long, or not be so now
+        self._had_s |= dict.fromkeys((node.accelerator_type for node in found.nodes if node.gpus), self._known_s)
         if self._share.concurrency != before.concurrency:
             self._on_change(self._share)

@@ -27,6 +27,8 @@ def spread_over_free(share: Share, num_jobs: int | None) -> Share:
     one, or else `share`: where others hold a half of each, a job that asks for a whole one would wait for them to end.
     """
     share = LiveCapacity(share).share
+    if share.kinds:  # by the nodes of the moment, as those that are compared with it below
+        share = share.with_kinds(share.kinds)
     spread = share.spread_over(num_jobs)
     while num_jobs and spread != share and not any(map(_has_room, spread.by_kind())):
         num_jobs *= 2

@@ -27,7 +27,7 @@ from tuner.cluster.connection import OBJECT_STORE_ADVICE
 from tuner.cluster.job_places import places_for
 from tuner.messages.wording import one_line
 from tuner.resources.gpu_facts import NoGpu
-from tuner.resources.gpu_memory import is_gpu_out_of_memory
+from tuner.resources.gpu_memory import is_gpu_out_of_memory, next_larger_share
 from tuner.resources.node_losses import NodeLosses
 from tuner.resources.share import Share
 
@@ -65,7 +65,7 @@ def as_completed(
     Raises:
         WorkerFailed: if a job raised an error, or its process died too often, and there is no `failed`; the other jobs
             are then cancelled.
-        GpuOutOfMemory: if the reason was exhausted GPU memory.
+        GpuOutOfMemory: if the reason was exhausted GPU memory, and there is a larger share, or no `failed`.
     """
     places = places_for(task, share, accelerator, room)
     waiting = deque(enumerate(jobs))
@@ -96,7 +96,8 @@ def as_completed(
                     waiting.appendleft((number, job))
                     continue
                 reason = death_reason(error)
-                if is_gpu_out_of_memory(reason):
+                may_grow = share.is_auto and next_larger_share(share.gpus) is not None
+                if is_gpu_out_of_memory(reason) and (may_grow or failed is None):
                     raise GpuOutOfMemory(reason, share.gpus) from error
                 if failed is None:
                     raise WorkerFailed(reason) from error

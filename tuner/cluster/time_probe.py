@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -13,9 +15,10 @@ from trainables.data.examples import Examples
 from trainables.data.loading import source_key
 from tuner.cluster.free_gpu import NoGpuFree, free_part, reserved
 from tuner.cluster.gpu_probe import PART_IF_BUSY, PROBE_WAIT_S
-from tuner.cluster.tasks import as_completed, put_shared
+from tuner.cluster.tasks import GpuOutOfMemory, as_completed, put_shared
 from tuner.cluster.trainable import ImagesByKey, prepare_process
 from tuner.experiment.timing import StepTimes, time_steps
+from tuner.resources.gpu_memory import next_larger_share
 from tuner.resources.share import Share
 
 MAX_PROBES = 16
@@ -29,26 +32,44 @@ def probe_step_times(
     share: Share,
     is_measured: bool = True,
     say: Callable[[str], object] = print,
-) -> StepTimes:
-    """Times steps of `config` with the share of a trial, where the trials will run beside each other.
+) -> tuple[StepTimes, float]:
+    """Times steps of `config` with the share of a trial, where the trials will run beside each other. Returns the
+    times, and the seconds for which a GPU was waited for before.
 
-    Where an auto share is yet to be measured, one is timed in the largest part of a GPU that is free; `say` is told
-    where other work has all of them.
+    Where an auto share is yet to be measured, one is timed in the largest part of a GPU that is free, or in more where
+    that is too small; `say` is told where other work has all of them.
 
     Raises:
         WorkerFailed: if a worker could not train.
         MemoryError: if the examples do not fit into the object store.
     """
-    examples = put_shared(images[source_key(config.data)])
+    asked_s, examples = time.monotonic(), put_shared(images[source_key(config.data)])
     if is_measured or not share.is_auto:
-        return _mean_of(config, examples, num_folds, share)
-    try:
-        with free_part(share, "", PROBE_WAIT_S) as (part, room):
-            return _mean_of(config, examples, num_folds, replace(share, concurrency=1, gpus=part), room)
-    except NoGpuFree:
-        least = replace(share, concurrency=1, gpus=PART_IF_BUSY)
-        with reserved(least, "", say) as room:
-            return _mean_of(config, examples, num_folds, least, room)
+        return _mean_of(config, examples, num_folds, share), 0.0
+    part = PART_IF_BUSY
+    with contextlib.suppress(NoGpuFree):
+        try:
+            with free_part(share, "", PROBE_WAIT_S) as (part, room):
+                waited_s, one = time.monotonic() - asked_s, replace(share, concurrency=1, gpus=part)
+                return _mean_of(config, examples, num_folds, one, room), waited_s
+        except GpuOutOfMemory as full:
+            part = _larger(full)
+    while True:
+        one = replace(share, concurrency=1, gpus=part)
+        with reserved(one, "", say) as room:
+            waited_s = time.monotonic() - asked_s
+            try:
+                return _mean_of(config, examples, num_folds, one, room), waited_s
+            except GpuOutOfMemory as full:
+                part = _larger(full)
+
+
+def _larger(full: GpuOutOfMemory) -> float:
+    """The next larger part of a GPU. Raises the error where there is none."""
+    larger = next_larger_share(full.gpus)
+    if larger is None:
+        raise full
+    return larger
 
 
 def _mean_of(

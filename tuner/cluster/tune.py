@@ -299,15 +299,24 @@ class StrandedTrials(FIFOScheduler):
     def _give_back(self, tune_controller: Any) -> None:
         for trial in [trial for trial in tune_controller.get_live_trials() if trial.status == Trial.PENDING]:
             accelerator = trial.config["share"].accelerator
-            if not self._capacity.is_gone(accelerator):
+            if not accelerator or not self._capacity.is_gone(accelerator):
                 continue
             assignment: Assignment = trial.config["assignment"]
             if (fold := self._scheduler.fold_at(assignment)) is not None:
                 self._scheduler.node_lost(assignment.number, fold, f"no node with {accelerator} is left")
+            _unstage(tune_controller, trial)
             tune_controller.stop_trial(trial)
 
     def __reduce__(self) -> tuple[type[FIFOScheduler], tuple[()]]:
         return FIFOScheduler, ()
+
+
+def _unstage(tune_controller: Any, trial: Trial) -> None:
+    """Has Tune no longer count a trial among those that wait for resources, as `stop_trial` does not: it would reuse no
+    actor of other resources any more."""
+    controller = getattr(tune_controller, "_tune_controller", tune_controller)  # which a wrapper keeps from schedulers
+    if trial in controller._staged_trials:
+        controller._unstage_trial_with_resources(trial)
 
 
 def forget(trial: Trial) -> None:

@@ -105,7 +105,7 @@ def train_cell(
     except Exception as error:
         if share.is_auto and share.gpus < 1 and is_gpu_out_of_memory(error):
             raise  # the driver tries it again with a larger share
-        if isinstance(error, torch.AcceleratorError):
+        if isinstance(error, torch.AcceleratorError) and not is_gpu_out_of_memory(error):
             raise  # the driver tries it again in another process
         logger.exception("%s failed", key)
         return CellUnscored(key, without_credentials(one_line(error)), diverged=False)

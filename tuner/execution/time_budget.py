@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 
-from trainables.errors import BadInput
+from trainables.errors import BadInput, Problem
 from tuner.cluster.gpu_probe import known_share
+from tuner.cluster.tasks import WorkerFailed
 from tuner.cluster.time_probe import probe_step_times
 from tuner.cluster.trainable import ImagesByKey
 from tuner.execution.observer import Observer
@@ -24,7 +25,7 @@ def timed_scope(
     Returns None without minutes. A resumed search has all of them again; its trainings stay as long as they were.
 
     Raises:
-        BadInput: if a search without a complete trial has too few minutes for anything.
+        BadInput: if a search without a complete trial has too few minutes for anything, or no step can be timed.
     """
     if plan.space.search.minutes is None:
         return None
@@ -33,8 +34,12 @@ def timed_scope(
     asked_s = time.monotonic()
     history = context.journal.history
     share, is_measured = known_share(context.share, history), bool(history.shares_measured)
-    times = probe_step_times(config, images, plan.num_folds, share, is_measured, observer.say)
-    startup_s = max(0.0, time.monotonic() - asked_s - times.timed_s)
+    try:
+        times, waited_s = probe_step_times(config, images, plan.num_folds, share, is_measured, observer.say)
+    except WorkerFailed as failed:
+        problem = Problem("search.minutes", "a training of which some steps can be timed", str(failed))
+        raise BadInput(problem).in_file(plan.space.file) from failed
+    startup_s = max(0.0, time.monotonic() - asked_s - waited_s - times.timed_s)
 
     def budget_of(plan: Plan) -> TimeBudget:
         return TimeBudget.of(plan, times, share.concurrency, started_s, startup_s)

@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from tuner.cluster import capacity
-from tuner.cluster.capacity import NODE_GROUP, PERIOD_S, ClusterNodes, LiveCapacity, list_nodes
+from tuner.cluster.capacity import GONE_S, NODE_GROUP, PERIOD_S, ClusterNodes, LiveCapacity, list_nodes
 from tuner.resources.share import Capacity, Share
 
 NODE = Capacity(4, 0)
@@ -65,6 +65,22 @@ def test_fewer_wait_where_trials_need_more_than_at_first() -> None:
     nodes.capacity = LiveCapacity(Share(1, 0.125, 8), list_nodes=nodes)
     assert nodes.capacity.num_pending == 8
     assert nodes.capacity.num_pending_of(Share(1, 0.5, 2)) == 2
+
+
+def test_a_kind_is_gone_where_it_was_not_listed_for_a_time(caplog: pytest.LogCaptureFixture) -> None:
+    """Not where nothing could be listed, or listing took long: then nodes count as they were."""
+    t4, l4 = Capacity(8, 1, accelerator_type="T4"), Capacity(8, 1, accelerator_type="L4")
+    listed = Listed(t4, l4)
+
+    def look_again(after_s: float, found: ClusterNodes | Exception) -> list[bool]:
+        listed.found, listed.now_s = found, listed.now_s + after_s
+        assert listed.capacity.share
+        return [listed.capacity.is_gone(kind) for kind in ("T4", "L4", "H100")]
+
+    assert look_again(0, ClusterNodes((t4, l4))) == [False, False, False]
+    assert look_again(2 * GONE_S, ConnectionError("the head does not answer")) == [False, False, False]
+    assert look_again(PERIOD_S, ClusterNodes((t4,))) == [False, True, False]
+    assert look_again(PERIOD_S, ClusterNodes((t4, l4))) == [False, False, False]
 
 
 @pytest.mark.parametrize(("labels", "may_grow"), [({}, False), ({NODE_GROUP: "workers"}, True)])

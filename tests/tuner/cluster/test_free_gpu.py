@@ -10,7 +10,7 @@ from tuner.cluster import free_gpu
 from tuner.cluster.capacity import PERIOD_S, ClusterNodes, LiveCapacity
 from tuner.cluster.free_gpu import PART_WAIT_S, NoGpuFree, free_part, reserved, spread_over_free
 from tuner.experiment.settings import ResourceSettings
-from tuner.resources.share import Capacity, Share, share_of
+from tuner.resources.share import Capacity, KindNeed, Share, share_of
 
 SHARE = Share(2, 1, 8)
 
@@ -119,6 +119,18 @@ def test_few_jobs_are_spread_over_nodes_that_came_later(monkeypatch: pytest.Monk
     share = share_of([Capacity(8, 1)], ResourceSettings(gpus="auto"), "auto").sized_for(0.125)
     spread = spread_over_free(share, 2)
     assert (spread.gpus, spread.concurrency) == (1, 2)
+
+
+def test_kinds_are_spread_no_further_than_their_needs_where_a_larger_node_has_come(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Which another number of trials fits on than on those that the share was made for."""
+    groups = Groups(monkeypatch, free=0)
+    nodes = [Capacity(8, 1, accelerator_type=kind) for kind in ("H100", "T4")]
+    groups.nodes = (*nodes, Capacity(64, 1, accelerator_type="H100"))
+    share = share_of(nodes, ResourceSettings(gpus="auto"), "auto")
+    share = share.with_kinds([KindNeed(node.accelerator_type, 0.01, 0.001) for node in nodes])
+    assert [each.gpus for each in spread_over_free(share, 2).by_kind()] == [1 / 64, 1 / 8]
 
 
 def test_a_share_that_is_not_spread_reserves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

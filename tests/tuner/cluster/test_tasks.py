@@ -35,10 +35,12 @@ from tuner.cluster.tasks import (
     on_each_node,
     put_shared,
 )
+from tuner.experiment.settings import ResourceSettings
 from tuner.resources.gpu_facts import NoGpu
 from tuner.resources.node_losses import MAX_LOSSES_PER_HOUR
-from tuner.resources.share import Share
+from tuner.resources.share import Capacity, Share, share_of
 
+AUTO = share_of([Capacity(8, 1)], ResourceSettings(gpus="auto"), "auto").sized_for(0.5)
 PREEMPTED = RayActorError("0a", "The actor died.", preempted=True)
 NODE_GONE = RayActorError("0a", "The actor died because its node has died. Node Id: 0b")
 
@@ -151,6 +153,21 @@ def test_a_job_that_fails_for_good_may_have_a_result(fake: FakeRay) -> None:
     results = as_completed(run, [(0,), (1,), (2,)], Share(1, 0.5, 1), failed=lambda job, why: f"{job[0]} failed: {why}")
     assert list(results) == ["0", "1 failed: AcceleratorError: CUDA error: an illegal memory access", "2"]
     assert (fake.num_actors, fake.living) == (1 + MAX_RETRIES + 1, set())
+
+
+@pytest.mark.parametrize(("share", "grows"), [(Share(1, 1, 1), False), (Share(1, 0.5, 1), False), (AUTO, True)])
+def test_a_job_that_a_whole_gpu_is_too_small_for_has_a_result_too(fake: FakeRay, share: Share, grows: bool) -> None:
+    """Where the share can be larger, it is tried first."""
+
+    def run() -> str:
+        raise RayTaskError("run", "Traceback", torch.OutOfMemoryError("CUDA out of memory"))
+
+    results = as_completed(run, [()], share, failed=lambda job, why: why)
+    if grows:
+        with pytest.raises(GpuOutOfMemory):
+            list(results)
+    else:
+        assert list(results) == ["OutOfMemoryError: CUDA out of memory"]
 
 
 def test_an_error_of_the_jobs_own_is_not_tried_again(fake: FakeRay) -> None:

@@ -11,6 +11,7 @@ from trainables.data.loading import source_key
 from tuner.cluster import time_probe
 from tuner.cluster.free_gpu import NoGpuFree
 from tuner.cluster.gpu_probe import PART_IF_BUSY
+from tuner.cluster.tasks import GpuOutOfMemory
 from tuner.cluster.time_probe import MAX_PROBES, probe_step_times
 from tuner.experiment.settings import ResourceSettings
 from tuner.experiment.timing import StepTimes
@@ -34,7 +35,8 @@ def test_as_many_are_timed_at_once_as_will_run_at_once(
     monkeypatch.setattr(time_probe, "put_shared", lambda value: value)
     config = next(space_of().boundary_configs())
     share = Share(2, 0, concurrency)
-    times = probe_step_times(config, {source_key(config.data): "images"}, 3, share)  # type: ignore[dict-item]
+    times, waited_s = probe_step_times(config, {source_key(config.data): "images"}, 3, share)  # type: ignore[dict-item]
+    assert waited_s == 0
     assert asked == [(config, "images", 3, share)] * count
     assert times == StepTimes(1.0, (count - 1) / 2, 3.0)
 
@@ -77,6 +79,39 @@ def test_where_the_share_is_not_measured_one_is_timed_in_what_is_free(
     config = next(space_of().boundary_configs())
     share = share_of([Capacity(8, 4)], ResourceSettings(gpus="auto"), "auto")
     images: Any = {source_key(config.data): "images"}
-    assert probe_step_times(config, images, 3, share, False, lines.append) == StepTimes(1.0, 2.0, 3.0)
+    times, waited_s = probe_step_times(config, images, 3, share, False, lines.append)
+    assert times == StepTimes(1.0, 2.0, 3.0)
+    assert waited_s >= 0
     assert len(jobs_of) == 1
     assert len(lines) == said
+
+
+def test_a_part_of_a_gpu_that_is_too_small_grows(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[float] = []
+
+    @contextlib.contextmanager
+    def free_part(*_: Any) -> Iterator[tuple[float, str]]:
+        yield 0.25, "room"
+
+    @contextlib.contextmanager
+    def reserved(*_: Any) -> Iterator[str]:
+        yield "room"
+
+    def as_completed(task: Any, jobs: Any, share: Share, room: Any) -> Iterator[StepTimes]:
+        given.append(share.gpus)
+        if share.gpus < enough:
+            raise GpuOutOfMemory("CUDA out of memory", share.gpus)
+        yield StepTimes(1.0, 2.0, 3.0)
+
+    for name, stand_in in (("free_part", free_part), ("reserved", reserved), ("as_completed", as_completed)):
+        monkeypatch.setattr(time_probe, name, stand_in)
+    monkeypatch.setattr(time_probe, "put_shared", lambda value: value)
+    config = next(space_of().boundary_configs())
+    share = share_of([Capacity(8, 4)], ResourceSettings(gpus="auto"), "auto")
+    images: Any = {source_key(config.data): "images"}
+    enough = 1.0
+    probe_step_times(config, images, 3, share, is_measured=False)
+    assert given == [0.25, 0.5, 1]
+    enough = 2.0
+    with pytest.raises(GpuOutOfMemory):
+        probe_step_times(config, images, 3, share, is_measured=False)

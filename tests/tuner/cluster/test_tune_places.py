@@ -165,11 +165,13 @@ class TestKinds:
             for name, config in given.items()
             if config["share"].accelerator == "T4"
         ]
-        stopped: list[str] = []
+        stopped, staged = list[str](), trials[:1]
         controller = SimpleNamespace(
             get_live_trials=lambda: list(trials),
             get_trials=list,
             stop_trial=lambda trial: stopped.append(trial.name),
+            _staged_trials=staged,
+            _unstage_trial_with_resources=staged.remove,
         )
         tunes = StrandedTrials(scheduler, capacity)
         cluster.has(KINDS[0])
@@ -180,6 +182,7 @@ class TestKinds:
         tunes.choose_trial_to_run(controller)
         assert sorted(stopped) == sorted(trial.name for trial in trials)
         assert before - scheduler.num_assigned == 2
+        assert staged == [], "Tune would reuse no actor of other resources any more"
         assert pickle.loads(pickle.dumps(tunes)).__class__ is FIFOScheduler
 
 

@@ -96,6 +96,20 @@ def test_one_that_diverges_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     assert cell() == CellUnscored(KEY, "diverged: the gradient is not finite", diverged=True)
 
 
+def test_a_broken_cuda_context_is_its_processs_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In which each further training would fail; a full GPU, also where CUDA itself says it, leaves it as it was."""
+    message = "CUDA error: an illegal memory access was encountered"
+
+    def fail(*_: object) -> None:
+        raise torch.AcceleratorError(message)
+
+    monkeypatch.setattr(cells, "train_and_test", fail)
+    with pytest.raises(torch.AcceleratorError):
+        cell()
+    message = "CUDA error: out of memory"
+    assert cell() == CellUnscored(KEY, "AcceleratorError: CUDA error: out of memory", diverged=False)
+
+
 def test_whatever_is_raised_is_this_cells_end(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise MemoryError("no room\nat all")

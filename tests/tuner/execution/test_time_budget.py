@@ -13,6 +13,7 @@ from rich.console import Console
 from tests.tuner.tiny import add_trial, search_journal, space_of
 from trainables.errors import BadInput
 from tuner.cli.search_progress import SearchProgress
+from tuner.cluster.tasks import GpuOutOfMemory
 from tuner.execution import time_budget
 from tuner.execution.run_search import search_started
 from tuner.execution.time_budget import timed_scope
@@ -32,7 +33,7 @@ def timed(
     monkeypatch: pytest.MonkeyPatch, journal: SearchJournal, now_s: float = 110.0, **changes: Any
 ) -> tuple[Scope | None, SearchProgress, str]:
     """Two places, trainings of which each step takes a second, a command that began at 100 s and is at `now_s`."""
-    monkeypatch.setattr(time_budget, "probe_step_times", lambda *_: StepTimes(1.0, 1.0, 0.0))
+    monkeypatch.setattr(time_budget, "probe_step_times", lambda *_: (StepTimes(1.0, 1.0, 0.0), 0.0))
     monkeypatch.setattr(time_budget, "time", SimpleNamespace(monotonic=lambda: now_s))
     screen, space = io.StringIO(), space_of(retrain__seeds=4, **changes)
     observer = SearchProgress(Console(file=screen, width=200), space, space.search.trials, 1)
@@ -64,6 +65,34 @@ def test_too_few_minutes_are_refused_before_the_first_event(
         timed(monkeypatch, journal, search__minutes=0.39)
     journal.close()
     assert not journal.directory.has_begun
+
+
+def test_waiting_for_a_gpu_is_no_part_of_every_start(monkeypatch: pytest.MonkeyPatch, journal: SearchJournal) -> None:
+    """It has passed, and does not come again before the retraining."""
+    clock_s = iter([110.0, 170.0, 170.0])
+    monkeypatch.setattr(time_budget, "probe_step_times", lambda *_: (StepTimes(1.0, 1.0, 0.0), 55.0))
+    monkeypatch.setattr(time_budget, "time", SimpleNamespace(monotonic=lambda: next(clock_s)))
+    space = space_of(search__minutes=10)
+    observer = SearchProgress(Console(file=io.StringIO()), space, space.search.trials, 1)
+    context: Any = SimpleNamespace(share=Share(1, 0, 2), journal=journal)
+    scope = timed_scope(context, check_experiment(space), {}, observer, started_s=100.0)
+    assert scope is not None
+    assert scope.budget.startup_s == 5
+
+
+def test_a_training_that_cannot_be_timed_is_said_in_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, journal: SearchJournal
+) -> None:
+    def fail(*_: Any) -> None:
+        raise GpuOutOfMemory("CUDA out of memory", 1)
+
+    monkeypatch.setattr(time_budget, "probe_step_times", fail)
+    space = space_of(search__minutes=10)
+    observer = SearchProgress(Console(file=io.StringIO()), space, space.search.trials, 1)
+    context: Any = SimpleNamespace(share=Share(1, 0, 2), journal=journal)
+    expected = r"search.minutes: expected a training of which some steps can be timed, got CUDA out of memory"
+    with pytest.raises(BadInput, match=expected):
+        timed_scope(context, check_experiment(space), {}, observer, started_s=100.0)
 
 
 def test_a_resumed_search_with_a_result_is_not_refused(monkeypatch: pytest.MonkeyPatch, journal: SearchJournal) -> None:
