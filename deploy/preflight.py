@@ -37,13 +37,11 @@ from tuner.cli.arguments import (
     SUCCEEDED,
     flags_of,
     guarded,
-    outputs_of,
     overrides_of,
     parse_arguments,
     resolve_space_file,
 )
 from tuner.cluster.connection import alive_nodes
-from tuner.execution.check import check_resumable, check_search
 from tuner.experiment.checks import check_experiment, load_images
 from tuner.experiment.extends import locate_problems
 from tuner.experiment.search_experiment import SearchExperiment, load_experiment, read_tree
@@ -78,10 +76,9 @@ def check_here(arguments: argparse.Namespace) -> int:
     Raises:
         BadInput: with every problem found.
     """
+    plan, _ = search.checked_plan(arguments, is_dry=True)
+    space = plan.space
     with locate_problems(arguments.space, overrides_of(arguments), flags_of(arguments)):
-        space = check_search(search.resolve_space(arguments), outputs_of(arguments)).space
-        if arguments.resume:
-            check_resumable(space)
         if problems := list(_weight_problems(space)):
             raise BadInput(problems)
         load_images(space)

@@ -47,16 +47,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Checks the experiment, then shows its plan or runs it. Returns the exit code."""
     say_first(arguments)
     started_s = time.monotonic()
-    from tuner.execution.check import check_resumable, check_search
     from tuner.experiment.extends import locate_problems
 
-    with locate_problems(arguments.space, overrides_of(arguments), flags_of(arguments)):
-        space = resolve_space(arguments)
-        plan = check_search(space, outputs_of(arguments))
-        space = plan.space
-        notes = () if arguments.resume else warm_start_notes(space)
-        if arguments.dry_run and arguments.resume:
-            check_resumable(space)
+    plan, notes = checked_plan(arguments, arguments.dry_run)
+    space = plan.space
     if arguments.dry_run:
         from tuner.cli.console import text_console
         from tuner.cli.dry_run import print_plan
@@ -70,6 +64,25 @@ def run(arguments: argparse.Namespace) -> int:
         return FAILED
     is_written = write_json(result.write, arguments.json)
     return SUCCEEDED if is_written and result.winner is not None else FAILED
+
+
+def checked_plan(arguments: argparse.Namespace, is_dry: bool) -> tuple[Plan, tuple[str, ...]]:
+    """Checks the experiment of the command line. Returns its plan, and lines about the evidence from earlier searches.
+
+    `is_dry` checks as well that there is a run to resume, where one is asked for, which otherwise the start does.
+
+    Raises:
+        BadInput: with every problem found.
+    """
+    from tuner.execution.check import check_resumable, check_search
+    from tuner.experiment.extends import locate_problems
+
+    with locate_problems(arguments.space, overrides_of(arguments), flags_of(arguments)):
+        plan = check_search(resolve_space(arguments), outputs_of(arguments))
+        notes = () if arguments.resume else warm_start_notes(plan.space)
+        if is_dry and arguments.resume:
+            check_resumable(plan.space)
+        return plan, notes
 
 
 def resolve_space(arguments: argparse.Namespace) -> SearchExperiment:

@@ -291,5 +291,7 @@ def test_the_check_of_a_rayjob_times_nothing(
     assert len(loaded) == 1
     assert "nothing is wrong" in capsys.readouterr().out
     assert preflight.main([*words, "--set", "data.size_px=0"]) == 2
+    assert preflight.main([*words, "--warm-start", "nowhere"]) == 2, "as the search would, once its workers are there"
+    assert "--warm-start: expected an experiment directory" in capsys.readouterr().err
     assert preflight.main([*words, "--resume"]) == 2
     assert "--resume" in capsys.readouterr().err

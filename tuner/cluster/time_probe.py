@@ -46,22 +46,27 @@ def probe_step_times(
     asked_s, examples = time.monotonic(), put_shared(images[source_key(config.data)])
     if is_measured or not share.is_auto:
         return _mean_of(config, examples, num_folds, share), 0.0
-    part = PART_IF_BUSY
-    with contextlib.suppress(NoGpuFree):
-        try:
-            with free_part(share, "", PROBE_WAIT_S) as (part, room):
-                waited_s, one = time.monotonic() - asked_s, replace(share, concurrency=1, gpus=part)
-                return _mean_of(config, examples, num_folds, one, room), waited_s
-        except GpuOutOfMemory as full:
-            part = _larger(full)
+    part: float | None = None
     while True:
-        one = replace(share, concurrency=1, gpus=part)
-        with reserved(one, "", say) as room:
+        with contextlib.ExitStack() as stack:
+            one, room = _reserved_part(stack, share, part, say)
             waited_s = time.monotonic() - asked_s
             try:
                 return _mean_of(config, examples, num_folds, one, room), waited_s
             except GpuOutOfMemory as full:
                 part = _larger(full)
+
+
+def _reserved_part(
+    stack: contextlib.ExitStack, share: Share, part: float | None, say: Callable[[str], object]
+) -> tuple[Share, PlacementGroup]:
+    """Reserves a part of one GPU (None: the largest that is free, or else `PART_IF_BUSY`) until `stack` is left."""
+    if part is None:
+        with contextlib.suppress(NoGpuFree):
+            free, room = stack.enter_context(free_part(share, "", PROBE_WAIT_S))
+            return replace(share, concurrency=1, gpus=free), room
+    one = replace(share, concurrency=1, gpus=part or PART_IF_BUSY)
+    return one, stack.enter_context(reserved(one, "", say))
 
 
 def _larger(full: GpuOutOfMemory) -> float:

@@ -147,7 +147,7 @@ def search_trials(
     num_trials = space.search.trials if space.dimensions else 1
     share = spread_over_free(share, num_jobs_left(space, journal.history))
     if time_budget is not None:
-        time_budget = replace(time_budget, places=max(1, share.concurrency))  # 0: all nodes are away
+        time_budget = replace(time_budget, places=share.concurrency)
     for line in (*filter(None, [share.note]), *apply_warm_start(space, journal)):
         observer.say(line)
     observer.enter_phase(f"searching, {share.concurrency} trials at once")

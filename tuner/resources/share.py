@@ -96,9 +96,10 @@ class Share:
         """Returns the share with at least the fraction `least` of a GPU for each trial, if it is auto; else itself."""
         if not self.is_auto or least is None or least <= self.gpus:
             return self
-        if self.kinds:
-            return self.with_kinds([replace(kind, gpus=max(kind.gpus, least)) for kind in self.kinds])
-        return self.sized_for(least)
+        return self._with_kinds_of_at_least(least) if self.kinds else self.sized_for(least)
+
+    def _with_kinds_of_at_least(self, least: float) -> Self:
+        return self.with_kinds([replace(kind, gpus=max(kind.gpus, least)) for kind in self.kinds])
 
     def fits_on(self, node: Capacity) -> bool:
         """Whether a trial fits on an empty node, in a whole GPU of it if the share of one is yet to be measured."""
@@ -158,9 +159,7 @@ class Share:
         if not num_jobs or not num_gpus:
             return self
         least = 1 / math.ceil(num_jobs / num_gpus)
-        if not self.kinds:
-            return self.at_least(least)
-        return self.with_kinds([replace(kind, gpus=max(kind.gpus, least)) for kind in self.kinds])
+        return self._with_kinds_of_at_least(least) if self.kinds else self.at_least(least)
 
     @property
     def _max_trials_per_gpu(self) -> int:

@@ -108,8 +108,8 @@ class TimeBudget:
         return retraining + CLOSING_S
 
     def rounds_s(self, num_trainings: int, each_s: float) -> float:
-        """Seconds of so many trainings, `places` at once."""
-        return math.ceil(num_trainings / self.places) * each_s
+        """Seconds of so many trainings, `places` at once; one after the other while all nodes of a cluster are lost."""
+        return math.ceil(num_trainings / max(1, self.places)) * each_s
 
 
 @dataclass(frozen=True)

@@ -125,10 +125,8 @@ class TrialScheduler:
         """Returns the next assignment: of a trial that was interrupted, else of a new one.
 
         If neither will be started and folds are trained in parallel, it is a later fold of a running trial. None if
-        there is nothing to assign now. `places` is the number of workers that fit on the cluster, busy ones included;
-        where all its nodes are lost, it counts as 1.
+        there is nothing to assign now. `places` is the number of workers that fit on the cluster, busy ones included.
         """
-        places = max(1, places)
         if self._time_budget is not None:  # with more nodes, the retraining takes fewer rounds
             self._time_budget = replace(self._time_budget, places=places)
         while self.stop_reason is None:

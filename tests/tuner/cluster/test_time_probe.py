@@ -49,53 +49,59 @@ def test_a_worker_times_with_the_threads_of_its_share(monkeypatch: pytest.Monkey
     assert prepared == [Share(2, 0, 1)]
 
 
-@pytest.mark.parametrize(("free", "part", "said"), [(0.5, 0.5, 0), (0, PART_IF_BUSY, 1)])
+@pytest.fixture
+def timed_in(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[StepTimes, float, list[str]]]:
+    """Times a training whose share is yet to be measured, on GPUs of which a part is free, by a stand-in of Ray's."""
+
+    def timed(free: float, as_completed: Callable[..., Iterator[StepTimes]]) -> tuple[StepTimes, float, list[str]]:
+        lines: list[str] = []
+
+        @contextlib.contextmanager
+        def free_part(*_: Any) -> Iterator[tuple[float, str]]:
+            if not free:
+                raise NoGpuFree("no GPU became free")
+            yield free, "room"
+
+        @contextlib.contextmanager
+        def reserved(share: Share, accelerator: str, say: Callable[[str], object]) -> Iterator[str]:
+            say(f"waiting for {share.gpus:g} GPUs")
+            yield "room"
+
+        stand_ins = {"free_part": free_part, "reserved": reserved, "as_completed": as_completed}
+        for name, stand_in in ({"put_shared": lambda value: value} | stand_ins).items():
+            monkeypatch.setattr(time_probe, name, stand_in)
+        config = next(space_of().boundary_configs())
+        share = share_of([Capacity(8, 4)], ResourceSettings(gpus="auto"), "auto")
+        images: Any = {source_key(config.data): "images"}
+        return *probe_step_times(config, images, 3, share, False, lines.append), lines
+
+    return timed
+
+
+@pytest.mark.parametrize(("free", "part", "said"), [(0.5, 0.5, []), (0, PART_IF_BUSY, ["waiting for 0.25 GPUs"])])
 def test_where_the_share_is_not_measured_one_is_timed_in_what_is_free(
-    monkeypatch: pytest.MonkeyPatch, free: float, part: float, said: int
+    timed_in: Callable[..., tuple[StepTimes, float, list[str]]], free: float, part: float, said: list[str]
 ) -> None:
     """All GPUs may be others', for ever: a whole one is not waited for."""
     jobs_of: list[tuple[Any, ...]] = []
-    lines: list[str] = []
-
-    @contextlib.contextmanager
-    def free_part(share: Share, accelerator: str, wait_s: float) -> Iterator[tuple[float, str]]:
-        if not free:
-            raise NoGpuFree("no GPU became free")
-        yield free, "room"
-
-    @contextlib.contextmanager
-    def reserved(share: Share, accelerator: str, say: Callable[[str], object]) -> Iterator[str]:
-        say(f"waiting for {share.gpus} GPUs")
-        yield "room"
 
     def as_completed(task: Any, jobs: list[tuple[Any, ...]], share: Share, room: Any) -> Iterator[StepTimes]:
         assert (room, share.concurrency, share.gpus) == ("room", 1, part)
         jobs_of.extend(jobs)
         yield StepTimes(1.0, 2.0, 3.0)
 
-    for name, stand_in in (("free_part", free_part), ("reserved", reserved), ("as_completed", as_completed)):
-        monkeypatch.setattr(time_probe, name, stand_in)
-    monkeypatch.setattr(time_probe, "put_shared", lambda value: value)
-    config = next(space_of().boundary_configs())
-    share = share_of([Capacity(8, 4)], ResourceSettings(gpus="auto"), "auto")
-    images: Any = {source_key(config.data): "images"}
-    times, waited_s = probe_step_times(config, images, 3, share, False, lines.append)
+    times, waited_s, lines = timed_in(free, as_completed)
     assert times == StepTimes(1.0, 2.0, 3.0)
     assert waited_s >= 0
     assert len(jobs_of) == 1
-    assert len(lines) == said
+    assert lines == said
 
 
-def test_a_part_of_a_gpu_that_is_too_small_grows(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("enough", [1.0, 2.0])
+def test_a_part_of_a_gpu_that_is_too_small_grows(
+    timed_in: Callable[..., tuple[StepTimes, float, list[str]]], enough: float
+) -> None:
     given: list[float] = []
-
-    @contextlib.contextmanager
-    def free_part(*_: Any) -> Iterator[tuple[float, str]]:
-        yield 0.25, "room"
-
-    @contextlib.contextmanager
-    def reserved(*_: Any) -> Iterator[str]:
-        yield "room"
 
     def as_completed(task: Any, jobs: Any, share: Share, room: Any) -> Iterator[StepTimes]:
         given.append(share.gpus)
@@ -103,15 +109,6 @@ def test_a_part_of_a_gpu_that_is_too_small_grows(monkeypatch: pytest.MonkeyPatch
             raise GpuOutOfMemory("CUDA out of memory", share.gpus)
         yield StepTimes(1.0, 2.0, 3.0)
 
-    for name, stand_in in (("free_part", free_part), ("reserved", reserved), ("as_completed", as_completed)):
-        monkeypatch.setattr(time_probe, name, stand_in)
-    monkeypatch.setattr(time_probe, "put_shared", lambda value: value)
-    config = next(space_of().boundary_configs())
-    share = share_of([Capacity(8, 4)], ResourceSettings(gpus="auto"), "auto")
-    images: Any = {source_key(config.data): "images"}
-    enough = 1.0
-    probe_step_times(config, images, 3, share, is_measured=False)
+    with pytest.raises(GpuOutOfMemory) if enough > 1 else contextlib.nullcontext():
+        timed_in(0.25, as_completed)
     assert given == [0.25, 0.5, 1]
-    enough = 2.0
-    with pytest.raises(GpuOutOfMemory):
-        probe_step_times(config, images, 3, share, is_measured=False)
