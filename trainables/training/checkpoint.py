@@ -95,7 +95,11 @@ class Checkpoints:
             with torch.cuda.stream(self._stream):
                 state = _mapped(state, torch.Tensor.cpu)
         try:
-            write_whole(self.path, encoded(identity, state))
+            content = encoded(identity, state)
+            try:
+                write_whole(self.path, content)
+            except FileNotFoundError:  # another fold, discarding its own, has removed the folder before it had a file
+                write_whole(self.path, content)
         except OSError as error:
             if not self._refused:
                 logger.warning("no checkpoint can be written, training continues without: %s", error)

@@ -8,13 +8,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 import torch
 
 from trainables import files
-from trainables.files import write_whole
+from trainables.files import atomic_file, write_whole
 from trainables.training import checkpoint
 from trainables.training.checkpoint import DIGEST_BYTES, MAGIC, Checkpoints, decoded, encoded
 
@@ -63,6 +63,25 @@ class TestComingBack:
         other.save("me", STATE)
         kept.discard()
         assert other.load("me") is not None
+
+    def test_one_whose_folder_another_fold_removes_before_it_has_a_file_is_written(
+        self, kept: Checkpoints, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Folds of a trial share a folder, which goes with the last checkpoint in it."""
+        removed: list[Path] = []
+
+        @contextlib.contextmanager
+        def file_in_a_folder_that_goes(path: Path) -> Iterator[BinaryIO]:
+            if not removed:
+                path.parent.rmdir()
+                removed.append(path.parent)
+            with atomic_file(path) as file:
+                yield file
+
+        monkeypatch.setattr(files, "atomic_file", file_in_a_folder_that_goes)
+        kept.save("me", STATE)
+        assert kept.load("me") is not None
+        assert removed == [kept.path.parent]
 
 
 class TestWhatItMayCost:
