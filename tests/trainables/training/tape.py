@@ -44,7 +44,9 @@ class Recording(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.operations: list[tuple[Any, Any, Any, list[Tensor]]] = []
-        self.known = {address_of(each) for each in gc.get_objects() if issubclass(type(each), Tensor)}
+        tensors = [each for each in gc.get_objects() if issubclass(type(each), Tensor)]
+        # Storages are held while is recorded: at the address of one that is released, a tensor of the host may lie.
+        self.known = {address_of(each): each.untyped_storage() for each in tensors}
         self.before: dict[int, tuple[Any, Any]] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -60,7 +62,7 @@ class Recording(TorchDispatchMode):
         made = tensors_in(outputs)
         for tensor in made:
             storage = tensor.untyped_storage()
-            self.known.add(address_of(tensor))
+            self.known[address_of(tensor)] = storage
             self.before.setdefault(address_of(tensor), (storage, storage.clone()))
         self.operations.append((func, args, kwargs, made))
         return outputs
@@ -69,6 +71,7 @@ class Recording(TorchDispatchMode):
         """Gives all tensors the values that they had, as a CUDA graph is recorded without running."""
         for storage, content in self.before.values():
             storage.copy_(content)
+        self.known.clear()
 
     def replay(self) -> None:
         with torch._C._AutoDispatchBelowAutograd():

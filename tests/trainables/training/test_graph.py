@@ -18,6 +18,7 @@ from tests.trainables.training.tape import Tape
 from trainables.backbones.kept_networks import KeptNetworks
 from trainables.errors import Diverged
 from trainables.methods import METHODS, Method, MethodConfig, build_method, uses_source_head
+from trainables.methods.base import Batches
 from trainables.methods.l2 import L2, L2Config
 from trainables.methods.smile import SmileConfig
 from trainables.step_values import UploadedValues
@@ -245,8 +246,24 @@ class Brings(L2):
         return {name: term * torch.tensor(2.0) for name, term in super().loss(batch).items()}
 
 
+class Exchanges(L2):
+    """Brings a tensor from the host, which likely lies where one lay that is released just before."""
+
+    is_recordable = True
+
+    def prepare(self, batches: Batches) -> None:
+        super().prepare(batches)
+        self.held = [torch.tensor(2.0) for _ in range(100)]
+
+    def loss(self, batch: Batch) -> LossTerms:
+        terms = super().loss(batch)
+        if batch.step > WARM_UP_STEPS:
+            self.held.clear()
+        return {name: term * torch.tensor(2.0) for name, term in terms.items()}
+
+
 class TestFallingBack:
-    @pytest.mark.parametrize("method", [Reads, Brings])
+    @pytest.mark.parametrize("method", [Reads, Brings, Exchanges])
     def test_trains_on_as_without(self, method: type[Method], caplog: pytest.LogCaptureFixture) -> None:
         recorded, plain = fit_of(method), computed(method)
         with caplog.at_level(logging.WARNING):
