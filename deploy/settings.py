@@ -19,6 +19,8 @@ from tuner.experiment.tree import set_leaf
 from tuner.messages.validation import problems_from_pydantic
 
 DEFAULTS = Path(__file__).parent / "settings.yaml"
+DATABASE_SERVICE = "postgres"
+"""Host name of the PostgreSQL that is started beside MLflow."""
 
 EXPERIMENTS, LOCAL = "TUNER_EXPERIMENTS", "TUNER_EXPERIMENTS_LOCAL"
 WORKER_CPUS, WORKER_GPUS = "TUNER_WORKER_CPUS", "TUNER_WORKER_GPUS"
@@ -99,8 +101,9 @@ class MlflowServer(Frozen):
     artifacts: Place
     """Place of models and reports. Clients go through the server, and need no credentials for it."""
     artifacts_endpoint: Endpoint | None
+    """URL of an S3 service other than Amazon's, on Kubernetes; compose starts one."""
     database_host: Host | None
-    """A PostgreSQL that exists already; None: one is started beside the server."""
+    """A PostgreSQL that exists already, on Kubernetes; None, and on compose: one is started beside the server."""
     database_gib: PositiveInt
     bind: Interface
     """IPv4 address of the machine on which compose publishes it; 127.0.0.1 keeps it to the machine itself."""
@@ -256,13 +259,22 @@ class Settings(Frozen):
     @property
     def database_host(self) -> str:
         """Host name of PostgreSQL for the MLflow server."""
-        return self.mlflow.database_host or "postgres"
+        return self.mlflow.database_host or DATABASE_SERVICE
 
     @property
     def database_uri(self) -> str:
-        """SQLAlchemy's URL without the password, which libpq takes from PGPASSWORD. It names the driver, whose default
+        """SQLAlchemy's URL of the database for the MLflow server."""
+        return self._database_uri_at(self.database_host)
+
+    @property
+    def started_database_uri(self) -> str:
+        """SQLAlchemy's URL of the database that is started beside the server."""
+        return self._database_uri_at(DATABASE_SERVICE)
+
+    def _database_uri_at(self, host: str) -> str:
+        """Returns a URL without the password, which libpq takes from PGPASSWORD. It names the driver, whose default
         depends on SQLAlchemy's version."""
-        return f"postgresql+psycopg2://mlflow@{self.database_host}:{self.ports.postgres}/mlflow"
+        return f"postgresql+psycopg2://mlflow@{host}:{self.ports.postgres}/mlflow"
 
     def search_command(self, folder: str, awaited: WorkerRequest) -> list[str]:
         """The words of a command that waits for workers, and searches on them.

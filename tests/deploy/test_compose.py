@@ -128,6 +128,13 @@ def test_one_server_one_database_and_one_name_for_each(compose: Compose) -> None
     assert f"mlflow:{mlflow['MLFLOW_PORT']}" in mlflow["MLFLOW_SERVER_ALLOWED_HOSTS"].split(",")
 
 
+def test_services_that_kubernetes_finds_outside_are_started_here() -> None:
+    """One file of settings serves several ways: images for Kubernetes are built by compose."""
+    outside = environment(mlflow__database_host="db.lan", mlflow__artifacts_endpoint="http://store.lan:9000")
+    inside = environment()
+    assert {name for name in inside if outside[name] != inside[name]} == set(PASSWORDS)
+
+
 def test_mlflow_is_reached_from_other_machines_where_that_is_asked_for() -> None:
     services = compose_with(mlflow__bind="10.0.0.5")["services"]
     assert services["mlflow"]["ports"] == ["10.0.0.5:5000:5000"]
