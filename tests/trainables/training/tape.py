@@ -7,8 +7,8 @@ CUDA graph cannot hold: reading from the device, and tensors that come from the 
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
 import torch
@@ -44,9 +44,8 @@ class Recording(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.operations: list[tuple[Any, Any, Any, list[Tensor]]] = []
-        tensors = [each for each in gc.get_objects() if issubclass(type(each), Tensor)]
-        # Storages are held while is recorded: at the address of one that is released, a tensor of the host may lie.
-        self.known = {address_of(each): each.untyped_storage() for each in tensors}
+        # They are held while is recorded: at the address of one that is released, a tensor of the host may lie.
+        self.known = {int(storage._cdata): storage for storage in storages_in_process()}
         self.before: dict[int, tuple[Any, Any]] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -83,6 +82,14 @@ class Recording(TorchDispatchMode):
 
 def tensors_in(values: Any) -> list[Tensor]:
     return [value for value in tree_leaves(values) if isinstance(value, Tensor)]
+
+
+def storages_in_process() -> Iterator[torch.UntypedStorage]:
+    """Storages of all tensors of the process, also of other tests; those of MKL-DNN have none."""
+    for value in gc.get_objects():
+        if issubclass(type(value), Tensor):
+            with suppress(RuntimeError):
+                yield value.untyped_storage()
 
 
 def address_of(tensor: Tensor) -> int:

@@ -149,6 +149,14 @@ class TestRecordedSteps:
         for name, values in usual.history.terms.items():
             assert recorded.history.terms[name] == pytest.approx(values, rel=1e-4)
 
+    def test_whatever_else_lies_in_the_process(self) -> None:
+        """The recorder looks at all tensors; `torch.compile` leaves some that have no storage."""
+        elsewhere = torch.ones(2).to_mkldnn()
+        recorded = fit_of(SETTINGS["l2"])
+        recorded.run()
+        assert recordings_of(recorded)
+        del elsewhere
+
     def test_stop_and_go_on(self) -> None:
         recorded, plain = fit_of(SETTINGS["smile"]), computed(SETTINGS["smile"])
         plain.run()
