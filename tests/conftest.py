@@ -45,3 +45,19 @@ def activated() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
         yield
+
+
+@pytest.fixture
+def no_plugins(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No plugin is known before the test, and none of its own after it: another's may have the same name."""
+    from trainables import plugins
+
+    def forget() -> None:
+        plugins._found.cache_clear()
+        for name in [name for name in sys.modules if name.startswith(plugins.MODULE_PREFIX)]:
+            del sys.modules[name]
+
+    monkeypatch.delenv(plugins.VARIABLE, raising=False)
+    forget()
+    yield
+    forget()

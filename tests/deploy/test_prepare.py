@@ -135,6 +135,7 @@ def test_paths_in_alternatives_are_absolute_and_looked_for_on_the_cluster(
     assert [problem.where for problem in bad.value.problems] == ["backbone.choice[1].checkpoint"]
 
 
+@pytest.mark.usefixtures("no_plugins")
 def test_the_job_uses_the_plugins_that_are_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mine.py").write_text("def size(*images):\n    'Number of images.'\n\nMEASURES = {'size': size}\n")
     monkeypatch.setenv("SMILE_TUNER_PLUGINS", str(tmp_path / "mine.py"))

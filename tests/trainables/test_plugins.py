@@ -7,7 +7,6 @@ import pickle
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 from textwrap import dedent
 
@@ -32,14 +31,7 @@ TREE = {
 }
 
 
-@pytest.fixture(autouse=True)
-def no_modules_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.delenv(VARIABLE, raising=False)
-    for name in [name for name in sys.modules if name.startswith(plugins.MODULE_PREFIX)]:
-        monkeypatch.delitem(sys.modules, name)
-    plugins._found.cache_clear()
-    yield
-    plugins._found.cache_clear()  # an installed package is known without a variable that names it
+pytestmark = pytest.mark.usefixtures("no_plugins")
 
 
 @pytest.fixture
@@ -96,7 +88,7 @@ def test_a_method_of_an_installed_package_is_one_of_the_methods(
     plugins._found.cache_clear()
     config = TrialConfig.model_validate(TREE).method
     assert type(config).__module__ == "focal"
-    monkeypatch.delitem(sys.modules, "focal")
+    del sys.modules["focal"]
 
 
 def test_a_dataset_and_a_measure_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
