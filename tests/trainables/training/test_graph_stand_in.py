@@ -1,4 +1,4 @@
-"""The recorder of the other tests: what it refuses does not depend on what else lies in the process."""
+"""The stand-in for CUDA graphs: what it refuses does not depend on what else lies in the process."""
 
 from __future__ import annotations
 
