@@ -23,8 +23,10 @@ WHOLE = encoded("me", STATE)
 
 
 @pytest.fixture
-def kept(tmp_path: Path) -> Checkpoints:
-    return Checkpoints(tmp_path / "checkpoints" / "trial-0000" / "fold-1.pt", period_s=0)
+def kept(tmp_path: Path) -> Iterator[Checkpoints]:
+    checkpoints = Checkpoints(tmp_path / "checkpoints" / "trial-0000" / "fold-1.pt", period_s=0)
+    yield checkpoints
+    checkpoints.wait()  # what its thread logs would be in the log of another test
 
 
 def logged(caplog: pytest.LogCaptureFixture) -> str:
@@ -160,6 +162,7 @@ class TestADiskThatIsFull:
         kept._written_s -= 60
         assert kept.due()
         kept.save("me", STATE)
+        kept.wait()
         assert not kept.due()
 
 
@@ -171,6 +174,7 @@ def test_one_is_due_once_a_period_has_passed(tmp_path: Path, monkeypatch: pytest
     now = 130.0
     assert kept.due()
     kept.save("me", {})
+    kept.wait()
     assert not kept.due()
 
 
